@@ -1,0 +1,155 @@
+//! What a mount was asked to be: verified options as data.
+//!
+//! [`Config`] is filled by the command line and read by everything below it. It holds no file
+//! descriptors and does nothing; whether a layer exists or an upper can hold a marker is found out
+//! when the layers are opened.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything that a mount needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The read-only layers, topmost first. Never empty.
+    pub lowers: Vec<PathBuf>,
+    /// Where changes go. Without it the mount is read-only.
+    pub upper: Option<UpperDirs>,
+    /// The directory to mount on.
+    pub mountpoint: PathBuf,
+    /// Flags and words that go to mount(2) or to fusermount3.
+    pub mount: MountOptions,
+    /// How long the kernel may believe names and attributes. The layers change only through the
+    /// mount, so by default for ever.
+    pub timeout: Duration,
+    /// Which extended attribute namespace carries our markers.
+    pub namespace: NamespaceChoice,
+    /// What reaches the disk, and when.
+    pub durability: Durability,
+    /// Whether directories marked `dirmeta_delegate` lend only their names.
+    pub dirmeta_delegate: bool,
+    /// Let the kernel gather small writes before it sends them (FUSE writeback cache).
+    pub writeback: bool,
+    /// The largest WRITE and READ request, in bytes.
+    pub max_write: u32,
+    /// How many threads read requests. `None`: chosen from the machine.
+    pub threads: Option<usize>,
+}
+
+/// The two directories of the writable layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpperDirs {
+    /// The writable layer itself.
+    pub upper: PathBuf,
+    /// Scratch space on the same file system; changes are built here and then moved into place.
+    pub work: PathBuf,
+}
+
+/// Flags and words for the mount itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountOptions {
+    /// `ro`: refuse all changes, whatever the layers allow.
+    pub read_only: bool,
+    /// `suid` or `nosuid`. `None`: on for a privileged mount, off otherwise.
+    pub suid: Option<bool>,
+    /// `dev` or `nodev`. `None`: off, as device nodes of an image are seldom wanted on the host.
+    pub dev: Option<bool>,
+    /// `exec` or `noexec`.
+    pub exec: bool,
+    /// `atime` or `noatime`. Access times are never kept on the layers; this is the mount flag.
+    pub atime: bool,
+    /// `diratime` or `nodiratime`.
+    pub diratime: bool,
+    /// `sync`: every write reaches the disk before it returns.
+    pub sync: bool,
+    /// `dirsync`: every change to a directory reaches the disk before it returns.
+    pub dirsync: bool,
+    /// Who may use the mount. `None`: everybody for a privileged mount, its owner otherwise.
+    pub access: Option<Access>,
+    /// Let the kernel check permissions from mode, owner and ACL. `None` (and the only sound
+    /// choice) is yes.
+    pub default_permissions: bool,
+    /// First column of /proc/mounts.
+    pub fsname: String,
+    /// What follows `fuse.` in the type column of /proc/mounts.
+    pub subtype: String,
+}
+
+/// Who may use the mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Only the user that mounted it.
+    Owner,
+    /// `allow_root`: that user and root.
+    OwnerAndRoot,
+    /// `allow_other`: everybody, subject to modes and owners.
+    Everybody,
+}
+
+/// Which namespace carries the markers that we write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NamespaceChoice {
+    /// `trusted.overlay.` where we may, else `user.overlay.`.
+    #[default]
+    Auto,
+    /// `xattr=trusted`.
+    Trusted,
+    /// `xattr=user` or `userxattr`.
+    User,
+}
+
+/// What reaches the disk, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// As the kernel's overlayfs: copied-up data is on disk before its name is, and fsync(2) works.
+    #[default]
+    Normal,
+    /// `volatile` or `fsync=0`: nothing is forced out. After a crash of the machine the upper must
+    /// be thrown away.
+    Volatile,
+}
+
+impl Default for MountOptions {
+    fn default() -> Self {
+        Self {
+            read_only: false,
+            suid: None,
+            dev: None,
+            exec: true,
+            atime: false,
+            diratime: true,
+            sync: false,
+            dirsync: false,
+            access: None,
+            default_permissions: true,
+            fsname: "ovlmerge".into(),
+            subtype: "ovlmerge".into(),
+        }
+    }
+}
+
+impl Config {
+    /// How long the kernel believes what it was told when nothing else is asked for: as near to for
+    /// ever as FUSE's seconds and the kernel's jiffies allow without overflow (about 31 years).
+    pub const FOREVER: Duration = Duration::from_secs(1_000_000_000);
+
+    /// The largest request that Linux sends (`fs.fuse.max_pages_limit`, 256 pages of 4 KiB).
+    pub const MAX_WRITE: u32 = 1 << 20;
+
+    /// A mount of `lowers` on `mountpoint` with the default of every option.
+    #[must_use]
+    pub fn new(lowers: Vec<PathBuf>, upper: Option<UpperDirs>, mountpoint: PathBuf) -> Self {
+        Self {
+            lowers,
+            upper,
+            mountpoint,
+            mount: MountOptions::default(),
+            timeout: Self::FOREVER,
+            namespace: NamespaceChoice::Auto,
+            durability: Durability::Normal,
+            dirmeta_delegate: true,
+            writeback: false,
+            max_write: Self::MAX_WRITE,
+            threads: None,
+        }
+    }
+}
