@@ -1,0 +1,428 @@
+//! The gate for names, and the calls that take a directory and one name below it.
+//!
+//! Every function here works on `(directory descriptor, one name)` and never follows a symbolic
+//! link in that name. Errors are those of the man page of the call, unchanged.
+//!
+//! # References
+//! openat(2), mkdirat(2), mknodat(2), symlinkat(2), linkat(2), unlinkat(2), renameat2(2),
+//! readlinkat(2), fchmodat2(2), fchownat(2), utimensat(2).
+
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::Mode;
+
+use super::stat::Time;
+use crate::error::{Errno, Error, Result};
+
+/// The longest name that Linux file systems take (`NAME_MAX`, limits.h), in bytes.
+pub const NAME_MAX: usize = 255;
+
+/// The longest target of a symbolic link (`PATH_MAX`, limits.h), in bytes.
+const PATH_MAX: usize = 4096;
+
+/// One component of a path: not empty, not `.` or `..`, no `/`, no NUL, at most 255 bytes.
+///
+/// Names are bytes. Nothing says that they are UTF-8.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name<'a>(&'a [u8]);
+
+impl<'a> Name<'a> {
+    /// Checks a name from outside: the kernel, a directory of a layer, an option.
+    ///
+    /// # Errors
+    /// EINVAL for what is not one component; ENAMETOOLONG above [`NAME_MAX`] (path_resolution(7)).
+    pub fn new(bytes: &'a [u8]) -> Result<Self> {
+        if bytes.len() > NAME_MAX {
+            return Err(Errno::ENAMETOOLONG.into());
+        }
+        let hostile = bytes.is_empty()
+            || bytes == b"."
+            || bytes == b".."
+            || bytes.iter().any(|b| matches!(b, b'/' | 0));
+        if hostile { Err(Errno::EINVAL.into()) } else { Ok(Self(bytes)) }
+    }
+
+    /// The bytes, without a terminator.
+    #[must_use]
+    pub fn bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Runs `call` with the name as a C string on the stack.
+    pub(super) fn with_c<T>(self, call: impl FnOnce(*const libc::c_char) -> T) -> T {
+        let mut buf = [0u8; NAME_MAX + 1];
+        for (to, from) in buf.iter_mut().zip(self.0) {
+            *to = *from;
+        }
+        call(buf.as_ptr().cast())
+    }
+}
+
+impl fmt::Debug for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.escape_ascii().fmt(f)
+    }
+}
+
+/// An object to act on: by its name in a directory, or by a descriptor of its own.
+///
+/// A descriptor may be `O_PATH`; the calls that such a descriptor does not allow go through
+/// `/proc/self/fd`.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// The object that has this name in this directory. A symbolic link is acted on itself.
+    At(BorrowedFd<'a>, Name<'a>),
+    /// The object that the descriptor refers to.
+    Fd(BorrowedFd<'a>),
+}
+
+impl Target<'_> {
+    /// Runs a call that takes `(dirfd, path, flags)` in the way of the `*at` calls.
+    pub(super) fn with_at<T>(
+        self,
+        call: impl FnOnce(RawFd, *const libc::c_char, libc::c_int) -> T,
+    ) -> T {
+        match self {
+            Self::At(dir, name) => {
+                name.with_c(|c| call(dir.as_raw_fd(), c, libc::AT_SYMLINK_NOFOLLOW))
+            }
+            Self::Fd(fd) => call(fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH),
+        }
+    }
+}
+
+/// The path of an open descriptor in procfs, for calls that have no variant for `O_PATH`.
+pub(super) fn proc_path(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}\0", fd.as_raw_fd())
+}
+
+/// Turns the result of a libc call into ours.
+pub(super) fn check(result: libc::c_int) -> Result<libc::c_int> {
+    if result < 0 { Err(Errno::last().into()) } else { Ok(result) }
+}
+
+/// The same for calls that return a length.
+pub(super) fn check_len(result: libc::ssize_t) -> Result<usize> {
+    usize::try_from(result).map_err(|_| Errno::last().into())
+}
+
+/// Opens `name` in `dir`; `O_NOFOLLOW` and `O_CLOEXEC` are always added.
+pub fn open(dir: BorrowedFd<'_>, name: Name<'_>, flags: OFlag, mode: u32) -> Result<OwnedFd> {
+    let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    loop {
+        // SAFETY: the name is a NUL-terminated string that outlives the call.
+        let fd = name.with_c(|c| unsafe { libc::openat(dir.as_raw_fd(), c, flags.bits(), mode) });
+        match check(fd) {
+            // SAFETY: openat returned a new descriptor that nobody else owns.
+            Ok(fd) => return Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+            Err(err) if err.errno() == Errno::EINTR => {}
+            Err(err) => return Err(err),
+        }
+    }
+}
+
+/// Opens for reading without leaving an access time behind where we may (`O_NOATIME` wants the
+/// owner or CAP_FOWNER, open(2)).
+pub fn open_quiet(dir: BorrowedFd<'_>, name: Name<'_>, flags: OFlag) -> Result<OwnedFd> {
+    match open(dir, name, flags | OFlag::O_NOATIME, 0) {
+        Err(err) if err.errno() == Errno::EPERM => open(dir, name, flags, 0),
+        other => other,
+    }
+}
+
+/// An unnamed file in `dir` (`O_TMPFILE`), to be given a name by [`link_fd`].
+///
+/// # Errors
+/// EOPNOTSUPP, EISDIR or ENOENT where the file system has no such thing (open(2)).
+pub fn tmpfile(dir: BorrowedFd<'_>, mode: u32) -> Result<OwnedFd> {
+    let flags = libc::O_TMPFILE | libc::O_RDWR | libc::O_CLOEXEC;
+    // SAFETY: the path is a NUL-terminated literal.
+    let fd = check(unsafe { libc::openat(dir.as_raw_fd(), c".".as_ptr(), flags, mode) })?;
+    // SAFETY: openat returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Opens the directory `dir` once more, with an offset of its own.
+pub fn reopen_dir(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    // SAFETY: the path is a NUL-terminated literal.
+    let fd = check(unsafe { libc::openat(dir.as_raw_fd(), c".".as_ptr(), flags) })?;
+    // SAFETY: openat returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The directory above `dir`; that of a root is itself.
+pub fn open_parent(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    // SAFETY: the path is a NUL-terminated literal.
+    let fd = check(unsafe { libc::openat(dir.as_raw_fd(), c"..".as_ptr(), flags) })?;
+    // SAFETY: openat returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Opens a second description of what `fd` refers to, with other flags, through procfs.
+pub fn reopen(fd: BorrowedFd<'_>, flags: OFlag) -> Result<OwnedFd> {
+    let path = proc_path(fd);
+    // SAFETY: the path ends with the NUL that `proc_path` puts there.
+    let new = check(unsafe {
+        libc::open(path.as_ptr().cast(), (flags | OFlag::O_CLOEXEC).bits())
+    })?;
+    // SAFETY: open returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(new) })
+}
+
+/// mkdirat(2). The mode is reduced by the umask of the process, which the daemon sets to 0.
+pub fn mkdir(dir: BorrowedFd<'_>, name: Name<'_>, mode: u32) -> Result<()> {
+    // SAFETY: the name is a NUL-terminated string that outlives the call.
+    name.with_c(|c| check(unsafe { libc::mkdirat(dir.as_raw_fd(), c, mode) }))?;
+    Ok(())
+}
+
+/// mknodat(2); `mode` carries the type.
+pub fn mknod(dir: BorrowedFd<'_>, name: Name<'_>, mode: u32, rdev: u64) -> Result<()> {
+    // SAFETY: the name is a NUL-terminated string that outlives the call.
+    name.with_c(|c| check(unsafe { libc::mknodat(dir.as_raw_fd(), c, mode, rdev) }))?;
+    Ok(())
+}
+
+/// symlinkat(2). The target is any bytes without NUL.
+pub fn symlink(target: &[u8], dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
+    Ok(nix::unistd::symlinkat(target, dir, name.bytes())?)
+}
+
+/// readlinkat(2): what the link says, as bytes.
+pub fn readlink(target: Target<'_>) -> Result<Vec<u8>> {
+    let mut buf = vec![0u8; PATH_MAX];
+    let len = target.with_at(|dir, path, _| {
+        // SAFETY: the buffer is as long as we say; the path is NUL-terminated.
+        check_len(unsafe { libc::readlinkat(dir, path, buf.as_mut_ptr().cast(), buf.len()) })
+    })?;
+    buf.truncate(len);
+    Ok(buf)
+}
+
+/// linkat(2) without following.
+pub fn link(
+    from: BorrowedFd<'_>,
+    name: Name<'_>,
+    to: BorrowedFd<'_>,
+    new: Name<'_>,
+) -> Result<()> {
+    Ok(nix::unistd::linkat(from, name.bytes(), to, new.bytes(), AtFlags::empty())?)
+}
+
+/// Gives a name to an open file, also to one from [`tmpfile`], through procfs.
+///
+/// # Errors
+/// EEXIST if the name is taken; ENOENT if the file had names and lost the last (linkat(2)).
+pub fn link_fd(fd: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
+    let path = proc_path(fd);
+    name.with_c(|c| {
+        // SAFETY: both paths are NUL-terminated strings that outlive the call.
+        check(unsafe {
+            libc::linkat(
+                libc::AT_FDCWD,
+                path.as_ptr().cast(),
+                dir.as_raw_fd(),
+                c,
+                libc::AT_SYMLINK_FOLLOW,
+            )
+        })
+    })?;
+    Ok(())
+}
+
+/// unlinkat(2) of what is not a directory.
+pub fn unlink(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
+    // SAFETY: the name is a NUL-terminated string that outlives the call.
+    name.with_c(|c| check(unsafe { libc::unlinkat(dir.as_raw_fd(), c, 0) }))?;
+    Ok(())
+}
+
+/// unlinkat(2) with `AT_REMOVEDIR`.
+pub fn rmdir(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
+    // SAFETY: the name is a NUL-terminated string that outlives the call.
+    name.with_c(|c| check(unsafe { libc::unlinkat(dir.as_raw_fd(), c, libc::AT_REMOVEDIR) }))?;
+    Ok(())
+}
+
+/// What a rename does with an object that already has the new name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replace {
+    /// It goes, in the same step.
+    Yes,
+    /// The rename fails with EEXIST.
+    No,
+    /// The two change places.
+    Exchange,
+    /// It goes, and a whiteout device stays at the old name, in the same step.
+    LeaveWhiteout,
+}
+
+/// renameat2(2). Where the file system knows no flags (EINVAL on old NFS and FUSE servers),
+/// [`Replace::No`] is made of a link and an unlink for files and reported as it is for directories.
+pub fn rename(
+    from: BorrowedFd<'_>,
+    name: Name<'_>,
+    to: BorrowedFd<'_>,
+    new: Name<'_>,
+    replace: Replace,
+) -> Result<()> {
+    let flags = match replace {
+        Replace::Yes => 0,
+        Replace::No => libc::RENAME_NOREPLACE,
+        Replace::Exchange => libc::RENAME_EXCHANGE,
+        Replace::LeaveWhiteout => libc::RENAME_WHITEOUT,
+    };
+    let result = name.with_c(|old| {
+        new.with_c(|new| {
+            // SAFETY: both names are NUL-terminated strings that outlive the call.
+            check(unsafe { libc::renameat2(from.as_raw_fd(), old, to.as_raw_fd(), new, flags) })
+        })
+    });
+    match result {
+        Ok(_) => Ok(()),
+        Err(err) if replace == Replace::No && err.errno() == Errno::EINVAL => {
+            link(from, name, to, new).map_err(|_| err)?;
+            unlink(from, name)
+        }
+        Err(err) => Err(err),
+    }
+}
+
+/// Changes the permission bits (07777) of anything but a symbolic link.
+pub fn chmod(target: Target<'_>, mode: u32) -> Result<()> {
+    let mode = mode & 0o7777;
+    let result = target.with_at(|dir, path, flags| {
+        // SAFETY: the path is a NUL-terminated string that outlives the call.
+        check_sys(unsafe { libc::syscall(libc::SYS_fchmodat2, dir, path, mode, flags) })
+    });
+    match result {
+        Err(err) if err.errno() == Errno::ENOSYS => chmod_before_6_6(target, mode),
+        other => other,
+    }
+}
+
+/// `fchmodat2` came with Linux 6.6; before, an object that may be a link is pinned first.
+fn chmod_before_6_6(target: Target<'_>, mode: u32) -> Result<()> {
+    let pinned;
+    let fd = match target {
+        Target::Fd(fd) => fd,
+        Target::At(dir, name) => {
+            pinned = open(dir, name, OFlag::O_PATH, 0)?;
+            std::os::fd::AsFd::as_fd(&pinned)
+        }
+    };
+    let path = proc_path(fd);
+    // SAFETY: the path ends with the NUL that `proc_path` puts there.
+    check(unsafe { libc::chmod(path.as_ptr().cast(), mode) })?;
+    Ok(())
+}
+
+pub(super) fn check_sys(result: libc::c_long) -> Result<()> {
+    if result < 0 { Err(Errno::last().into()) } else { Ok(()) }
+}
+
+/// The same for raw calls that return a length.
+pub(super) fn check_sys_len(result: libc::c_long) -> Result<usize> {
+    usize::try_from(result).map_err(|_| Errno::last().into())
+}
+
+/// fchownat(2); `None` leaves an id as it is. Set-id bits and file capabilities of a file go, as
+/// chown(2) says.
+pub fn chown(target: Target<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+    // (uid_t) -1 means "unchanged" (chown(2)).
+    let (uid, gid) = (uid.unwrap_or(u32::MAX), gid.unwrap_or(u32::MAX));
+    target.with_at(|dir, path, flags| {
+        // SAFETY: the path is a NUL-terminated string that outlives the call.
+        check(unsafe { libc::fchownat(dir, path, uid, gid, flags) })
+    })?;
+    Ok(())
+}
+
+/// A time to set: one of utimensat(2)'s three ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetTime {
+    /// Leave it (`UTIME_OMIT`).
+    Omit,
+    /// The clock of the file system (`UTIME_NOW`).
+    Now,
+    /// This time; before 1970 is negative seconds with positive nanoseconds.
+    At(Time),
+}
+
+impl SetTime {
+    fn timespec(self) -> libc::timespec {
+        let (tv_sec, tv_nsec) = match self {
+            Self::Omit => (0, libc::UTIME_OMIT),
+            Self::Now => (0, libc::UTIME_NOW),
+            Self::At(time) => (time.sec, i64::from(time.nsec)),
+        };
+        libc::timespec { tv_sec, tv_nsec }
+    }
+}
+
+/// utimensat(2): access time, then modification time.
+pub fn set_times(target: Target<'_>, atime: SetTime, mtime: SetTime) -> Result<()> {
+    let times = [atime.timespec(), mtime.timespec()];
+    if let Target::Fd(fd) = target {
+        // SAFETY: two timespecs, as futimens wants; the descriptor is open.
+        let result = check(unsafe { libc::futimens(fd.as_raw_fd(), times.as_ptr()) });
+        // futimens refuses O_PATH descriptors with EBADF; AT_EMPTY_PATH takes them.
+        match result {
+            Err(err) if err.errno() == Errno::EBADF => {}
+            other => return other.map(drop),
+        }
+    }
+    target.with_at(|dir, path, flags| {
+        // SAFETY: the path is NUL-terminated, the array has two entries.
+        check(unsafe { libc::utimensat(dir, path, times.as_ptr(), flags) })
+    })?;
+    Ok(())
+}
+
+/// Opens a layer's root by the path that the user gave: the one call that takes a path.
+pub fn open_root(path: &std::path::Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let opened = nix::fcntl::open(path, flags, Mode::empty());
+    let fd = match opened {
+        Err(nix::errno::Errno::EACCES) => {
+            nix::fcntl::open(path, OFlag::O_DIRECTORY | OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+        }
+        other => other,
+    };
+    fd.map_err(Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_pass_the_gate_or_not() {
+        for good in [&b"a"[..], b"...", b"\xff\xfe", b" ", &[b'x'; 255]] {
+            assert!(Name::new(good).is_ok(), "{good:?}");
+        }
+        for (bad, errno) in [
+            (&b""[..], Errno::EINVAL),
+            (b".", Errno::EINVAL),
+            (b"..", Errno::EINVAL),
+            (b"a/b", Errno::EINVAL),
+            (b"/", Errno::EINVAL),
+            (b"a\0", Errno::EINVAL),
+            (&[b'x'; 256], Errno::ENAMETOOLONG),
+        ] {
+            assert_eq!(Name::new(bad).unwrap_err().errno(), errno, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Who this process is, and what it may do.
+
+#![allow(unsafe_code)]
+
+use super::at::check;
+use crate::error::Result;
+
+/// Bit of CAP_DAC_OVERRIDE in linux/capability.h.
+pub const CAP_DAC_OVERRIDE: u32 = 1;
+/// Bit of CAP_SYS_ADMIN in linux/capability.h.
+pub const CAP_SYS_ADMIN: u32 = 21;
+
+/// Effective user and group of this process: what new files on the layers belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// The ids that this process creates files with.
+#[must_use]
+pub fn effective() -> Owner {
+    Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
+}
+
+/// Whether this thread has the capability in its own user namespace (capget(2)).
+pub fn has_capability(bit: u32) -> Result<bool> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    #[repr(C)]
+    #[derive(Default, Clone, Copy)]
+    struct Data {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    // _LINUX_CAPABILITY_VERSION_3 of linux/capability.h: two words of data.
+    let mut header = Header { version: 0x2008_0522, pid: 0 };
+    let mut data = [Data::default(); 2];
+    // SAFETY: version 3 writes exactly two data words.
+    let result =
+        unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) };
+    check(i32::try_from(result).unwrap_or(-1))?;
+    let word = if bit < 32 { data.first() } else { data.last() };
+    Ok(word.is_some_and(|word| word.effective & (1 << (bit % 32)) != 0))
+}
+
+/// Whether this process lives in the initial user namespace: its map is the identity over all ids
+/// (user_namespaces(7)). Without procfs the answer is no, which is the safe one.
+#[must_use]
+pub fn in_initial_user_namespace() -> bool {
+    let Ok(map) = std::fs::read_to_string("/proc/self/uid_map") else { return false };
+    let mut words = map.split_ascii_whitespace();
+    words.next() == Some("0") && words.next() == Some("0") && words.next() == Some("4294967295")
+}
+
+/// Raises the soft limit of open files to the hard one and returns it.
+pub fn raise_open_files() -> Result<u64> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    Ok(hard)
+}

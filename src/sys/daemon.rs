@@ -1,0 +1,206 @@
+//! Leaving the caller's process: signals, descriptors, session.
+
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, RawFd};
+use std::{io, mem, ptr};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, pipe2, setsid};
+
+use crate::error::{Error, Result};
+
+/// Which signals get back their default action where the caller had them ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signals {
+    /// All but SIGPIPE, which the runtime of Rust ignores for us.
+    All,
+    /// As `All`, but those that a shell or nohup(1) ignores on purpose stay ignored.
+    KeepTerminal,
+}
+
+impl Signals {
+    fn keeps(self, signal: i32) -> bool {
+        match self {
+            Self::All => signal == libc::SIGPIPE,
+            Self::KeepTerminal => {
+                [libc::SIGPIPE, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP].contains(&signal)
+            }
+        }
+    }
+}
+
+/// Unblocks all signals and undoes what the caller had ignored. Both are inherited over execve(2),
+/// and with SIGCHLD ignored nobody can wait for a child, with SIGTERM blocked nobody can stop us.
+pub fn reset_signals(signals: Signals) {
+    for signal in 1..=libc::SIGRTMAX() {
+        if !signals.keeps(signal) && is_ignored(signal) {
+            // SAFETY: the default action needs no handler; no memory is passed.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+    }
+    let unblocked = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
+    if let Err(err) = unblocked {
+        tracing::warn!("signals stay blocked: {err}");
+    }
+}
+
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: sigaction is plain data, for which all zeroes is a valid value.
+    let mut action: libc::sigaction = unsafe { mem::zeroed() };
+    // SAFETY: a null new action only asks; `action` is valid for writes. A number that is no signal
+    // gives an error, which reads as "not ignored".
+    let asked = unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) };
+    asked == 0 && action.sa_sigaction == libc::SIG_IGN
+}
+
+/// Which side of [`fork`] this is.
+#[derive(Debug)]
+pub enum Fork {
+    /// The process that the caller waits for.
+    Parent(Child),
+    /// The process that goes on in the background.
+    Child(Parent),
+}
+
+/// The child, seen from the parent.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+    word: File,
+}
+
+/// How the wait for the child ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    /// It said that it is ready.
+    Ready,
+    /// It is gone, with this status.
+    Exited(i32),
+    /// It was killed by this signal.
+    Killed(nix::sys::signal::Signal),
+}
+
+impl Child {
+    /// Blocks until the child is ready or gone.
+    #[must_use]
+    pub fn wait_until_ready(mut self) -> End {
+        let mut byte = [0];
+        if self.word.read_exact(&mut byte).is_ok() {
+            return End::Ready;
+        }
+        loop {
+            return match waitpid(self.pid, None) {
+                Ok(WaitStatus::Exited(_, status)) => End::Exited(status),
+                Ok(WaitStatus::Signaled(_, signal, _)) => End::Killed(signal),
+                Ok(_) | Err(Errno::EINTR) => continue,
+                Err(_) => End::Exited(0),
+            };
+        }
+    }
+}
+
+/// The parent, seen from the child.
+#[derive(Debug)]
+pub struct Parent {
+    word: File,
+    null: File,
+}
+
+impl Parent {
+    /// Lets go of the standard descriptors, then tells the parent that it may leave.
+    pub fn tell_ready(mut self) {
+        let null = self.null.as_fd();
+        let redirected = dup2_stdin(null)
+            .and(dup2_stdout(null))
+            .and(dup2_stderr(null));
+        if let Err(err) = redirected {
+            tracing::warn!("the standard descriptors stay open: {err}");
+        }
+        if let Err(err) = self.word.write_all(b"1") {
+            // The parent was killed; the mount is as good as with it.
+            tracing::warn!("nobody waits for the mount any more: {err}");
+        }
+    }
+}
+
+/// Splits off a process in a session of its own, in the root directory and without the caller's
+/// descriptors above the standard ones.
+///
+/// To be called before any thread is started and any file is opened.
+///
+/// # Errors
+/// With EBUSY where there are threads already, else the errno of what failed.
+pub fn fork() -> Result<Fork> {
+    if thread_count().is_some_and(|threads| threads != 1) {
+        return Err(Error::new(
+            crate::error::Errno::EBUSY,
+            "fork in a process with threads",
+        ));
+    }
+    close_inherited()?;
+    // While there is someone to tell: without /dev/null the standard descriptors could only be
+    // closed, and the next files to be opened would get their numbers.
+    let null = File::options().read(true).write(true).open("/dev/null");
+    let null = null.map_err(|err| Error::from(err).context("/dev/null"))?;
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+    // SAFETY: this process has one thread (checked above), so the child has no lock that another
+    // thread held, and may go on as a whole program.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Fork::Parent(Child {
+            pid: child,
+            word: File::from(reader),
+        })),
+        ForkResult::Child => {
+            setsid()?;
+            chdir("/")?;
+            Ok(Fork::Child(Parent {
+                word: File::from(writer),
+                null,
+            }))
+        }
+    }
+}
+
+/// How many threads this process has, if procfs tells.
+fn thread_count() -> Option<usize> {
+    Some(std::fs::read_dir("/proc/self/task").ok()?.count())
+}
+
+/// Closes everything above stderr. A pipe of the caller that stays open here makes whoever reads
+/// its other end wait until the mount goes away.
+fn close_inherited() -> Result<()> {
+    const FIRST: RawFd = libc::STDERR_FILENO + 1;
+    // SAFETY: closes descriptors only. None above stderr is owned by this process yet, as the
+    // caller of `fork` has promised.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, 0) };
+    if closed == 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        // Before Linux 5.9, or hidden by a seccomp filter.
+        err if matches!(err.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => close_each(FIRST),
+        err => Err(Error::from(err).context("close_range")),
+    }
+}
+
+fn close_each(first: RawFd) -> Result<()> {
+    let entries = std::fs::read_dir("/proc/self/fd");
+    let entries = entries.map_err(|err| Error::from(err).context("/proc/self/fd"))?;
+    let open: Vec<RawFd> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|&fd| fd >= first)
+        .collect();
+    for fd in open {
+        // SAFETY: as above; the directory that was listed is closed already, so its number is no
+        // longer in use, and closing it again gives EBADF.
+        unsafe { libc::close(fd) };
+    }
+    Ok(())
+}

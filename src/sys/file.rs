@@ -1,0 +1,176 @@
+//! Data of an open file.
+//!
+//! All positions are given with the call; the offset of a descriptor is never used, so one
+//! descriptor serves any number of readers and writers.
+
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::at::{check, check_len, check_sys};
+use crate::error::{Errno, Result};
+
+/// pread(2) until the buffer is full or the file ends; the length that was read.
+pub fn read_at(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> Result<usize> {
+    let mut done = 0;
+    while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        let at = position(offset, done)?;
+        // SAFETY: the buffer is as long as we say.
+        let read = check_len(unsafe {
+            libc::pread(fd.as_raw_fd(), rest.as_mut_ptr().cast(), rest.len(), at)
+        });
+        match read {
+            Ok(0) => break,
+            Ok(len) => done += len,
+            Err(err) if err.errno() == Errno::EINTR => {}
+            Err(err) if done == 0 => return Err(err),
+            Err(_) => break,
+        }
+    }
+    Ok(done)
+}
+
+/// pwrite(2) until all is written. A short count is returned if a later part fails, as write(2)
+/// does; the next call then gets the error.
+pub fn write_at(fd: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<usize> {
+    let mut done = 0;
+    while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
+        let at = position(offset, done)?;
+        // SAFETY: the buffer is as long as we say.
+        let wrote = check_len(unsafe {
+            libc::pwrite(fd.as_raw_fd(), rest.as_ptr().cast(), rest.len(), at)
+        });
+        match wrote {
+            Ok(len) => done += len,
+            Err(err) if err.errno() == Errno::EINTR => {}
+            Err(err) if done == 0 => return Err(err),
+            Err(_) => break,
+        }
+    }
+    Ok(done)
+}
+
+fn position(offset: u64, done: usize) -> Result<libc::off_t> {
+    offset
+        .checked_add(done as u64)
+        .and_then(|at| libc::off_t::try_from(at).ok())
+        .ok_or_else(|| Errno::EFBIG.into())
+}
+
+/// ftruncate(2).
+pub fn truncate(fd: BorrowedFd<'_>, size: u64) -> Result<()> {
+    let size = position(size, 0)?;
+    // SAFETY: plain call on an open descriptor.
+    check(unsafe { libc::ftruncate(fd.as_raw_fd(), size) })?;
+    Ok(())
+}
+
+/// fsync(2), or fdatasync(2) if `data_only`.
+pub fn sync(fd: BorrowedFd<'_>, data_only: bool) -> Result<()> {
+    let result = if data_only {
+        // SAFETY: plain call on an open descriptor.
+        unsafe { libc::fdatasync(fd.as_raw_fd()) }
+    } else {
+        // SAFETY: plain call on an open descriptor.
+        unsafe { libc::fsync(fd.as_raw_fd()) }
+    };
+    check(result)?;
+    Ok(())
+}
+
+/// syncfs(2): the whole file system that `fd` lies on.
+pub fn sync_fs(fd: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: plain call on an open descriptor.
+    check(unsafe { libc::syncfs(fd.as_raw_fd()) })?;
+    Ok(())
+}
+
+/// fallocate(2) with its flags as they come.
+pub fn allocate(fd: BorrowedFd<'_>, mode: i32, offset: u64, len: u64) -> Result<()> {
+    let (offset, len) = (position(offset, 0)?, position(len, 0)?);
+    // SAFETY: plain call on an open descriptor.
+    check(unsafe { libc::fallocate(fd.as_raw_fd(), mode, offset, len) })?;
+    Ok(())
+}
+
+/// lseek(2) with `SEEK_DATA` or `SEEK_HOLE`. The offset that it moves is never used.
+pub fn seek(fd: BorrowedFd<'_>, offset: i64, whence: i32) -> Result<u64> {
+    // SAFETY: plain call on an open descriptor.
+    let at = unsafe { libc::lseek(fd.as_raw_fd(), offset, whence) };
+    u64::try_from(at).map_err(|_| Errno::last().into())
+}
+
+/// copy_file_range(2) at given positions; the length that was copied.
+pub fn copy_range(
+    from: BorrowedFd<'_>,
+    from_at: u64,
+    to: BorrowedFd<'_>,
+    to_at: u64,
+    len: usize,
+) -> Result<usize> {
+    let (mut from_at, mut to_at) = (position(from_at, 0)?, position(to_at, 0)?);
+    // SAFETY: both offsets are locals that outlive the call.
+    check_len(unsafe {
+        libc::copy_file_range(
+            from.as_raw_fd(),
+            &raw mut from_at,
+            to.as_raw_fd(),
+            &raw mut to_at,
+            len,
+            0,
+        )
+    })
+}
+
+/// Space and counts of a file system.
+#[derive(Clone, Copy, Debug)]
+pub struct FsStat {
+    /// Size of a block that the counts are in, in bytes.
+    pub frsize: u32,
+    /// Preferred size of I/O in bytes.
+    pub bsize: u32,
+    /// Blocks in all.
+    pub blocks: u64,
+    /// Free blocks.
+    pub bfree: u64,
+    /// Free blocks for unprivileged users.
+    pub bavail: u64,
+    /// Inodes in all.
+    pub files: u64,
+    /// Free inodes.
+    pub ffree: u64,
+}
+
+/// fstatvfs(3).
+pub fn stat_fs(fd: BorrowedFd<'_>) -> Result<FsStat> {
+    let s = nix::sys::statvfs::fstatvfs(fd)?;
+    let word = |n: libc::c_ulong| u32::try_from(n).unwrap_or(u32::MAX);
+    Ok(FsStat {
+        frsize: word(s.fragment_size()),
+        bsize: word(s.block_size()),
+        blocks: s.blocks(),
+        bfree: s.blocks_free(),
+        bavail: s.blocks_available(),
+        files: s.files(),
+        ffree: s.files_free(),
+    })
+}
+
+/// Takes an exclusive advisory lock (flock(2)) without waiting; it lasts as long as the descriptor.
+///
+/// # Errors
+/// EAGAIN if somebody else has it.
+pub fn lock_exclusive(fd: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: plain call on an open descriptor.
+    check(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) })?;
+    Ok(())
+}
+
+/// Shares all extents of `from` with the empty file `to` (ioctl_ficlone(2)).
+///
+/// # Errors
+/// EOPNOTSUPP, EXDEV, EINVAL or ENOTTY where that cannot be done.
+pub fn clone_all(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: FICLONE takes a descriptor by value.
+    check_sys(unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE, from.as_raw_fd()) }.into())
+}

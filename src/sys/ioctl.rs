@@ -1,0 +1,54 @@
+//! The inode flags of chattr(1) and lsattr(1).
+//!
+//! # References
+//! ioctl_iflags(2), FS_IOC_FSGETXATTR in linux/fs.h.
+
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::at::check;
+use crate::error::Result;
+
+/// `FS_IOC_GETFLAGS` of linux/fs.h, which is declared with `long` and answers an `int`.
+pub const GETFLAGS: u32 = 0x8008_6601;
+/// `FS_IOC_SETFLAGS` of linux/fs.h.
+pub const SETFLAGS: u32 = 0x4008_6602;
+/// `FS_IOC_FSGETXATTR` of linux/fs.h.
+pub const FSGETXATTR: u32 = 0x801c_581f;
+/// `FS_IOC_FSSETXATTR` of linux/fs.h.
+pub const FSSETXATTR: u32 = 0x401c_5820;
+
+/// Size of `struct fsxattr` in linux/fs.h, in bytes.
+pub const FSXATTR_LEN: usize = 28;
+
+/// Reads the inode flags.
+pub fn get_flags(fd: BorrowedFd<'_>) -> Result<u32> {
+    let mut flags: libc::c_int = 0;
+    // SAFETY: the kernel writes an int (ioctl_iflags(2), BUGS).
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), GETFLAGS.into(), &raw mut flags) })?;
+    Ok(flags.cast_unsigned())
+}
+
+/// Sets the inode flags.
+pub fn set_flags(fd: BorrowedFd<'_>, flags: u32) -> Result<()> {
+    let flags: libc::c_int = flags.cast_signed();
+    // SAFETY: the kernel reads an int (ioctl_iflags(2), BUGS).
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), SETFLAGS.into(), &raw const flags) })?;
+    Ok(())
+}
+
+/// Reads the extended flags and the project id.
+pub fn get_fsxattr(fd: BorrowedFd<'_>) -> Result<[u8; FSXATTR_LEN]> {
+    let mut out = [0u8; FSXATTR_LEN];
+    // SAFETY: the kernel writes one struct fsxattr, for which there is room.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), FSGETXATTR.into(), out.as_mut_ptr()) })?;
+    Ok(out)
+}
+
+/// Sets the extended flags and the project id.
+pub fn set_fsxattr(fd: BorrowedFd<'_>, value: &[u8; FSXATTR_LEN]) -> Result<()> {
+    // SAFETY: the kernel reads one struct fsxattr.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), FSSETXATTR.into(), value.as_ptr()) })?;
+    Ok(())
+}

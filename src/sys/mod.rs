@@ -1,0 +1,19 @@
+//! The system calls that the engine stands on.
+//!
+//! This is the only module with `unsafe` and with raw `libc` calls. Everything takes a descriptor
+//! and at most one [`Name`]: there is no function here that takes a path with a slash in it, so no
+//! symbolic link in a layer can lead a call astray.
+
+pub mod at;
+pub mod copy;
+pub mod creds;
+pub mod daemon;
+pub mod dir;
+pub mod file;
+pub mod ioctl;
+pub mod mount;
+pub mod stat;
+pub mod xattr;
+
+pub use at::{Name, Target};
+pub use stat::{FileType, Stat, Time};

@@ -1,0 +1,197 @@
+//! Attributes of an object, as statx(2) gives them.
+
+#![allow(unsafe_code)]
+
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
+
+use super::at::{Target, check};
+use crate::error::{Errno, Result};
+
+/// Seconds since 1970 (negative before) and nanoseconds (always forward, below 10^9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Time {
+    /// Whole seconds, rounded towards the past.
+    pub sec: i64,
+    /// Nanoseconds after `sec`.
+    pub nsec: u32,
+}
+
+/// What kind of object a name stands for. It never changes over the life of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum FileType {
+    /// A regular file.
+    Regular = libc::DT_REG,
+    /// A directory.
+    Directory = libc::DT_DIR,
+    /// A symbolic link.
+    Symlink = libc::DT_LNK,
+    /// A character device.
+    CharDevice = libc::DT_CHR,
+    /// A block device.
+    BlockDevice = libc::DT_BLK,
+    /// A named pipe.
+    Fifo = libc::DT_FIFO,
+    /// A socket.
+    Socket = libc::DT_SOCK,
+}
+
+impl FileType {
+    /// The type in the upper bits of `st_mode` (inode(7)); what is unknown counts as a file.
+    #[must_use]
+    pub fn from_mode(mode: u32) -> Self {
+        match mode & libc::S_IFMT {
+            libc::S_IFDIR => Self::Directory,
+            libc::S_IFLNK => Self::Symlink,
+            libc::S_IFCHR => Self::CharDevice,
+            libc::S_IFBLK => Self::BlockDevice,
+            libc::S_IFIFO => Self::Fifo,
+            libc::S_IFSOCK => Self::Socket,
+            _ => Self::Regular,
+        }
+    }
+
+    /// The `d_type` of a directory entry (readdir(3)); `None` for `DT_UNKNOWN`.
+    #[must_use]
+    pub fn from_dirent(d_type: u8) -> Option<Self> {
+        Some(match d_type {
+            libc::DT_REG => Self::Regular,
+            libc::DT_DIR => Self::Directory,
+            libc::DT_LNK => Self::Symlink,
+            libc::DT_CHR => Self::CharDevice,
+            libc::DT_BLK => Self::BlockDevice,
+            libc::DT_FIFO => Self::Fifo,
+            libc::DT_SOCK => Self::Socket,
+            _ => return None,
+        })
+    }
+
+    /// Whether this is a directory.
+    #[must_use]
+    pub fn is_dir(self) -> bool {
+        self == Self::Directory
+    }
+
+    /// Whether this is a regular file.
+    #[must_use]
+    pub fn is_file(self) -> bool {
+        self == Self::Regular
+    }
+}
+
+/// The attributes of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Device number of the file system (makedev(3) of major and minor).
+    pub dev: u64,
+    /// Inode number on that file system.
+    pub ino: u64,
+    /// Type and permission bits.
+    pub mode: u32,
+    /// Hard links.
+    pub nlink: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Device that a device node stands for.
+    pub rdev: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Allocated, in units of 512 bytes.
+    pub blocks: u64,
+    /// Preferred size of I/O in bytes.
+    pub blksize: u32,
+    /// Last access.
+    pub atime: Time,
+    /// Last change of the contents.
+    pub mtime: Time,
+    /// Last change of the attributes.
+    pub ctime: Time,
+}
+
+impl Stat {
+    /// Type of the object.
+    #[must_use]
+    pub fn kind(&self) -> FileType {
+        FileType::from_mode(self.mode)
+    }
+
+    /// Permission bits with set-id and sticky bits.
+    #[must_use]
+    pub fn permissions(&self) -> u32 {
+        self.mode & 0o7777
+    }
+
+    /// A character device 0:0, which is how the kernel's overlayfs spells a whiteout.
+    #[must_use]
+    pub fn is_whiteout_device(&self) -> bool {
+        self.kind() == FileType::CharDevice && self.rdev == 0
+    }
+
+    /// The same object: same file system, same inode.
+    #[must_use]
+    pub fn same_object(&self, other: &Self) -> bool {
+        (self.dev, self.ino) == (other.dev, other.ino)
+    }
+}
+
+/// Attributes of `target`; a symbolic link's own.
+pub fn stat(target: Target<'_>) -> Result<Stat> {
+    let mut out = MaybeUninit::<libc::statx>::uninit();
+    target.with_at(|dir, path, flags| {
+        let flags = flags | libc::AT_NO_AUTOMOUNT | libc::AT_STATX_SYNC_AS_STAT;
+        // SAFETY: the path is NUL-terminated and `out` has room for one statx.
+        check(unsafe {
+            libc::statx(dir, path, flags, libc::STATX_BASIC_STATS, out.as_mut_ptr())
+        })
+    })?;
+    // SAFETY: statx succeeded, so it filled the structure (and padding is not looked at).
+    Ok(from_statx(unsafe { out.assume_init_ref() }))
+}
+
+/// Attributes of `target`, or `None` if there is no such name.
+pub fn stat_if_exists(target: Target<'_>) -> Result<Option<Stat>> {
+    match stat(target) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(err) if err.errno() == Errno::ENOENT => Ok(None),
+        Err(err) => Err(err),
+    }
+}
+
+/// Attributes of what `fd` refers to.
+pub fn fstat(fd: BorrowedFd<'_>) -> Result<Stat> {
+    stat(Target::Fd(fd))
+}
+
+/// Which mount `fd` was reached through (`STATX_MNT_ID`, Linux 5.8); 0 where the kernel does not tell.
+pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
+    let mut out = MaybeUninit::<libc::statx>::zeroed();
+    Target::Fd(fd).with_at(|dir, path, flags| {
+        // SAFETY: the path is NUL-terminated and `out` has room for one statx.
+        check(unsafe { libc::statx(dir, path, flags, libc::STATX_MNT_ID, out.as_mut_ptr()) })
+    })?;
+    // SAFETY: zeroed is a valid statx, and the kernel only filled it further.
+    let out = unsafe { out.assume_init_ref() };
+    Ok(if out.stx_mask & libc::STATX_MNT_ID == 0 { 0 } else { out.stx_mnt_id })
+}
+
+fn from_statx(s: &libc::statx) -> Stat {
+    let time = |t: &libc::statx_timestamp| Time { sec: t.tv_sec, nsec: t.tv_nsec };
+    Stat {
+        dev: libc::makedev(s.stx_dev_major, s.stx_dev_minor),
+        ino: s.stx_ino,
+        mode: u32::from(s.stx_mode),
+        nlink: s.stx_nlink,
+        uid: s.stx_uid,
+        gid: s.stx_gid,
+        rdev: libc::makedev(s.stx_rdev_major, s.stx_rdev_minor),
+        size: s.stx_size,
+        blocks: s.stx_blocks,
+        blksize: s.stx_blksize,
+        atime: time(&s.stx_atime),
+        mtime: time(&s.stx_mtime),
+        ctime: time(&s.stx_ctime),
+    }
+}

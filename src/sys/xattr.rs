@@ -1,0 +1,300 @@
+//! Extended attributes of any object, without following links and without opening it.
+//!
+//! Linux 6.13 has `getxattrat` and its sisters, which take `(dirfd, name)`. Before, and for `O_PATH`
+//! descriptors, the way is a path below `/proc/self/fd` with the `l*xattr` calls. Which of the two is
+//! there is found out once.
+//!
+//! # Errors
+//! As in getxattr(2), setxattr(2), listxattr(2), removexattr(2): ENODATA for an attribute that is not
+//! there, EOPNOTSUPP where the file system has none, ERANGE never (buffers grow), E2BIG, ENOSPC and
+//! EDQUOT for values that do not fit.
+
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::at::{Target, check_len, check_sys, check_sys_len, proc_path};
+use crate::error::{Errno, Error, Result};
+
+/// The longest name of an attribute (`XATTR_NAME_MAX`, linux/limits.h), in bytes.
+pub const NAME_MAX: usize = 255;
+
+/// The longest value and the longest list (`XATTR_SIZE_MAX`, linux/limits.h), in bytes.
+pub const SIZE_MAX: usize = 65536;
+
+/// What most values and lists fit into, so that one call is enough.
+const FIRST_GUESS: usize = 512;
+
+// System call numbers are the same on every architecture since Linux 5.1 (syscall_64.tbl and friends).
+const SYS_SETXATTRAT: libc::c_long = 463;
+const SYS_GETXATTRAT: libc::c_long = 464;
+const SYS_LISTXATTRAT: libc::c_long = 465;
+const SYS_REMOVEXATTRAT: libc::c_long = 466;
+
+/// `struct xattr_args` of linux/xattr.h.
+#[repr(C)]
+struct XattrArgs {
+    value: u64,
+    size: u32,
+    flags: u32,
+}
+
+/// Cleared for good when the kernel says ENOSYS. A fact about the kernel, not state of a mount.
+static HAS_XATTRAT: AtomicBool = AtomicBool::new(true);
+
+/// How an attribute may be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetMode {
+    /// Create or replace.
+    Any,
+    /// `XATTR_CREATE`: EEXIST if it is there.
+    Create,
+    /// `XATTR_REPLACE`: ENODATA if it is not there.
+    Replace,
+}
+
+impl SetMode {
+    fn flags(self) -> libc::c_int {
+        match self {
+            Self::Any => 0,
+            Self::Create => libc::XATTR_CREATE,
+            Self::Replace => libc::XATTR_REPLACE,
+        }
+    }
+}
+
+/// A path below procfs that reaches the target without following its last component.
+fn proc_target(target: Target<'_>) -> Vec<u8> {
+    let under = |fd: BorrowedFd<'_>| format!("/proc/self/fd/{}", fd.as_raw_fd()).into_bytes();
+    match target {
+        Target::At(dir, name) => {
+            let mut path = under(dir);
+            path.push(b'/');
+            path.extend_from_slice(name.bytes());
+            path.push(0);
+            path
+        }
+        Target::Fd(fd) => proc_path(fd).into_bytes(),
+    }
+}
+
+/// `Some` if the answer is final, `None` if the older way has to be tried.
+fn newer<T>(result: Result<T>) -> Option<Result<T>> {
+    match &result {
+        Err(err) if err.errno() == Errno::ENOSYS => {
+            HAS_XATTRAT.store(false, Ordering::Relaxed);
+            None
+        }
+        // An O_PATH descriptor with AT_EMPTY_PATH (fs/xattr.c takes only full descriptors).
+        Err(err) if err.errno() == Errno::EBADF => None,
+        _ => Some(result),
+    }
+}
+
+fn has_xattrat() -> bool {
+    HAS_XATTRAT.load(Ordering::Relaxed)
+}
+
+/// Reads into `buf`; an empty buffer asks for the size alone.
+fn get_once(target: Target<'_>, name: &CStr, buf: &mut [u8]) -> Result<usize> {
+    if has_xattrat() {
+        let mut args = XattrArgs {
+            value: buf.as_mut_ptr() as u64,
+            size: u32::try_from(buf.len()).unwrap_or(u32::MAX),
+            flags: 0,
+        };
+        let result = target.with_at(|dir, path, flags| {
+            // SAFETY: `args` points at a buffer of the stated size; strings are NUL-terminated.
+            check_sys_len(unsafe {
+                libc::syscall(
+                    SYS_GETXATTRAT,
+                    dir,
+                    path,
+                    flags,
+                    name.as_ptr(),
+                    &raw mut args,
+                    size_of::<XattrArgs>(),
+                )
+            })
+        });
+        if let Some(result) = newer(result) {
+            return result;
+        }
+    }
+    let path = proc_target(target);
+    let (path, name, value) = (path.as_ptr().cast(), name.as_ptr(), buf.as_mut_ptr().cast());
+    check_len(match target {
+        // SAFETY: the strings are NUL-terminated; the buffer is as long as we say.
+        Target::At(..) => unsafe { libc::lgetxattr(path, name, value, buf.len()) },
+        // SAFETY: as above. The magic link is to be followed.
+        Target::Fd(_) => unsafe { libc::getxattr(path, name, value, buf.len()) },
+    })
+}
+
+fn list_once(target: Target<'_>, buf: &mut [u8]) -> Result<usize> {
+    if has_xattrat() {
+        let (ptr, len) = (buf.as_mut_ptr(), buf.len());
+        let result = target.with_at(|dir, path, flags| {
+            // SAFETY: the buffer is as long as we say; the path is NUL-terminated.
+            check_sys_len(unsafe { libc::syscall(SYS_LISTXATTRAT, dir, path, flags, ptr, len) })
+        });
+        if let Some(result) = newer(result) {
+            return result;
+        }
+    }
+    let path = proc_target(target);
+    let (path, list) = (path.as_ptr().cast(), buf.as_mut_ptr().cast());
+    check_len(match target {
+        // SAFETY: the path is NUL-terminated; the buffer is as long as we say.
+        Target::At(..) => unsafe { libc::llistxattr(path, list, buf.len()) },
+        // SAFETY: as above. The magic link is to be followed.
+        Target::Fd(_) => unsafe { libc::listxattr(path, list, buf.len()) },
+    })
+}
+
+/// Calls `once` with a small buffer, then with the largest there can be.
+fn grow(mut once: impl FnMut(&mut [u8]) -> Result<usize>) -> Result<Vec<u8>> {
+    let mut small = [0u8; FIRST_GUESS];
+    match once(&mut small) {
+        Ok(len) => Ok(small.get(..len).unwrap_or_default().to_vec()),
+        Err(err) if err.errno() == Errno::ERANGE => {
+            let mut big = vec![0u8; SIZE_MAX];
+            let len = once(&mut big)?;
+            big.truncate(len);
+            Ok(big)
+        }
+        Err(err) => Err(err),
+    }
+}
+
+/// The value of one attribute.
+pub fn get(target: Target<'_>, name: &CStr) -> Result<Vec<u8>> {
+    grow(|buf| get_once(target, name, buf))
+}
+
+/// The value of one attribute; `None` where it, or all attributes, are missing.
+pub fn get_if_set(target: Target<'_>, name: &CStr) -> Result<Option<Vec<u8>>> {
+    match get(target, name) {
+        Ok(value) => Ok(Some(value)),
+        Err(err) if is_absent(&err) => Ok(None),
+        Err(err) => Err(err),
+    }
+}
+
+/// All attribute names, each NUL-terminated. A file system without attributes has none.
+pub fn list(target: Target<'_>) -> Result<Vec<u8>> {
+    match grow(|buf| list_once(target, buf)) {
+        Err(err) if err.errno() == Errno::EOPNOTSUPP => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+/// The names in what [`list`] returned, without terminators.
+pub fn names(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|b| *b == 0).filter(|name| !name.is_empty())
+}
+
+/// Sets one attribute.
+pub fn set(target: Target<'_>, name: &CStr, value: &[u8], mode: SetMode) -> Result<()> {
+    if has_xattrat() {
+        let args = XattrArgs {
+            value: value.as_ptr() as u64,
+            size: u32::try_from(value.len()).map_err(|_| Errno::from_raw(libc::E2BIG))?,
+            flags: mode.flags().unsigned_abs(),
+        };
+        let result = target.with_at(|dir, path, flags| {
+            // SAFETY: `args` points at a value of the stated size; strings are NUL-terminated.
+            check_sys(unsafe {
+                libc::syscall(
+                    SYS_SETXATTRAT,
+                    dir,
+                    path,
+                    flags,
+                    name.as_ptr(),
+                    &raw const args,
+                    size_of::<XattrArgs>(),
+                )
+            })
+        });
+        if let Some(result) = newer(result) {
+            return result;
+        }
+    }
+    let path = proc_target(target);
+    let (path, name, ptr) = (path.as_ptr().cast(), name.as_ptr(), value.as_ptr().cast());
+    check_sys(match target {
+        // SAFETY: the strings are NUL-terminated; the value is as long as we say.
+        Target::At(..) => unsafe { libc::lsetxattr(path, name, ptr, value.len(), mode.flags()) },
+        // SAFETY: as above. The magic link is to be followed.
+        Target::Fd(_) => unsafe { libc::setxattr(path, name, ptr, value.len(), mode.flags()) },
+    }
+    .into())
+}
+
+/// Removes one attribute.
+pub fn remove(target: Target<'_>, name: &CStr) -> Result<()> {
+    if has_xattrat() {
+        let result = target.with_at(|dir, path, flags| {
+            // SAFETY: the strings are NUL-terminated and outlive the call.
+            check_sys(unsafe {
+                libc::syscall(SYS_REMOVEXATTRAT, dir, path, flags, name.as_ptr())
+            })
+        });
+        if let Some(result) = newer(result) {
+            return result;
+        }
+    }
+    let path = proc_target(target);
+    let (path, name) = (path.as_ptr().cast(), name.as_ptr());
+    check_sys(match target {
+        // SAFETY: the strings are NUL-terminated and outlive the call.
+        Target::At(..) => unsafe { libc::lremovexattr(path, name) },
+        // SAFETY: as above. The magic link is to be followed.
+        Target::Fd(_) => unsafe { libc::removexattr(path, name) },
+    }
+    .into())
+}
+
+/// Whether the error says that the attribute is not there, or cannot be there.
+#[must_use]
+pub fn is_absent(err: &Error) -> bool {
+    matches!(err.errno(), Errno::ENODATA | Errno::EOPNOTSUPP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::Name;
+    use std::os::fd::AsFd;
+
+    /// Both ways to the same attribute give the same answer.
+    #[test]
+    fn by_name_and_by_descriptor_agree() {
+        let tmp = tempfile::tempdir_in(".").unwrap();
+        std::fs::write(tmp.path().join("f"), "").unwrap();
+        let dir = std::fs::File::open(tmp.path()).unwrap();
+        let file = std::fs::File::open(tmp.path().join("f")).unwrap();
+        let at = Target::At(dir.as_fd(), Name::new(b"f").unwrap());
+        let opath = crate::sys::at::open(
+            dir.as_fd(),
+            Name::new(b"f").unwrap(),
+            nix::fcntl::OFlag::O_PATH,
+            0,
+        )
+        .unwrap();
+        let big = vec![7u8; 2000];
+        if let Err(err) = set(at, c"user.test", &big, SetMode::Create) {
+            assert_eq!(err.errno(), Errno::EOPNOTSUPP);
+            return;
+        }
+        for target in [at, Target::Fd(file.as_fd()), Target::Fd(opath.as_fd())] {
+            assert_eq!(get(target, c"user.test").unwrap(), big);
+            assert!(names(&list(target).unwrap()).any(|n| n == b"user.test"));
+            assert_eq!(get_if_set(target, c"user.none").unwrap(), None);
+        }
+        remove(Target::Fd(opath.as_fd()), c"user.test").unwrap();
+        assert_eq!(get(at, c"user.test").unwrap_err().errno(), Errno::ENODATA);
+    }
+}
