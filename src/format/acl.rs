@@ -1,0 +1,132 @@
+//! POSIX ACLs as the `system.posix_acl_*` attributes carry them, as far as creating objects needs.
+//!
+//! The file systems below apply a default ACL by themselves when an object is created in its
+//! directory. What is built in the work directory and moved into place has to get it from us.
+//!
+//! # References
+//! acl(5), "Object creation and default ACLs"; linux/posix_acl_xattr.h for the layout.
+
+use crate::error::{Errno, Result};
+
+/// Version word at the front (`POSIX_ACL_XATTR_VERSION`).
+const VERSION: u32 = 2;
+/// Version word, in bytes.
+const HEADER: usize = 4;
+/// Tag (16 bits), permissions (16 bits), id (32 bits), in bytes.
+const ENTRY: usize = 8;
+
+// Tags of linux/posix_acl.h.
+const USER_OBJ: u16 = 0x01;
+const GROUP_OBJ: u16 = 0x04;
+const MASK: u16 = 0x10;
+const OTHER: u16 = 0x20;
+
+/// What a new object gets from the default ACL of its directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inherited {
+    /// Its permission bits.
+    pub mode: u32,
+    /// Its access ACL; `None` if the bits say it all.
+    pub access: Option<Vec<u8>>,
+}
+
+/// Applies `default_acl` to an object created with `mode` (no umask is applied then, umask(2)).
+///
+/// # Errors
+/// EIO for bytes that are not an ACL.
+pub fn inherit(default_acl: &[u8], mode: u32) -> Result<Inherited> {
+    let mut entries = parse(default_acl)?;
+    let has_mask = entries.iter().any(|e| e.tag == MASK);
+    let mut bits = mode & 0o7000;
+    let mut extended = false;
+    for entry in &mut entries {
+        // The class of the file mode that limits this entry, and is made from it.
+        let shift = match entry.tag {
+            USER_OBJ => 6,
+            GROUP_OBJ if !has_mask => 3,
+            MASK => 3,
+            OTHER => 0,
+            _ => {
+                extended = true;
+                continue;
+            }
+        };
+        entry.perm &= u16::try_from((mode >> shift) & 7).unwrap_or(0);
+        bits |= u32::from(entry.perm) << shift;
+    }
+    extended |= has_mask;
+    Ok(Inherited { mode: bits, access: extended.then(|| emit(&entries)) })
+}
+
+struct Entry {
+    tag: u16,
+    perm: u16,
+    id: [u8; 4],
+}
+
+fn parse(bytes: &[u8]) -> Result<Vec<Entry>> {
+    let bad = || crate::error::Error::new(Errno::EIO, "a default ACL of unknown form");
+    let (header, body) = bytes.split_first_chunk::<HEADER>().ok_or_else(bad)?;
+    if u32::from_le_bytes(*header) != VERSION || body.len() % ENTRY != 0 {
+        return Err(bad());
+    }
+    let entry = |e: &[u8]| match *e {
+        [t0, t1, p0, p1, i0, i1, i2, i3] => Some(Entry {
+            tag: u16::from_le_bytes([t0, t1]),
+            perm: u16::from_le_bytes([p0, p1]),
+            id: [i0, i1, i2, i3],
+        }),
+        _ => None,
+    };
+    body.chunks_exact(ENTRY).map(|e| entry(e).ok_or_else(bad)).collect()
+}
+
+fn emit(entries: &[Entry]) -> Vec<u8> {
+    let mut out = VERSION.to_le_bytes().to_vec();
+    for e in entries {
+        out.extend_from_slice(&e.tag.to_le_bytes());
+        out.extend_from_slice(&e.perm.to_le_bytes());
+        out.extend_from_slice(&e.id);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+        let entry = |&(tag, perm, id): &(u16, u16, u32)| Entry { tag, perm, id: id.to_le_bytes() };
+        emit(&entries.iter().map(entry).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_minimal_acl_is_only_bits() {
+        let default = acl(&[(USER_OBJ, 7, u32::MAX), (GROUP_OBJ, 5, u32::MAX), (OTHER, 0, u32::MAX)]);
+        let got = inherit(&default, 0o666).unwrap();
+        assert_eq!(got, Inherited { mode: 0o640, access: None });
+    }
+
+    #[test]
+    fn the_mask_takes_the_place_of_the_group() {
+        let default = acl(&[
+            (USER_OBJ, 7, u32::MAX),
+            (0x02, 7, 1000),
+            (GROUP_OBJ, 7, u32::MAX),
+            (MASK, 7, u32::MAX),
+            (OTHER, 5, u32::MAX),
+        ]);
+        let got = inherit(&default, 0o2644).unwrap();
+        assert_eq!(got.mode, 0o2644);
+        let access = parse(&got.access.unwrap()).unwrap();
+        let perm = |tag| access.iter().find(|e| e.tag == tag).unwrap().perm;
+        assert_eq!((perm(USER_OBJ), perm(GROUP_OBJ), perm(MASK), perm(OTHER)), (6, 7, 4, 4));
+    }
+
+    #[test]
+    fn rubbish_is_refused() {
+        for bad in [&b""[..], b"\x02\0\0", b"\x03\0\0\0", b"\x02\0\0\0\x01"] {
+            assert!(inherit(bad, 0o644).is_err());
+        }
+    }
+}

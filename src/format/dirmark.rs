@@ -1,0 +1,96 @@
+//! What the attributes of a layer's directory say about merging.
+
+use std::ffi::CStr;
+
+use super::overlay::{ACL_DEFAULT, FUSE_OVERLAYFS_OPAQUE, Mark, Namespace};
+
+/// The marks of one directory of one layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DirMarks {
+    /// Nothing below this directory shows.
+    pub opaque: bool,
+    /// The directory lends its names but not its metadata.
+    pub dirmeta_delegate: bool,
+    /// It has a default ACL.
+    pub default_acl: bool,
+}
+
+/// An attribute that [`DirMarks`] is read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    Opaque,
+    DirmetaDelegate,
+    DefaultAcl,
+}
+
+/// Every attribute that means something on a directory.
+const FIELDS: [(&CStr, Field); 6] = [
+    (Namespace::Trusted.key(Mark::Opaque), Field::Opaque),
+    (Namespace::User.key(Mark::Opaque), Field::Opaque),
+    (FUSE_OVERLAYFS_OPAQUE, Field::Opaque),
+    (Namespace::Trusted.key(Mark::DirmetaDelegate), Field::DirmetaDelegate),
+    (Namespace::User.key(Mark::DirmetaDelegate), Field::DirmetaDelegate),
+    (ACL_DEFAULT, Field::DefaultAcl),
+];
+
+impl DirMarks {
+    /// Reads the marks from the names of a directory's attributes; `value` fetches one value.
+    ///
+    /// # Errors
+    /// What `value` returns.
+    pub fn read<'a, E>(
+        names: impl Iterator<Item = &'a [u8]>,
+        mut value: impl FnMut(&'static CStr) -> Result<Vec<u8>, E>,
+    ) -> Result<Self, E> {
+        let mut marks = Self::default();
+        for name in names {
+            let Some((key, field)) = FIELDS.iter().find(|(key, _)| key.to_bytes() == name) else {
+                continue;
+            };
+            match field {
+                Field::Opaque => marks.opaque |= is_yes(&value(key)?),
+                Field::DirmetaDelegate => marks.dirmeta_delegate |= is_yes(&value(key)?),
+                Field::DefaultAcl => marks.default_acl = true,
+            }
+        }
+        Ok(marks)
+    }
+}
+
+/// The value of a mark that is set: `y`, one byte, as the kernel compares it (fs/overlayfs/namei.c).
+/// fuse-overlayfs looks at the first byte alone, and its own mark is read as it reads it.
+fn is_yes(value: &[u8]) -> bool {
+    value.first() == Some(&b'y')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> DirMarks {
+        DirMarks::read(pairs.iter().map(|(k, _)| k.as_bytes()), |key| {
+            let found = pairs.iter().find(|(k, _)| k.as_bytes() == key.to_bytes());
+            found.map(|(_, v)| v.as_bytes().to_vec()).ok_or(())
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn every_spelling_of_opaque() {
+        for key in ["trusted.overlay.opaque", "user.overlay.opaque", "user.fuseoverlayfs.opaque"] {
+            assert!(read(&[(key, "y")]).opaque, "{key}");
+            assert!(!read(&[(key, "n")]).opaque, "{key}");
+            assert!(!read(&[(key, "x")]).opaque, "{key}: x means xattr whiteouts");
+            assert!(!read(&[(key, "")]).opaque, "{key}");
+        }
+        assert!(!read(&[("user.overlay.overlay.opaque", "y")]).opaque, "that of an inner overlay");
+    }
+
+    #[test]
+    fn delegation_in_both_namespaces() {
+        assert!(read(&[("trusted.overlay.dirmeta_delegate", "y")]).dirmeta_delegate);
+        assert!(read(&[("user.overlay.dirmeta_delegate", "y")]).dirmeta_delegate);
+        assert!(!read(&[("user.overlay.dirmeta_delegate", "n")]).dirmeta_delegate);
+        assert_eq!(read(&[("user.other", "y")]), DirMarks::default());
+    }
+}

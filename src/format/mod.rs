@@ -1,0 +1,9 @@
+//! The bytes of the markers: names and values, pure functions, no system calls.
+//!
+//! Each marker has one owner here. What a layer may contain and what we write is in the format
+//! page of the documentation.
+
+pub mod acl;
+pub mod aufs;
+pub mod dirmark;
+pub mod overlay;
