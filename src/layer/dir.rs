@@ -1,0 +1,291 @@
+//! A directory of one layer.
+//!
+//! A [`LayerDir`] knows where it is (the directory above and its name there), so that its descriptor
+//! can be closed and opened again. It is opened component by component, never following a link, and
+//! has to turn out to be the same inode.
+//!
+//! [`LowerDir`] and [`UpperDir`] are the two kinds. Both can be read. Only an upper one can be handed
+//! to what changes a layer, and only [`super::Upper`] makes one.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Weak};
+
+use nix::fcntl::OFlag;
+use parking_lot::{Mutex, RwLock};
+
+use super::fdcache::{Closable, FdCache, FdSlot};
+use crate::error::{Context, Errno, Error, Result};
+use crate::format::aufs;
+use crate::format::dirmark::DirMarks;
+use crate::sys::dir::Entry;
+use crate::sys::{Name, Stat, Target, at, dir, stat, xattr};
+
+/// A directory of a layer, readable.
+pub struct LayerDir {
+    dev: u64,
+    ino: u64,
+    /// Number of the layer: 0 is the upper, 1 the topmost lower.
+    layer: u16,
+    /// Directory above and name there; `None` for the root of a layer. Changes when an upper
+    /// directory is renamed.
+    place: RwLock<Option<(Arc<LayerDir>, Box<[u8]>)>>,
+    slot: FdSlot,
+    /// One listing at a time: they share the descriptor's offset.
+    listing: Mutex<()>,
+    cache: Arc<FdCache>,
+}
+
+impl std::fmt::Debug for LayerDir {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LayerDir({:#x}:{})", self.dev, self.ino)
+    }
+}
+
+impl Closable for LayerDir {
+    fn slot(&self) -> &FdSlot {
+        &self.slot
+    }
+
+    /// A root has no directory above from which it could be opened again.
+    fn pinned(&self) -> bool {
+        self.place.read().is_none()
+    }
+}
+
+/// Flags by which a directory is opened: reading serves listing, lookups and attributes.
+const OPEN_DIR: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
+
+impl LayerDir {
+    fn root(fd: OwnedFd, layer: u16, cache: &Arc<FdCache>) -> Result<Arc<Self>> {
+        let stat = stat::fstat(fd.as_fd())?;
+        let dir = Self::at(&stat, layer, None, cache);
+        dir.slot.put(Arc::new(fd));
+        Ok(dir)
+    }
+
+    fn at(
+        stat: &Stat,
+        layer: u16,
+        place: Option<(Arc<LayerDir>, Box<[u8]>)>,
+        cache: &Arc<FdCache>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            dev: stat.dev,
+            ino: stat.ino,
+            layer,
+            place: RwLock::new(place),
+            slot: FdSlot::default(),
+            listing: Mutex::new(()),
+            cache: Arc::clone(cache),
+        })
+    }
+
+    fn child(self: &Arc<Self>, name: Name<'_>, stat: &Stat) -> Arc<Self> {
+        Self::at(stat, self.layer, Some((Arc::clone(self), name.bytes().into())), &self.cache)
+    }
+
+    /// Device number of the file system that the directory lies on.
+    #[must_use]
+    pub fn dev(&self) -> u64 {
+        self.dev
+    }
+
+    /// Inode number of the directory in its layer.
+    #[must_use]
+    pub fn ino(&self) -> u64 {
+        self.ino
+    }
+
+    /// Number of the layer: 0 is the upper, 1 the topmost lower.
+    #[must_use]
+    pub fn layer(&self) -> u16 {
+        self.layer
+    }
+
+    /// A descriptor of the directory, opened if need be.
+    ///
+    /// # Errors
+    /// Those of openat(2); ESTALE if another directory has taken the place of this one.
+    pub fn fd(self: &Arc<Self>) -> Result<Arc<OwnedFd>> {
+        // A rename may come between reading where the directory is and opening it there.
+        const TRIES: u32 = 4;
+        let mut last = Errno::ESTALE.into();
+        for _ in 0..TRIES {
+            if let Some(fd) = self.slot.get() {
+                return Ok(fd);
+            }
+            match self.open_from_above() {
+                Err(err) if matches!(err.errno(), Errno::ENOENT | Errno::ESTALE) => last = err,
+                other => return other,
+            }
+        }
+        Err(last)
+    }
+
+    fn open_from_above(self: &Arc<Self>) -> Result<Arc<OwnedFd>> {
+        // Not recursive: a tree may be deeper than a stack.
+        let mut closed = vec![Arc::clone(self)];
+        let mut fd = loop {
+            let Some(lowest) = closed.last() else { return Err(Errno::ESTALE.into()) };
+            let above = lowest.place.read().as_ref().map(|(above, _)| Arc::clone(above));
+            let above = above.ok_or(Errno::ESTALE)?;
+            match above.slot.get() {
+                Some(fd) => break fd,
+                None => closed.push(above),
+            }
+        };
+        while let Some(dir) = closed.pop() {
+            fd = dir.open_below(&fd)?;
+        }
+        Ok(fd)
+    }
+
+    fn open_below(self: &Arc<Self>, above: &OwnedFd) -> Result<Arc<OwnedFd>> {
+        let name = self.place.read().as_ref().map(|(_, name)| name.clone()).ok_or(Errno::ESTALE)?;
+        let name = Name::new(&name)?;
+        let fd = match at::open_quiet(above.as_fd(), name, OPEN_DIR) {
+            // Not readable for us: lookups still work.
+            Err(err) if err.errno() == Errno::EACCES => {
+                at::open(above.as_fd(), name, OFlag::O_PATH | OFlag::O_DIRECTORY, 0)
+            }
+            other => other,
+        }
+        .context(|| format!("directory {name} of a layer"))?;
+        let found = stat::fstat(fd.as_fd())?;
+        if (found.dev, found.ino) != (self.dev, self.ino) {
+            return Err(Error::new(Errno::ESTALE, format!("{name} was replaced in its layer")));
+        }
+        let fd = Arc::new(fd);
+        self.slot.put(Arc::clone(&fd));
+        let weak: Weak<Self> = Arc::downgrade(self);
+        self.cache.opened(weak);
+        Ok(fd)
+    }
+
+    /// Attributes of the directory itself.
+    pub fn stat(self: &Arc<Self>) -> Result<Stat> {
+        // By name where there is one: that spares opening the directory.
+        let place = self.place.read().clone();
+        let found = match place {
+            Some((above, name)) => {
+                let fd = above.fd()?;
+                stat::stat(Target::At(fd.as_ref().as_fd(), Name::new(&name)?))?
+            }
+            None => stat::fstat(self.fd()?.as_ref().as_fd())?,
+        };
+        if (found.dev, found.ino) == (self.dev, self.ino) {
+            Ok(found)
+        } else {
+            Err(Errno::ESTALE.into())
+        }
+    }
+
+    /// Attributes of an entry, or `None`.
+    pub fn stat_entry(self: &Arc<Self>, name: Name<'_>) -> Result<Option<Stat>> {
+        let fd = self.fd()?;
+        stat::stat_if_exists(Target::At(fd.as_ref().as_fd(), name))
+    }
+
+    /// The marks that the directory `name` in this one carries.
+    pub fn marks_of(self: &Arc<Self>, name: Name<'_>) -> Result<DirMarks> {
+        let fd = self.fd()?;
+        read_marks(Target::At(fd.as_ref().as_fd(), name))
+    }
+
+    /// The marks of this directory.
+    pub fn marks(self: &Arc<Self>) -> Result<DirMarks> {
+        let fd = self.fd()?;
+        read_marks(Target::Fd(fd.as_ref().as_fd()))
+    }
+
+    /// Whether this directory holds the file that makes it opaque the AUFS way.
+    pub fn has_aufs_opaque(self: &Arc<Self>) -> Result<bool> {
+        Ok(self.stat_entry(Name::new(aufs::OPAQUE)?)?.is_some())
+    }
+
+    /// Calls `each` for every entry as it lies on the disk, markers included.
+    pub fn for_each(self: &Arc<Self>, each: impl FnMut(Entry<'_>) -> Result<()>) -> Result<()> {
+        let fd = self.fd()?;
+        let _one_at_a_time = self.listing.lock();
+        dir::for_each(fd.as_ref().as_fd(), each)
+    }
+
+    /// A descriptor to read the file `name`.
+    pub fn open_to_read(self: &Arc<Self>, name: Name<'_>) -> Result<OwnedFd> {
+        let fd = self.fd()?;
+        at::open_quiet(fd.as_ref().as_fd(), name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)
+    }
+}
+
+fn read_marks(target: Target<'_>) -> Result<DirMarks> {
+    let list = xattr::list(target)?;
+    if list.is_empty() {
+        return Ok(DirMarks::default());
+    }
+    DirMarks::read(xattr::names(&list), |key| match xattr::get(target, key) {
+        // Marks of the trusted namespace are listed to nobody who cannot read them; an attribute that
+        // vanished between the two calls is as good as not there.
+        Err(err) if xattr::is_absent(&err) => Ok(Vec::new()),
+        other => other,
+    })
+}
+
+macro_rules! kind_of_dir {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub struct $name(Arc<LayerDir>);
+
+        impl $name {
+            /// The root of a layer, opened.
+            pub(super) fn root(fd: OwnedFd, layer: u16, cache: &Arc<FdCache>) -> Result<Self> {
+                Ok(Self(LayerDir::root(fd, layer, cache)?))
+            }
+
+            /// The directory `name` in this one, which `stat` was found for.
+            #[must_use]
+            pub fn child(&self, name: Name<'_>, stat: &Stat) -> Self {
+                Self(self.0.child(name, stat))
+            }
+
+            /// As something that can be read, whatever its kind.
+            #[must_use]
+            pub fn dir(&self) -> &Arc<LayerDir> {
+                &self.0
+            }
+        }
+    };
+}
+
+kind_of_dir! {
+    /// A directory of a lower layer. Nothing can be changed through it.
+    LowerDir
+}
+
+kind_of_dir! {
+    /// A directory of the upper layer.
+    UpperDir
+}
+
+impl Drop for LayerDir {
+    /// A chain of directories as deep as a tree may be is let go one by one, not by recursion.
+    fn drop(&mut self) {
+        let mut above = self.place.get_mut().take().map(|(above, _)| above);
+        while let Some(dir) = above {
+            above = Arc::into_inner(dir)
+                .and_then(|mut dir| dir.place.get_mut().take().map(|(above, _)| above));
+        }
+    }
+}
+
+impl UpperDir {
+    /// A descriptor to act on.
+    pub(super) fn fd(&self) -> Result<Arc<OwnedFd>> {
+        self.0.fd()
+    }
+
+    /// Notes that the directory has been renamed.
+    pub(crate) fn moved(&self, to: &UpperDir, name: Name<'_>) {
+        *self.0.place.write() = Some((Arc::clone(&to.0), name.bytes().into()));
+    }
+}

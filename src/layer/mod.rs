@@ -1,0 +1,26 @@
+//! The layers: directories that can be read, and the one that can be changed.
+//!
+//! [`Stack`] is what a mount is made of. A lower layer offers nothing that changes it: that is a
+//! matter of types, not of care. Only [`Upper`] has mutating methods, and they build in the work
+//! directory what one system call then makes visible.
+
+pub mod dir;
+pub mod fdcache;
+pub mod open;
+pub mod staged;
+pub mod upper;
+pub mod work;
+
+pub use dir::{LayerDir, LowerDir, UpperDir};
+pub use fdcache::FdCache;
+pub use staged::{Over, Staged};
+pub use upper::Upper;
+
+/// The layers of one mount.
+#[derive(Debug)]
+pub struct Stack {
+    /// Where changes go; `None` for a read-only mount.
+    pub upper: Option<Upper>,
+    /// Roots of the read-only layers, topmost first; never empty.
+    pub lowers: Vec<LowerDir>,
+}

@@ -1,0 +1,82 @@
+//! Build, then publish: something in the work directory on its way to a name in the upper.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::dir::UpperDir;
+use super::work::Work;
+use crate::error::{Errno, Result, best_effort};
+use crate::sys::at::Replace;
+use crate::sys::{Name, Target, at};
+
+/// What stands at the name where something is to appear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// Nothing; if something does after all, EEXIST.
+    Nothing,
+    /// Something of the same kind, directory or not, that goes in the same step.
+    SameKind,
+    /// Something of another kind, such as a whiteout under a new directory: the two change places,
+    /// and the old one is removed from the work directory.
+    OtherKind,
+}
+
+/// An object in the work directory. Dropped before it is published, it is removed.
+#[derive(Debug)]
+#[must_use = "what is not published is removed"]
+pub struct Staged<'a> {
+    work: &'a Work,
+    name: String,
+    published: bool,
+}
+
+impl<'a> Staged<'a> {
+    /// Makes an object with `make`, which gets the work directory and an unused name.
+    pub(super) fn build(
+        work: &'a Work,
+        make: impl FnOnce(BorrowedFd<'_>, Name<'_>) -> Result<()>,
+    ) -> Result<Self> {
+        let name = work.fresh_name();
+        make(work.fd(), Name::new(name.as_bytes())?)?;
+        Ok(Self { work, name, published: false })
+    }
+
+    /// The object, to be finished before it is published.
+    pub fn target(&self) -> Result<Target<'_>> {
+        Ok(Target::At(self.work.fd(), Name::new(self.name.as_bytes())?))
+    }
+
+    /// Makes the object appear as `name` in `dir`, in one step.
+    ///
+    /// A crash before leaves the old state, a crash after leaves the new one; what an exchange
+    /// brought into the work directory is swept by the next mount.
+    pub fn publish(mut self, dir: &UpperDir, name: Name<'_>, over: Over) -> Result<()> {
+        let replace = match over {
+            Over::Nothing => Replace::No,
+            Over::SameKind => Replace::Yes,
+            Over::OtherKind => Replace::Exchange,
+        };
+        let to = dir.fd()?;
+        let staged = Name::new(self.name.as_bytes())?;
+        at::rename(self.work.fd(), staged, to.as_ref().as_fd(), name, replace)?;
+        self.published = true;
+        if over == Over::OtherKind {
+            best_effort("what was replaced stays in work until the next mount", self.discard());
+        }
+        Ok(())
+    }
+
+    fn discard(&self) -> Result<()> {
+        match self.work.discard(&self.name) {
+            Err(err) if err.errno() == Errno::ENOENT => Ok(()),
+            other => other,
+        }
+    }
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        if !self.published {
+            best_effort("what was not published stays in work until the next mount", self.discard());
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! The one layer that changes.
+//!
+//! Everything that writes to a layer is a method of [`Upper`]. Which marker forms the upper can hold
+//! is found out once, when the mount begins, and kept in [`Forms`].
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::fcntl::OFlag;
+use parking_lot::Mutex;
+
+use super::dir::UpperDir;
+use super::fdcache::FdCache;
+use super::staged::{Over, Staged};
+use super::work::Work;
+use crate::config::NamespaceChoice;
+use crate::error::{Context, Errno, Error, Result};
+use crate::format::aufs;
+use crate::format::overlay::{Mark, Namespace};
+use crate::sys::at::{Replace, SetTime};
+use crate::sys::creds::{self, Owner};
+use crate::sys::xattr::SetMode;
+use crate::sys::{Name, Stat, Target, at, stat, xattr};
+
+/// How a name is marked as gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhiteoutForm {
+    /// A character device 0:0 in its place, as the kernel does.
+    Device,
+    /// A file `.wh.NAME` beside it, where no such device can be made.
+    Aufs,
+}
+
+/// How a directory is marked as hiding what is below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpaqueForm {
+    /// `opaque=y` in this namespace.
+    Xattr(Namespace),
+    /// A file `.wh..wh..opq` in it, where there are no extended attributes.
+    Aufs,
+}
+
+/// The one form for each marker that this upper gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forms {
+    /// For names.
+    pub whiteout: WhiteoutForm,
+    /// For directories.
+    pub opaque: OpaqueForm,
+}
+
+/// The writable layer.
+#[derive(Debug)]
+pub struct Upper {
+    root: UpperDir,
+    work: Work,
+    forms: Forms,
+    owner: Owner,
+    /// A whiteout in the work directory that others are hard links of: one inode for many.
+    shared_whiteout: Mutex<Option<String>>,
+}
+
+/// Mode of a whiteout device (`WHITEOUT_MODE`, linux/fs.h).
+const WHITEOUT_MODE: u32 = libc::S_IFCHR;
+
+impl Upper {
+    /// Takes over an opened upper and its work directory, and finds out what markers they can hold.
+    ///
+    /// # Errors
+    /// EOPNOTSUPP if the namespace that was asked for cannot be used.
+    pub fn new(
+        root: OwnedFd,
+        work: Work,
+        choice: NamespaceChoice,
+        cache: &Arc<FdCache>,
+    ) -> Result<Self> {
+        let forms = Forms {
+            whiteout: probe_whiteout(&work)?,
+            opaque: probe_opaque(&work, choice)?,
+        };
+        tracing::info!(?forms, "markers of the upper");
+        Ok(Self {
+            root: UpperDir::root(root, 0, cache)?,
+            work,
+            forms,
+            owner: creds::effective(),
+            shared_whiteout: Mutex::new(None),
+        })
+    }
+
+    /// The root of the layer.
+    #[must_use]
+    pub fn root(&self) -> &UpperDir {
+        &self.root
+    }
+
+    /// The marker forms that are written.
+    #[must_use]
+    pub fn forms(&self) -> Forms {
+        self.forms
+    }
+
+    /// Whether nothing has to be forced to the disk.
+    #[must_use]
+    pub fn is_volatile(&self) -> bool {
+        self.work.is_volatile()
+    }
+
+    /// Whom new objects belong to before anybody changes it.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    // Objects in the making -------------------------------------------------------------------
+
+    /// A new regular file in the work directory, open for reading and writing.
+    pub fn stage_file(&self, mode: u32) -> Result<(Staged<'_>, OwnedFd)> {
+        let mut file = None;
+        let staged = Staged::build(&self.work, |dir, name| {
+            file = Some(at::open(dir, name, OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL, mode)?);
+            Ok(())
+        })?;
+        Ok((staged, file.ok_or(Errno::EIO)?))
+    }
+
+    /// A new directory in the work directory.
+    pub fn stage_dir(&self, mode: u32) -> Result<Staged<'_>> {
+        Staged::build(&self.work, |dir, name| at::mkdir(dir, name, mode))
+    }
+
+    /// A new device, FIFO or socket in the work directory.
+    pub fn stage_node(&self, mode: u32, rdev: u64) -> Result<Staged<'_>> {
+        Staged::build(&self.work, |dir, name| at::mknod(dir, name, mode, rdev))
+    }
+
+    /// A new symbolic link in the work directory.
+    pub fn stage_symlink(&self, target: &[u8]) -> Result<Staged<'_>> {
+        Staged::build(&self.work, |dir, name| at::symlink(target, dir, name))
+    }
+
+    /// One more name, in the work directory, for an object of the upper.
+    pub fn stage_link(&self, from: &UpperDir, name: Name<'_>) -> Result<Staged<'_>> {
+        let fd = from.fd()?;
+        Staged::build(&self.work, |dir, new| at::link(fd.as_ref().as_fd(), name, dir, new))
+    }
+
+    /// A regular file without a name, for one that was unlinked while in use.
+    pub fn unnamed_file(&self, mode: u32) -> Result<OwnedFd> {
+        match at::tmpfile(self.work.fd(), mode) {
+            Err(err)
+                if matches!(err.errno(), Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT) =>
+            {
+                let (staged, file) = self.stage_file(mode)?;
+                drop(staged);
+                Ok(file)
+            }
+            other => other,
+        }
+    }
+
+    /// Marks a directory in the making as hiding what is below.
+    pub fn set_opaque(&self, dir: Target<'_>) -> Result<()> {
+        match self.forms.opaque {
+            OpaqueForm::Xattr(ns) => xattr::set(dir, ns.key(Mark::Opaque), b"y", SetMode::Any),
+            OpaqueForm::Aufs => {
+                let Target::At(above, name) = dir else { return Err(Errno::EINVAL.into()) };
+                let dir = at::open(above, name, OFlag::O_DIRECTORY | OFlag::O_RDONLY, 0)?;
+                at::mknod(dir.as_fd(), Name::new(aufs::OPAQUE)?, libc::S_IFREG | 0o600, 0)
+            }
+        }
+    }
+
+    /// Whether an opaque mark is a file that shows up in the directory's own listing.
+    #[must_use]
+    pub fn opaque_is_a_file(&self) -> bool {
+        self.forms.opaque == OpaqueForm::Aufs
+    }
+
+    // Changes in place --------------------------------------------------------------------------
+
+    /// Creates a file at its final name; EEXIST if anything, also a whiteout, is there.
+    pub fn create(&self, dir: &UpperDir, name: Name<'_>, mode: u32) -> Result<OwnedFd> {
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
+        at::open(dir.fd()?.as_ref().as_fd(), name, flags, mode)
+    }
+
+    /// Makes a directory at its final name.
+    pub fn mkdir(&self, dir: &UpperDir, name: Name<'_>, mode: u32) -> Result<()> {
+        at::mkdir(dir.fd()?.as_ref().as_fd(), name, mode)
+    }
+
+    /// Makes a device, FIFO or socket at its final name.
+    pub fn mknod(&self, dir: &UpperDir, name: Name<'_>, mode: u32, rdev: u64) -> Result<()> {
+        at::mknod(dir.fd()?.as_ref().as_fd(), name, mode, rdev)
+    }
+
+    /// Makes a symbolic link at its final name.
+    pub fn symlink(&self, dir: &UpperDir, name: Name<'_>, target: &[u8]) -> Result<()> {
+        at::symlink(target, dir.fd()?.as_ref().as_fd(), name)
+    }
+
+    /// One more name for an object of the upper.
+    pub fn link(
+        &self,
+        from: &UpperDir,
+        name: Name<'_>,
+        to: &UpperDir,
+        new: Name<'_>,
+    ) -> Result<()> {
+        at::link(from.fd()?.as_ref().as_fd(), name, to.fd()?.as_ref().as_fd(), new)
+    }
+
+    /// Opens a file of the upper to read and write it.
+    pub fn open(&self, dir: &UpperDir, name: Name<'_>) -> Result<OwnedFd> {
+        let fd = dir.fd()?;
+        let dir = fd.as_ref().as_fd();
+        match at::open(dir, name, OFlag::O_RDWR | OFlag::O_NONBLOCK, 0) {
+            // ETXTBSY: the file runs as a program outside the mount.
+            Err(err) if matches!(err.errno(), Errno::EACCES | Errno::ETXTBSY | Errno::EPERM) => {
+                at::open(dir, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK, 0)
+            }
+            other => other,
+        }
+    }
+
+    /// Removes a name that is not a directory, leaving nothing.
+    pub fn unlink(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
+        at::unlink(dir.fd()?.as_ref().as_fd(), name)
+    }
+
+    /// Removes a directory that has nothing in it, not even markers.
+    pub fn rmdir(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
+        at::rmdir(dir.fd()?.as_ref().as_fd(), name)
+    }
+
+    /// Renames within the layer.
+    pub fn rename(
+        &self,
+        from: &UpperDir,
+        name: Name<'_>,
+        to: &UpperDir,
+        new: Name<'_>,
+        replace: Replace,
+    ) -> Result<()> {
+        let (from, to) = (from.fd()?, to.fd()?);
+        at::rename(from.as_ref().as_fd(), name, to.as_ref().as_fd(), new, replace)
+    }
+
+    /// Renames and leaves a whiteout, in one call where the file system can (`RENAME_WHITEOUT`).
+    /// Where it cannot, a crash between the two calls shows what the lowers have at the old name.
+    pub fn rename_leaving_whiteout(
+        &self,
+        from: &UpperDir,
+        name: Name<'_>,
+        to: &UpperDir,
+        new: Name<'_>,
+    ) -> Result<()> {
+        match self.rename(from, name, to, new, Replace::LeaveWhiteout) {
+            Err(err) if matches!(err.errno(), Errno::EINVAL | Errno::EPERM | Errno::EOPNOTSUPP) => {
+                self.rename(from, name, to, new, Replace::Yes)?;
+                self.whiteout(from, name, Over::Nothing)
+            }
+            other => other,
+        }
+    }
+
+    /// Takes an object out of the tree, to be removed from the work directory at leisure.
+    pub fn take_out(&self, dir: &UpperDir, name: Name<'_>) -> Result<TakenOut<'_>> {
+        let temp = self.work.fresh_name();
+        let from = dir.fd()?;
+        let to = Name::new(temp.as_bytes())?;
+        at::rename(from.as_ref().as_fd(), name, self.work.fd(), to, Replace::No)?;
+        Ok(TakenOut { work: &self.work, name: temp })
+    }
+
+    /// Runs something on an entry: attributes of all sorts.
+    pub fn with_entry<T>(
+        &self,
+        dir: &UpperDir,
+        name: Name<'_>,
+        act: impl FnOnce(Target<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let fd = dir.fd()?;
+        act(Target::At(fd.as_ref().as_fd(), name))
+    }
+
+    /// Runs something on a directory itself.
+    pub fn with_dir<T>(
+        &self,
+        dir: &UpperDir,
+        act: impl FnOnce(Target<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let fd = dir.fd()?;
+        act(Target::Fd(fd.as_ref().as_fd()))
+    }
+
+    /// Puts the times of a directory back to what they were before a copy-up put an entry there.
+    pub fn restore_times(&self, dir: &UpperDir, was: &Stat) -> Result<()> {
+        self.with_dir(dir, |target| {
+            at::set_times(target, SetTime::At(was.atime), SetTime::At(was.mtime))
+        })
+    }
+
+    // Whiteouts -----------------------------------------------------------------------------------
+
+    /// Marks `name` as gone where nothing, a file, or a directory of the upper stands.
+    pub fn whiteout(&self, dir: &UpperDir, name: Name<'_>, over: Over) -> Result<()> {
+        match self.forms.whiteout {
+            WhiteoutForm::Device => self.whiteout_device(dir, name, over),
+            WhiteoutForm::Aufs => self.whiteout_file(dir, name, over),
+        }
+    }
+
+    fn whiteout_device(&self, dir: &UpperDir, name: Name<'_>, over: Over) -> Result<()> {
+        if over == Over::Nothing {
+            let to = dir.fd()?;
+            return self.link_whiteout(to.as_ref().as_fd(), name);
+        }
+        let staged = Staged::build(&self.work, |work, temp| self.link_whiteout(work, temp))?;
+        staged.publish(dir, name, over)
+    }
+
+    /// A whiteout at a free name: one more link to the shared one, or one of its own.
+    fn link_whiteout(&self, dir: std::os::fd::BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
+        let mut shared = self.shared_whiteout.lock();
+        if shared.is_none() {
+            let fresh = self.work.fresh_name();
+            at::mknod(self.work.fd(), Name::new(fresh.as_bytes())?, WHITEOUT_MODE, 0)?;
+            *shared = Some(fresh);
+        }
+        let Some(source) = shared.as_deref() else { return Err(Errno::EIO.into()) };
+        match at::link(self.work.fd(), Name::new(source.as_bytes())?, dir, name) {
+            Err(err) if err.errno() == Errno::EEXIST => Err(err),
+            // Too many links (EMLINK), or a file system that links no devices: one of its own.
+            Err(_) => {
+                if let Some(full) = shared.take() {
+                    self.work.discard(&full)?;
+                }
+                at::mknod(dir, name, WHITEOUT_MODE, 0)
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// The marker first, then the object: between the two the object still shows, as before.
+    fn whiteout_file(&self, dir: &UpperDir, name: Name<'_>, over: Over) -> Result<()> {
+        let fd = dir.fd()?;
+        let marker = aufs::whiteout_of(name.bytes());
+        let made = at::mknod(fd.as_ref().as_fd(), Name::new(&marker)?, libc::S_IFREG | 0o600, 0);
+        if let Err(err) = made
+            && err.errno() != Errno::EEXIST
+        {
+            return Err(err);
+        }
+        match over {
+            Over::Nothing => Ok(()),
+            Over::SameKind => self.unlink(dir, name),
+            Over::OtherKind => self.take_out(dir, name)?.discard(),
+        }
+    }
+
+    /// Takes a whiteout away that stands beside a new object (`.wh.NAME`); a device is simply
+    /// replaced when the object is published.
+    pub fn remove_whiteout_file(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
+        let marker = aufs::whiteout_of(name.bytes());
+        match self.unlink(dir, Name::new(&marker)?) {
+            Err(err) if err.errno() == Errno::ENOENT => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// A directory or file that is no longer in the tree.
+#[derive(Debug)]
+#[must_use]
+pub struct TakenOut<'a> {
+    work: &'a Work,
+    name: String,
+}
+
+impl TakenOut<'_> {
+    /// Removes it, with all below.
+    pub fn discard(self) -> Result<()> {
+        self.work.discard(&self.name)
+    }
+
+    /// Puts it back where it was.
+    pub fn put_back(self, upper: &Upper, dir: &UpperDir, name: Name<'_>) -> Result<()> {
+        let (from, to) = (Name::new(self.name.as_bytes())?, dir.fd()?);
+        at::rename(upper.work.fd(), from, to.as_ref().as_fd(), name, Replace::No)
+    }
+}
+
+/// Whether the file system takes a character device 0:0 from us.
+fn probe_whiteout(work: &Work) -> Result<WhiteoutForm> {
+    let temp = work.fresh_name();
+    let name = Name::new(temp.as_bytes())?;
+    match at::mknod(work.fd(), name, WHITEOUT_MODE, 0) {
+        Ok(()) => {
+            // What comes back has to be one: a file system may swallow devices.
+            let back = stat::stat_if_exists(Target::At(work.fd(), name))?;
+            work.discard(&temp)?;
+            let device = back.is_some_and(|stat| stat.is_whiteout_device());
+            Ok(if device { WhiteoutForm::Device } else { WhiteoutForm::Aufs })
+        }
+        Err(err) if matches!(err.errno(), Errno::EROFS | Errno::ENOSPC | Errno::EDQUOT) => Err(err),
+        Err(_) => Ok(WhiteoutForm::Aufs),
+    }
+}
+
+/// Which namespace we may and can write in.
+fn probe_opaque(work: &Work, choice: NamespaceChoice) -> Result<OpaqueForm> {
+    let privileged =
+        creds::in_initial_user_namespace() && creds::has_capability(creds::CAP_SYS_ADMIN)?;
+    let candidates: &[Namespace] = match choice {
+        NamespaceChoice::Trusted => &[Namespace::Trusted],
+        NamespaceChoice::User => &[Namespace::User],
+        NamespaceChoice::Auto if privileged => &[Namespace::Trusted, Namespace::User],
+        NamespaceChoice::Auto => &[Namespace::User],
+    };
+    let temp = work.fresh_name();
+    let name = Name::new(temp.as_bytes())?;
+    at::mkdir(work.fd(), name, 0o700)?;
+    let target = Target::At(work.fd(), name);
+    let works = |ns: &&Namespace| xattr::set(target, ns.key(Mark::Opaque), b"y", SetMode::Any).is_ok();
+    let found = candidates.iter().find(works);
+    work.discard(&temp)?;
+    match (found, choice) {
+        (Some(ns), _) => Ok(OpaqueForm::Xattr(*ns)),
+        (None, NamespaceChoice::Auto) => Ok(OpaqueForm::Aufs),
+        (None, _) => Err(Error::new(
+            Errno::EOPNOTSUPP,
+            "the upper does not take extended attributes in the namespace that xattr= asks for; \
+             leave xattr= out, or use an upper on another file system",
+        )),
+    }
+    .context(|| "upperdir")
+}

@@ -1,0 +1,217 @@
+//! The work directory: where changes are built, out of sight.
+//!
+//! As the kernel does, we build in `WORKDIR/work` and leave the rest of WORKDIR alone. What a crash
+//! left there belongs to no tree and is swept when the next mount begins.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::fcntl::OFlag;
+
+use crate::error::{Context, Errno, Error, Result};
+use crate::sys::{Name, Target, at, dir, stat};
+
+/// The directory in WORKDIR where changes are built (fs/overlayfs/super.c, `OVL_WORKDIR_NAME`).
+const WORK: &[u8] = b"work";
+/// In it: one entry for each feature without which the upper must not be used.
+const INCOMPAT: &[u8] = b"incompat";
+/// The entry there that a volatile mount leaves until it is unmounted in an orderly way.
+const VOLATILE: &[u8] = b"volatile";
+
+const OPEN_DIR: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
+
+/// An open work directory that only this mount uses.
+#[derive(Debug)]
+pub struct Work {
+    /// WORKDIR itself, which carries the lock of this mount.
+    _locked: OwnedFd,
+    dir: OwnedFd,
+    next: AtomicU64,
+    volatile: bool,
+}
+
+impl Work {
+    /// Prepares `WORKDIR/work`: made if missing, emptied if not.
+    ///
+    /// # Errors
+    /// EINVAL if `work/incompat` names a feature that forbids the use of this upper; otherwise what
+    /// the calls say, such as EROFS, EACCES or ENOSPC.
+    pub fn prepare(workdir: OwnedFd, volatile: bool) -> Result<Self> {
+        let name = Name::new(WORK)?;
+        let made = at::mkdir(workdir.as_fd(), name, 0o700);
+        if let Err(err) = made
+            && err.errno() != Errno::EEXIST
+        {
+            return Err(err);
+        }
+        let dir = at::open(workdir.as_fd(), name, OPEN_DIR, 0)?;
+        check_incompat(dir.as_fd())?;
+        sweep(dir.as_fd()).context(|| "sweeping what an earlier mount left in work")?;
+        let work = Self { _locked: workdir, dir, next: AtomicU64::new(1), volatile };
+        if volatile {
+            work.guard()?;
+        }
+        Ok(work)
+    }
+
+    /// Marks the upper as not to be trusted after a crash, as the kernel's `volatile` does.
+    fn guard(&self) -> Result<()> {
+        let incompat = Name::new(INCOMPAT)?;
+        at::mkdir(self.fd(), incompat, 0o700)?;
+        let dir = at::open(self.fd(), incompat, OPEN_DIR, 0)?;
+        at::mkdir(dir.as_fd(), Name::new(VOLATILE)?, 0o700)
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// Whether nothing has to be forced to the disk.
+    #[must_use]
+    pub fn is_volatile(&self) -> bool {
+        self.volatile
+    }
+
+    /// A name that nothing in the work directory has.
+    #[must_use]
+    pub fn fresh_name(&self) -> String {
+        // "#" and a number in hexadecimal, as the kernel names its temporaries.
+        format!("#{:x}", self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Removes something from the work directory, with all below it.
+    pub fn discard(&self, name: &str) -> Result<()> {
+        remove_tree(self.fd(), Name::new(name.as_bytes())?)
+    }
+}
+
+fn check_incompat(work: BorrowedFd<'_>) -> Result<()> {
+    let dir = match at::open(work, Name::new(INCOMPAT)?, OPEN_DIR, 0) {
+        Ok(dir) => dir,
+        Err(err) if matches!(err.errno(), Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+        Err(err) => return Err(err),
+    };
+    let mut features = Vec::new();
+    dir::for_each(dir.as_fd(), |entry| {
+        features.push(OsStr::from_bytes(entry.name).to_string_lossy().into_owned());
+        Ok(())
+    })?;
+    if features.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Errno::EINVAL,
+        format!(
+            "work/incompat holds {}: an earlier mount with that feature did not end in order, and \
+             the upper may be damaged; throw the upper away, or remove that entry if you know better",
+            features.join(", ")
+        ),
+    ))
+}
+
+/// Empties a directory.
+fn sweep(dir: BorrowedFd<'_>) -> Result<()> {
+    for name in entries(dir)? {
+        remove_tree(dir, Name::new(&name)?)?;
+    }
+    Ok(())
+}
+
+fn entries(dir: BorrowedFd<'_>) -> Result<Vec<Box<[u8]>>> {
+    let mut names = Vec::new();
+    dir::for_each(dir, |entry| {
+        names.push(entry.name.into());
+        Ok(())
+    })?;
+    Ok(names)
+}
+
+/// Removes `name` and all below it. Not recursive: the tree may be deeper than a stack.
+fn remove_tree(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
+    let mut open: Vec<(OwnedFd, Box<[u8]>, Vec<Box<[u8]>>)> = Vec::new();
+    let mut current: Box<[u8]> = name.bytes().into();
+    loop {
+        let here = open.last().map_or(dir, |(fd, ..)| fd.as_fd());
+        let target = Name::new(&current)?;
+        match remove_one(here, target) {
+            Ok(()) => {}
+            Err(err) if matches!(err.errno(), Errno::ENOTEMPTY | Errno::EEXIST) => {
+                let fd = at::open(here, target, OPEN_DIR, 0)?;
+                let names = entries(fd.as_fd())?;
+                open.push((fd, current, names));
+            }
+            Err(err) => return Err(err),
+        }
+        // Next entry of the innermost directory, or that directory once it is empty.
+        let Some((_, _, names)) = open.last_mut() else { return Ok(()) };
+        current = match names.pop() {
+            Some(next) => next,
+            None => match open.pop() {
+                Some((_, emptied, _)) => emptied,
+                None => return Ok(()),
+            },
+        };
+    }
+}
+
+fn remove_one(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
+    match stat::stat_if_exists(Target::At(dir, name))? {
+        Some(found) if found.kind().is_dir() => at::rmdir(dir, name),
+        Some(_) => at::unlink(dir, name),
+        None => Ok(()),
+    }
+}
+
+impl Drop for Work {
+    /// An orderly end takes the volatile guard away: what was written is in the page cache, and
+    /// only a crash of the machine can lose it.
+    fn drop(&mut self) {
+        if self.volatile
+            && let Ok(incompat) = Name::new(INCOMPAT)
+        {
+            crate::error::best_effort("volatile guard", remove_tree(self.fd(), incompat));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root(tmp: &tempfile::TempDir) -> OwnedFd {
+        std::fs::File::open(tmp.path()).unwrap().into()
+    }
+
+    #[test]
+    fn a_deep_tree_is_swept() {
+        let tmp = tempfile::tempdir().unwrap();
+        std::fs::create_dir(tmp.path().join("work")).unwrap();
+        let mut dir: OwnedFd = std::fs::File::open(tmp.path().join("work")).unwrap().into();
+        for depth in 0..3000 {
+            let name = Name::new(b"d").unwrap();
+            at::mkdir(dir.as_fd(), name, 0o700).unwrap();
+            if depth % 100 == 0 {
+                at::symlink(b"/etc", dir.as_fd(), Name::new(b"link").unwrap()).unwrap();
+            }
+            dir = at::open(dir.as_fd(), name, OPEN_DIR, 0).unwrap();
+        }
+        let work = Work::prepare(root(&tmp), false).unwrap();
+        assert!(entries(work.fd()).unwrap().is_empty());
+        assert!(std::path::Path::new("/etc").exists());
+    }
+
+    #[test]
+    fn a_volatile_mount_that_crashed_is_not_mounted_again() {
+        let tmp = tempfile::tempdir().unwrap();
+        std::mem::forget(Work::prepare(root(&tmp), true).unwrap());
+        let err = Work::prepare(root(&tmp), true).unwrap_err();
+        assert!(err.to_string().contains("volatile"), "{err}");
+        std::fs::remove_dir(tmp.path().join("work/incompat/volatile")).unwrap();
+        drop(Work::prepare(root(&tmp), true).unwrap());
+        Work::prepare(root(&tmp), false).unwrap();
+    }
+}
