@@ -1,0 +1,153 @@
+//! Bringing one object of a lower into the upper, where its directory already is.
+//!
+//! The copy is built in the work directory with owner, mode, attributes, ACLs and times, its data is
+//! forced out (unless the mount is volatile), and one rename makes it visible. Nothing of the tree
+//! changes by that: the same object now comes from another layer. The times of the directory that
+//! gets the entry are put back.
+//!
+//! A crash before the rename leaves the lower object visible, a crash after it the copy; both look
+//! the same.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::error::{Context, Result};
+use crate::layer::{LowerDir, Over, Staged, Upper, UpperDir};
+use crate::merge::stack::DirStack;
+use crate::merge::xattr;
+use crate::sys::at::SetTime;
+use crate::sys::{FileType, Name, Stat, Target, at, copy, file, stat};
+
+/// How much of a file's data is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// All of it.
+    All,
+    /// The file is about to be cut to this size.
+    UpTo(u64),
+}
+
+/// Where a copy is to appear.
+#[derive(Clone, Copy, Debug)]
+pub struct Destination<'a> {
+    /// The directory in the upper.
+    pub dir: &'a UpperDir,
+    /// The name there.
+    pub name: Name<'a>,
+}
+
+/// A copy that nobody sees yet: the expensive part, made with no lock held.
+#[derive(Debug)]
+pub struct Copied<'a> {
+    staged: Staged<'a>,
+    /// The copy's descriptor, if it is a regular file.
+    pub file: Option<OwnedFd>,
+}
+
+/// Copies a file, link, device, FIFO or socket into the work directory.
+///
+/// # Errors
+/// What reading the lower and writing the upper says: EIO, ENOSPC, EDQUOT, EPERM for an owner that we
+/// may not give. The lower object stays as it is.
+pub fn build<'a>(
+    upper: &'a Upper,
+    lower: &LowerDir,
+    name: Name<'_>,
+    was: &Stat,
+    data: Data,
+) -> Result<Copied<'a>> {
+    let make = || match was.kind() {
+        FileType::Regular => build_file(upper, lower, name, was, data),
+        _ => build_other(upper, lower, name, was),
+    };
+    make().context(|| format!("copy-up of {name}"))
+}
+
+fn build_file<'a>(
+    upper: &'a Upper,
+    lower: &LowerDir,
+    name: Name<'_>,
+    was: &Stat,
+    data: Data,
+) -> Result<Copied<'a>> {
+    let from = lower.dir().open_to_read(name)?;
+    // Nobody but us while the data is on its way.
+    let (staged, to) = upper.stage_file(0o600)?;
+    fill(&from, &to, was, data)?;
+    finish(Target::Fd(from.as_fd()), Target::Fd(to.as_fd()), was)?;
+    if !upper.is_volatile() {
+        file::sync(to.as_fd(), false)?;
+    }
+    Ok(Copied { staged, file: Some(to) })
+}
+
+fn fill(from: &OwnedFd, to: &OwnedFd, was: &Stat, data: Data) -> Result<()> {
+    let (len, whole) = match data {
+        Data::All => (was.size, true),
+        Data::UpTo(size) => (was.size.min(size), size >= was.size),
+    };
+    copy::data(from.as_fd(), to.as_fd(), len, whole)
+}
+
+fn build_other<'a>(
+    upper: &'a Upper,
+    lower: &LowerDir,
+    name: Name<'_>,
+    was: &Stat,
+) -> Result<Copied<'a>> {
+    let from = lower.dir().fd()?;
+    let from = Target::At(from.as_ref().as_fd(), name);
+    let staged = match was.kind() {
+        FileType::Symlink => upper.stage_symlink(&at::readlink(from)?)?,
+        _ => upper.stage_node(was.mode, was.rdev)?,
+    };
+    finish(from, staged.target()?, was)?;
+    Ok(Copied { staged, file: None })
+}
+
+/// Copies the metadata of `was`. The owner first, as chown(2) takes set-id bits and capabilities
+/// away; the times last, as everything else changes them.
+fn finish(from: Target<'_>, to: Target<'_>, was: &Stat) -> Result<()> {
+    at::chown(to, Some(was.uid), Some(was.gid))?;
+    xattr::copy(from, to)?;
+    if was.kind() != FileType::Symlink {
+        at::chmod(to, was.permissions())?;
+    }
+    at::set_times(to, SetTime::At(was.atime), SetTime::At(was.mtime))
+}
+
+impl Copied<'_> {
+    /// Makes the copy visible and leaves the times of its directory as they were.
+    pub fn publish(self, upper: &Upper, to: Destination<'_>) -> Result<()> {
+        let times = to.dir.dir().stat()?;
+        self.staged.publish(to.dir, to.name, Over::Nothing)?;
+        upper.restore_times(to.dir, &times)
+    }
+}
+
+/// A copy without a name, for a lower file that was unlinked while in use and is now written to.
+pub fn build_unnamed(upper: &Upper, from: &OwnedFd, data: Data) -> Result<OwnedFd> {
+    let was = stat::fstat(from.as_fd())?;
+    let to = upper.unnamed_file(0o600)?;
+    fill(from, &to, &was, data)?;
+    finish(Target::Fd(from.as_fd()), Target::Fd(to.as_fd()), &was)?;
+    Ok(to)
+}
+
+/// Makes the upper directory of a merged one, with the effective metadata and without a mark: it goes
+/// on merging with what is below.
+pub fn directory(upper: &Upper, from: &DirStack, to: Destination<'_>) -> Result<UpperDir> {
+    let make = || {
+        let was = from.stat()?;
+        let staged = upper.stage_dir(0o700)?;
+        {
+            let source = from.meta_dir()?.fd()?;
+            finish(Target::Fd(source.as_ref().as_fd()), staged.target()?, &was)?;
+        }
+        let made = stat::stat(staged.target()?)?;
+        let times = to.dir.dir().stat()?;
+        staged.publish(to.dir, to.name, Over::Nothing)?;
+        upper.restore_times(to.dir, &times)?;
+        Ok(to.dir.child(to.name, &made))
+    };
+    make().context(|| format!("copy-up of directory {}", to.name))
+}

@@ -1,0 +1,285 @@
+//! New objects in the upper.
+//!
+//! Where nothing stands at the name and the object gets the owner that we create with anyway, it is
+//! made in place: one call, nothing to undo. Otherwise it is built in the work directory and moved.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::error::Result;
+use crate::format::acl;
+use crate::format::overlay::{ACL_ACCESS, ACL_DEFAULT};
+use crate::layer::{Over, Staged, Upper, UpperDir};
+use crate::sys::xattr::{self, SetMode};
+use crate::sys::{Name, Stat, Target, at, stat};
+
+/// What kind of object, with what only that kind has.
+#[derive(Clone, Copy, Debug)]
+pub enum Body<'a> {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A device, FIFO or socket.
+    Node {
+        /// `S_IFCHR`, `S_IFBLK`, `S_IFIFO` or `S_IFSOCK`.
+        kind: u32,
+        /// What a device stands for.
+        rdev: u64,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// What it says.
+        target: &'a [u8],
+    },
+}
+
+/// Who asks, and for what permissions.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// File system user of the caller.
+    pub uid: u32,
+    /// File system group of the caller.
+    pub gid: u32,
+    /// Permission bits before the umask.
+    pub mode: u32,
+    /// The caller's umask; a default ACL takes its place.
+    pub umask: u32,
+}
+
+/// What stands at the name: decides how the new object gets there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// A whiteout device that has to be replaced.
+    pub over_device: bool,
+    /// A whiteout file `.wh.NAME` that has to go.
+    pub beside_file: bool,
+    /// A lower has something under this name: a directory has to be opaque.
+    pub in_lowers: bool,
+}
+
+impl Site {
+    /// Nothing anywhere.
+    pub const FREE: Self = Self { over_device: false, beside_file: false, in_lowers: false };
+}
+
+/// A new object.
+#[derive(Debug)]
+pub struct Created {
+    /// Its attributes.
+    pub stat: Stat,
+    /// Its descriptor, if it is a regular file.
+    pub file: Option<OwnedFd>,
+}
+
+/// The directory that gets the object: in the upper, with what it passes on.
+#[derive(Debug)]
+pub struct Parent<'a> {
+    /// The directory.
+    pub dir: &'a UpperDir,
+    /// What new objects get from it.
+    pub inherit: Inherit,
+}
+
+/// What a directory passes on to new objects in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inherit {
+    /// The group, if the directory has the setgid bit.
+    pub group: Option<u32>,
+    /// Whether it has a default ACL.
+    pub default_acl: bool,
+}
+
+impl Inherit {
+    /// Reads it from a directory of the upper.
+    pub fn of(dir: &UpperDir) -> Result<Self> {
+        let stat = dir.dir().stat()?;
+        let group = (stat.mode & libc::S_ISGID != 0).then_some(stat.gid);
+        Ok(Self { group, default_acl: dir.dir().marks()?.default_acl })
+    }
+}
+
+/// Makes an object.
+///
+/// # Errors
+/// EEXIST if the name is taken after all; what mkdirat(2), mknodat(2), symlinkat(2), openat(2) and
+/// renameat2(2) say.
+pub fn create(
+    upper: &Upper,
+    parent: &Parent<'_>,
+    name: Name<'_>,
+    body: Body<'_>,
+    request: &Request,
+    site: Site,
+) -> Result<Created> {
+    let plan = Plan::new(upper, parent, body, request)?;
+    let is_dir = matches!(body, Body::Dir);
+    let opaque = is_dir && site.in_lowers;
+    let created = if plan.in_place && !site.over_device && !opaque {
+        make_in_place(upper, parent.dir, name, body, &plan)?
+    } else {
+        let over = match (site.over_device, is_dir) {
+            (false, _) => Over::Nothing,
+            (true, false) => Over::SameKind,
+            (true, true) => Over::OtherKind,
+        };
+        make_staged(upper, parent.dir, name, body, &plan, opaque, over)?
+    };
+    if site.beside_file {
+        upper.remove_whiteout_file(parent.dir, name)?;
+    }
+    Ok(created)
+}
+
+/// Owner, mode and ACLs of the object to be.
+struct Plan {
+    uid: u32,
+    gid: u32,
+    mode: u32,
+    access: Option<Vec<u8>>,
+    default: Option<Vec<u8>>,
+    /// The file system does the same by itself.
+    in_place: bool,
+}
+
+impl Plan {
+    fn new(
+        upper: &Upper,
+        parent: &Parent<'_>,
+        body: Body<'_>,
+        request: &Request,
+    ) -> Result<Self> {
+        let gid = parent.inherit.group.unwrap_or(request.gid);
+        let owner = upper.owner();
+        let in_place = request.uid == owner.uid && request.gid == owner.gid;
+        let is_link = matches!(body, Body::Symlink { .. });
+        let mut plan = Self {
+            uid: request.uid,
+            gid,
+            mode: request.mode & 0o7777,
+            access: None,
+            default: None,
+            in_place,
+        };
+        if is_link {
+            return Ok(plan);
+        }
+        if parent.inherit.default_acl {
+            plan.apply_default_acl(upper, parent.dir, body)?;
+        } else {
+            plan.mode &= !request.umask;
+        }
+        if parent.inherit.group.is_some() && matches!(body, Body::Dir) {
+            plan.mode |= libc::S_ISGID;
+        }
+        Ok(plan)
+    }
+
+    /// What the file system would do in the directory itself, done by hand for the work directory.
+    fn apply_default_acl(
+        &mut self,
+        upper: &Upper,
+        dir: &UpperDir,
+        body: Body<'_>,
+    ) -> Result<()> {
+        let bytes = upper.with_dir(dir, |target| xattr::get_if_set(target, ACL_DEFAULT))?;
+        let Some(bytes) = bytes else { return Ok(()) };
+        let inherited = acl::inherit(&bytes, self.mode)?;
+        self.in_place = false;
+        self.mode = inherited.mode;
+        self.access = inherited.access;
+        self.default = matches!(body, Body::Dir).then_some(bytes);
+        Ok(())
+    }
+}
+
+fn make_in_place(
+    upper: &Upper,
+    dir: &UpperDir,
+    name: Name<'_>,
+    body: Body<'_>,
+    plan: &Plan,
+) -> Result<Created> {
+    let file = match body {
+        Body::File => Some(upper.create(dir, name, plan.mode)?),
+        Body::Dir => {
+            upper.mkdir(dir, name, plan.mode)?;
+            None
+        }
+        Body::Node { kind, rdev } => {
+            upper.mknod(dir, name, kind | plan.mode, rdev)?;
+            None
+        }
+        Body::Symlink { target } => {
+            upper.symlink(dir, name, target)?;
+            None
+        }
+    };
+    let stat = match &file {
+        Some(file) => stat::fstat(file.as_fd())?,
+        None => upper.with_entry(dir, name, stat::stat)?,
+    };
+    Ok(Created { stat, file })
+}
+
+fn make_staged(
+    upper: &Upper,
+    dir: &UpperDir,
+    name: Name<'_>,
+    body: Body<'_>,
+    plan: &Plan,
+    opaque: bool,
+    over: Over,
+) -> Result<Created> {
+    let (staged, file) = stage(upper, body, plan)?;
+    finish(upper, &staged, body, plan)?;
+    if opaque {
+        upper.set_opaque(staged.target()?)?;
+    }
+    let stat = stat::stat(staged.target()?)?;
+    staged.publish(dir, name, over)?;
+    Ok(Created { stat, file })
+}
+
+fn stage<'a>(
+    upper: &'a Upper,
+    body: Body<'_>,
+    plan: &Plan,
+) -> Result<(Staged<'a>, Option<OwnedFd>)> {
+    Ok(match body {
+        Body::File => {
+            let (staged, file) = upper.stage_file(plan.mode)?;
+            (staged, Some(file))
+        }
+        Body::Dir => (upper.stage_dir(plan.mode)?, None),
+        Body::Node { kind, rdev } => (upper.stage_node(kind | plan.mode, rdev)?, None),
+        Body::Symlink { target } => (upper.stage_symlink(target)?, None),
+    })
+}
+
+fn finish(upper: &Upper, staged: &Staged<'_>, body: Body<'_>, plan: &Plan) -> Result<()> {
+    let target = staged.target()?;
+    let owner = upper.owner();
+    let given_away = plan.uid != owner.uid || plan.gid != owner.gid;
+    if given_away {
+        at::chown(target, Some(plan.uid), Some(plan.gid))?;
+    }
+    if matches!(body, Body::Symlink { .. }) {
+        return Ok(());
+    }
+    set_acls(target, plan)?;
+    // chown(2) and mkdir(2) do not keep set-id bits.
+    if plan.mode & 0o6000 != 0 || plan.access.is_some() {
+        at::chmod(target, plan.mode)?;
+    }
+    Ok(())
+}
+
+fn set_acls(target: Target<'_>, plan: &Plan) -> Result<()> {
+    if let Some(access) = &plan.access {
+        xattr::set(target, ACL_ACCESS, access, SetMode::Any)?;
+    }
+    if let Some(default) = &plan.default {
+        xattr::set(target, ACL_DEFAULT, default, SetMode::Any)?;
+    }
+    Ok(())
+}

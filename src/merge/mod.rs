@@ -1,0 +1,26 @@
+//! The engine: what a stack of layers looks like as one tree, and how it is changed.
+//!
+//! Functions here know layers and names. They know no inode numbers of the mount, no open files, no
+//! FUSE, and they hold no locks: [`crate::vfs`] calls them with the directory in question locked.
+//!
+//! | changes a layer | by |
+//! |---|---|
+//! | [`create`] | building in work, or in place where one call does it all |
+//! | [`copyup`] | building in work, then one rename |
+//! | [`remove`] | one link or rename of a whiteout, or one unlink |
+//! | [`rename`] | one renameat2, preceded by steps that leave the tree as it looks |
+//! | [`attr`], [`xattr`] | calls on an object that is in the upper already |
+
+pub mod attr;
+pub mod copyup;
+pub mod create;
+pub mod index;
+pub mod lookup;
+pub mod remove;
+pub mod rename;
+pub mod stack;
+pub mod xattr;
+
+pub use index::Index;
+pub use lookup::{Found, What};
+pub use stack::DirStack;

@@ -1,0 +1,129 @@
+//! Moving an object of the upper to another name.
+//!
+//! Whoever calls has copied the source up (and, for an exchange, the destination), and has made sure
+//! that a directory which moves has nothing below it in the lowers. What is left is to get from one
+//! tree to the other in one call:
+//!
+//! | source name needs | destination holds | call |
+//! |---|---|---|
+//! | nothing | nothing, or the same kind | rename |
+//! | a whiteout | nothing, or the same kind | rename with `RENAME_WHITEOUT` |
+//! | a whiteout | a whiteout device, and a directory moves | exchange: the whiteout changes places |
+//! | nothing | a whiteout device, and a directory moves | exchange, then unlink of the whiteout |
+//!
+//! Steps before that call leave the tree as it looks: an opaque mark on a directory that has nothing
+//! below it, an empty directory in place of one that only holds markers.
+
+use crate::error::{Errno, Result};
+use crate::layer::upper::WhiteoutForm;
+use crate::layer::{Over, Upper, UpperDir};
+use crate::merge::xattr;
+use crate::sys::at::{self, Replace, SetTime};
+use crate::sys::{FileType, Name, stat};
+
+/// One end of a rename.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a> {
+    /// The parent in the upper.
+    pub dir: &'a UpperDir,
+    /// The name.
+    pub name: Name<'a>,
+    /// A lower has this name.
+    pub in_lowers: bool,
+}
+
+/// What the destination's name holds in the upper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occupied {
+    /// Nothing.
+    Free,
+    /// A whiteout device.
+    WhiteoutDevice,
+    /// A whiteout file beside the name.
+    WhiteoutFile,
+    /// A file, link, device, FIFO or socket.
+    Object,
+    /// A directory that shows nothing, but may hold markers.
+    EmptyDir,
+}
+
+/// Moves `from` to `to`, replacing what is there.
+pub fn rename(
+    upper: &Upper,
+    kind: FileType,
+    from: &End<'_>,
+    to: &End<'_>,
+    occupied: Occupied,
+) -> Result<()> {
+    if kind.is_dir() {
+        if to.in_lowers {
+            upper.with_entry(from.dir, from.name, |target| upper.set_opaque(target))?;
+        }
+        if occupied == Occupied::EmptyDir {
+            clear_markers(upper, to)?;
+        }
+    }
+    match (occupied, kind.is_dir()) {
+        (Occupied::WhiteoutDevice, true) => {
+            upper.rename(from.dir, from.name, to.dir, to.name, Replace::Exchange)?;
+            if !from.in_lowers {
+                upper.unlink(from.dir, from.name)?;
+            }
+        }
+        _ => move_over(upper, from, to)?,
+    }
+    if occupied == Occupied::WhiteoutFile {
+        upper.remove_whiteout_file(to.dir, to.name)?;
+    }
+    Ok(())
+}
+
+fn move_over(upper: &Upper, from: &End<'_>, to: &End<'_>) -> Result<()> {
+    if !from.in_lowers {
+        return upper.rename(from.dir, from.name, to.dir, to.name, Replace::Yes);
+    }
+    match upper.forms().whiteout {
+        WhiteoutForm::Device => upper.rename_leaving_whiteout(from.dir, from.name, to.dir, to.name),
+        WhiteoutForm::Aufs => {
+            // The marker hides only what is below, so the object beside it still shows.
+            upper.whiteout(from.dir, from.name, Over::Nothing)?;
+            upper.rename(from.dir, from.name, to.dir, to.name, Replace::Yes)
+        }
+    }
+}
+
+/// Lets two objects of the upper change places.
+pub fn exchange(
+    upper: &Upper,
+    kinds: (FileType, FileType),
+    a: &End<'_>,
+    b: &End<'_>,
+) -> Result<()> {
+    for (kind, end, other) in [(kinds.0, a, b), (kinds.1, b, a)] {
+        if kind.is_dir() && other.in_lowers {
+            upper.with_entry(end.dir, end.name, |target| upper.set_opaque(target))?;
+        }
+    }
+    upper.rename(a.dir, a.name, b.dir, b.name, Replace::Exchange)
+}
+
+/// Puts a truly empty, opaque directory with the same metadata in the place of one that holds
+/// markers, as renameat(2) replaces only an empty one.
+fn clear_markers(upper: &Upper, at: &End<'_>) -> Result<()> {
+    if upper.opaque_is_a_file() {
+        return Err(Errno::EXDEV.into());
+    }
+    let empty = upper.stage_dir(0o700)?;
+    upper.with_entry(at.dir, at.name, |old| {
+        let was = stat::stat(old)?;
+        let new = empty.target()?;
+        at::chown(new, Some(was.uid), Some(was.gid))?;
+        xattr::copy(old, new)?;
+        at::chmod(new, was.permissions())?;
+        at::set_times(new, SetTime::At(was.atime), SetTime::At(was.mtime))
+    })?;
+    if at.in_lowers {
+        upper.set_opaque(empty.target()?)?;
+    }
+    empty.publish(at.dir, at.name, Over::OtherKind)
+}

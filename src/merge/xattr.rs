@@ -1,0 +1,89 @@
+//! Extended attributes as users of the mount see them.
+//!
+//! Marks of an overlay are hidden, of both namespaces; what an inner overlay sets is escaped (see
+//! [`crate::format::overlay`]).
+
+use std::ffi::CString;
+
+use crate::error::{Errno, Error, Result};
+use crate::format::overlay::{self, ACL_ACCESS, ACL_DEFAULT};
+use crate::sys::xattr::{self as sys, SetMode};
+use crate::sys::Target;
+
+/// The stored name of what a user calls `name`.
+fn stored(name: &[u8], otherwise: Errno) -> Result<CString> {
+    let stored = overlay::stored(name).ok_or(otherwise)?;
+    if stored.len() > sys::NAME_MAX {
+        // getxattr(2) has ERANGE for names that are too long.
+        return Err(Errno::ERANGE.into());
+    }
+    CString::new(stored.into_owned()).map_err(|_| Errno::EINVAL.into())
+}
+
+/// One value.
+///
+/// # Errors
+/// ENODATA also for what is hidden.
+pub fn get(target: Target<'_>, name: &[u8]) -> Result<Vec<u8>> {
+    sys::get(target, &stored(name, Errno::ENODATA)?)
+}
+
+/// Sets one value.
+///
+/// # Errors
+/// EPERM for what is hidden and has no escaped form.
+pub fn set(target: Target<'_>, name: &[u8], value: &[u8], mode: SetMode) -> Result<()> {
+    sys::set(target, &stored(name, Errno::EPERM)?, value, mode)
+}
+
+/// Removes one value.
+pub fn remove(target: Target<'_>, name: &[u8]) -> Result<()> {
+    sys::remove(target, &stored(name, Errno::ENODATA)?)
+}
+
+/// The visible names, each NUL-terminated.
+pub fn list(target: Target<'_>) -> Result<Vec<u8>> {
+    let all = sys::list(target)?;
+    let mut out = Vec::with_capacity(all.len());
+    for name in sys::names(&all).filter_map(overlay::shown) {
+        out.extend_from_slice(&name);
+        out.push(0);
+    }
+    Ok(out)
+}
+
+/// Copies everything visible, ACLs included, from one object to another.
+///
+/// # Errors
+/// Those of the calls, but for attributes that `to` cannot hold at all: other than ACLs and file
+/// capabilities they are left out, as the kernel's overlayfs does.
+pub fn copy(from: Target<'_>, to: Target<'_>) -> Result<()> {
+    let all = sys::list(from)?;
+    for name in sys::names(&all).filter(|name| overlay::shown(name).is_some()) {
+        let key = CString::new(name).map_err(|_| Errno::EIO)?;
+        let value = match sys::get(from, &key) {
+            Ok(value) => value,
+            // EOVERFLOW: a capability for ids that do not exist here (fs/xattr.c).
+            Err(err) if sys::is_absent(&err) || err.errno() == Errno::EOVERFLOW => continue,
+            Err(err) => return Err(err),
+        };
+        match sys::set(to, &key, &value, SetMode::Any) {
+            Err(err) if may_be_left_out(name, &err) => {
+                tracing::debug!("copy-up leaves out {}: {err}", name.escape_ascii());
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+fn may_be_left_out(name: &[u8], err: &Error) -> bool {
+    let decides_access = [ACL_ACCESS, ACL_DEFAULT].iter().any(|acl| acl.to_bytes() == name)
+        || name == b"security.capability";
+    match err.errno() {
+        Errno::EOPNOTSUPP => !decides_access,
+        // Labels of a security module that only the host may set (security/commoncap.c).
+        Errno::EPERM => name.starts_with(b"security.") && !decides_access,
+        _ => false,
+    }
+}
