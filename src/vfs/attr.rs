@@ -1,0 +1,203 @@
+//! Attributes of nodes.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::ids::NodeId;
+use super::lookup::presented;
+use super::node::{Leaf, Node, Real};
+use super::{Change, Vfs};
+use crate::error::{Errno, Result};
+use crate::format::overlay::{Mark, Namespace};
+use crate::layer::UpperDir;
+use crate::merge::copyup::Data;
+use crate::merge::stack::MetaSource;
+use crate::merge::{attr, xattr as visible};
+use crate::sys::{FileType, Name, Stat, Target, at, file, stat, xattr};
+
+/// Who asks for a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privilege {
+    /// May keep set-id bits (CAP_FSETID).
+    KeepsSetId,
+    /// Loses them when contents change.
+    LosesSetId,
+}
+
+impl Vfs {
+    /// Attributes of a node.
+    pub fn getattr(&self, id: NodeId) -> Result<Stat> {
+        self.stat_of(&*self.node(id)?)
+    }
+
+    pub(super) fn stat_of(&self, node: &Node) -> Result<Stat> {
+        let stat = match node.dir() {
+            Ok(dir) => match &*dir.orphan.read() {
+                Some(fd) => Stat { nlink: 0, ..stat::fstat(fd.as_fd())? },
+                None => {
+                    let stack = dir.stack.read().clone();
+                    presented(&stack.stat()?, stack.is_merged())
+                }
+            },
+            Err(_) => self.stat_of_leaf(node.as_leaf()?)?,
+        };
+        Ok(Stat { ino: node.id.0, ..stat })
+    }
+
+    fn stat_of_leaf(&self, leaf: &Leaf) -> Result<Stat> {
+        let place = leaf.place.read();
+        let stat = self.with_leaf(leaf, &place, stat::stat)?;
+        Ok(match &place.real {
+            // The lower still has the name that the mount does not.
+            Real::Orphan { key: None, .. } => Stat { nlink: stat.nlink.saturating_sub(1), ..stat },
+            _ => stat,
+        })
+    }
+
+    /// Runs something on a non-directory, wherever it is.
+    pub(super) fn with_leaf<T>(
+        &self,
+        leaf: &Leaf,
+        place: &super::node::Place,
+        act: impl FnOnce(Target<'_>) -> Result<T>,
+    ) -> Result<T> {
+        // A descriptor that is open spares the way through the directory.
+        if let Some(fd) = leaf.io.get() {
+            return act(Target::Fd(fd.as_ref().as_fd()));
+        }
+        match &place.real {
+            Real::Orphan { fd, .. } => act(Target::Fd(fd.as_ref().as_fd())),
+            Real::Lower { dir, name } => {
+                let fd = dir.dir().fd()?;
+                act(Target::At(fd.as_ref().as_fd(), Name::new(name)?))
+            }
+            Real::Upper { .. } => {
+                let link = place.upper_link().ok_or(Errno::ESTALE)?;
+                let parent = link.parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
+                self.upper()?.with_entry(&parent, Name::new(&link.name)?, act)
+            }
+        }
+    }
+
+    /// Runs something that reads from a node of any kind: for a directory, from the one of its stack
+    /// that lends the metadata.
+    pub(super) fn with_node<T>(
+        &self,
+        node: &Node,
+        act: impl FnOnce(Target<'_>) -> Result<T>,
+    ) -> Result<T> {
+        match node.dir() {
+            Ok(dir) => {
+                let orphan = dir.orphan.read().clone();
+                let fd = match orphan {
+                    Some(fd) => fd,
+                    None => dir.stack.read().clone().meta_dir()?.fd()?,
+                };
+                act(Target::Fd(fd.as_ref().as_fd()))
+            }
+            Err(_) => {
+                let leaf = node.as_leaf()?;
+                let place = leaf.place.read();
+                self.with_leaf(leaf, &place, act)
+            }
+        }
+    }
+
+    /// Changes attributes and returns the new ones.
+    ///
+    /// # Errors
+    /// EROFS; EISDIR or EINVAL for the size of what is not a regular file (truncate(2)); what copy-up
+    /// and the calls of chmod(2), chown(2), utimensat(2), ftruncate(2) say.
+    pub fn setattr(&self, id: NodeId, change: &Change, privilege: Privilege) -> Result<Stat> {
+        let node = self.node(id)?;
+        self.upper()?;
+        match node.dir() {
+            Ok(_) if change.size.is_some() => Err(Errno::EISDIR.into()),
+            Ok(_) => {
+                self.change_dir(&node, |target| attr::apply(target, change))?;
+                self.stat_of(&node)
+            }
+            Err(_) => {
+                self.change_leaf(&node, change, privilege)?;
+                self.stat_of(&node)
+            }
+        }
+    }
+
+    fn change_leaf(&self, node: &Arc<Node>, change: &Change, privilege: Privilege) -> Result<()> {
+        let leaf = node.as_leaf()?;
+        if let Some(size) = change.size {
+            if node.kind() != FileType::Regular {
+                return Err(Errno::EINVAL.into());
+            }
+            self.copy_up(node, Data::UpTo(size))?;
+            let fd = self.file_to_write(node)?;
+            file::truncate(fd.as_ref().as_fd(), size)?;
+            if privilege == Privilege::LosesSetId {
+                attr::drop_set_id(Target::Fd(fd.as_ref().as_fd()))?;
+            }
+        } else {
+            self.copy_up(node, Data::All)?;
+        }
+        leaf.no_set_id.store(false, Ordering::Relaxed);
+        let place = leaf.place.read();
+        self.with_leaf(leaf, &place, |target| attr::apply(target, change))
+    }
+
+    /// Changes a directory in the upper: its metadata is its own afterwards.
+    ///
+    /// If it delegated them, it first takes over what was shown. Until the mark goes nobody sees its
+    /// own metadata, so that removing the mark is the one step by which all of it shows.
+    pub(super) fn change_dir(
+        &self,
+        node: &Arc<Node>,
+        act: impl FnOnce(Target<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let dir = node.dir()?;
+        if let Some(fd) = &*dir.orphan.read() {
+            return act(Target::Fd(fd.as_fd()));
+        }
+        let upper_dir = self.dir_to_write(node)?;
+        // Nothing is made in the directory while what it passes on may change.
+        let mut names = dir.names.write();
+        names.inherit = None;
+        let stack = dir.stack.read().clone();
+        if let MetaSource::Lower(_) = stack.meta {
+            self.take_over(&upper_dir, &stack)?;
+        }
+        let upper = self.upper()?;
+        upper.with_dir(&upper_dir, act)?;
+        if self.delegation && stack.is_merged() {
+            upper.with_dir(&upper_dir, drop_delegation)?;
+            dir.stack.write().meta = MetaSource::Top;
+        }
+        Ok(())
+    }
+
+    fn take_over(&self, dir: &UpperDir, stack: &crate::merge::DirStack) -> Result<()> {
+        let shown = stack.stat()?;
+        let source = stack.meta_dir()?.fd()?;
+        self.upper()?.with_dir(dir, |target| {
+            at::chown(target, Some(shown.uid), Some(shown.gid))?;
+            visible::copy(Target::Fd(source.as_ref().as_fd()), target)?;
+            at::chmod(target, shown.permissions())?;
+            at::set_times(
+                target,
+                at::SetTime::At(shown.atime),
+                at::SetTime::At(shown.mtime),
+            )
+        })
+    }
+}
+
+/// Removes the mark in whichever namespace it stands.
+fn drop_delegation(target: Target<'_>) -> Result<()> {
+    for namespace in Namespace::BOTH {
+        match xattr::remove(target, namespace.key(Mark::DirmetaDelegate)) {
+            Err(err) if xattr::is_absent(&err) || err.errno() == Errno::EPERM => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}

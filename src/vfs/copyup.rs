@@ -1,0 +1,213 @@
+//! Getting a node into the upper, with all that is above it.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Vfs;
+use super::lookup::ensure_index;
+use super::node::{Leaf, Link, Node, Real};
+use crate::error::{Errno, Result};
+use crate::layer::{LowerDir, Over, UpperDir};
+use crate::merge::copyup::{self, Copied, Data, Destination};
+use crate::merge::stack::MetaSource;
+use crate::sys::{FileType, Name, stat};
+
+impl Vfs {
+    /// Whether a change of this node would copy data first: slow enough to be done elsewhere.
+    #[must_use]
+    pub fn needs_copy_up(&self, id: super::NodeId) -> bool {
+        let Some(node) = self.table.get(id) else { return false };
+        node.as_leaf().is_ok_and(|leaf| leaf.place.read().real.upper_key().is_none())
+    }
+
+    /// The directory in the upper that belongs to a node; copied up, with those above, if need be.
+    ///
+    /// # Errors
+    /// EROFS; ENOENT for a removed directory; what [`copyup::directory`] says.
+    pub(super) fn dir_to_write(&self, node: &Arc<Node>) -> Result<UpperDir> {
+        self.upper()?;
+        loop {
+            // The topmost directory on the way that is not in the upper yet. Not recursive: a tree
+            // may be deeper than a stack.
+            let mut here = Arc::clone(node);
+            loop {
+                if let Some(upper) = here.dir()?.stack.read().upper.clone() {
+                    if Arc::ptr_eq(&here, node) {
+                        return Ok(upper);
+                    }
+                    break;
+                }
+                let link = here.dir()?.link.read().clone().ok_or(Errno::ENOENT)?;
+                let above = link.parent;
+                if let Some(upper) = above.dir()?.stack.read().upper.clone() {
+                    self.copy_up_dir(&here, &above, &upper)?;
+                    break;
+                }
+                here = above;
+            }
+        }
+    }
+
+    fn copy_up_dir(&self, node: &Arc<Node>, parent: &Arc<Node>, to: &UpperDir) -> Result<()> {
+        let upper = self.upper()?;
+        let _gate = node.gate.lock();
+        let mut names = parent.dir()?.names.write();
+        ensure_index(parent.dir()?, &mut names)?;
+        let dir = node.dir()?;
+        if dir.stack.read().upper.is_some() {
+            return Ok(());
+        }
+        let link = dir.link.read().clone().ok_or(Errno::ENOENT)?;
+        if link.parent.id != parent.id {
+            // Cannot be: a directory that is in a lower is not renamed before it is copied up.
+            return Err(Errno::ESTALE.into());
+        }
+        let name = Name::new(&link.name)?;
+        let from = dir.stack.read().clone();
+        let made = copyup::directory(upper, &from, Destination { dir: to, name })?;
+        if let Some(index) = &mut names.index {
+            index.put_upper(name, FileType::Directory, made.dir().ino());
+        }
+        let mut stack = dir.stack.write();
+        stack.upper = Some(made);
+        stack.meta = MetaSource::Top;
+        Ok(())
+    }
+
+    /// Gets a non-directory into the upper.
+    ///
+    /// # Errors
+    /// EROFS; what [`copyup::build`] says. The object is then as it was.
+    pub(super) fn copy_up(&self, node: &Arc<Node>, data: Data) -> Result<()> {
+        self.upper()?;
+        let leaf = node.as_leaf()?;
+        if leaf.place.read().real.upper_key().is_some() {
+            return Ok(());
+        }
+        let _gate = node.gate.lock();
+        let (real, link) = {
+            let place = leaf.place.read();
+            (place.real.clone(), place.links.first().cloned())
+        };
+        match (real, link) {
+            (Real::Upper { .. } | Real::Orphan { key: Some(_), .. }, _) => Ok(()),
+            (Real::Orphan { fd, key: None }, _) => {
+                // Nothing but a descriptor refers to it: there is nothing to write to but data.
+                if node.kind() != FileType::Regular {
+                    return Err(Errno::EOPNOTSUPP.into());
+                }
+                let copy = copyup::build_unnamed(self.upper()?, &fd, data)?;
+                leaf.io.take();
+                leaf.place.write().real = orphan(copy)?;
+                Ok(())
+            }
+            (Real::Lower { dir, name }, Some(link)) => {
+                self.copy_up_lower(node, leaf, &dir, &name, &link, data)
+            }
+            (Real::Lower { .. }, None) => Err(Errno::ESTALE.into()),
+        }
+    }
+
+    fn copy_up_lower(
+        &self,
+        node: &Arc<Node>,
+        leaf: &Leaf,
+        lower: &LowerDir,
+        name: &[u8],
+        link: &Link,
+        data: Data,
+    ) -> Result<()> {
+        let upper = self.upper()?;
+        let to = self.dir_to_write(&link.parent)?;
+        let was = lower.dir().stat_entry(Name::new(name)?)?.ok_or(Errno::ESTALE)?;
+        let copied = copyup::build(upper, lower, Name::new(name)?, &was, data)?;
+        self.publish(node, leaf, link, &to, copied)?;
+        self.link_other_names(node, leaf)
+    }
+
+    /// Makes a finished copy visible; with the directory locked, as it may have been unlinked while the
+    /// data was on its way.
+    fn publish(
+        &self,
+        node: &Arc<Node>,
+        leaf: &Leaf,
+        link: &Link,
+        to: &UpperDir,
+        mut copied: Copied<'_>,
+    ) -> Result<()> {
+        let name = Name::new(&link.name)?;
+        let mut names = link.parent.dir()?.names.write();
+        ensure_index(link.parent.dir()?, &mut names)?;
+        let mut place = leaf.place.write();
+        let file = copied.file.take();
+        if place.position(&link.parent, &link.name).is_none() {
+            leaf.io.take();
+            place.real = orphan(file.ok_or(Errno::ESTALE)?)?;
+            return Ok(());
+        }
+        copied.publish(self.upper()?, Destination { dir: to, name })?;
+        let made = match &file {
+            Some(file) => stat::fstat(file.as_fd())?,
+            None => to.dir().stat_entry(name)?.ok_or(Errno::ESTALE)?,
+        };
+        let key = (made.dev, made.ino);
+        if let Some(index) = &mut names.index {
+            index.put_upper(name, made.kind(), made.ino);
+        }
+        self.table.copied_up(node, key);
+        place.real = Real::Upper { key };
+        place.add(Link { in_upper: true, ..link.clone() });
+        leaf.no_set_id.store(false, Ordering::Relaxed);
+        leaf.io.take();
+        if let Some(file) = file {
+            leaf.io.put(Arc::new(file));
+            let weak: std::sync::Weak<Node> = Arc::downgrade(node);
+            self.cache.opened(weak);
+        }
+        Ok(())
+    }
+
+    /// The other known names of a file that was copied up follow it, so that they stay names of one
+    /// file after the next mount too.
+    fn link_other_names(&self, node: &Arc<Node>, leaf: &Leaf) -> Result<()> {
+        loop {
+            let next = {
+                let place = leaf.place.read();
+                place.links.iter().find(|link| !link.in_upper).cloned()
+            };
+            let Some(link) = next else { return Ok(()) };
+            self.name_to_upper(node, &link)?;
+        }
+    }
+
+    /// Makes one more name of a node that is in the upper a name there.
+    pub(super) fn name_to_upper(&self, node: &Arc<Node>, link: &Link) -> Result<()> {
+        let upper = self.upper()?;
+        let to = self.dir_to_write(&link.parent)?;
+        let name = Name::new(&link.name)?;
+        let mut names = link.parent.dir()?.names.write();
+        ensure_index(link.parent.dir()?, &mut names)?;
+        let mut place = node.as_leaf()?.place.write();
+        match place.position(&link.parent, &link.name) {
+            Some(known) if place.links.get(known).is_some_and(|link| !link.in_upper) => {}
+            _ => return Ok(()),
+        }
+        let source = place.upper_link().cloned().ok_or(Errno::ESTALE)?;
+        let from = source.parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
+        let times = to.dir().stat()?;
+        let staged = upper.stage_link(&from, Name::new(&source.name)?)?;
+        staged.publish(&to, name, Over::Nothing)?;
+        upper.restore_times(&to, &times)?;
+        place.add(Link { in_upper: true, ..link.clone() });
+        if let (Some(index), Some((_, ino))) = (&mut names.index, place.real.upper_key()) {
+            index.put_upper(name, node.kind(), ino);
+        }
+        Ok(())
+    }
+}
+
+fn orphan(file: std::os::fd::OwnedFd) -> Result<Real> {
+    let stat = stat::fstat(file.as_fd())?;
+    Ok(Real::Orphan { fd: Arc::new(file), key: Some((stat.dev, stat.ino)) })
+}

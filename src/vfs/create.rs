@@ -1,0 +1,135 @@
+//! New objects.
+
+use std::sync::Arc;
+
+use super::lookup::survey;
+use super::node::{Names, Node};
+use super::{Entry, NodeId, Vfs};
+use crate::error::{Errno, Result};
+use crate::format::aufs;
+use crate::layer::upper::WhiteoutForm;
+use crate::merge::create::{self, Body, Created, Inherit, Parent, Request, Site};
+use crate::merge::index::InUpper;
+use crate::merge::{DirStack, Found, What};
+use crate::sys::{Name, Stat};
+
+impl Vfs {
+    /// Makes an object and counts one lookup of it.
+    ///
+    /// # Errors
+    /// EROFS; EEXIST; EINVAL for a name that begins with `.wh.`, which layers use for whiteouts; ENOENT
+    /// in a removed directory; what [`create::create`] says.
+    pub fn create(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        body: Body<'_>,
+        request: &Request,
+    ) -> Result<Entry> {
+        let parent = self.node(parent)?;
+        let name = self.new_name(name)?;
+        let dir = parent.dir()?;
+        let upper_dir = self.dir_to_write(&parent)?;
+        let mut names = self.names_mut(dir)?;
+        if names.dead {
+            return Err(Errno::ENOENT.into());
+        }
+        let inherit = match names.inherit {
+            Some(inherit) => inherit,
+            None => *names.inherit.insert(Inherit::of(&upper_dir)?),
+        };
+        let into = Parent { dir: &upper_dir, inherit };
+        let stack = dir.stack.read().clone();
+        let made = self.make(&into, &stack, &names, name, body, request)?;
+        if let Some(index) = &mut names.index {
+            index.put_upper(name, made.stat.kind(), made.stat.ino);
+        }
+        Ok(self.adopt(made, &parent, &into, name))
+    }
+
+    /// A name that users may give.
+    pub(super) fn new_name<'a>(&self, name: &'a [u8]) -> Result<Name<'a>> {
+        if aufs::is_reserved(name) {
+            return Err(Errno::EINVAL.into());
+        }
+        Name::new(name)
+    }
+
+    fn make(
+        &self,
+        into: &Parent<'_>,
+        stack: &DirStack,
+        names: &Names,
+        name: Name<'_>,
+        body: Body<'_>,
+        request: &Request,
+    ) -> Result<Created> {
+        let upper = self.upper()?;
+        if names.index.is_some() {
+            let site = self.site(stack, names, name)?;
+            return create::create(upper, into, name, body, request, site);
+        }
+        // Nothing below: the call itself tells whether the name is free. What stands there may be a
+        // whiteout that hides nothing.
+        match create::create(upper, into, name, body, request, Site::FREE) {
+            Err(err) if err.errno() == Errno::EEXIST => {
+                let site = self.site(stack, names, name)?;
+                create::create(upper, into, name, body, request, site)
+            }
+            other => other,
+        }
+    }
+
+    /// What a new object finds at its name.
+    fn site(&self, stack: &DirStack, names: &Names, name: Name<'_>) -> Result<Site> {
+        let found = survey(stack, names, name)?;
+        let device = self.upper()?.forms().whiteout == WhiteoutForm::Device;
+        match found.upper {
+            InUpper::Object { .. } => Err(Errno::EEXIST.into()),
+            InUpper::Absent if found.in_lowers => Err(Errno::EEXIST.into()),
+            InUpper::Absent => Ok(Site::FREE),
+            InUpper::Whiteout => {
+                // An upper from elsewhere may hold either form, whatever we write ourselves.
+                let is_device = device && self.is_device_whiteout(stack, name)?;
+                Ok(Site {
+                    over_device: is_device,
+                    beside_file: !is_device,
+                    in_lowers: found.in_lowers,
+                })
+            }
+        }
+    }
+
+    pub(super) fn is_device_whiteout(&self, stack: &DirStack, name: Name<'_>) -> Result<bool> {
+        let Some(upper) = &stack.upper else { return Ok(false) };
+        Ok(upper.dir().stat_entry(name)?.is_some_and(|stat| stat.is_whiteout_device()))
+    }
+
+    /// Makes a node for a new object; keeps its descriptor, if it has one.
+    fn adopt(
+        &self,
+        made: Created,
+        parent: &Arc<Node>,
+        into: &Parent<'_>,
+        name: Name<'_>,
+    ) -> Entry {
+        let stat = made.stat;
+        let what = if stat.kind().is_dir() {
+            What::Dir(DirStack {
+                upper: Some(into.dir.child(name, &stat)),
+                lowers: Arc::new([]),
+                meta: crate::merge::stack::MetaSource::Top,
+            })
+        } else {
+            What::Upper
+        };
+        let found = Found { stat, origin: (stat.dev, stat.ino), what };
+        let node = self.table.intern(found, parent, name.bytes(), 1);
+        if let (Some(file), Ok(leaf)) = (made.file, node.as_leaf()) {
+            leaf.io.put(Arc::new(file));
+            let weak: std::sync::Weak<Node> = Arc::downgrade(&node);
+            self.cache.opened(weak);
+        }
+        Entry { node: node.id, stat: Stat { ino: node.id.0, ..stat } }
+    }
+}

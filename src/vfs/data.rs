@@ -1,0 +1,197 @@
+//! The contents of files.
+//!
+//! A file has one descriptor, whoever opened it how often: positions come with each call, and flags
+//! such as `O_APPEND` are the kernel's business. So whatever is open sees a copy-up at once.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::attr::Privilege;
+use super::node::{Node, Real};
+use super::{NodeId, Vfs};
+use crate::error::{Errno, Result};
+use crate::merge::attr;
+use crate::merge::copyup::Data;
+use crate::sys::{FileType, Name, Target, at, file};
+
+/// A write.
+#[derive(Clone, Copy, Debug)]
+pub struct Write<'a> {
+    /// Where, in bytes from the beginning.
+    pub offset: u64,
+    /// What.
+    pub data: &'a [u8],
+    /// Whether set-id bits survive it.
+    pub privilege: Privilege,
+}
+
+impl Vfs {
+    /// A descriptor to read a file.
+    pub(super) fn file(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>> {
+        let leaf = node.as_leaf()?;
+        if let Some(fd) = leaf.io.get() {
+            return Ok(fd);
+        }
+        // FIFOs, sockets and devices are never opened as files.
+        if node.kind() != FileType::Regular {
+            return Err(Errno::EINVAL.into());
+        }
+        // Held while the descriptor is put in place: a copy-up that ends meanwhile would leave the
+        // lower's there.
+        let place = leaf.place.read();
+        let fd = match &place.real {
+            Real::Orphan { fd, .. } => return Ok(Arc::clone(fd)),
+            Real::Lower { dir, name } => dir.dir().open_to_read(Name::new(name)?)?,
+            Real::Upper { .. } => {
+                let link = place.upper_link().ok_or(Errno::ESTALE)?;
+                let dir = link.parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
+                self.upper()?.open(&dir, Name::new(&link.name)?)?
+            }
+        };
+        let fd = Arc::new(fd);
+        leaf.io.put(Arc::clone(&fd));
+        drop(place);
+        let weak: std::sync::Weak<Node> = Arc::downgrade(node);
+        self.cache.opened(weak);
+        Ok(fd)
+    }
+
+    /// A descriptor to write a file, which is copied up if need be.
+    pub(super) fn file_to_write(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>> {
+        self.copy_up(node, Data::All)?;
+        self.file(node)
+    }
+
+    /// Keeps a file's descriptor open until [`Vfs::unpin`]: for a server that could not open it
+    /// again, because its mode forbids it.
+    ///
+    /// # Errors
+    /// What opening it says.
+    pub fn pin(&self, id: NodeId, to_write: bool) -> Result<()> {
+        let node = self.node(id)?;
+        let leaf = node.as_leaf()?;
+        leaf.pins.fetch_add(1, Ordering::Relaxed);
+        // A lower file is copied up by the first write, not by being opened for one; but a failure
+        // that can be known now is told now.
+        let opened = self.file(&node);
+        if opened.is_err() || (to_write && self.upper().is_err()) {
+            leaf.pins.fetch_sub(1, Ordering::Relaxed);
+        }
+        opened?;
+        if to_write {
+            self.upper()?;
+        }
+        Ok(())
+    }
+
+    /// The opposite of [`Vfs::pin`].
+    pub fn unpin(&self, id: NodeId) {
+        if let Some(node) = self.table.get(id)
+            && let Ok(leaf) = node.as_leaf()
+        {
+            // More unpins than pins (a file that was created is released without) count for nothing.
+            let down = |pins: u32| pins.checked_sub(1);
+            leaf.pins.fetch_update(Ordering::Relaxed, Ordering::Relaxed, down).ok();
+        }
+    }
+
+    /// Pins the file of a node that was just created.
+    pub fn pin_created(&self, id: NodeId) {
+        if let Some(node) = self.table.get(id)
+            && let Ok(leaf) = node.as_leaf()
+        {
+            leaf.pins.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Reads into `buf`; less than its length only at the end of the file.
+    pub fn read(&self, id: NodeId, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let fd = self.file(&self.node(id)?)?;
+        file::read_at(fd.as_ref().as_fd(), buf, offset)
+    }
+
+    /// Writes all of it or as much as fits; the length that was written.
+    ///
+    /// # Errors
+    /// EROFS; ENOSPC, EDQUOT, EFBIG; what copy-up says, and then the old contents are still there.
+    pub fn write(&self, id: NodeId, write: &Write<'_>) -> Result<usize> {
+        let node = self.node(id)?;
+        let fd = self.file_to_write(&node)?;
+        let fd = fd.as_ref().as_fd();
+        let written = file::write_at(fd, write.data, write.offset)?;
+        if write.privilege == Privilege::LosesSetId {
+            let leaf = node.as_leaf()?;
+            if !leaf.no_set_id.load(Ordering::Relaxed) {
+                attr::drop_set_id(Target::Fd(fd))?;
+                leaf.no_set_id.store(true, Ordering::Relaxed);
+            }
+        }
+        Ok(written)
+    }
+
+    /// fallocate(2) with its flags as they come.
+    pub fn fallocate(
+        &self,
+        id: NodeId,
+        mode: i32,
+        offset: u64,
+        len: u64,
+        privilege: Privilege,
+    ) -> Result<()> {
+        let node = self.node(id)?;
+        let fd = self.file_to_write(&node)?;
+        let fd = fd.as_ref().as_fd();
+        file::allocate(fd, mode, offset, len)?;
+        if privilege == Privilege::LosesSetId {
+            attr::drop_set_id(Target::Fd(fd))?;
+        }
+        Ok(())
+    }
+
+    /// `SEEK_DATA` and `SEEK_HOLE` of lseek(2).
+    pub fn seek(&self, id: NodeId, offset: i64, whence: i32) -> Result<u64> {
+        let fd = self.file(&self.node(id)?)?;
+        file::seek(fd.as_ref().as_fd(), offset, whence)
+    }
+
+    /// copy_file_range(2) between two files.
+    pub fn copy_range(
+        &self,
+        from: (NodeId, u64),
+        to: (NodeId, u64),
+        len: u64,
+        privilege: Privilege,
+    ) -> Result<usize> {
+        let target = self.node(to.0)?;
+        let out = self.file_to_write(&target)?;
+        // After the copy-up: source and target may be one file.
+        let input = self.file(&self.node(from.0)?)?;
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let (input, out) = (input.as_ref().as_fd(), out.as_ref().as_fd());
+        let copied = file::copy_range(input, from.1, out, to.1, len)?;
+        if privilege == Privilege::LosesSetId {
+            attr::drop_set_id(Target::Fd(out))?;
+        }
+        Ok(copied)
+    }
+
+    /// Forces a file, or the entries of a directory, to the disk. What is in a lower is there.
+    pub fn fsync(&self, id: NodeId, data_only: bool) -> Result<()> {
+        let node = self.node(id)?;
+        if !self.stack.upper.as_ref().is_some_and(|upper| !upper.is_volatile()) {
+            return Ok(());
+        }
+        if let Ok(dir) = node.dir() {
+            let orphan = dir.orphan.read().is_some();
+            let upper = dir.stack.read().upper.clone();
+            let Some(upper) = upper.filter(|_| !orphan) else { return Ok(()) };
+            let fd = at::reopen_dir(upper.dir().fd()?.as_ref().as_fd())?;
+            return file::sync(fd.as_fd(), data_only);
+        }
+        if node.as_leaf()?.place.read().real.upper_key().is_none() {
+            return Ok(());
+        }
+        file::sync(self.file(&node)?.as_ref().as_fd(), data_only)
+    }
+}

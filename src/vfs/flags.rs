@@ -1,0 +1,64 @@
+//! Inode flags: lsattr(1) and chattr(1).
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use super::node::Node;
+use super::{NodeId, Vfs};
+use crate::error::{Errno, Result};
+use crate::merge::copyup::Data;
+use crate::sys::ioctl::{self, FSXATTR_LEN};
+
+impl Vfs {
+    /// `FS_IOC_GETFLAGS`.
+    ///
+    /// # Errors
+    /// ENOTTY for what is neither a file nor a directory, and where the file system has no flags.
+    pub fn get_flags(&self, id: NodeId) -> Result<u32> {
+        ioctl::get_flags(self.descriptor(&self.node(id)?)?.as_ref().as_fd())
+    }
+
+    /// `FS_IOC_SETFLAGS`.
+    ///
+    /// # Errors
+    /// EROFS; EPERM for flags that we may not set; what copy-up says.
+    pub fn set_flags(&self, id: NodeId, flags: u32) -> Result<()> {
+        let node = self.node(id)?;
+        self.to_upper(&node)?;
+        ioctl::set_flags(self.descriptor(&node)?.as_ref().as_fd(), flags)
+    }
+
+    /// `FS_IOC_FSGETXATTR`.
+    pub fn get_fsxattr(&self, id: NodeId) -> Result<[u8; FSXATTR_LEN]> {
+        ioctl::get_fsxattr(self.descriptor(&self.node(id)?)?.as_ref().as_fd())
+    }
+
+    /// `FS_IOC_FSSETXATTR`.
+    pub fn set_fsxattr(&self, id: NodeId, value: &[u8; FSXATTR_LEN]) -> Result<()> {
+        let node = self.node(id)?;
+        self.to_upper(&node)?;
+        ioctl::set_fsxattr(self.descriptor(&node)?.as_ref().as_fd(), value)
+    }
+
+    fn to_upper(&self, node: &Arc<Node>) -> Result<()> {
+        if node.kind().is_dir() {
+            self.dir_to_write(node).map(drop)
+        } else {
+            self.copy_up(node, Data::All)
+        }
+    }
+
+    fn descriptor(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>> {
+        match node.dir() {
+            Ok(dir) => {
+                let orphan = dir.orphan.read().clone();
+                match orphan {
+                    Some(fd) => Ok(fd),
+                    None => dir.stack.read().clone().top()?.fd(),
+                }
+            }
+            Err(_) if node.kind().is_file() => self.file(node),
+            Err(_) => Err(Errno::ENOTTY.into()),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Hard links, and reading symbolic ones.
+
+use std::sync::Arc;
+
+use super::lookup::survey;
+use super::node::{Link, Node, Real};
+use super::{Entry, NodeId, Vfs};
+use crate::error::{Errno, Result};
+use crate::layer::Over;
+use crate::merge::copyup::Data;
+use crate::merge::index::InUpper;
+use crate::sys::{FileType, Name, at};
+
+impl Vfs {
+    /// Gives a node one more name and counts one lookup.
+    ///
+    /// # Errors
+    /// EROFS; EPERM for a directory; EEXIST; ENOENT for an object without a name, as linkat(2) says of
+    /// one that was unlinked; EMLINK and the rest of linkat(2).
+    pub fn link(&self, id: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry> {
+        let (node, parent) = (self.node(id)?, self.node(parent)?);
+        let name = self.new_name(name)?;
+        if node.kind() == FileType::Directory {
+            return Err(Errno::EPERM.into());
+        }
+        self.copy_up(&node, Data::All)?;
+        self.link_upper(&node, &parent, name)?;
+        self.entry_of(&node)
+    }
+
+    fn link_upper(&self, node: &Arc<Node>, parent: &Arc<Node>, name: Name<'_>) -> Result<()> {
+        let upper = self.upper()?;
+        let to = self.dir_to_write(parent)?;
+        let dir = parent.dir()?;
+        let mut names = self.names_mut(dir)?;
+        if names.dead {
+            return Err(Errno::ENOENT.into());
+        }
+        let stack = dir.stack.read().clone();
+        let site = survey(&stack, &names, name)?;
+        let mut place = node.as_leaf()?.place.write();
+        let (Real::Upper { key }, Some(source)) = (&place.real, place.upper_link()) else {
+            return Err(Errno::ENOENT.into());
+        };
+        let (key, source) = (*key, source.clone());
+        let from = source.parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
+        let source = Name::new(&source.name)?;
+        match site.upper {
+            InUpper::Object { .. } => return Err(Errno::EEXIST.into()),
+            InUpper::Absent if site.in_lowers => return Err(Errno::EEXIST.into()),
+            InUpper::Absent => upper.link(&from, source, &to, name)?,
+            InUpper::Whiteout if self.is_device_whiteout(&stack, name)? => {
+                upper.stage_link(&from, source)?.publish(&to, name, Over::SameKind)?;
+            }
+            InUpper::Whiteout => {
+                upper.link(&from, source, &to, name)?;
+                upper.remove_whiteout_file(&to, name)?;
+            }
+        }
+        place.add(Link { parent: Arc::clone(parent), name: name.bytes().into(), in_upper: true });
+        if let Some(index) = &mut names.index {
+            index.put_upper(name, node.kind(), key.1);
+        }
+        Ok(())
+    }
+
+    /// What a symbolic link says.
+    ///
+    /// # Errors
+    /// EINVAL for anything else (readlink(2)).
+    pub fn readlink(&self, id: NodeId) -> Result<Vec<u8>> {
+        let node = self.node(id)?;
+        if node.kind() != FileType::Symlink {
+            return Err(Errno::EINVAL.into());
+        }
+        self.with_node(&node, at::readlink)
+    }
+}

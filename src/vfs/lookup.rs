@@ -1,0 +1,123 @@
+//! Names to nodes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
+
+use super::ids::NodeId;
+use super::node::{Dir, Names, Node};
+use super::{Entry, Vfs};
+use crate::error::{Errno, Result};
+use crate::merge::index::{Index, InUpper};
+use crate::merge::lookup::{self, Found};
+use crate::merge::{DirStack, What};
+use crate::sys::{Name, Stat};
+
+/// What is known of a name that is about to be changed.
+#[derive(Clone, Copy, Debug)]
+pub struct Survey {
+    /// What the upper has there.
+    pub upper: InUpper,
+    /// Whether a lower has it.
+    pub in_lowers: bool,
+}
+
+impl Vfs {
+    /// Looks up a name and, if it is there, adds one to the lookups of its node.
+    ///
+    /// # Errors
+    /// ENOENT; ENOTDIR; ENAMETOOLONG; what the layers say.
+    pub fn lookup(&self, parent: NodeId, name: &[u8]) -> Result<Entry> {
+        let parent = self.node(parent)?;
+        let found = self.find(&parent, Name::new(name)?)?.ok_or(Errno::ENOENT)?;
+        Ok(self.give_out(found, &parent, name))
+    }
+
+    /// Makes an entry of what was found, counted as given out.
+    pub(super) fn give_out(&self, found: Found, parent: &Arc<Node>, name: &[u8]) -> Entry {
+        let stat = presented(&found.stat, matches!(&found.what, What::Dir(dir) if dir.is_merged()));
+        let node = self.table.intern(found, parent, name, 1);
+        Entry { node: node.id, stat: Stat { ino: node.id.0, ..stat } }
+    }
+
+    /// Looks up a name without making a node.
+    pub(super) fn find(&self, parent: &Node, name: Name<'_>) -> Result<Option<Found>> {
+        let dir = parent.dir()?;
+        let names = self.names(dir)?;
+        if names.dead {
+            return Ok(None);
+        }
+        let stack = dir.stack.read().clone();
+        lookup::lookup(&stack, names.index.as_ref(), name, self.delegation)
+    }
+
+    /// The names of a directory, locked for reading, with an index if one is needed.
+    pub(super) fn names<'a>(&self, dir: &'a Dir) -> Result<RwLockReadGuard<'a, Names>> {
+        {
+            let names = dir.names.read();
+            if names.index.is_some() || names.dead || !dir.stack.read().is_merged() {
+                return Ok(names);
+            }
+        }
+        let names = self.names_mut(dir)?;
+        Ok(RwLockWriteGuard::downgrade(names))
+    }
+
+    /// The names of a directory, locked for a change, with an index if one is needed.
+    pub(super) fn names_mut<'a>(&self, dir: &'a Dir) -> Result<RwLockWriteGuard<'a, Names>> {
+        let mut names = dir.names.write();
+        ensure_index(dir, &mut names)?;
+        Ok(names)
+    }
+
+    /// The node behind a name, counted nowhere.
+    pub(super) fn child(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<Arc<Node>> {
+        let found = self.find(parent, name)?.ok_or(Errno::ENOENT)?;
+        Ok(self.table.intern(found, parent, name.bytes(), 0))
+    }
+
+    /// Adds one lookup to a node and makes an entry of it.
+    pub(super) fn entry_of(&self, node: &Arc<Node>) -> Result<Entry> {
+        let stat = self.stat_of(node)?;
+        node.lookups.fetch_add(1, Ordering::Relaxed);
+        Ok(Entry { node: node.id, stat })
+    }
+}
+
+/// Builds the index of a merged directory that has none.
+pub(super) fn ensure_index(dir: &Dir, names: &mut Names) -> Result<()> {
+    if names.index.is_none() && !names.dead {
+        let stack = dir.stack.read().clone();
+        if stack.is_merged() {
+            names.index = Some(Index::build(&stack)?);
+        }
+    }
+    Ok(())
+}
+
+/// What stands at a name of a directory that is in the upper. With an index no call is needed.
+pub(super) fn survey(stack: &DirStack, names: &Names, name: Name<'_>) -> Result<Survey> {
+    if let Some(index) = &names.index {
+        return Ok(match index.get(name) {
+            Some(entry) => Survey { upper: entry.upper, in_lowers: entry.in_lowers() },
+            None => Survey { upper: InUpper::Absent, in_lowers: false },
+        });
+    }
+    let stat = match &stack.upper {
+        Some(upper) => upper.dir().stat_entry(name)?,
+        None => None,
+    };
+    let upper = match stat {
+        None => InUpper::Absent,
+        Some(stat) if stat.is_whiteout_device() => InUpper::Whiteout,
+        Some(stat) => InUpper::Object { kind: stat.kind(), ino: stat.ino, cut: false },
+    };
+    Ok(Survey { upper, in_lowers: false })
+}
+
+/// Attributes as users see them, but for the number. A merged directory has one link: counting its
+/// subdirectories would take a listing of every layer (the kernel's overlayfs says 1 too).
+pub(super) fn presented(stat: &Stat, merged: bool) -> Stat {
+    Stat { nlink: if merged { 1 } else { stat.nlink }, ..*stat }
+}

@@ -1,0 +1,122 @@
+//! What a kernel client needs: nodes with numbers and lookup counts, open files and directories,
+//! locks; and every operation as a typed function that returns a [`Result`](crate::error::Result).
+//!
+//! There is no FUSE here. Tests call these functions directly.
+//!
+//! # Locks
+//! In this order, and no other:
+//! 1. `Vfs::renames`: at most one rename between directories at a time;
+//! 2. `gate` of a node: one copy-up of it at a time, held while data is copied; of a file before
+//!    those of the directories above it;
+//! 3. `names` of directories: a parent's before its child's, otherwise by number;
+//! 4. `place` of a file, `stack` and `link` of a directory: short, never held while data is copied.
+//!
+//! Nothing is locked for the whole tree.
+
+mod attr;
+mod copyup;
+mod create;
+mod data;
+mod flags;
+mod handles;
+mod ids;
+mod link;
+mod lookup;
+mod node;
+mod readdir;
+mod remove;
+mod rename;
+mod statfs;
+mod table;
+mod xattr;
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::config::Config;
+use crate::error::{Errno, Result};
+use crate::layer::{FdCache, Stack, Upper, open};
+use crate::merge::DirStack;
+use crate::sys::{Stat, creds};
+
+pub use crate::merge::attr::Change;
+pub use crate::merge::create::{Body, Request};
+pub use data::Write;
+pub use handles::DirHandle;
+pub use attr::Privilege;
+pub use ids::NodeId;
+pub use readdir::DirEntry;
+pub use rename::RenameMode;
+
+use handles::Handles;
+use node::Node;
+use table::Table;
+
+/// A mounted overlay, whatever it is mounted through.
+#[derive(Debug)]
+pub struct Vfs {
+    stack: Stack,
+    table: Table,
+    cache: Arc<FdCache>,
+    handles: Handles,
+    renames: Mutex<()>,
+    delegation: bool,
+}
+
+/// A node that was given out, with its attributes.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Its number.
+    pub node: NodeId,
+    /// Its attributes; `stat.ino` is what users see.
+    pub stat: Stat,
+}
+
+impl Vfs {
+    /// Opens the layers of a mount.
+    ///
+    /// # Errors
+    /// What is wrong with a layer, in a sentence that names it.
+    pub fn open(config: &Config) -> Result<Self> {
+        let cache = Arc::new(FdCache::for_open_files(creds::raise_open_files()?));
+        let stack = open::open(config, &cache)?;
+        let delegation = config.dirmeta_delegate;
+        let root = DirStack::root(&stack, delegation)?;
+        let (handles, renames) = (Handles::default(), Mutex::new(()));
+        Ok(Self { stack, table: Table::new(root), cache, handles, renames, delegation })
+    }
+
+    /// Whether changes are possible at all.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.stack.upper.is_some()
+    }
+
+    /// The upper.
+    ///
+    /// # Errors
+    /// EROFS for a mount without one.
+    fn upper(&self) -> Result<&Upper> {
+        self.stack.upper.as_ref().ok_or_else(|| Errno::EROFS.into())
+    }
+
+    /// The node of a number that was given out.
+    ///
+    /// # Errors
+    /// ESTALE for a number that was not.
+    fn node(&self, id: NodeId) -> Result<Arc<Node>> {
+        self.table.get(id).ok_or_else(|| Errno::ESTALE.into())
+    }
+
+    /// Takes `count` lookups of a node back.
+    pub fn forget(&self, id: NodeId, count: u64) {
+        self.table.forget(id, count);
+    }
+
+    /// How many nodes are known, the root included.
+    #[must_use]
+    pub fn node_count(&self) -> usize {
+        self.table.len()
+    }
+}

@@ -1,0 +1,274 @@
+//! A node: one object of the merged tree, for as long as the kernel or we have to do with it.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
+
+use super::ids::NodeId;
+use crate::error::{Errno, Result};
+use crate::layer::LowerDir;
+use crate::layer::fdcache::{Closable, FdSlot};
+use crate::merge::create::Inherit;
+use crate::merge::{DirStack, Index};
+use crate::sys::FileType;
+
+/// One object.
+pub struct Node {
+    /// Its number.
+    pub id: NodeId,
+    /// How often the kernel was told of it and has not forgotten.
+    pub lookups: AtomicU64,
+    /// Known to have no extended attribute that users see.
+    pub bare: AtomicBool,
+    /// One copy-up at a time.
+    pub gate: Mutex<()>,
+    body: Body,
+}
+
+enum Body {
+    Dir(Box<Dir>),
+    Leaf(Leaf),
+}
+
+/// What only a directory has.
+pub struct Dir {
+    /// Its name; `None` for the root and once it is removed.
+    pub link: RwLock<Option<Link>>,
+    /// The directories of the layers.
+    pub stack: RwLock<DirStack>,
+    /// The lock of the directory, and what is known of its names.
+    pub names: RwLock<Names>,
+    /// Keeps a removed directory usable.
+    pub orphan: RwLock<Option<Arc<OwnedFd>>>,
+}
+
+/// What is known of the names in a directory.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// Built when first needed; kept true from then on.
+    pub index: Option<Index>,
+    /// What new objects inherit, once known.
+    pub inherit: Option<Inherit>,
+    /// The directory was removed: nothing can be made in it.
+    pub dead: bool,
+}
+
+/// What only a non-directory has.
+pub struct Leaf {
+    kind: FileType,
+    /// The layer in which it was met, 0 for the upper.
+    pub layer: u16,
+    /// Where it is.
+    pub place: RwLock<Place>,
+    /// A descriptor to read it, and to write it once it is in the upper.
+    pub io: FdSlot,
+    /// Open files that must find the descriptor open.
+    pub pins: AtomicU32,
+    /// Known to have no set-id bits that a write would clear.
+    pub no_set_id: AtomicBool,
+}
+
+/// Names of an object, and what is behind them.
+#[derive(Debug)]
+pub struct Place {
+    /// The names that are known; empty once the last of these is removed.
+    pub links: SmallVec<[Link; 1]>,
+    /// The object itself.
+    pub real: Real,
+}
+
+/// One name.
+#[derive(Clone)]
+pub struct Link {
+    /// The directory.
+    pub parent: Arc<Node>,
+    /// The name in it.
+    pub name: Box<[u8]>,
+    /// The upper has this name. A name in a lower stays there while another name of the same object is
+    /// in the upper already.
+    pub in_upper: bool,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}/{}", self.parent.id, self.name.escape_ascii())
+    }
+}
+
+/// Where a non-directory really is.
+#[derive(Clone, Debug)]
+pub enum Real {
+    /// In the upper, under each link that says so.
+    Upper {
+        /// Device and inode number there.
+        key: (u64, u64),
+    },
+    /// In a lower.
+    Lower {
+        /// The directory that holds it.
+        dir: LowerDir,
+        /// Its name there.
+        name: Box<[u8]>,
+    },
+    /// It lost its last name; the descriptor keeps it.
+    Orphan {
+        /// Of the upper's object, readable and writable, or of the lower's, readable; `O_PATH` for what
+        /// is not a regular file.
+        fd: Arc<OwnedFd>,
+        /// Device and inode number in the upper, if it is there.
+        key: Option<(u64, u64)>,
+    },
+}
+
+impl Real {
+    /// Device and inode number in the upper, if it is there.
+    pub fn upper_key(&self) -> Option<(u64, u64)> {
+        match self {
+            Self::Upper { key } => Some(*key),
+            Self::Lower { .. } => None,
+            Self::Orphan { key, .. } => *key,
+        }
+    }
+}
+
+impl Place {
+    /// A name under which the upper has the object.
+    pub fn upper_link(&self) -> Option<&Link> {
+        self.links.iter().find(|link| link.in_upper)
+    }
+
+    /// Whether this is one of the names.
+    pub fn position(&self, parent: &Node, name: &[u8]) -> Option<usize> {
+        self.links.iter().position(|link| link.parent.id == parent.id && *link.name == *name)
+    }
+
+    /// Adds a name, or notes that the upper has it now.
+    pub fn add(&mut self, link: Link) {
+        match self.position(&link.parent, &link.name) {
+            Some(known) => {
+                if let Some(known) = self.links.get_mut(known) {
+                    known.in_upper |= link.in_upper;
+                }
+            }
+            None => self.links.push(link),
+        }
+    }
+
+    /// Takes a name away.
+    pub fn remove(&mut self, parent: &Node, name: &[u8]) {
+        if let Some(known) = self.position(parent, name) {
+            self.links.swap_remove(known);
+        }
+    }
+}
+
+impl Node {
+    /// A directory.
+    pub fn directory(id: NodeId, link: Option<Link>, stack: DirStack) -> Self {
+        let dir = Dir {
+            link: RwLock::new(link),
+            stack: RwLock::new(stack),
+            names: RwLock::default(),
+            orphan: RwLock::new(None),
+        };
+        Self::new(id, Body::Dir(Box::new(dir)))
+    }
+
+    /// Anything else.
+    pub fn leaf(id: NodeId, kind: FileType, link: Link, real: Real) -> Self {
+        let layer = match &real {
+            Real::Lower { dir, .. } => dir.dir().layer(),
+            _ => 0,
+        };
+        let leaf = Leaf {
+            kind,
+            layer,
+            place: RwLock::new(Place { links: SmallVec::from_iter([link]), real }),
+            io: FdSlot::default(),
+            pins: AtomicU32::new(0),
+            no_set_id: AtomicBool::new(false),
+        };
+        Self::new(id, Body::Leaf(leaf))
+    }
+
+    fn new(id: NodeId, body: Body) -> Self {
+        let (lookups, bare) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { id, lookups, bare, gate: Mutex::new(()), body }
+    }
+
+    /// The type of the object.
+    pub fn kind(&self) -> FileType {
+        match &self.body {
+            Body::Dir(_) => FileType::Directory,
+            Body::Leaf(leaf) => leaf.kind,
+        }
+    }
+
+    /// As a directory.
+    ///
+    /// # Errors
+    /// ENOTDIR.
+    pub fn dir(&self) -> Result<&Dir> {
+        match &self.body {
+            Body::Dir(dir) => Ok(dir),
+            Body::Leaf(_) => Err(Errno::ENOTDIR.into()),
+        }
+    }
+
+    /// As something else.
+    ///
+    /// # Errors
+    /// EISDIR.
+    pub fn as_leaf(&self) -> Result<&Leaf> {
+        match &self.body {
+            Body::Leaf(leaf) => Ok(leaf),
+            Body::Dir(_) => Err(Errno::EISDIR.into()),
+        }
+    }
+
+    /// The directory above, if any: what keeps a chain of nodes alive.
+    fn take_parents(&mut self) -> SmallVec<[Arc<Node>; 1]> {
+        match &mut self.body {
+            Body::Dir(dir) => dir.link.get_mut().take().map(|link| link.parent).into_iter().collect(),
+            Body::Leaf(leaf) => {
+                leaf.place.get_mut().links.drain(..).map(|link| link.parent).collect()
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node({}, {:?})", self.id.0, self.kind())
+    }
+}
+
+impl Drop for Node {
+    /// A chain as deep as a tree may be is let go one by one, not by recursion.
+    fn drop(&mut self) {
+        let mut above = self.take_parents();
+        while let Some(parent) = above.pop() {
+            if let Some(mut parent) = Arc::into_inner(parent) {
+                above.extend(parent.take_parents());
+            }
+        }
+    }
+}
+
+impl Closable for Node {
+    fn slot(&self) -> &FdSlot {
+        // Directories keep theirs in the layers and are never handed to the cache from here.
+        static NONE: std::sync::LazyLock<FdSlot> = std::sync::LazyLock::new(FdSlot::default);
+        match &self.body {
+            Body::Leaf(leaf) => &leaf.io,
+            Body::Dir(_) => &NONE,
+        }
+    }
+
+    fn pinned(&self) -> bool {
+        matches!(&self.body, Body::Leaf(leaf) if leaf.pins.load(Ordering::Relaxed) > 0)
+    }
+}

@@ -1,0 +1,224 @@
+//! Listing directories.
+//!
+//! What is read from an open directory is a snapshot, made at the first read from the beginning: no
+//! name is missed or seen twice, whatever happens meanwhile. The position of an entry is its number in
+//! the snapshot.
+
+use std::sync::Arc;
+
+use super::handles::DirHandle;
+use super::node::Node;
+use super::{Entry, NodeId, Vfs};
+use crate::error::{Errno, Result};
+use crate::format::aufs::{self, AufsName};
+use crate::merge::index::{Index, InUpper};
+use crate::merge::{DirStack, lookup};
+use crate::sys::{FileType, Name};
+
+/// The names of a directory at one moment, in one block of memory.
+#[derive(Debug, Default)]
+pub struct Listing {
+    names: Vec<u8>,
+    items: Vec<Item>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Item {
+    /// End of the name in `names`; it begins where the one before ends.
+    end: usize,
+    number: u64,
+    kind: FileType,
+}
+
+/// One entry as readdir(3) shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct DirEntry<'a> {
+    /// The name.
+    pub name: &'a [u8],
+    /// The number that stat(2) will show.
+    pub number: u64,
+    /// The type.
+    pub kind: FileType,
+    /// Where to go on after this entry.
+    pub next: u64,
+}
+
+impl Listing {
+    fn push(&mut self, name: &[u8], number: u64, kind: FileType) {
+        self.names.extend_from_slice(name);
+        self.items.push(Item { end: self.names.len(), number, kind });
+    }
+
+    /// The entry at a position.
+    fn get(&self, position: usize) -> Option<DirEntry<'_>> {
+        let item = self.items.get(position)?;
+        let start = match position.checked_sub(1) {
+            Some(before) => self.items.get(before)?.end,
+            None => 0,
+        };
+        let name = self.names.get(start..item.end)?;
+        Some(DirEntry { name, number: item.number, kind: item.kind, next: position as u64 + 1 })
+    }
+}
+
+impl Vfs {
+    /// Opens a directory for reading.
+    ///
+    /// # Errors
+    /// ENOTDIR; ESTALE.
+    pub fn opendir(&self, id: NodeId) -> Result<DirHandle> {
+        self.node(id)?.dir()?;
+        Ok(self.handles.open())
+    }
+
+    /// Closes it.
+    pub fn releasedir(&self, handle: DirHandle) {
+        self.handles.close(handle);
+    }
+
+    /// Hands entries to `each`, from a position on, until it returns false or there are no more.
+    ///
+    /// # Errors
+    /// EBADF for a handle that is not open; any error of any layer.
+    pub fn readdir(
+        &self,
+        id: NodeId,
+        handle: DirHandle,
+        from: u64,
+        mut each: impl FnMut(DirEntry<'_>) -> bool,
+    ) -> Result<()> {
+        let listing = self.listing(&self.node(id)?, handle, from)?;
+        let mut position = usize::try_from(from).map_err(|_| Errno::EINVAL)?;
+        while let Some(entry) = listing.get(position) {
+            if !each(entry) {
+                break;
+            }
+            position += 1;
+        }
+        Ok(())
+    }
+
+    /// The same with attributes: each entry but `.` and `..` counts as looked up once if `each` takes
+    /// it. A name that went since the snapshot is left out.
+    pub fn readdir_plus(
+        &self,
+        id: NodeId,
+        handle: DirHandle,
+        from: u64,
+        mut each: impl FnMut(DirEntry<'_>, Option<Entry>) -> bool,
+    ) -> Result<()> {
+        let node = self.node(id)?;
+        let listing = self.listing(&node, handle, from)?;
+        let dir = node.dir()?;
+        let names = self.names(dir)?;
+        let stack = dir.stack.read().clone();
+        let mut position = usize::try_from(from).map_err(|_| Errno::EINVAL)?;
+        while let Some(entry) = listing.get(position) {
+            position += 1;
+            if matches!(entry.name, b"." | b"..") {
+                if !each(entry, None) {
+                    break;
+                }
+                continue;
+            }
+            let found = if names.dead {
+                None
+            } else {
+                let (index, name) = (names.index.as_ref(), Name::new(entry.name)?);
+                lookup::lookup(&stack, index, name, self.delegation)?
+            };
+            let Some(found) = found else { continue };
+            let given = self.give_out(found, &node, entry.name);
+            if !each(entry, Some(given)) {
+                self.forget(given.node, 1);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The snapshot of an open directory; made anew when reading begins anew (rewinddir(3)).
+    fn listing(&self, node: &Arc<Node>, handle: DirHandle, from: u64) -> Result<Arc<Listing>> {
+        let place = self.handles.listing(handle).ok_or(Errno::EBADF)?;
+        let mut kept = place.lock();
+        if from > 0 && let Some(listing) = &*kept {
+            return Ok(Arc::clone(listing));
+        }
+        let listing = Arc::new(self.list(node)?);
+        *kept = Some(Arc::clone(&listing));
+        Ok(listing)
+    }
+
+    fn list(&self, node: &Arc<Node>) -> Result<Listing> {
+        let dir = node.dir()?;
+        let mut listing = Listing::default();
+        let above = dir.link.read().as_ref().map_or(node.id, |link| link.parent.id);
+        listing.push(b".", node.id.0, FileType::Directory);
+        listing.push(b"..", above.0, FileType::Directory);
+        let names = self.names(dir)?;
+        if names.dead {
+            return Ok(listing);
+        }
+        let stack = dir.stack.read().clone();
+        match &names.index {
+            Some(index) => self.list_merged(&stack, index, &mut listing)?,
+            None => self.list_single(&stack, &mut listing)?,
+        }
+        Ok(listing)
+    }
+
+    fn list_merged(&self, stack: &DirStack, index: &Index, listing: &mut Listing) -> Result<()> {
+        for (name, entry) in index.iter() {
+            let Some(kind) = entry.kind() else { continue };
+            let (level, ino) = match entry.upper {
+                // A directory of the upper that may merge has the number of what it merges with,
+                // unless it is opaque: only a lookup can tell.
+                InUpper::Object { kind, .. } if kind.is_dir() && entry.in_lowers() => {
+                    let found =
+                        lookup::lookup(stack, Some(index), Name::new(name)?, self.delegation)?;
+                    let Some(found) = found else { continue };
+                    listing.push(name, self.shown_number(found.origin, false), kind);
+                    continue;
+                }
+                InUpper::Object { ino, .. } => (stack.upper.as_ref().map(|dir| dir.dir()), ino),
+                _ => {
+                    let level = entry.lowers.levels.first().copied().unwrap_or(0);
+                    (stack.lowers.get(usize::from(level)).map(|dir| dir.dir()), entry.lowers.ino)
+                }
+            };
+            let layer = level.ok_or(Errno::EIO)?;
+            let number = self.shown_number((layer.dev(), ino), layer.layer() == 0);
+            listing.push(name, number, kind);
+        }
+        Ok(())
+    }
+
+    fn list_single(&self, stack: &DirStack, listing: &mut Listing) -> Result<()> {
+        let top = stack.top()?;
+        let in_upper = stack.upper.is_some();
+        top.for_each(|entry| {
+            if aufs::classify(entry.name) != AufsName::Plain {
+                return Ok(());
+            }
+            let kind = match entry.kind {
+                Some(kind) if kind != FileType::CharDevice => kind,
+                _ => match top.stat_entry(Name::new(entry.name)?)? {
+                    Some(stat) if !stat.is_whiteout_device() => stat.kind(),
+                    _ => return Ok(()),
+                },
+            };
+            let number = self.shown_number((top.dev(), entry.ino), in_upper);
+            listing.push(entry.name, number, kind);
+            Ok(())
+        })
+    }
+
+    /// The number of an entry; never 0, which some readers take for "no entry".
+    fn shown_number(&self, key: (u64, u64), in_upper: bool) -> u64 {
+        match self.table.number(key, in_upper) {
+            Some(id) => id.0,
+            // It will get one of its own when it is looked up.
+            None => u64::MAX,
+        }
+    }
+}

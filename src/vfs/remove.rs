@@ -1,0 +1,179 @@
+//! Taking names away.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::fcntl::OFlag;
+
+use super::lookup::{ensure_index, survey};
+use super::node::{Dir, Node, Real};
+use super::{NodeId, Vfs};
+use crate::error::{Errno, Result};
+use crate::format::aufs::{self, AufsName};
+use crate::merge::index::InUpper;
+use crate::merge::remove::{self, Standing};
+use crate::merge::{DirStack, Found, What, lookup};
+use crate::sys::{FileType, Name, at};
+
+impl Vfs {
+    /// Removes a name that is not a directory.
+    ///
+    /// # Errors
+    /// EROFS; ENOENT; EISDIR; what [`remove::unlink`] says.
+    pub fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<()> {
+        let parent = self.node(parent)?;
+        let name = Name::new(name)?;
+        let upper = self.upper()?;
+        let dir = parent.dir()?;
+        let upper_dir = self.dir_to_write(&parent)?;
+        let mut names = self.names_mut(dir)?;
+        let stack = dir.stack.read().clone();
+        let found = lookup::lookup(&stack, names.index.as_ref(), name, self.delegation)?
+            .ok_or(Errno::ENOENT)?;
+        if found.stat.kind().is_dir() {
+            return Err(Errno::EISDIR.into());
+        }
+        let site = survey(&stack, &names, name)?;
+        let in_upper = matches!(site.upper, InUpper::Object { .. });
+        let standing = Standing { in_upper, in_lowers: site.in_lowers };
+        let known = self.table.known(&found, &parent, name.bytes());
+        self.detaching(known.as_deref(), &parent, name, &found, || {
+            remove::unlink(upper, &upper_dir, name, standing)
+        })?;
+        if let Some(index) = &mut names.index {
+            index.remove(name);
+        }
+        Ok(())
+    }
+
+    /// Takes a name away from its node with `act`. A node that loses its last name keeps a
+    /// descriptor: nobody tells us whether it is in use.
+    pub(super) fn detaching(
+        &self,
+        node: Option<&Node>,
+        parent: &Node,
+        name: Name<'_>,
+        found: &Found,
+        act: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let Some(leaf) = node.and_then(|node| node.as_leaf().ok()) else { return act() };
+        let mut place = leaf.place.write();
+        let others = place.links.len() > usize::from(place.position(parent, name.bytes()).is_some());
+        if others {
+            // A name that the upper does not have yet cannot stand for the object: while one stays
+            // that does, nothing is lost.
+            let stays = |link: &super::node::Link| {
+                link.in_upper && !(link.parent.id == parent.id && *link.name == *name.bytes())
+            };
+            let is_lower = matches!(place.real, Real::Lower { .. });
+            if is_lower || place.links.iter().any(stays) {
+                act()?;
+                place.remove(parent, name.bytes());
+                return Ok(());
+            }
+        }
+        let fd = match leaf.io.get() {
+            Some(fd) => fd,
+            None => Arc::new(self.keep_open(parent, name, found)?),
+        };
+        act()?;
+        let key = place.real.upper_key();
+        place.links.clear();
+        place.real = Real::Orphan { fd, key };
+        leaf.io.take();
+        Ok(())
+    }
+
+    /// A descriptor that keeps an object usable: of a file for its data, of anything else `O_PATH`.
+    fn keep_open(&self, parent: &Node, name: Name<'_>, found: &Found) -> Result<OwnedFd> {
+        let regular = found.stat.kind() == FileType::Regular;
+        match &found.what {
+            What::Lower { dir, .. } if regular => dir.dir().open_to_read(name),
+            What::Lower { dir, .. } => {
+                at::open(dir.dir().fd()?.as_ref().as_fd(), name, OFlag::O_PATH, 0)
+            }
+            _ => {
+                let dir = parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
+                if regular {
+                    self.upper()?.open(&dir, name)
+                } else {
+                    at::open(dir.dir().fd()?.as_ref().as_fd(), name, OFlag::O_PATH, 0)
+                }
+            }
+        }
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// EROFS; ENOENT; ENOTDIR; ENOTEMPTY; what [`remove::rmdir`] says.
+    pub fn rmdir(&self, parent: NodeId, name: &[u8]) -> Result<()> {
+        let parent = self.node(parent)?;
+        let name = Name::new(name)?;
+        let upper = self.upper()?;
+        let child = self.child(&parent, name)?;
+        let victim = child.dir()?;
+        let dir = parent.dir()?;
+        let upper_dir = self.dir_to_write(&parent)?;
+        let mut names = self.names_mut(dir)?;
+        let mut inner = victim.names.write();
+        self.check_still(&child, &parent, name)?;
+        ensure_index(victim, &mut inner)?;
+        let victim_stack = victim.stack.read().clone();
+        check_empty(&victim_stack, inner.index.as_ref())?;
+        let stack = dir.stack.read().clone();
+        let site = survey(&stack, &names, name)?;
+        let in_upper = matches!(site.upper, InUpper::Object { .. });
+        let standing = Standing { in_upper, in_lowers: site.in_lowers };
+        let kept = victim_stack.top()?.fd()?;
+        remove::rmdir(upper, &upper_dir, name, standing)?;
+        bury(victim, &mut inner, kept);
+        if let Some(index) = &mut names.index {
+            index.remove(name);
+        }
+        Ok(())
+    }
+
+    /// Whether a name still stands for the node, now that its directory is locked.
+    pub(super) fn check_still(&self, child: &Node, parent: &Node, name: Name<'_>) -> Result<()> {
+        let still = match child.dir() {
+            Ok(dir) => dir.link.read().as_ref().is_some_and(|link| {
+                link.parent.id == parent.id && *link.name == *name.bytes()
+            }),
+            Err(_) => child.as_leaf()?.place.read().position(parent, name.bytes()).is_some(),
+        };
+        if still { Ok(()) } else { Err(Errno::ENOENT.into()) }
+    }
+}
+
+/// Marks a directory as removed; what still refers to it goes on by the descriptor.
+pub(super) fn bury(dir: &Dir, names: &mut super::node::Names, kept: Arc<OwnedFd>) {
+    names.dead = true;
+    names.index = None;
+    *dir.orphan.write() = Some(kept);
+    *dir.link.write() = None;
+}
+
+/// # Errors
+/// ENOTEMPTY if the directory shows any name.
+pub(super) fn check_empty(stack: &DirStack, index: Option<&crate::merge::Index>) -> Result<()> {
+    if let Some(index) = index {
+        let shows = index.iter().any(|(_, entry)| entry.kind().is_some());
+        return if shows { Err(Errno::ENOTEMPTY.into()) } else { Ok(()) };
+    }
+    let top = stack.top()?;
+    top.for_each(|entry| {
+        if aufs::classify(entry.name) != AufsName::Plain {
+            return Ok(());
+        }
+        let may_be_whiteout = entry.kind.is_none_or(|kind| kind == FileType::CharDevice);
+        if may_be_whiteout
+            && top
+                .stat_entry(Name::new(entry.name)?)?
+                .is_none_or(|stat| stat.is_whiteout_device())
+        {
+            return Ok(());
+        }
+        Err(Errno::ENOTEMPTY.into())
+    })
+}

@@ -1,0 +1,364 @@
+//! Moving names.
+
+use std::sync::Arc;
+
+use parking_lot::RwLockWriteGuard;
+
+use super::lookup::{ensure_index, survey};
+use super::node::{Link, Names, Node, Real};
+use super::remove::{bury, check_empty};
+use super::{NodeId, Vfs};
+use crate::error::{Errno, Result};
+use crate::layer::UpperDir;
+use crate::merge::copyup::Data;
+use crate::merge::index::InUpper;
+use crate::merge::rename::{self, End, Occupied};
+use crate::merge::{DirStack, Found, lookup};
+use crate::sys::{FileType, Name};
+
+/// What to do if the new name is taken (renameat2(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RenameMode {
+    /// Replace what is there.
+    Replace,
+    /// `RENAME_NOREPLACE`: EEXIST.
+    NoReplace,
+    /// `RENAME_EXCHANGE`: the two change places.
+    Exchange,
+}
+
+/// One side of a rename.
+struct Side<'a> {
+    parent: Arc<Node>,
+    name: Name<'a>,
+    /// The parent in the upper.
+    upper: UpperDir,
+}
+
+/// Names of both directories, locked; one guard where they are one directory.
+struct Locked<'a> {
+    first: RwLockWriteGuard<'a, Names>,
+    second: Option<RwLockWriteGuard<'a, Names>>,
+    swapped: bool,
+}
+
+impl Locked<'_> {
+    fn from(&mut self) -> &mut Names {
+        match &mut self.second {
+            Some(second) if self.swapped => second,
+            _ => &mut self.first,
+        }
+    }
+
+    fn to(&mut self) -> &mut Names {
+        match &mut self.second {
+            Some(second) if !self.swapped => second,
+            _ => &mut self.first,
+        }
+    }
+}
+
+/// Locks two directories in the order of their place in the tree: one above the other first, else by
+/// number.
+fn lock_both<'a>(from: &'a Arc<Node>, to: &'a Arc<Node>) -> Result<Locked<'a>> {
+    if from.id == to.id {
+        let first = from.dir()?.names.write();
+        return Ok(Locked { first, second: None, swapped: false });
+    }
+    let swapped = if is_within(to, from)? {
+        false
+    } else if is_within(from, to)? {
+        true
+    } else {
+        from.id > to.id
+    };
+    let (a, b) = if swapped { (to, from) } else { (from, to) };
+    let first = a.dir()?.names.write();
+    let second = Some(b.dir()?.names.write());
+    Ok(Locked { first, second, swapped })
+}
+
+/// Whether `node` is `above` or lies below it.
+fn is_within(node: &Arc<Node>, above: &Node) -> Result<bool> {
+    let mut here = Arc::clone(node);
+    loop {
+        if here.id == above.id {
+            return Ok(true);
+        }
+        let up = here.dir()?.link.read().as_ref().map(|link| Arc::clone(&link.parent));
+        match up {
+            Some(up) => here = up,
+            None => return Ok(false),
+        }
+    }
+}
+
+impl Vfs {
+    /// Moves a name.
+    ///
+    /// # Errors
+    /// EROFS; ENOENT; EEXIST, ENOTDIR, EISDIR, ENOTEMPTY, EINVAL as renameat2(2) has them; EINVAL for a
+    /// reserved name; EXDEV for a directory that stands in a lower (rename(2) lets a file system say
+    /// so, and programs then copy); what copy-up and [`rename::rename`] say.
+    pub fn rename(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        new_parent: NodeId,
+        new_name: &[u8],
+        mode: RenameMode,
+    ) -> Result<()> {
+        self.upper()?;
+        let (from, to) = (self.node(parent)?, self.node(new_parent)?);
+        let (name, new_name) = (Name::new(name)?, self.new_name(new_name)?);
+        let _one_at_a_time = (from.id != to.id).then(|| self.renames.lock());
+        // The source may have been replaced while it was copied up, with nothing locked.
+        loop {
+            let source = self.child(&from, name)?;
+            self.make_movable(&source, &from, name)?;
+            let partner = match mode {
+                RenameMode::Exchange => {
+                    let partner = self.child(&to, new_name)?;
+                    self.make_movable(&partner, &to, new_name)?;
+                    Some(partner)
+                }
+                _ => None,
+            };
+            let from = Side { upper: self.dir_to_write(&from)?, parent: Arc::clone(&from), name };
+            let to =
+                Side { upper: self.dir_to_write(&to)?, parent: Arc::clone(&to), name: new_name };
+            let done = match &partner {
+                Some(partner) => self.exchange(&source, partner, &from, &to),
+                None => self.replace(&source, &from, &to, mode),
+            };
+            match done {
+                Err(err) if err.errno() == Errno::EAGAIN => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Gets what is to move into the upper.
+    fn make_movable(&self, node: &Arc<Node>, parent: &Arc<Node>, name: Name<'_>) -> Result<()> {
+        if let Ok(dir) = node.dir() {
+            let merged = !dir.stack.read().lowers.is_empty();
+            return if merged { Err(Errno::EXDEV.into()) } else { Ok(()) };
+        }
+        self.copy_up(node, Data::All)?;
+        let link = Link { parent: Arc::clone(parent), name: name.bytes().into(), in_upper: false };
+        self.name_to_upper(node, &link)
+    }
+
+    /// With both directories locked: is the name still that of the node, and in the upper?
+    fn check_source(&self, source: &Node, side: &Side<'_>) -> Result<()> {
+        let gone = self.check_still(source, &side.parent, side.name).is_err();
+        let moved_down = match source.as_leaf() {
+            Ok(leaf) => leaf.place.read().real.upper_key().is_none(),
+            Err(_) => false,
+        };
+        if gone || moved_down { Err(Errno::EAGAIN.into()) } else { Ok(()) }
+    }
+
+    fn replace(
+        &self,
+        source: &Arc<Node>,
+        from: &Side<'_>,
+        to: &Side<'_>,
+        mode: RenameMode,
+    ) -> Result<()> {
+        let mut locked = lock_both(&from.parent, &to.parent)?;
+        ensure_index(from.parent.dir()?, locked.from())?;
+        ensure_index(to.parent.dir()?, locked.to())?;
+        self.check_source(source, from)?;
+        if locked.to().dead {
+            return Err(Errno::ENOENT.into());
+        }
+        if source.kind().is_dir() && is_within(&to.parent, source)? {
+            return Err(Errno::EINVAL.into());
+        }
+        let to_stack = to.parent.dir()?.stack.read().clone();
+        let target =
+            lookup::lookup(&to_stack, locked.to().index.as_ref(), to.name, self.delegation)?;
+        if let Some(target) = &target {
+            if mode == RenameMode::NoReplace {
+                return Err(Errno::EEXIST.into());
+            }
+            check_kinds(source.kind(), target.stat.kind())?;
+            if self.is_same(source, target, to) {
+                return Ok(());
+            }
+        }
+        let occupied = self.occupied(&to_stack, locked.to(), to, target.as_ref())?;
+        let from_end = self.end(from, locked.from())?;
+        let to_end = self.end(to, locked.to())?;
+        self.displacing(source, target.as_ref(), to, || {
+            self.moving(source, from, to, || {
+                rename::rename(self.upper()?, source.kind(), &from_end, &to_end, occupied)
+            })
+        })?;
+        let ino = upper_ino(source)?;
+        if let Some(index) = &mut locked.from().index {
+            index.remove(from.name);
+        }
+        if let Some(index) = &mut locked.to().index {
+            index.put_upper(to.name, source.kind(), ino);
+        }
+        Ok(())
+    }
+
+    fn exchange(
+        &self,
+        source: &Arc<Node>,
+        partner: &Arc<Node>,
+        from: &Side<'_>,
+        to: &Side<'_>,
+    ) -> Result<()> {
+        let mut locked = lock_both(&from.parent, &to.parent)?;
+        ensure_index(from.parent.dir()?, locked.from())?;
+        ensure_index(to.parent.dir()?, locked.to())?;
+        self.check_source(source, from)?;
+        self.check_source(partner, to)?;
+        if source.id == partner.id {
+            return Ok(());
+        }
+        for (node, other) in [(source, to), (partner, from)] {
+            if node.kind().is_dir() && is_within(&other.parent, node)? {
+                return Err(Errno::EINVAL.into());
+            }
+        }
+        let (a, b) = (self.end(from, locked.from())?, self.end(to, locked.to())?);
+        let kinds = (source.kind(), partner.kind());
+        self.moving(source, from, to, || {
+            self.moving(partner, to, from, || rename::exchange(self.upper()?, kinds, &a, &b))
+        })?;
+        let (one, other) = (upper_ino(source)?, upper_ino(partner)?);
+        if let Some(index) = &mut locked.from().index {
+            index.put_upper(from.name, partner.kind(), other);
+        }
+        if let Some(index) = &mut locked.to().index {
+            index.put_upper(to.name, source.kind(), one);
+        }
+        Ok(())
+    }
+
+    /// Whether both names are links of one file: then there is nothing to do (rename(2)).
+    fn is_same(&self, source: &Node, target: &Found, to: &Side<'_>) -> bool {
+        self.table.known(target, &to.parent, to.name.bytes()).is_some_and(|n| n.id == source.id)
+    }
+
+    fn end<'a>(&self, side: &'a Side<'a>, names: &Names) -> Result<End<'a>> {
+        let stack = side.parent.dir()?.stack.read().clone();
+        let in_lowers = survey(&stack, names, side.name)?.in_lowers;
+        Ok(End { dir: &side.upper, name: side.name, in_lowers })
+    }
+
+    /// What the upper has at the new name.
+    fn occupied(
+        &self,
+        stack: &DirStack,
+        names: &Names,
+        to: &Side<'_>,
+        target: Option<&Found>,
+    ) -> Result<Occupied> {
+        Ok(match survey(stack, names, to.name)?.upper {
+            InUpper::Absent => Occupied::Free,
+            InUpper::Whiteout if self.is_device_whiteout(stack, to.name)? => {
+                Occupied::WhiteoutDevice
+            }
+            InUpper::Whiteout => Occupied::WhiteoutFile,
+            InUpper::Object { .. } if target.is_some_and(|found| found.stat.kind().is_dir()) => {
+                Occupied::EmptyDir
+            }
+            InUpper::Object { .. } => Occupied::Object,
+        })
+    }
+
+    /// Runs a rename that takes the place of `target`: what that was goes on by descriptor.
+    fn displacing(
+        &self,
+        source: &Node,
+        target: Option<&Found>,
+        to: &Side<'_>,
+        act: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let Some(found) = target else { return act() };
+        if !found.stat.kind().is_dir() {
+            let known = self.table.known(found, &to.parent, to.name.bytes());
+            return self.detaching(known.as_deref(), &to.parent, to.name, found, act);
+        }
+        let victim = self.child_known(&to.parent, to.name, found)?;
+        debug_assert!(victim.id != source.id);
+        let dir = victim.dir()?;
+        let mut inner = dir.names.write();
+        ensure_index(dir, &mut inner)?;
+        let stack = dir.stack.read().clone();
+        check_empty(&stack, inner.index.as_ref())?;
+        let kept = stack.top()?.fd()?;
+        act()?;
+        bury(dir, &mut inner, kept);
+        Ok(())
+    }
+
+    /// The node of a directory that was found under a locked name.
+    fn child_known(
+        &self,
+        parent: &Arc<Node>,
+        name: Name<'_>,
+        found: &Found,
+    ) -> Result<Arc<Node>> {
+        self.table.known(found, parent, name.bytes()).ok_or_else(|| Errno::EAGAIN.into())
+    }
+
+    /// Runs a rename of `node` and gives it its new name. Nobody can look for it under the old one
+    /// meanwhile.
+    fn moving(
+        &self,
+        node: &Arc<Node>,
+        from: &Side<'_>,
+        to: &Side<'_>,
+        act: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let link = |in_upper| Link {
+            parent: Arc::clone(&to.parent),
+            name: to.name.bytes().into(),
+            in_upper,
+        };
+        if let Ok(leaf) = node.as_leaf() {
+            let mut place = leaf.place.write();
+            act()?;
+            place.remove(&from.parent, from.name.bytes());
+            place.add(link(true));
+            return Ok(());
+        }
+        let dir = node.dir()?;
+        let mut place = dir.link.write();
+        act()?;
+        *place = Some(link(true));
+        if let Some(upper) = &dir.stack.read().upper {
+            upper.moved(&to.upper, to.name);
+        }
+        Ok(())
+    }
+}
+
+fn check_kinds(source: FileType, target: FileType) -> Result<()> {
+    match (source.is_dir(), target.is_dir()) {
+        (true, false) => Err(Errno::ENOTDIR.into()),
+        (false, true) => Err(Errno::EISDIR.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Inode number in the upper of what was just moved there.
+fn upper_ino(node: &Node) -> Result<u64> {
+    match node.as_leaf() {
+        Ok(leaf) => match &leaf.place.read().real {
+            Real::Upper { key } => Ok(key.1),
+            _ => Err(Errno::ESTALE.into()),
+        },
+        Err(_) => {
+            let upper = node.dir()?.stack.read().upper.clone();
+            upper.map(|dir| dir.dir().ino()).ok_or_else(|| Errno::ESTALE.into())
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Extended attributes and ACLs of nodes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::node::Node;
+use super::{NodeId, Vfs};
+use crate::error::{Errno, Result};
+use crate::merge::copyup::Data;
+use crate::merge::xattr;
+use crate::sys::Target;
+use crate::sys::xattr::SetMode;
+
+impl Vfs {
+    /// One value.
+    ///
+    /// # Errors
+    /// ENODATA; EOPNOTSUPP; ERANGE for a name that is too long.
+    pub fn getxattr(&self, id: NodeId, name: &[u8]) -> Result<Vec<u8>> {
+        let node = self.node(id)?;
+        if self.is_bare(&node)? {
+            return Err(Errno::ENODATA.into());
+        }
+        self.with_node(&node, |target| xattr::get(target, name))
+    }
+
+    /// All visible names, each NUL-terminated.
+    pub fn listxattr(&self, id: NodeId) -> Result<Vec<u8>> {
+        let node = self.node(id)?;
+        if node.bare.load(Ordering::Relaxed) {
+            return Ok(Vec::new());
+        }
+        self.with_node(&node, xattr::list)
+    }
+
+    /// Most objects have no attributes, and some are asked for again and again: one look, and the answer
+    /// comes from memory.
+    fn is_bare(&self, node: &Node) -> Result<bool> {
+        if node.bare.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
+        let bare = self.with_node(node, xattr::list)?.is_empty();
+        if bare {
+            node.bare.store(true, Ordering::Relaxed);
+        }
+        Ok(bare)
+    }
+
+    /// Sets one value.
+    ///
+    /// # Errors
+    /// EROFS; EEXIST, ENODATA by the mode; EPERM for names that belong to us; ENOSPC, EDQUOT, E2BIG,
+    /// EOPNOTSUPP of setxattr(2).
+    pub fn setxattr(&self, id: NodeId, name: &[u8], value: &[u8], mode: SetMode) -> Result<()> {
+        let node = self.node(id)?;
+        self.change(&node, |target| xattr::set(target, name, value, mode))
+    }
+
+    /// Removes one value.
+    ///
+    /// # Errors
+    /// EROFS; ENODATA.
+    pub fn removexattr(&self, id: NodeId, name: &[u8]) -> Result<()> {
+        let node = self.node(id)?;
+        self.upper()?;
+        // Nothing is copied up for an attribute that is not there.
+        self.with_node(&node, |target| xattr::get(target, name))?;
+        self.change(&node, |target| xattr::remove(target, name))
+    }
+
+    fn change(&self, node: &Arc<Node>, act: impl FnOnce(Target<'_>) -> Result<()>) -> Result<()> {
+        self.upper()?;
+        let done = if node.kind().is_dir() {
+            self.change_dir(node, act)
+        } else {
+            self.copy_up(node, Data::All)?;
+            let leaf = node.as_leaf()?;
+            let place = leaf.place.read();
+            self.with_leaf(leaf, &place, act)
+        };
+        // Only after the change: a look before it may have found nothing.
+        node.bare.store(false, Ordering::Relaxed);
+        done
+    }
+}
