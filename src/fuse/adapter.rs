@@ -1,0 +1,764 @@
+//! Requests to operations, results to replies.
+//!
+//! A request whose operation may copy a file or wait for the disk is answered from the pool; all
+//! others on the thread that read it. A panic in an operation is EIO for that request and a line in the
+//! log; the mount lives on.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, Errno as Raw, FileHandle, Filesystem, FopenFlags, Generation,
+    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
+    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+
+use super::convert;
+use super::pool::Pool;
+use crate::config::Config;
+use crate::error::{Errno, Result};
+use crate::sys::ioctl;
+use crate::sys::xattr::SetMode;
+use crate::vfs::{
+    Body, Change, DirHandle, Entry, NodeId, Privilege, RenameMode, Request as Wanted, Vfs, Write,
+};
+
+/// How the kernel tells of files being opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// Not at all: OPEN is answered ENOSYS once. For a server that can open any file at any time.
+    NotAsked,
+    /// Each time: the descriptor stays open as long as the file is.
+    Pinned,
+}
+
+/// The filesystem as fuser calls it.
+pub struct Adapter {
+    vfs: Arc<Vfs>,
+    pool: Pool,
+    timeout: Duration,
+    open_mode: OpenMode,
+    writeback: bool,
+    max_write: u32,
+}
+
+/// Nodes are never reused for another object while the kernel knows them.
+const GENERATION: Generation = Generation(0);
+
+/// Largest attribute value or list that is asked for (`XATTR_SIZE_MAX`, linux/limits.h).
+type Bytes = Vec<u8>;
+
+impl Adapter {
+    /// A filesystem over `vfs`.
+    pub fn new(vfs: Arc<Vfs>, config: &Config, open_mode: OpenMode) -> Self {
+        Self {
+            vfs,
+            pool: Pool::default(),
+            timeout: config.timeout,
+            open_mode,
+            writeback: config.writeback,
+            max_write: config.max_write,
+        }
+    }
+
+    /// Runs one operation on this thread.
+    fn run<T>(&self, name: &'static str, act: impl FnOnce(&Vfs) -> Result<T>) -> Answer<T> {
+        guarded(name, || act(&self.vfs))
+    }
+
+    /// Runs one operation, and `reply` with what it gave; elsewhere if `slow`.
+    fn run_slow<T>(
+        &self,
+        name: &'static str,
+        slow: bool,
+        act: impl FnOnce(&Vfs) -> Result<T> + Send + 'static,
+        reply: impl FnOnce(Answer<T>) + Send + 'static,
+    ) {
+        if slow {
+            let vfs = Arc::clone(&self.vfs);
+            self.pool.run(move || reply(guarded(name, || act(&vfs))));
+        } else {
+            reply(guarded(name, || act(&self.vfs)));
+        }
+    }
+
+    fn reply_entry(&self, answer: Answer<Entry>, reply: ReplyEntry) {
+        match answer {
+            Ok(entry) => reply.entry(&self.timeout, &convert::attr(&entry.stat), GENERATION),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn create_entry(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        (mode, umask): (u32, u32),
+        body: Body<'_>,
+    ) -> Answer<Entry> {
+        let wanted = Wanted { uid: req.uid(), gid: req.gid(), mode, umask };
+        self.run("create", |vfs| vfs.create(node(parent), name.as_bytes(), body, &wanted))
+    }
+}
+
+type Answer<T> = std::result::Result<T, Raw>;
+
+fn guarded<T>(name: &'static str, act: impl FnOnce() -> Result<T>) -> Answer<T> {
+    match catch_unwind(AssertUnwindSafe(act)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(err)) => {
+            match err.errno() {
+                // What a disk or a layer says is for the log too.
+                Errno::EIO | Errno::ESTALE => tracing::warn!("{name}: {err}"),
+                _ => tracing::debug!("{name}: {err}"),
+            }
+            Err(convert::errno(&err))
+        }
+        Err(_) => {
+            tracing::error!("{name}: a bug in ovlmerge; this request fails with EIO");
+            Err(Raw::EIO)
+        }
+    }
+}
+
+fn node(ino: INodeNo) -> NodeId {
+    NodeId(ino.0)
+}
+
+fn reply_empty(answer: Answer<()>, reply: ReplyEmpty) {
+    match answer {
+        Ok(()) => reply.ok(),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+/// Whether a caller keeps set-id bits: the kernel asks for CAP_FSETID, of which a request tells nothing
+/// but the user.
+fn privilege(req: &Request) -> Privilege {
+    if req.uid() == 0 { Privilege::KeepsSetId } else { Privilege::LosesSetId }
+}
+
+/// Answers a request for bytes: their number if no room was offered, ERANGE if there is too little
+/// (getxattr(2)).
+fn reply_bytes(answer: Answer<Bytes>, size: u32, reply: ReplyXattr) {
+    match answer {
+        Ok(bytes) if size == 0 => reply.size(u32::try_from(bytes.len()).unwrap_or(u32::MAX)),
+        Ok(bytes) if bytes.len() <= size as usize => reply.data(&bytes),
+        Ok(_) => reply.error(Raw::ERANGE),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        let mut wanted = InitFlags::FUSE_DONT_MASK
+            | InitFlags::FUSE_PARALLEL_DIROPS
+            | InitFlags::FUSE_DO_READDIRPLUS
+            | InitFlags::FUSE_READDIRPLUS_AUTO
+            | InitFlags::FUSE_POSIX_ACL
+            | InitFlags::FUSE_CACHE_SYMLINKS
+            | InitFlags::FUSE_HANDLE_KILLPRIV_V2
+            | InitFlags::FUSE_EXPLICIT_INVAL_DATA
+            | InitFlags::FUSE_ASYNC_DIO
+            | InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP;
+        if self.writeback {
+            wanted |= InitFlags::FUSE_WRITEBACK_CACHE;
+        }
+        // What an older kernel does not know is done without.
+        let there = wanted & config.capabilities();
+        if config.add_capabilities(there).is_err() {
+            tracing::debug!("kernel refuses capabilities");
+        }
+        if let Err(nearest) = config.set_max_write(self.max_write) {
+            config.set_max_write(nearest).map_err(|_| std::io::ErrorKind::InvalidInput)?;
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match self.run("lookup", |vfs| vfs.lookup(node(parent), name.as_bytes())) {
+            // An absent name is remembered too: an entry without a node.
+            Err(errno) if i32::from(errno) == libc::ENOENT && !self.timeout.is_zero() => {
+                reply.entry(&self.timeout, &absent(), GENERATION);
+            }
+            answer => self.reply_entry(answer, reply),
+        }
+    }
+
+    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        self.vfs.forget(node(ino), nlookup);
+    }
+
+    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        match self.run("getattr", |vfs| vfs.getattr(node(ino))) {
+            Ok(stat) => reply.attr(&self.timeout, &convert::attr(&stat)),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let change = Change {
+            mode,
+            uid,
+            gid,
+            size,
+            atime: convert::set_time(atime),
+            mtime: convert::set_time(mtime),
+        };
+        let (who, timeout) = (privilege(req), self.timeout);
+        let slow = self.vfs.needs_copy_up(node(ino));
+        self.run_slow(
+            "setattr",
+            slow,
+            move |vfs| vfs.setattr(node(ino), &change, who),
+            move |answer| match answer {
+                Ok(stat) => reply.attr(&timeout, &convert::attr(&stat)),
+                Err(errno) => reply.error(errno),
+            },
+        );
+    }
+
+    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+        match self.run("readlink", |vfs| vfs.readlink(node(ino))) {
+            Ok(target) => reply.data(&target),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let body = match mode & libc::S_IFMT {
+            libc::S_IFREG | 0 => Body::File,
+            kind => Body::Node { kind, rdev: rdev.into() },
+        };
+        let answer = self.create_entry(req, parent, name, (mode, umask), body);
+        self.reply_entry(answer, reply);
+    }
+
+    fn mkdir(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let answer = self.create_entry(req, parent, name, (mode, umask), Body::Dir);
+        self.reply_entry(answer, reply);
+    }
+
+    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        reply_empty(self.run("unlink", |vfs| vfs.unlink(node(parent), name.as_bytes())), reply);
+    }
+
+    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        reply_empty(self.run("rmdir", |vfs| vfs.rmdir(node(parent), name.as_bytes())), reply);
+    }
+
+    fn symlink(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let body = Body::Symlink { target: target.as_os_str().as_bytes() };
+        let answer = self.create_entry(req, parent, name, (0o777, 0), body);
+        self.reply_entry(answer, reply);
+    }
+
+    fn rename(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let mode = match flags {
+            f if f.is_empty() => RenameMode::Replace,
+            RenameFlags::RENAME_NOREPLACE => RenameMode::NoReplace,
+            RenameFlags::RENAME_EXCHANGE => RenameMode::Exchange,
+            // Whiteouts are made by us alone, as in the kernel's overlayfs.
+            _ => return reply.error(Raw::EINVAL),
+        };
+        let (name, newname) = (name.as_bytes().to_vec(), newname.as_bytes().to_vec());
+        // A file of a lower is copied first, and which it is only the operation finds out.
+        self.run_slow(
+            "rename",
+            true,
+            move |vfs| vfs.rename(node(parent), &name, node(newparent), &newname, mode),
+            move |answer| reply_empty(answer, reply),
+        );
+    }
+
+    fn link(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        newparent: INodeNo,
+        newname: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        let newname = newname.as_bytes().to_vec();
+        let timeout = self.timeout;
+        self.run_slow(
+            "link",
+            self.vfs.needs_copy_up(node(ino)),
+            move |vfs| vfs.link(node(ino), node(newparent), &newname),
+            move |answer| match answer {
+                Ok(entry) => reply.entry(&timeout, &convert::attr(&entry.stat), GENERATION),
+                Err(errno) => reply.error(errno),
+            },
+        );
+    }
+
+    fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if self.open_mode == OpenMode::NotAsked {
+            return reply.error(Raw::ENOSYS);
+        }
+        let to_write = flags.0 & libc::O_ACCMODE != libc::O_RDONLY;
+        match self.run("open", |vfs| vfs.pin(node(ino), to_write)) {
+            Ok(()) => reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        if self.open_mode == OpenMode::Pinned {
+            self.vfs.unpin(node(ino));
+        }
+        reply.ok();
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        match self.create_entry(req, parent, name, (mode, umask), Body::File) {
+            Ok(entry) => {
+                if self.open_mode == OpenMode::Pinned {
+                    self.vfs.pin_created(entry.node);
+                }
+                let (attr, flags) = (convert::attr(&entry.stat), FopenFlags::FOPEN_KEEP_CACHE);
+                reply.created(&self.timeout, &attr, GENERATION, FileHandle(0), flags);
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let answer = self.run("read", |vfs| {
+            READ_BUFFER.with_borrow_mut(|buf| {
+                buf.resize(size as usize, 0);
+                let len = vfs.read(node(ino), offset, buf)?;
+                buf.truncate(len);
+                Ok(std::mem::take(buf))
+            })
+        });
+        match answer {
+            Ok(buf) => {
+                reply.data(&buf);
+                READ_BUFFER.set(buf);
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn write(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        // The kernel says so where it knows; a delayed write is nobody's.
+        let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let privilege = if kill { Privilege::LosesSetId } else { Privilege::KeepsSetId };
+        let _ = req;
+        if self.vfs.needs_copy_up(node(ino)) {
+            let data = data.to_vec();
+            self.run_slow(
+                "write",
+                true,
+                move |vfs| vfs.write(node(ino), &Write { offset, data: &data, privilege }),
+                move |answer| reply_written(answer, reply),
+            );
+        } else {
+            let write = Write { offset, data, privilege };
+            reply_written(self.run("write", |vfs| vfs.write(node(ino), &write)), reply);
+        }
+    }
+
+    fn flush(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        // Writes have reached the layer when they are answered; the kernel need not ask again.
+        reply.error(Raw::ENOSYS);
+    }
+
+    fn fsync(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.run_slow(
+            "fsync",
+            true,
+            move |vfs| vfs.fsync(node(ino), datasync),
+            move |answer| reply_empty(answer, reply),
+        );
+    }
+
+    fn fsyncdir(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.run_slow(
+            "fsyncdir",
+            true,
+            move |vfs| vfs.fsync(node(ino), datasync),
+            move |answer| reply_empty(answer, reply),
+        );
+    }
+
+    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let keep = if self.timeout.is_zero() {
+            FopenFlags::empty()
+        } else {
+            FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE
+        };
+        match self.run("opendir", |vfs| vfs.opendir(node(ino))) {
+            Ok(handle) => reply.opened(FileHandle(handle.0), keep),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn readdir(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let answer = self.run("readdir", |vfs| {
+            vfs.readdir(node(ino), DirHandle(fh.0), offset, |entry| {
+                let name = OsStr::from_bytes(entry.name);
+                !reply.add(INodeNo(entry.number), entry.next, convert::kind(entry.kind), name)
+            })
+        });
+        match answer {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let answer = self.run("readdirplus", |vfs| {
+            vfs.readdir_plus(node(ino), DirHandle(fh.0), offset, |entry, given| {
+                // `.` and `..` carry no lookup; the kernel takes nothing but their number and type.
+                let attr = match given {
+                    Some(given) => convert::attr(&given.stat),
+                    None => fuser::FileAttr {
+                        ino: INodeNo(entry.number),
+                        kind: convert::kind(entry.kind),
+                        ..absent()
+                    },
+                };
+                let name = OsStr::from_bytes(entry.name);
+                !reply.add(attr.ino, entry.next, name, &self.timeout, &attr, GENERATION)
+            })
+        });
+        match answer {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn releasedir(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.vfs.releasedir(DirHandle(fh.0));
+        reply.ok();
+    }
+
+    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        match self.run("statfs", Vfs::statfs) {
+            Ok(s) => reply.statfs(
+                s.blocks, s.bfree, s.bavail, s.files, s.ffree, s.bsize, NAME_LEN, s.frsize,
+            ),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn setxattr(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let mode = match flags {
+            0 => SetMode::Any,
+            libc::XATTR_CREATE => SetMode::Create,
+            libc::XATTR_REPLACE => SetMode::Replace,
+            _ => return reply.error(Raw::EINVAL),
+        };
+        let (name, value) = (name.as_bytes().to_vec(), value.to_vec());
+        self.run_slow(
+            "setxattr",
+            self.vfs.needs_copy_up(node(ino)),
+            move |vfs| vfs.setxattr(node(ino), &name, &value, mode),
+            move |answer| reply_empty(answer, reply),
+        );
+    }
+
+    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let answer = self.run("getxattr", |vfs| vfs.getxattr(node(ino), name.as_bytes()));
+        reply_bytes(answer, size, reply);
+    }
+
+    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        reply_bytes(self.run("listxattr", |vfs| vfs.listxattr(node(ino))), size, reply);
+    }
+
+    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = name.as_bytes().to_vec();
+        self.run_slow(
+            "removexattr",
+            self.vfs.needs_copy_up(node(ino)),
+            move |vfs| vfs.removexattr(node(ino), &name),
+            move |answer| reply_empty(answer, reply),
+        );
+    }
+
+    fn access(&self, _req: &Request, _ino: INodeNo, _mask: fuser::AccessFlags, reply: ReplyEmpty) {
+        // default_permissions: the kernel decides by itself, and asks only once.
+        reply.error(Raw::ENOSYS);
+    }
+
+    fn ioctl(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _flags: IoctlFlags,
+        cmd: u32,
+        in_data: &[u8],
+        out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        match self.run("ioctl", |vfs| inode_flags(vfs, node(ino), cmd, in_data)) {
+            Ok(out) => reply.ioctl(0, out.get(..out_size as usize).unwrap_or(&out)),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn fallocate(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let who = privilege(req);
+        self.run_slow(
+            "fallocate",
+            true,
+            move |vfs| vfs.fallocate(node(ino), mode, offset, length, who),
+            move |answer| reply_empty(answer, reply),
+        );
+    }
+
+    fn lseek(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        match self.run("lseek", |vfs| vfs.seek(node(ino), offset, whence)) {
+            Ok(at) => reply.offset(i64::try_from(at).unwrap_or(i64::MAX)),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn copy_file_range(
+        &self,
+        req: &Request,
+        ino_in: INodeNo,
+        _fh_in: FileHandle,
+        offset_in: u64,
+        ino_out: INodeNo,
+        _fh_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        // What one answer can count (a 32-bit number, in whole pages).
+        let len = len.min(1 << 30);
+        let (from, to) = ((node(ino_in), offset_in), (node(ino_out), offset_out));
+        let who = privilege(req);
+        self.run_slow(
+            "copy_file_range",
+            true,
+            move |vfs| vfs.copy_range(from, to, len, who),
+            move |answer| reply_written(answer, reply),
+        );
+    }
+}
+
+/// The longest name, in bytes (`NAME_MAX`).
+const NAME_LEN: u32 = 255;
+
+thread_local! {
+    /// Reads go through one buffer for each thread.
+    static READ_BUFFER: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+fn reply_written(answer: Answer<usize>, reply: ReplyWrite) {
+    match answer {
+        Ok(len) => reply.written(u32::try_from(len).unwrap_or(u32::MAX)),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+/// What stands for "no such name", and for what nobody looks at.
+fn absent() -> fuser::FileAttr {
+    let epoch = SystemTime::UNIX_EPOCH;
+    fuser::FileAttr {
+        ino: INodeNo(0),
+        size: 0,
+        blocks: 0,
+        atime: epoch,
+        mtime: epoch,
+        ctime: epoch,
+        crtime: epoch,
+        kind: fuser::FileType::RegularFile,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 0,
+        flags: 0,
+    }
+}
+
+/// The ioctls of chattr(1) and lsattr(1); ENOTTY for any other.
+fn inode_flags(vfs: &Vfs, id: NodeId, cmd: u32, input: &[u8]) -> Result<Vec<u8>> {
+    match cmd {
+        ioctl::GETFLAGS => Ok(vfs.get_flags(id)?.to_ne_bytes().to_vec()),
+        ioctl::SETFLAGS => {
+            let flags = input.first_chunk().ok_or(Errno::EINVAL)?;
+            vfs.set_flags(id, u32::from_ne_bytes(*flags))?;
+            Ok(Vec::new())
+        }
+        ioctl::FSGETXATTR => Ok(vfs.get_fsxattr(id)?.to_vec()),
+        ioctl::FSSETXATTR => {
+            let value = input.first_chunk().ok_or(Errno::EINVAL)?;
+            vfs.set_fsxattr(id, value)?;
+            Ok(Vec::new())
+        }
+        _ => Err(Errno::ENOTTY.into()),
+    }
+}
