@@ -1,0 +1,144 @@
+//! The command line as a whole: flags, positionals, and which of them make a subcommand.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use super::help;
+use super::request::{Request, UsageError};
+use crate::config::Config;
+
+/// A program of its own behind the first word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subcommand {
+    /// `ovlmerge demo`.
+    Demo,
+}
+
+impl Subcommand {
+    fn named(word: &OsStr) -> Option<Self> {
+        match word.as_bytes() {
+            b"demo" => Some(Self::Demo),
+            _ => None,
+        }
+    }
+}
+
+/// What `args` (without the program's name) ask for, if it is not a mount.
+///
+/// The first positional decides, and only where there is no `-o`: a mount without layers makes no
+/// sense, so a mountpoint may have the name of a subcommand.
+#[must_use]
+pub fn subcommand(args: &[OsString]) -> Option<(Subcommand, Vec<OsString>)> {
+    if args.iter().any(|arg| is_mount_option(arg)) {
+        return None;
+    }
+    let first = args
+        .iter()
+        .position(|arg| !arg.as_bytes().starts_with(b"-"))?;
+    let chosen = Subcommand::named(args.get(first)?)?;
+    let mut rest = args.to_vec();
+    rest.remove(first);
+    Some((chosen, rest))
+}
+
+/// `-o`, `-oOPTIONS`, or a cluster such as `-fo`.
+fn is_mount_option(arg: &OsStr) -> bool {
+    let bytes = arg.as_bytes();
+    bytes.starts_with(b"-") && !bytes.starts_with(b"--") && bytes.contains(&b'o')
+}
+
+/// A mount as it was asked for.
+#[derive(Debug)]
+pub struct MountArgs {
+    /// The verified options.
+    pub config: Config,
+    /// Stay in the foreground.
+    pub foreground: bool,
+    /// Log every request.
+    pub debug: bool,
+}
+
+/// The grammar of a mount.
+#[must_use]
+pub fn command() -> Command {
+    let flag = |name: &'static str, short: char, text: &'static str| {
+        Arg::new(name)
+            .short(short)
+            .long(name)
+            .action(ArgAction::SetTrue)
+            .help(text)
+    };
+    Command::new("ovlmerge")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Merges directories into one file system, the topmost writable (overlay, in user space)")
+        .override_usage(
+            "ovlmerge [-f] [-d] -o lowerdir=DIR[:DIR...][,upperdir=DIR,workdir=DIR][,OPTION...] \
+             [SOURCE] MOUNTPOINT\n       ovlmerge demo",
+        )
+        .arg(flag("foreground", 'f', "Stay in the foreground, and log to stderr"))
+        .arg(flag("debug", 'd', "Log every request to stderr; implies -f"))
+        .arg(
+            Arg::new("options")
+                .short('o')
+                .value_name("OPTION[,OPTION...]")
+                .value_parser(value_parser!(OsString))
+                .action(ArgAction::Append)
+                .allow_hyphen_values(true)
+                .help("Mount options, see below; may be given more than once"),
+        )
+        .arg(
+            Arg::new("paths")
+                .value_name("MOUNTPOINT")
+                .value_parser(value_parser!(OsString))
+                .action(ArgAction::Append)
+                .num_args(0..)
+                .help("The directory to mount on; a SOURCE in front of it is ignored"),
+        )
+        .after_help(format!(
+            "`ovlmerge demo` shows merging, copy-up, whiteouts and opaque directories in a \
+             temporary folder.\nUnmount with `umount MOUNTPOINT`, or `fusermount3 -u MOUNTPOINT` \
+             as an ordinary user.\n\nMount options:\n{}",
+            help::terminal()
+        ))
+}
+
+/// What a mount's command line means. `warn` is told what has no effect.
+///
+/// # Errors
+/// Where options or paths are missing or wrong.
+pub fn mount(matches: &ArgMatches, mut warn: impl FnMut(String)) -> Result<MountArgs, UsageError> {
+    let mut request = Request::default();
+    for options in matches.get_many::<OsString>("options").unwrap_or_default() {
+        request.add(options.as_bytes())?;
+    }
+    std::mem::take(&mut request.warnings)
+        .into_iter()
+        .for_each(&mut warn);
+    let paths: Vec<_> = matches
+        .get_many::<OsString>("paths")
+        .unwrap_or_default()
+        .collect();
+    let mountpoint = match paths.as_slice() {
+        [mountpoint] | [_, mountpoint] => mountpoint,
+        [] => {
+            return Err(UsageError::new(
+                "the mountpoint is missing: name the directory to mount on as the last argument",
+            ));
+        }
+        [.., surplus, _] => {
+            return Err(UsageError::new(format!(
+                "too many arguments, {} among them: give at most a source and a mountpoint, \
+                 and put quotes around options with spaces",
+                surplus.display()
+            )));
+        }
+    };
+    let debug = matches.get_flag("debug");
+    Ok(MountArgs {
+        config: request.finish(mountpoint.as_ref())?,
+        foreground: debug || matches.get_flag("foreground"),
+        debug,
+    })
+}

@@ -1,0 +1,97 @@
+//! The command line: reads it, goes to the background, and says what went wrong.
+//!
+//! Reading path: [`args`] cuts the command line, [`request`] collects the mount options that
+//! [`table`] lists, [`daemon`] serves the mount that they describe.
+
+pub mod args;
+mod daemon;
+mod demo;
+pub mod escape;
+pub mod help;
+mod log;
+pub mod options;
+pub mod request;
+mod suggest;
+pub mod table;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::Write;
+use std::process::ExitCode;
+
+use args::Subcommand;
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// All was done.
+    Done,
+    /// Something that was tried did not work.
+    Failed,
+    /// The command line makes no sense.
+    Usage,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Done => Self::SUCCESS,
+            Exit::Failed => Self::from(1),
+            Exit::Usage => Self::from(2),
+        }
+    }
+}
+
+/// Does what a command line, with the program's name in front, asks for.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let own = args.get(1..).unwrap_or_default();
+    let exit = match args::subcommand(own) {
+        Some((Subcommand::Demo, rest)) => demo::run(rest),
+        None => mount(args),
+    };
+    exit.into()
+}
+
+fn mount(args: Vec<OsString>) -> Exit {
+    if args.len() < 2 {
+        complain("nothing to do: try `ovlmerge demo`, or `ovlmerge --help`");
+        return Exit::Usage;
+    }
+    let matches = match args::command().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(answer) => return show(&answer),
+    };
+    let mount = match args::mount(&matches, complain) {
+        Ok(mount) => mount,
+        Err(err) => {
+            complain(err);
+            complain("see `ovlmerge --help` for all options");
+            return Exit::Usage;
+        }
+    };
+    log::start(mount.debug);
+    if mount.foreground {
+        daemon::serve_in_foreground(&mount.config)
+    } else {
+        daemon::serve_in_background(&mount.config)
+    }
+}
+
+/// Help, version, or what clap found wrong.
+fn show(answer: &clap::Error) -> Exit {
+    let printed = answer.print();
+    match (answer.use_stderr(), printed) {
+        (true, _) => Exit::Usage,
+        (false, Ok(())) => Exit::Done,
+        (false, Err(_)) => Exit::Failed,
+    }
+}
+
+/// A line on stderr.
+pub(crate) fn complain(text: impl fmt::Display) {
+    // With stderr closed there is nobody left to tell.
+    writeln!(std::io::stderr(), "ovlmerge: {text}").ok();
+}

@@ -1,0 +1,307 @@
+//! The mount options: how each is read, and what it does to a [`Request`].
+//!
+//! [`table`](super::table) lists them; parser, `--help` and the README's table all come from there,
+//! so an option cannot be in one and missing in another.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::escape::{split_paths, unescape};
+use super::request::{Request, UsageError};
+use super::table::{IGNORED, IGNORED_PREFIXES, OPTIONS};
+use crate::config::Config;
+
+/// A word, and what it sets.
+pub type Word = (&'static str, fn(&mut Request));
+
+/// What stands behind the `=` of an option, and where it goes.
+#[derive(Debug, Clone, Copy)]
+pub enum Takes {
+    /// Words without a value, of which the last one given counts: `suid`, `nosuid`.
+    Words(&'static [Word]),
+    /// One path.
+    Path(fn(&mut Request, PathBuf)),
+    /// Paths with colons between them.
+    Paths(fn(&mut Request, Vec<PathBuf>)),
+    /// Any text.
+    Text(fn(&mut Request, String)),
+    /// `1`, `on`, `yes`, `true` or `0`, `off`, `no`, `false`.
+    Switch(fn(&mut Request, bool)),
+    /// Seconds, with a fraction if need be.
+    Seconds(fn(&mut Request, Duration)),
+    /// A whole number within bounds.
+    Number {
+        /// The smallest that makes sense.
+        min: u32,
+        /// The largest.
+        max: u32,
+        /// Where it goes.
+        set: fn(&mut Request, u32),
+    },
+    /// One of some words.
+    Choice(&'static [Word]),
+    /// An option of the kernel's overlayfs or of fuse-overlayfs: these values ask for what happens
+    /// anyway, any other is warned of.
+    Only(&'static [&'static str]),
+    /// An option that must not be passed over, with the values that ask for nothing.
+    Refused(&'static [&'static str]),
+}
+
+/// Where an option stands in the help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// The directories that are merged.
+    Layers,
+    /// What is written, and when it reaches the disk.
+    Storage,
+    /// Who may use the mount.
+    Access,
+    /// What mount(8) knows for every file system.
+    Flags,
+    /// Caching, request sizes, threads.
+    Speed,
+    /// Options of the peers.
+    Compatibility,
+}
+
+impl Group {
+    /// All groups, in the order of the help.
+    pub const ALL: [Self; 6] = [
+        Self::Layers,
+        Self::Storage,
+        Self::Access,
+        Self::Flags,
+        Self::Speed,
+        Self::Compatibility,
+    ];
+
+    /// The heading.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Layers => "Layers",
+            Self::Storage => "Storage",
+            Self::Access => "Access",
+            Self::Flags => "Mount flags",
+            Self::Speed => "Speed",
+            Self::Compatibility => "Compatibility",
+        }
+    }
+}
+
+/// One mount option, or a few words that set the same thing.
+#[derive(Debug, Clone, Copy)]
+pub struct MountOption {
+    /// What stands before the `=`. For [`Takes::Words`] the first of the words.
+    pub name: &'static str,
+    /// What the help shows behind the `=`. Empty for words.
+    pub metavar: &'static str,
+    /// Its place in the help.
+    pub group: Group,
+    /// How a value is read and where it goes.
+    pub takes: Takes,
+    /// What `--help` says.
+    pub help: &'static str,
+    /// What the manual adds. May be empty.
+    pub doc: &'static str,
+}
+
+impl MountOption {
+    /// The words or the name that select this option.
+    pub fn words(&self) -> impl Iterator<Item = &'static str> {
+        let words: &[Word] = match self.takes {
+            Takes::Words(words) => words,
+            _ => &[],
+        };
+        let own = words.is_empty().then_some(self.name);
+        words.iter().map(|&(word, _)| word).chain(own)
+    }
+
+    /// How it is written: `lowerdir=DIR[:DIR...]`, `suid, nosuid`.
+    #[must_use]
+    pub fn usage(&self) -> String {
+        if self.metavar.is_empty() {
+            return self.words().collect::<Vec<_>>().join(", ");
+        }
+        format!("{}={}", self.name, self.metavar)
+    }
+
+    /// Reads `value`, given under the name `word`, into `request`.
+    ///
+    /// # Errors
+    /// Where there is no value, one too many, or a wrong one.
+    pub fn apply(
+        &self,
+        word: &str,
+        value: Option<&[u8]>,
+        request: &mut Request,
+    ) -> Result<(), UsageError> {
+        if let Takes::Words(words) = self.takes {
+            return apply_word(words, word, value, request);
+        }
+        if let Takes::Only(values) | Takes::Refused(values) = self.takes {
+            return self.apply_foreign(values, value, request);
+        }
+        let Some(value) = value.filter(|value| !value.is_empty()) else {
+            return Err(UsageError::new(format!(
+                "option `{word}` needs a value: write {}",
+                self.usage()
+            )));
+        };
+        match self.takes {
+            Takes::Path(set) => set(request, unescape(value).into()),
+            Takes::Paths(set) => set(request, self.paths(value)?),
+            Takes::Text(set) => set(request, self.text(value)?),
+            Takes::Switch(set) => set(request, self.switch(value)?),
+            Takes::Seconds(set) => set(request, self.seconds(value)?),
+            Takes::Number { min, max, set } => set(request, self.number(value, min, max)?),
+            Takes::Choice(choices) => self.choice(value, choices)?(request),
+            Takes::Words(_) | Takes::Only(_) | Takes::Refused(_) => {}
+        }
+        Ok(())
+    }
+
+    fn apply_foreign(
+        &self,
+        harmless: &[&str],
+        value: Option<&[u8]>,
+        request: &mut Request,
+    ) -> Result<(), UsageError> {
+        let text = value.map(String::from_utf8_lossy);
+        let given = text.as_deref().unwrap_or_default();
+        if harmless.contains(&given) {
+            return Ok(());
+        }
+        if matches!(self.takes, Takes::Refused(_)) {
+            return Err(UsageError::new(format!(
+                "option `{}` is not supported yet, and a mount without it would show and store \
+                 wrong owners: leave it out",
+                self.name
+            )));
+        }
+        let shown = if text.is_some() {
+            format!("={given}")
+        } else {
+            String::new()
+        };
+        request.warnings.push(format!(
+            "option `{}{shown}` is not supported yet and has no effect",
+            self.name
+        ));
+        Ok(())
+    }
+
+    fn wrong(&self, value: &[u8], wanted: &str) -> UsageError {
+        UsageError::new(format!(
+            "option `{}` cannot be \"{}\": give {wanted}",
+            self.name,
+            String::from_utf8_lossy(value)
+        ))
+    }
+
+    fn paths(&self, value: &[u8]) -> Result<Vec<PathBuf>, UsageError> {
+        let paths = split_paths(value);
+        if paths.iter().any(|path| path.as_os_str().is_empty()) {
+            return Err(self.wrong(
+                value,
+                "no empty path: remove the superfluous colon, and write \\: for a colon in a name",
+            ));
+        }
+        Ok(paths)
+    }
+
+    fn text(&self, value: &[u8]) -> Result<String, UsageError> {
+        let text = unescape(value).into_string();
+        text.map_err(|_| self.wrong(value, "a text in UTF-8"))
+    }
+
+    fn switch(&self, value: &[u8]) -> Result<bool, UsageError> {
+        match value {
+            b"1" | b"on" | b"yes" | b"true" => Ok(true),
+            b"0" | b"off" | b"no" | b"false" => Ok(false),
+            _ => Err(self.wrong(
+                value,
+                &format!("one of {}", self.metavar.replace('|', ", ")),
+            )),
+        }
+    }
+
+    fn seconds(&self, value: &[u8]) -> Result<Duration, UsageError> {
+        let seconds = parse::<f64>(value).filter(|seconds| *seconds >= 0.0);
+        let seconds = seconds
+            .ok_or_else(|| self.wrong(value, "a number of seconds, 0 or more, such as 1.5"))?;
+        let ceiling = Config::FOREVER.as_secs_f64();
+        Ok(Duration::from_secs_f64(seconds.min(ceiling)))
+    }
+
+    fn number(&self, value: &[u8], min: u32, max: u32) -> Result<u32, UsageError> {
+        parse(value)
+            .filter(|number| (min..=max).contains(number))
+            .ok_or_else(|| self.wrong(value, &format!("a whole number from {min} to {max}")))
+    }
+
+    fn choice(&self, value: &[u8], choices: &[Word]) -> Result<fn(&mut Request), UsageError> {
+        let chosen = choices.iter().find(|(word, _)| word.as_bytes() == value);
+        chosen.map(|&(_, set)| set).ok_or_else(|| {
+            let words: Vec<_> = choices.iter().map(|&(word, _)| word).collect();
+            self.wrong(value, &format!("one of {}", words.join(", ")))
+        })
+    }
+}
+
+fn apply_word(
+    words: &[Word],
+    word: &str,
+    value: Option<&[u8]>,
+    request: &mut Request,
+) -> Result<(), UsageError> {
+    if value.is_some() {
+        return Err(UsageError::new(format!(
+            "option `{word}` takes no value: write {word} alone"
+        )));
+    }
+    for (name, set) in words {
+        if *name == word {
+            set(request);
+        }
+    }
+    Ok(())
+}
+
+fn parse<T: std::str::FromStr>(value: &[u8]) -> Option<T> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// What [`find`] knows of a name.
+#[derive(Debug, Clone, Copy)]
+pub enum Found {
+    /// An option of the table.
+    Known(&'static MountOption),
+    /// A word that other programs write into mount options and that means nothing here.
+    Ignored,
+    /// Neither.
+    Unknown,
+}
+
+/// Looks a name up.
+#[must_use]
+pub fn find(name: &str) -> Found {
+    if let Some(option) = OPTIONS
+        .iter()
+        .find(|option| option.words().any(|word| word == name))
+    {
+        return Found::Known(option);
+    }
+    let prefixed = IGNORED_PREFIXES
+        .iter()
+        .any(|prefix| name.starts_with(prefix));
+    if prefixed || IGNORED.contains(&name) {
+        return Found::Ignored;
+    }
+    Found::Unknown
+}
+
+/// Every word that selects an option.
+pub fn words() -> impl Iterator<Item = &'static str> {
+    OPTIONS.iter().flat_map(MountOption::words)
+}

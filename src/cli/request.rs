@@ -1,0 +1,157 @@
+//! From the words of a command line to a [`Config`].
+//!
+//! A [`Request`] takes the options one by one, in any order; [`Request::finish`] checks what only
+//! the whole can tell (an upper needs a work directory) and makes the paths absolute, for the
+//! daemon leaves the working directory. Symbolic links stay as they are: they are followed once,
+//! when the layers are opened.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::escape::{name_and_value, split_options};
+use super::options::{self, Found};
+use super::suggest::nearest;
+use crate::config::{Config, UpperDirs};
+
+/// What is wrong with a command line, in one sentence that says what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageError(String);
+
+impl UsageError {
+    /// An error that reads `text`.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// The mount options read so far. Where one is given twice, the last counts.
+#[derive(Debug)]
+pub struct Request {
+    /// `lowerdir`.
+    pub lowers: Vec<PathBuf>,
+    /// `upperdir`.
+    pub upper: Option<PathBuf>,
+    /// `workdir`.
+    pub work: Option<PathBuf>,
+    /// All else; its layers and mountpoint are filled in by [`Request::finish`].
+    pub config: Config,
+    /// What is worth telling the user although the mount can go on.
+    pub warnings: Vec<String>,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            lowers: Vec::new(),
+            upper: None,
+            work: None,
+            config: Config::new(Vec::new(), None, PathBuf::new()),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+impl Request {
+    /// Takes the options of one `-o` argument.
+    ///
+    /// # Errors
+    /// Where the value of a known option is missing or makes no sense.
+    pub fn add(&mut self, text: &[u8]) -> Result<(), UsageError> {
+        for option in split_options(text) {
+            let (name, value) = name_and_value(option);
+            let name = String::from_utf8_lossy(name);
+            match options::find(&name) {
+                Found::Known(option) => option.apply(&name, value, self)?,
+                Found::Ignored => {}
+                Found::Unknown => self.warn_unknown(&name),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that an option has no effect here.
+    pub fn warn_unknown(&mut self, name: &str) {
+        let hint = match nearest(name, options::words()) {
+            Some(known) => format!("; did you mean `{known}`?"),
+            None => String::new(),
+        };
+        self.warnings.push(format!(
+            "option `{name}` is not known and has no effect{hint}"
+        ));
+    }
+
+    /// The verified configuration of a mount on `mountpoint`.
+    ///
+    /// # Errors
+    /// Where a layer is missing or a path is empty.
+    pub fn finish(self, mountpoint: &Path) -> Result<Config, UsageError> {
+        if self.lowers.is_empty() {
+            return Err(UsageError::new(
+                "option `lowerdir` is missing: name at least one read-only layer, \
+                 as in -o lowerdir=/path/to/layer",
+            ));
+        }
+        let lowers = self.lowers.iter().map(|path| absolute("lowerdir", path));
+        let lowers = lowers.collect::<Result<_, _>>()?;
+        let upper = match (self.upper, self.work) {
+            (None, None) => None,
+            (Some(upper), Some(work)) => Some(UpperDirs {
+                upper: absolute("upperdir", &upper)?,
+                work: absolute("workdir", &work)?,
+            }),
+            (Some(_), None) => {
+                return Err(UsageError::new(
+                    "option `upperdir` needs `workdir`: add workdir=DIR, a directory of its own \
+                     on the same file system as upperdir",
+                ));
+            }
+            (None, Some(_)) => {
+                return Err(UsageError::new(
+                    "option `workdir` needs `upperdir`: add upperdir=DIR, \
+                     or leave both out for a read-only mount",
+                ));
+            }
+        };
+        let mountpoint = absolute_mountpoint(mountpoint)?;
+        Ok(Config {
+            lowers,
+            upper,
+            mountpoint,
+            ..self.config
+        })
+    }
+}
+
+fn absolute_mountpoint(mountpoint: &Path) -> Result<PathBuf, UsageError> {
+    if mountpoint.as_os_str().is_empty() {
+        return Err(UsageError::new(
+            "the mountpoint is an empty path: name the directory to mount on",
+        ));
+    }
+    if mountpoint.starts_with("/dev/fd") {
+        return Err(UsageError::new(format!(
+            "the mountpoint {} stands for a file system that the caller has mounted already, \
+             which is not supported yet: name the directory to mount on",
+            mountpoint.display()
+        )));
+    }
+    absolute("the mountpoint", mountpoint)
+}
+
+fn absolute(what: &str, path: &Path) -> Result<PathBuf, UsageError> {
+    std::path::absolute(path).map_err(|err| {
+        UsageError::new(format!(
+            "{what} {} cannot be made absolute: {err}; give it with a leading slash",
+            path.display()
+        ))
+    })
+}

@@ -1,0 +1,388 @@
+//! The table of mount options.
+
+use super::options::{Group, MountOption, Takes};
+use crate::config::{Access, Config, Durability, NamespaceChoice};
+
+/// Words of mount(8), of fstab and of container runtimes that ask nothing of a file system.
+pub const IGNORED: &[&str] = &[
+    "defaults",
+    "auto",
+    "noauto",
+    "user",
+    "nouser",
+    "users",
+    "nousers",
+    "owner",
+    "noowner",
+    "group",
+    "nogroup",
+    "nofail",
+    "_netdev",
+    "_rnetdev",
+    "private",
+    "silent",
+    "loud",
+    "comment",
+    "context",
+    "fscontext",
+    "defcontext",
+    "rootcontext",
+];
+
+/// How words begin that are for programs in user space only.
+pub const IGNORED_PREFIXES: &[&str] = &["x-", "X-"];
+
+/// Every mount option, in the order of the help.
+pub const OPTIONS: &[MountOption] = &[
+    MountOption {
+        name: "lowerdir",
+        metavar: "DIR[:DIR...]",
+        group: Group::Layers,
+        takes: Takes::Paths(|request, paths| request.lowers = paths),
+        help: "The read-only layers, the topmost first. Required",
+        doc: "Write `\\:` for a colon and `\\,` for a comma in a name. There is no limit on the number \
+              of layers.",
+    },
+    MountOption {
+        name: "upperdir",
+        metavar: "DIR",
+        group: Group::Layers,
+        takes: Takes::Path(|request, path| request.upper = Some(path)),
+        help: "The writable layer. Without it the mount is read-only",
+        doc: "",
+    },
+    MountOption {
+        name: "workdir",
+        metavar: "DIR",
+        group: Group::Layers,
+        takes: Takes::Path(|request, path| request.work = Some(path)),
+        help: "Scratch space on the file system of upperdir. Required with upperdir",
+        doc: "Changes are built here and moved into the upper in one step. What a crash left behind \
+              is removed at the next mount.",
+    },
+    MountOption {
+        name: "dirmeta_delegate",
+        metavar: "on|off",
+        group: Group::Layers,
+        takes: Takes::Switch(|request, on| request.config.dirmeta_delegate = on),
+        help: "Let marked directories lend only their names. Default: on",
+        doc: "Mode, owner, times, ACLs and extended attributes of a directory that carries \
+              `overlay.dirmeta_delegate` come from the first one below it that does not.",
+    },
+    MountOption {
+        name: "xattr",
+        metavar: "auto|trusted|user",
+        group: Group::Storage,
+        takes: Takes::Choice(&[
+            ("auto", |request| {
+                request.config.namespace = NamespaceChoice::Auto
+            }),
+            ("trusted", |request| {
+                request.config.namespace = NamespaceChoice::Trusted
+            }),
+            ("user", |request| {
+                request.config.namespace = NamespaceChoice::User
+            }),
+        ]),
+        help: "Where markers are kept: trusted.overlay. or user.overlay. Default: auto",
+        doc: "`auto` takes trusted.overlay. with privilege in the initial user namespace, else \
+              user.overlay.",
+    },
+    MountOption {
+        name: "userxattr",
+        metavar: "",
+        group: Group::Storage,
+        takes: Takes::Words(&[("userxattr", |request| {
+            request.config.namespace = NamespaceChoice::User;
+        })]),
+        help: "The kernel's name for xattr=user",
+        doc: "",
+    },
+    MountOption {
+        name: "volatile",
+        metavar: "",
+        group: Group::Storage,
+        takes: Takes::Words(&[("volatile", |request| {
+            request.config.durability = Durability::Volatile;
+        })]),
+        help: "Never force data to the disk; after a crash the upper must be thrown away",
+        doc: "",
+    },
+    MountOption {
+        name: "fsync",
+        metavar: "0|1",
+        group: Group::Storage,
+        takes: Takes::Switch(|request, on| {
+            request.config.durability = if on {
+                Durability::Normal
+            } else {
+                Durability::Volatile
+            };
+        }),
+        help: "fsync=0 is volatile. Default: 1",
+        doc: "",
+    },
+    MountOption {
+        name: "sync",
+        metavar: "",
+        group: Group::Storage,
+        takes: Takes::Words(&[
+            ("sync", |request| request.config.mount.sync = true),
+            ("async", |request| request.config.mount.sync = false),
+        ]),
+        help: "Whether every write reaches the disk before it returns. Default: async",
+        doc: "",
+    },
+    MountOption {
+        name: "dirsync",
+        metavar: "",
+        group: Group::Storage,
+        takes: Takes::Words(&[("dirsync", |request| request.config.mount.dirsync = true)]),
+        help: "Every change to a directory reaches the disk before it returns",
+        doc: "",
+    },
+    MountOption {
+        name: "allow_other",
+        metavar: "",
+        group: Group::Access,
+        takes: Takes::Words(&[
+            ("allow_other", |request| {
+                request.config.mount.access = Some(Access::Everybody)
+            }),
+            ("allow_root", |request| {
+                request.config.mount.access = Some(Access::OwnerAndRoot)
+            }),
+        ]),
+        help: "Who but the owner may use the mount. Default: everybody if root mounts it",
+        doc: "An ordinary user needs `user_allow_other` in /etc/fuse.conf.",
+    },
+    MountOption {
+        name: "default_permissions",
+        metavar: "",
+        group: Group::Access,
+        takes: Takes::Words(&[("default_permissions", |request| {
+            request.config.mount.default_permissions = true;
+        })]),
+        help: "The kernel checks modes, owners and ACLs. Always on",
+        doc: "",
+    },
+    MountOption {
+        name: "ro",
+        metavar: "",
+        group: Group::Flags,
+        takes: Takes::Words(&[
+            ("ro", |request| request.config.mount.read_only = true),
+            ("rw", |request| request.config.mount.read_only = false),
+        ]),
+        help: "Whether changes are refused. Default: rw if there is an upperdir",
+        doc: "",
+    },
+    MountOption {
+        name: "suid",
+        metavar: "",
+        group: Group::Flags,
+        takes: Takes::Words(&[
+            ("suid", |request| request.config.mount.suid = Some(true)),
+            ("nosuid", |request| request.config.mount.suid = Some(false)),
+        ]),
+        help: "Whether setuid and setgid bits count. Default: suid if root mounts it",
+        doc: "",
+    },
+    MountOption {
+        name: "dev",
+        metavar: "",
+        group: Group::Flags,
+        takes: Takes::Words(&[
+            ("dev", |request| request.config.mount.dev = Some(true)),
+            ("nodev", |request| request.config.mount.dev = Some(false)),
+        ]),
+        help: "Whether device nodes work. Default: nodev",
+        doc: "",
+    },
+    MountOption {
+        name: "exec",
+        metavar: "",
+        group: Group::Flags,
+        takes: Takes::Words(&[
+            ("exec", |request| request.config.mount.exec = true),
+            ("noexec", |request| request.config.mount.exec = false),
+        ]),
+        help: "Whether programs can be run. Default: exec",
+        doc: "",
+    },
+    MountOption {
+        name: "noatime",
+        metavar: "",
+        group: Group::Flags,
+        takes: Takes::Words(&[
+            ("noatime", |request| request.config.mount.atime = false),
+            ("atime", |request| request.config.mount.atime = true),
+            ("relatime", |request| request.config.mount.atime = true),
+            ("strictatime", |request| request.config.mount.atime = true),
+            ("lazytime", |_| {}),
+            ("nolazytime", |_| {}),
+        ]),
+        help: "The mount flags for access times, which no layer keeps. Default: noatime",
+        doc: "",
+    },
+    MountOption {
+        name: "diratime",
+        metavar: "",
+        group: Group::Flags,
+        takes: Takes::Words(&[
+            ("diratime", |request| request.config.mount.diratime = true),
+            ("nodiratime", |request| {
+                request.config.mount.diratime = false
+            }),
+        ]),
+        help: "The same for directories. Default: diratime",
+        doc: "",
+    },
+    MountOption {
+        name: "fsname",
+        metavar: "NAME",
+        group: Group::Flags,
+        takes: Takes::Text(|request, name| request.config.mount.fsname = name),
+        help: "The source that /proc/mounts shows. Default: ovlmerge",
+        doc: "",
+    },
+    MountOption {
+        name: "subtype",
+        metavar: "NAME",
+        group: Group::Flags,
+        takes: Takes::Text(|request, name| request.config.mount.subtype = name),
+        help: "The type that /proc/mounts shows, behind `fuse.`. Default: ovlmerge",
+        doc: "",
+    },
+    MountOption {
+        name: "timeout",
+        metavar: "SECONDS",
+        group: Group::Speed,
+        takes: Takes::Seconds(|request, seconds| request.config.timeout = seconds),
+        help: "How long the kernel may cache names and attributes. Default: for ever",
+        doc: "Lower it only if something changes the layers behind the mount, which is unsupported \
+              while it is mounted.",
+    },
+    MountOption {
+        name: "writeback",
+        metavar: "0|1",
+        group: Group::Speed,
+        takes: Takes::Switch(|request, on| request.config.writeback = on),
+        help: "Let the kernel gather small writes. Default: 0",
+        doc: "",
+    },
+    MountOption {
+        name: "max_write",
+        metavar: "BYTES",
+        group: Group::Speed,
+        takes: Takes::Number {
+            min: 4096,
+            max: Config::MAX_WRITE,
+            set: |request, bytes| request.config.max_write = bytes,
+        },
+        help: "The largest read or write request. Default: 1048576",
+        doc: "",
+    },
+    MountOption {
+        name: "threads",
+        metavar: "N",
+        group: Group::Speed,
+        takes: Takes::Number {
+            min: 1,
+            max: 1024,
+            set: |request, threads| {
+                request.config.threads = usize::try_from(threads).ok();
+            },
+        },
+        help: "How many threads serve requests. Default: by the number of processors",
+        doc: "",
+    },
+    MountOption {
+        name: "index",
+        metavar: "off",
+        group: Group::Compatibility,
+        takes: Takes::Only(&["off"]),
+        help: "Accepted as it is what happens; other values are warned of",
+        doc: "",
+    },
+    MountOption {
+        name: "metacopy",
+        metavar: "off",
+        group: Group::Compatibility,
+        takes: Takes::Only(&["off"]),
+        help: "Likewise",
+        doc: "",
+    },
+    MountOption {
+        name: "redirect_dir",
+        metavar: "off|nofollow",
+        group: Group::Compatibility,
+        takes: Takes::Only(&["off", "nofollow"]),
+        help: "Likewise",
+        doc: "",
+    },
+    MountOption {
+        name: "nfs_export",
+        metavar: "off",
+        group: Group::Compatibility,
+        takes: Takes::Only(&["off"]),
+        help: "Likewise",
+        doc: "",
+    },
+    MountOption {
+        name: "static_nlink",
+        metavar: "",
+        group: Group::Compatibility,
+        takes: Takes::Words(&[("static_nlink", |_| {})]),
+        help: "Directories have a link count of 1 in any case",
+        doc: "",
+    },
+    MountOption {
+        name: "xattr_permissions",
+        metavar: "0",
+        group: Group::Compatibility,
+        takes: Takes::Refused(&["0"]),
+        help: "Owners and modes in extended attributes: other values are refused for now",
+        doc: "",
+    },
+    MountOption {
+        name: "uidmapping",
+        metavar: "MAP",
+        group: Group::Compatibility,
+        takes: Takes::Refused(&[]),
+        help: "Mapping of owners: refused for now",
+        doc: "",
+    },
+    MountOption {
+        name: "gidmapping",
+        metavar: "MAP",
+        group: Group::Compatibility,
+        takes: Takes::Refused(&[]),
+        help: "Likewise",
+        doc: "",
+    },
+    MountOption {
+        name: "squash_to_uid",
+        metavar: "UID",
+        group: Group::Compatibility,
+        takes: Takes::Refused(&[]),
+        help: "Likewise",
+        doc: "",
+    },
+    MountOption {
+        name: "squash_to_gid",
+        metavar: "GID",
+        group: Group::Compatibility,
+        takes: Takes::Refused(&[]),
+        help: "Likewise",
+        doc: "",
+    },
+    MountOption {
+        name: "squash_to_root",
+        metavar: "",
+        group: Group::Compatibility,
+        takes: Takes::Refused(&[]),
+        help: "Likewise",
+        doc: "",
+    },
+];

@@ -1,0 +1,299 @@
+//! Command lines, and what they mean.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rstest::rstest;
+
+use super::args::{MountArgs, Subcommand, command, mount, subcommand};
+use super::options;
+use super::request::UsageError;
+use super::table::{IGNORED, OPTIONS};
+use crate::config::{Access, Config, Durability, NamespaceChoice};
+
+fn parse(args: &[&str]) -> (Result<MountArgs, UsageError>, Vec<String>) {
+    let args = ["ovlmerge"].iter().chain(args);
+    let matches = command().try_get_matches_from(args).unwrap();
+    let mut warnings = Vec::new();
+    let parsed = mount(&matches, |warning| warnings.push(warning));
+    (parsed, warnings)
+}
+
+fn config(args: &[&str]) -> Config {
+    let (parsed, warnings) = parse(args);
+    assert_eq!(warnings, Vec::<String>::new(), "{args:?}");
+    parsed.unwrap().config
+}
+
+/// The configuration of `lowerdir=/l,OPTIONS` on /m.
+fn with(options: &str) -> Config {
+    config(&["-o", "lowerdir=/l", "-o", options, "/m"])
+}
+
+fn error(args: &[&str]) -> String {
+    parse(args).0.unwrap_err().to_string()
+}
+
+#[test]
+fn the_grammar_is_sound() {
+    command().debug_assert();
+}
+
+#[test]
+fn a_full_mount() {
+    let found = config(&["-o", "lowerdir=/a:/b,upperdir=/u,workdir=/w", "/m"]);
+    assert_eq!(found.lowers, [Path::new("/a"), Path::new("/b")]);
+    let upper = found.upper.unwrap();
+    assert_eq!((upper.upper, upper.work), ("/u".into(), "/w".into()));
+    assert_eq!(found.mountpoint, Path::new("/m"));
+}
+
+#[rstest]
+#[case(&["-olowerdir=/l", "/m"])]
+#[case(&["/m", "-o", "lowerdir=/l"])]
+#[case(&["overlay", "/m", "-o", "lowerdir=/l"])]
+#[case(&["overlay", "-o", "lowerdir=/l", "/m"])]
+#[case(&["-o", "lowerdir=/x", "/m", "-o", "lowerdir=/l"])]
+#[case(&["-o", "rw,dev,suid", "overlay", "/m", "-o", "lowerdir=/l,,nodev,nosuid,"])]
+#[case(&["-fo", "lowerdir=/l", "/m"])]
+#[case(&["-d", "-o", "lowerdir=/l", "--", "/m"])]
+fn options_stand_anywhere(#[case] args: &[&str]) {
+    let found = config(args);
+    assert_eq!(found.lowers, [Path::new("/l")]);
+    assert_eq!(found.mountpoint, Path::new("/m"));
+}
+
+#[test]
+fn debug_stays_in_front() {
+    let flags = |args: &[&str]| {
+        let parsed = parse(args).0.unwrap();
+        (parsed.foreground, parsed.debug)
+    };
+    assert_eq!(flags(&["-olowerdir=/l", "/m"]), (false, false));
+    assert_eq!(flags(&["-olowerdir=/l", "/m", "-f"]), (true, false));
+    assert_eq!(flags(&["-olowerdir=/l", "--debug", "/m"]), (true, true));
+}
+
+/// The forms in which podman and its relatives have been seen to call a mount program.
+#[rstest]
+#[case("lowerdir=/s/l/A:/s/l/B,upperdir=/s/1/diff,workdir=/s/1/work,")]
+#[case("lowerdir=/s/l/A:/s/l/B,upperdir=/s/1/diff,workdir=/s/1/work,,volatile")]
+#[case("lowerdir=/s/l/A:/s/l/B,upperdir=/s/1/diff,workdir=/s/1/work,private")]
+#[case(r#"lowerdir=/s/l/A:/s/l/B,upperdir=/s/1/diff,workdir=/s/1/work,context="u:r:t:s0:c1,c2""#)]
+fn runtimes(#[case] options: &str) {
+    let found = config(&["-o", options, "/s/1/merged"]);
+    assert_eq!(found.lowers, [Path::new("/s/l/A"), Path::new("/s/l/B")]);
+    assert_eq!(found.upper.unwrap().work, Path::new("/s/1/work"));
+    assert_eq!(
+        found.durability == Durability::Volatile,
+        options.contains("volatile")
+    );
+}
+
+type Change = fn(&mut Config);
+
+#[test]
+fn each_option() {
+    let table: &[(&str, Change)] = &[
+        ("ro", |c| c.mount.read_only = true),
+        ("ro,rw", |_| {}),
+        ("suid", |c| c.mount.suid = Some(true)),
+        ("suid,nosuid", |c| c.mount.suid = Some(false)),
+        ("dev", |c| c.mount.dev = Some(true)),
+        ("nodev", |c| c.mount.dev = Some(false)),
+        ("noexec", |c| c.mount.exec = false),
+        ("noexec,exec", |_| {}),
+        ("atime", |c| c.mount.atime = true),
+        ("relatime", |c| c.mount.atime = true),
+        ("strictatime", |c| c.mount.atime = true),
+        ("atime,noatime,lazytime", |_| {}),
+        ("nodiratime", |c| c.mount.diratime = false),
+        ("nodiratime,diratime", |_| {}),
+        ("sync", |c| c.mount.sync = true),
+        ("sync,async", |_| {}),
+        ("dirsync", |c| c.mount.dirsync = true),
+        ("allow_other", |c| c.mount.access = Some(Access::Everybody)),
+        ("allow_root", |c| {
+            c.mount.access = Some(Access::OwnerAndRoot)
+        }),
+        ("default_permissions", |_| {}),
+        ("fsname=a=b", |c| c.mount.fsname = "a=b".into()),
+        ("subtype=fuse-overlayfs", |c| {
+            c.mount.subtype = "fuse-overlayfs".into()
+        }),
+        ("timeout=1.5", |c| c.timeout = Duration::from_millis(1500)),
+        ("timeout=0", |c| c.timeout = Duration::ZERO),
+        ("timeout=1000000000000", |_| {}),
+        ("volatile", |c| c.durability = Durability::Volatile),
+        ("fsync=0", |c| c.durability = Durability::Volatile),
+        ("volatile,fsync=1", |_| {}),
+        ("userxattr", |c| c.namespace = NamespaceChoice::User),
+        ("xattr=user", |c| c.namespace = NamespaceChoice::User),
+        ("xattr=trusted", |c| c.namespace = NamespaceChoice::Trusted),
+        ("xattr=trusted,xattr=auto", |_| {}),
+        ("writeback=1", |c| c.writeback = true),
+        ("writeback=1,writeback=0", |_| {}),
+        ("max_write=65536", |c| c.max_write = 65536),
+        ("threads=3", |c| c.threads = Some(3)),
+        ("dirmeta_delegate=off", |c| c.dirmeta_delegate = false),
+        ("dirmeta_delegate=on", |_| {}),
+        (
+            "index=off,metacopy=off,redirect_dir=nofollow,nfs_export=off,static_nlink",
+            |_| {},
+        ),
+        ("xattr_permissions=0", |_| {}),
+        (
+            "x-systemd.automount,X-mount.mkdir=0755,user,_netdev,defaults,nofail",
+            |_| {},
+        ),
+    ];
+    for (options, change) in table {
+        let mut expected = with("rw");
+        change(&mut expected);
+        assert_eq!(with(options), expected, "{options}");
+    }
+}
+
+#[rstest]
+#[case(&["/m"], "`lowerdir` is missing")]
+#[case(&["-o", "ro", "/m"], "`lowerdir` is missing")]
+#[case(&["-o", "lowerdir=/l"], "mountpoint is missing")]
+#[case(&["-o", "lowerdir=/l", ""], "mountpoint is an empty path")]
+#[case(&["-o", "lowerdir=/l", "/dev/fd/3"], "not supported yet")]
+#[case(&["-o", "lowerdir=/l", "a", "b", "/m"], "too many arguments, b ")]
+#[case(&["-o", "lowerdir", "/m"], "`lowerdir` needs a value: write lowerdir=DIR")]
+#[case(&["-o", "lowerdir=", "/m"], "`lowerdir` needs a value")]
+#[case(&["-o", "lowerdir=/a::/b", "/m"], "`lowerdir` cannot be \"/a::/b\"")]
+#[case(&["-o", "lowerdir=/a:", "/m"], "superfluous colon")]
+#[case(&["-o", "lowerdir=/l,upperdir=/u", "/m"], "`upperdir` needs `workdir`")]
+#[case(&["-o", "lowerdir=/l,workdir=/w", "/m"], "`workdir` needs `upperdir`")]
+#[case(&["-o", "lowerdir=/l,upperdir=,workdir=/w", "/m"], "`upperdir` needs a value")]
+#[case(&["-o", "lowerdir=/l,ro=1", "/m"], "`ro` takes no value")]
+#[case(&["-o", "lowerdir=/l,timeout=soon", "/m"], "`timeout` cannot be \"soon\"")]
+#[case(&["-o", "lowerdir=/l,timeout=-1", "/m"], "`timeout` cannot be \"-1\"")]
+#[case(&["-o", "lowerdir=/l,timeout=NaN", "/m"], "`timeout` cannot be \"NaN\"")]
+#[case(&["-o", "lowerdir=/l,max_write=1", "/m"], "from 4096 to 1048576")]
+#[case(&["-o", "lowerdir=/l,threads=0", "/m"], "from 1 to 1024")]
+#[case(&["-o", "lowerdir=/l,threads=many", "/m"], "`threads` cannot be \"many\"")]
+#[case(&["-o", "lowerdir=/l,fsync=2", "/m"], "one of 0, 1")]
+#[case(&["-o", "lowerdir=/l,xattr=both", "/m"], "one of auto, trusted, user")]
+#[case(&["-o", "lowerdir=/l,uidmapping=:0:1:70000", "/m"], "`uidmapping` is not supported yet")]
+#[case(&["-o", "lowerdir=/l,xattr_permissions=2", "/m"], "leave it out")]
+fn errors_name_the_option(#[case] args: &[&str], #[case] expected: &str) {
+    let found = error(args);
+    assert!(found.contains(expected), "{found}");
+}
+
+#[rstest]
+#[case(
+    "lowedir=/x",
+    "`lowedir` is not known and has no effect; did you mean `lowerdir`?"
+)]
+#[case("nosuit", "did you mean `nosuid`?")]
+#[case("plugins=a.so", "`plugins` is not known and has no effect")]
+#[case("metacopy=on", "`metacopy=on` is not supported yet and has no effect")]
+fn unknown_options_are_warned_of(#[case] options: &str, #[case] expected: &str) {
+    let (parsed, warnings) = parse(&["-o", "lowerdir=/l", "-o", options, "/m"]);
+    assert_eq!(parsed.unwrap().config, with("rw"));
+    let [warning] = warnings.as_slice() else {
+        panic!("{warnings:?}");
+    };
+    assert!(warning.contains(expected), "{warning}");
+}
+
+#[test]
+fn paths_become_absolute_and_stay_as_they_are_otherwise() {
+    let here = std::env::current_dir().unwrap();
+    let found = config(&["-o", r"lowerdir=a\:b:../c,upperdir=u:v,workdir=./w", "m"]);
+    assert_eq!(found.lowers, [here.join("a:b"), here.join("../c")]);
+    let upper = found.upper.unwrap();
+    assert_eq!(
+        (upper.upper, upper.work),
+        (here.join("u:v"), here.join("w"))
+    );
+    assert_eq!(found.mountpoint, here.join("m"));
+}
+
+#[test]
+fn names_need_not_be_utf8() {
+    use std::os::unix::ffi::OsStringExt;
+    let option = OsString::from_vec(b"-olowerdir=/\xff:/l".to_vec());
+    let args = [
+        "ovlmerge".into(),
+        option,
+        OsString::from_vec(b"/m\xfe".to_vec()),
+    ];
+    let matches = command().try_get_matches_from(args).unwrap();
+    let found = mount(&matches, |warning| panic!("{warning}"))
+        .unwrap()
+        .config;
+    assert_eq!(
+        found.lowers.first().unwrap().as_os_str().as_encoded_bytes(),
+        b"/\xff"
+    );
+    assert_eq!(found.mountpoint.as_os_str().as_encoded_bytes(), b"/m\xfe");
+}
+
+#[test]
+fn there_may_be_many_long_layers() {
+    let lowers: Vec<PathBuf> = (0..2000)
+        .map(|at| Path::new("/").join("x".repeat(100)).join(at.to_string()))
+        .collect();
+    let option = super::escape::escape_paths(&lowers).into_string().unwrap();
+    assert_eq!(
+        config(&["-o", &format!("lowerdir={option}"), "/m"]).lowers,
+        lowers
+    );
+}
+
+#[test]
+fn a_directory_may_be_called_demo() {
+    let table: &[(&[&str], Option<&[&str]>)] = &[
+        (&["demo"], Some(&[])),
+        (&["demo", "--help"], Some(&["--help"])),
+        (&["-f", "demo"], Some(&["-f"])),
+        (&["./demo"], None),
+        (&["overlay", "demo"], None),
+        (&["demo", "-o", "lowerdir=/l"], None),
+        (&["-olowerdir=/l", "demo"], None),
+        (&["-fo", "lowerdir=/l", "demo"], None),
+        (&["--help"], None),
+        (&[], None),
+    ];
+    for (args, rest) in table {
+        let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+        let rest = rest.map(|rest| rest.iter().map(OsString::from).collect::<Vec<_>>());
+        let expected = rest.map(|rest| (Subcommand::Demo, rest));
+        assert_eq!(subcommand(&args), expected, "{args:?}");
+    }
+}
+
+#[test]
+fn no_word_has_two_meanings() {
+    let mut words: Vec<_> = options::words().chain(IGNORED.iter().copied()).collect();
+    let count = words.len();
+    words.sort_unstable();
+    words.dedup();
+    assert_eq!(words.len(), count);
+    for option in OPTIONS {
+        assert!(
+            option.words().any(|word| word == option.name),
+            "{}",
+            option.name
+        );
+        assert!(
+            !option.help.is_empty() && !option.help.ends_with('.'),
+            "{}",
+            option.name
+        );
+    }
+}
+
+#[test]
+fn the_help_names_every_option() {
+    let help = command().render_long_help().to_string();
+    for word in options::words() {
+        assert!(help.contains(word), "{word}");
+    }
+}
