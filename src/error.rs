@@ -56,7 +56,8 @@ errnos!(
     EROFS,
     EMLINK,
     ERANGE,
-    ENAMETOOLONG, ENOTCONN,
+    ENAMETOOLONG,
+    ENOTCONN,
     ENOSYS,
     ENOTEMPTY,
     ELOOP,
@@ -71,11 +72,7 @@ impl Errno {
     /// The errno of the system call that just failed on this thread.
     #[must_use]
     pub fn last() -> Self {
-        Self::from_raw(
-            io::Error::last_os_error()
-                .raw_os_error()
-                .unwrap_or(libc::EIO),
-        )
+        Self::from_raw(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
     }
 
     /// An errno from its number; what is not one becomes EIO.
@@ -134,10 +131,7 @@ impl Error {
 
 impl From<Errno> for Error {
     fn from(errno: Errno) -> Self {
-        Self {
-            errno,
-            context: None,
-        }
+        Self { errno, context: None }
     }
 }
 
@@ -207,9 +201,7 @@ mod tests {
 
     #[test]
     fn context_keeps_the_errno() {
-        let err = Error::from(Errno::ENOSPC)
-            .context("etc/passwd")
-            .context("copy-up");
+        let err = Error::from(Errno::ENOSPC).context("etc/passwd").context("copy-up");
         assert_eq!(err.errno(), Errno::ENOSPC);
         assert!(err.to_string().starts_with("copy-up: etc/passwd: "));
     }

@@ -34,9 +34,7 @@ pub fn subcommand(args: &[OsString]) -> Option<(Subcommand, Vec<OsString>)> {
     if args.iter().any(|arg| is_mount_option(arg)) {
         return None;
     }
-    let first = args
-        .iter()
-        .position(|arg| !arg.as_bytes().starts_with(b"-"))?;
+    let first = args.iter().position(|arg| !arg.as_bytes().starts_with(b"-"))?;
     let chosen = Subcommand::named(args.get(first)?)?;
     let mut rest = args.to_vec();
     rest.remove(first);
@@ -64,11 +62,7 @@ pub struct MountArgs {
 #[must_use]
 pub fn command() -> Command {
     let flag = |name: &'static str, short: char, text: &'static str| {
-        Arg::new(name)
-            .short(short)
-            .long(name)
-            .action(ArgAction::SetTrue)
-            .help(text)
+        Arg::new(name).short(short).long(name).action(ArgAction::SetTrue).help(text)
     };
     Command::new("ovlmerge")
         .version(env!("CARGO_PKG_VERSION"))
@@ -113,13 +107,8 @@ pub fn mount(matches: &ArgMatches, mut warn: impl FnMut(String)) -> Result<Mount
     for options in matches.get_many::<OsString>("options").unwrap_or_default() {
         request.add(options.as_bytes())?;
     }
-    std::mem::take(&mut request.warnings)
-        .into_iter()
-        .for_each(&mut warn);
-    let paths: Vec<_> = matches
-        .get_many::<OsString>("paths")
-        .unwrap_or_default()
-        .collect();
+    std::mem::take(&mut request.warnings).into_iter().for_each(&mut warn);
+    let paths: Vec<_> = matches.get_many::<OsString>("paths").unwrap_or_default().collect();
     let mountpoint = match paths.as_slice() {
         [mountpoint] | [_, mountpoint] => mountpoint,
         [] => {

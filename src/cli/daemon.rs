@@ -44,9 +44,7 @@ pub fn serve_in_background(config: &Config) -> Exit {
             }
         },
         Err(err) => {
-            complain(format_args!(
-                "cannot go to the background: {err}; use -f to stay in front"
-            ));
+            complain(format_args!("cannot go to the background: {err}; use -f to stay in front"));
             Exit::Failed
         }
     }

@@ -194,10 +194,7 @@ mod tests {
 
     fn paths(text: &str) -> Vec<String> {
         let to_string = |path: PathBuf| path.into_os_string().into_string().unwrap();
-        split_paths(text.as_bytes())
-            .into_iter()
-            .map(to_string)
-            .collect()
+        split_paths(text.as_bytes()).into_iter().map(to_string).collect()
     }
 
     #[test]
@@ -214,10 +211,7 @@ mod tests {
             (r#"context="s0:c1,c2",ro"#, &[r#"context="s0:c1,c2""#, "ro"]),
             (r#"ro,context="s0:c1,c2""#, &["ro", r#"context="s0:c1,c2""#]),
             (r#"context="a,,b",,ro"#, &[r#"context="a,,b""#, "ro"]),
-            (
-                r#"upperdir=say"cheese,ro"#,
-                &[r#"upperdir=say"cheese"#, "ro"],
-            ),
+            (r#"upperdir=say"cheese,ro"#, &[r#"upperdir=say"cheese"#, "ro"]),
             (r#"upperdir="open,ro"#, &[r#"upperdir="open"#, "ro"]),
             (r#"ro,upperdir="a"b,rw"#, &["ro", r#"upperdir="a"b"#, "rw"]),
             (r#"upperdir=\"a,b""#, &[r#"upperdir=\"a"#, r#"b""#]),

@@ -34,10 +34,7 @@ fn push_option(out: &mut String, option: &MountOption) {
         left = "";
     }
     for line in wrap(option.help, WIDTH - COLUMN) {
-        push(
-            out,
-            format_args!("  {left:<gap$}{line}\n", gap = COLUMN - 2),
-        );
+        push(out, format_args!("  {left:<gap$}{line}\n", gap = COLUMN - 2));
         left = "";
     }
 }
@@ -66,10 +63,7 @@ pub fn markdown() -> String {
         for option in in_group(group) {
             let usage = option.usage().replace(", ", "`, `").replace('|', "\\|");
             let gap = if option.doc.is_empty() { "" } else { " " };
-            push(
-                &mut out,
-                format_args!("| `{usage}` | {}.{gap}{} |\n", option.help, option.doc),
-            );
+            push(&mut out, format_args!("| `{usage}` | {}.{gap}{} |\n", option.help, option.doc));
         }
     }
     out

@@ -66,14 +66,8 @@ pub enum Group {
 
 impl Group {
     /// All groups, in the order of the help.
-    pub const ALL: [Self; 6] = [
-        Self::Layers,
-        Self::Storage,
-        Self::Access,
-        Self::Flags,
-        Self::Speed,
-        Self::Compatibility,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Layers, Self::Storage, Self::Access, Self::Flags, Self::Speed, Self::Compatibility];
 
     /// The heading.
     #[must_use]
@@ -179,15 +173,10 @@ impl MountOption {
                 self.name
             )));
         }
-        let shown = if text.is_some() {
-            format!("={given}")
-        } else {
-            String::new()
-        };
-        request.warnings.push(format!(
-            "option `{}{shown}` is not supported yet and has no effect",
-            self.name
-        ));
+        let shown = if text.is_some() { format!("={given}") } else { String::new() };
+        request
+            .warnings
+            .push(format!("option `{}{shown}` is not supported yet and has no effect", self.name));
         Ok(())
     }
 
@@ -219,10 +208,7 @@ impl MountOption {
         match value {
             b"1" | b"on" | b"yes" | b"true" => Ok(true),
             b"0" | b"off" | b"no" | b"false" => Ok(false),
-            _ => Err(self.wrong(
-                value,
-                &format!("one of {}", self.metavar.replace('|', ", ")),
-            )),
+            _ => Err(self.wrong(value, &format!("one of {}", self.metavar.replace('|', ", ")))),
         }
     }
 
@@ -256,9 +242,7 @@ fn apply_word(
     request: &mut Request,
 ) -> Result<(), UsageError> {
     if value.is_some() {
-        return Err(UsageError::new(format!(
-            "option `{word}` takes no value: write {word} alone"
-        )));
+        return Err(UsageError::new(format!("option `{word}` takes no value: write {word} alone")));
     }
     for (name, set) in words {
         if *name == word {
@@ -286,15 +270,10 @@ pub enum Found {
 /// Looks a name up.
 #[must_use]
 pub fn find(name: &str) -> Found {
-    if let Some(option) = OPTIONS
-        .iter()
-        .find(|option| option.words().any(|word| word == name))
-    {
+    if let Some(option) = OPTIONS.iter().find(|option| option.words().any(|word| word == name)) {
         return Found::Known(option);
     }
-    let prefixed = IGNORED_PREFIXES
-        .iter()
-        .any(|prefix| name.starts_with(prefix));
+    let prefixed = IGNORED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
     if prefixed || IGNORED.contains(&name) {
         return Found::Ignored;
     }

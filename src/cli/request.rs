@@ -84,9 +84,7 @@ impl Request {
             Some(known) => format!("; did you mean `{known}`?"),
             None => String::new(),
         };
-        self.warnings.push(format!(
-            "option `{name}` is not known and has no effect{hint}"
-        ));
+        self.warnings.push(format!("option `{name}` is not known and has no effect{hint}"));
     }
 
     /// The verified configuration of a mount on `mountpoint`.
@@ -122,12 +120,7 @@ impl Request {
             }
         };
         let mountpoint = absolute_mountpoint(mountpoint)?;
-        Ok(Config {
-            lowers,
-            upper,
-            mountpoint,
-            ..self.config
-        })
+        Ok(Config { lowers, upper, mountpoint, ..self.config })
     }
 }
 

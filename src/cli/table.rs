@@ -74,15 +74,9 @@ pub const OPTIONS: &[MountOption] = &[
         metavar: "auto|trusted|user",
         group: Group::Storage,
         takes: Takes::Choice(&[
-            ("auto", |request| {
-                request.config.namespace = NamespaceChoice::Auto
-            }),
-            ("trusted", |request| {
-                request.config.namespace = NamespaceChoice::Trusted
-            }),
-            ("user", |request| {
-                request.config.namespace = NamespaceChoice::User
-            }),
+            ("auto", |request| request.config.namespace = NamespaceChoice::Auto),
+            ("trusted", |request| request.config.namespace = NamespaceChoice::Trusted),
+            ("user", |request| request.config.namespace = NamespaceChoice::User),
         ]),
         help: "Where markers are kept: trusted.overlay. or user.overlay. Default: auto",
         doc: "`auto` takes trusted.overlay. with privilege in the initial user namespace, else \
@@ -113,11 +107,7 @@ pub const OPTIONS: &[MountOption] = &[
         metavar: "0|1",
         group: Group::Storage,
         takes: Takes::Switch(|request, on| {
-            request.config.durability = if on {
-                Durability::Normal
-            } else {
-                Durability::Volatile
-            };
+            request.config.durability = if on { Durability::Normal } else { Durability::Volatile };
         }),
         help: "fsync=0 is volatile. Default: 1",
         doc: "",
@@ -146,12 +136,8 @@ pub const OPTIONS: &[MountOption] = &[
         metavar: "",
         group: Group::Access,
         takes: Takes::Words(&[
-            ("allow_other", |request| {
-                request.config.mount.access = Some(Access::Everybody)
-            }),
-            ("allow_root", |request| {
-                request.config.mount.access = Some(Access::OwnerAndRoot)
-            }),
+            ("allow_other", |request| request.config.mount.access = Some(Access::Everybody)),
+            ("allow_root", |request| request.config.mount.access = Some(Access::OwnerAndRoot)),
         ]),
         help: "Who but the owner may use the mount. Default: everybody if root mounts it",
         doc: "An ordinary user needs `user_allow_other` in /etc/fuse.conf.",
@@ -231,9 +217,7 @@ pub const OPTIONS: &[MountOption] = &[
         group: Group::Flags,
         takes: Takes::Words(&[
             ("diratime", |request| request.config.mount.diratime = true),
-            ("nodiratime", |request| {
-                request.config.mount.diratime = false
-            }),
+            ("nodiratime", |request| request.config.mount.diratime = false),
         ]),
         help: "The same for directories. Default: diratime",
         doc: "",

@@ -85,10 +85,7 @@ fn runtimes(#[case] options: &str) {
     let found = config(&["-o", options, "/s/1/merged"]);
     assert_eq!(found.lowers, [Path::new("/s/l/A"), Path::new("/s/l/B")]);
     assert_eq!(found.upper.unwrap().work, Path::new("/s/1/work"));
-    assert_eq!(
-        found.durability == Durability::Volatile,
-        options.contains("volatile")
-    );
+    assert_eq!(found.durability == Durability::Volatile, options.contains("volatile"));
 }
 
 type Change = fn(&mut Config);
@@ -114,14 +111,10 @@ fn each_option() {
         ("sync,async", |_| {}),
         ("dirsync", |c| c.mount.dirsync = true),
         ("allow_other", |c| c.mount.access = Some(Access::Everybody)),
-        ("allow_root", |c| {
-            c.mount.access = Some(Access::OwnerAndRoot)
-        }),
+        ("allow_root", |c| c.mount.access = Some(Access::OwnerAndRoot)),
         ("default_permissions", |_| {}),
         ("fsname=a=b", |c| c.mount.fsname = "a=b".into()),
-        ("subtype=fuse-overlayfs", |c| {
-            c.mount.subtype = "fuse-overlayfs".into()
-        }),
+        ("subtype=fuse-overlayfs", |c| c.mount.subtype = "fuse-overlayfs".into()),
         ("timeout=1.5", |c| c.timeout = Duration::from_millis(1500)),
         ("timeout=0", |c| c.timeout = Duration::ZERO),
         ("timeout=1000000000000", |_| {}),
@@ -138,15 +131,9 @@ fn each_option() {
         ("threads=3", |c| c.threads = Some(3)),
         ("dirmeta_delegate=off", |c| c.dirmeta_delegate = false),
         ("dirmeta_delegate=on", |_| {}),
-        (
-            "index=off,metacopy=off,redirect_dir=nofollow,nfs_export=off,static_nlink",
-            |_| {},
-        ),
+        ("index=off,metacopy=off,redirect_dir=nofollow,nfs_export=off,static_nlink", |_| {}),
         ("xattr_permissions=0", |_| {}),
-        (
-            "x-systemd.automount,X-mount.mkdir=0755,user,_netdev,defaults,nofail",
-            |_| {},
-        ),
+        ("x-systemd.automount,X-mount.mkdir=0755,user,_netdev,defaults,nofail", |_| {}),
     ];
     for (options, change) in table {
         let mut expected = with("rw");
@@ -186,10 +173,7 @@ fn errors_name_the_option(#[case] args: &[&str], #[case] expected: &str) {
 }
 
 #[rstest]
-#[case(
-    "lowedir=/x",
-    "`lowedir` is not known and has no effect; did you mean `lowerdir`?"
-)]
+#[case("lowedir=/x", "`lowedir` is not known and has no effect; did you mean `lowerdir`?")]
 #[case("nosuit", "did you mean `nosuid`?")]
 #[case("plugins=a.so", "`plugins` is not known and has no effect")]
 #[case("metacopy=on", "`metacopy=on` is not supported yet and has no effect")]
@@ -208,10 +192,7 @@ fn paths_become_absolute_and_stay_as_they_are_otherwise() {
     let found = config(&["-o", r"lowerdir=a\:b:../c,upperdir=u:v,workdir=./w", "m"]);
     assert_eq!(found.lowers, [here.join("a:b"), here.join("../c")]);
     let upper = found.upper.unwrap();
-    assert_eq!(
-        (upper.upper, upper.work),
-        (here.join("u:v"), here.join("w"))
-    );
+    assert_eq!((upper.upper, upper.work), (here.join("u:v"), here.join("w")));
     assert_eq!(found.mountpoint, here.join("m"));
 }
 
@@ -219,32 +200,19 @@ fn paths_become_absolute_and_stay_as_they_are_otherwise() {
 fn names_need_not_be_utf8() {
     use std::os::unix::ffi::OsStringExt;
     let option = OsString::from_vec(b"-olowerdir=/\xff:/l".to_vec());
-    let args = [
-        "ovlmerge".into(),
-        option,
-        OsString::from_vec(b"/m\xfe".to_vec()),
-    ];
+    let args = ["ovlmerge".into(), option, OsString::from_vec(b"/m\xfe".to_vec())];
     let matches = command().try_get_matches_from(args).unwrap();
-    let found = mount(&matches, |warning| panic!("{warning}"))
-        .unwrap()
-        .config;
-    assert_eq!(
-        found.lowers.first().unwrap().as_os_str().as_encoded_bytes(),
-        b"/\xff"
-    );
+    let found = mount(&matches, |warning| panic!("{warning}")).unwrap().config;
+    assert_eq!(found.lowers.first().unwrap().as_os_str().as_encoded_bytes(), b"/\xff");
     assert_eq!(found.mountpoint.as_os_str().as_encoded_bytes(), b"/m\xfe");
 }
 
 #[test]
 fn there_may_be_many_long_layers() {
-    let lowers: Vec<PathBuf> = (0..2000)
-        .map(|at| Path::new("/").join("x".repeat(100)).join(at.to_string()))
-        .collect();
+    let lowers: Vec<PathBuf> =
+        (0..2000).map(|at| Path::new("/").join("x".repeat(100)).join(at.to_string())).collect();
     let option = super::escape::escape_paths(&lowers).into_string().unwrap();
-    assert_eq!(
-        config(&["-o", &format!("lowerdir={option}"), "/m"]).lowers,
-        lowers
-    );
+    assert_eq!(config(&["-o", &format!("lowerdir={option}"), "/m"]).lowers, lowers);
 }
 
 #[test]
@@ -277,16 +245,8 @@ fn no_word_has_two_meanings() {
     words.dedup();
     assert_eq!(words.len(), count);
     for option in OPTIONS {
-        assert!(
-            option.words().any(|word| word == option.name),
-            "{}",
-            option.name
-        );
-        assert!(
-            !option.help.is_empty() && !option.help.ends_with('.'),
-            "{}",
-            option.name
-        );
+        assert!(option.words().any(|word| word == option.name), "{}", option.name);
+        assert!(!option.help.is_empty() && !option.help.ends_with('.'), "{}", option.name);
     }
 }
 

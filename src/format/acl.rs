@@ -102,7 +102,8 @@ mod tests {
 
     #[test]
     fn a_minimal_acl_is_only_bits() {
-        let default = acl(&[(USER_OBJ, 7, u32::MAX), (GROUP_OBJ, 5, u32::MAX), (OTHER, 0, u32::MAX)]);
+        let default =
+            acl(&[(USER_OBJ, 7, u32::MAX), (GROUP_OBJ, 5, u32::MAX), (OTHER, 0, u32::MAX)]);
         let got = inherit(&default, 0o666).unwrap();
         assert_eq!(got, Inherited { mode: 0o640, access: None });
     }

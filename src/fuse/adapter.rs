@@ -50,9 +50,6 @@ pub struct Adapter {
 /// Nodes are never reused for another object while the kernel knows them.
 const GENERATION: Generation = Generation(0);
 
-/// Largest attribute value or list that is asked for (`XATTR_SIZE_MAX`, linux/limits.h).
-type Bytes = Vec<u8>;
-
 impl Adapter {
     /// A filesystem over `vfs`.
     pub fn new(vfs: Arc<Vfs>, config: &Config, open_mode: OpenMode) -> Self {
@@ -146,7 +143,7 @@ fn privilege(req: &Request) -> Privilege {
 
 /// Answers a request for bytes: their number if no room was offered, ERANGE if there is too little
 /// (getxattr(2)).
-fn reply_bytes(answer: Answer<Bytes>, size: u32, reply: ReplyXattr) {
+fn reply_bytes(answer: Answer<Vec<u8>>, size: u32, reply: ReplyXattr) {
     match answer {
         Ok(bytes) if size == 0 => reply.size(u32::try_from(bytes.len()).unwrap_or(u32::MAX)),
         Ok(bytes) if bytes.len() <= size as usize => reply.data(&bytes),
@@ -427,7 +424,7 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        req: &Request,
+        _req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -440,7 +437,6 @@ impl Filesystem for Adapter {
         // The kernel says so where it knows; a delayed write is nobody's.
         let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let privilege = if kill { Privilege::LosesSetId } else { Privilege::KeepsSetId };
-        let _ = req;
         if self.vfs.needs_copy_up(node(ino)) {
             let data = data.to_vec();
             self.run_slow(
@@ -574,9 +570,8 @@ impl Filesystem for Adapter {
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         match self.run("statfs", Vfs::statfs) {
-            Ok(s) => reply.statfs(
-                s.blocks, s.bfree, s.bavail, s.files, s.ffree, s.bsize, NAME_LEN, s.frsize,
-            ),
+            Ok(s) => reply
+                .statfs(s.blocks, s.bfree, s.bavail, s.files, s.ffree, s.bsize, NAME_LEN, s.frsize),
             Err(errno) => reply.error(errno),
         }
     }

@@ -89,7 +89,9 @@ mod tests {
 
     #[test]
     fn times_before_1970_survive() {
-        for (sec, nsec) in [(0, 0), (5, 7), (-1, 0), (-2, 800_000_000), (i64::MAX, 0), (i64::MIN, 0)] {
+        for (sec, nsec) in
+            [(0, 0), (5, 7), (-1, 0), (-2, 800_000_000), (i64::MAX, 0), (i64::MIN, 0)]
+        {
             let shown = system_time(Time { sec, nsec });
             let expected = if sec >= 0 {
                 UNIX_EPOCH + Duration::new(sec.unsigned_abs(), nsec)

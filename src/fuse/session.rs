@@ -87,11 +87,8 @@ fn check_mountpoint(path: &Path) -> Result<(), Error> {
 fn attach(config: &Config, vfs: &Vfs) -> Result<std::os::fd::OwnedFd, Error> {
     let options = &config.mount;
     let privileged = nix::unistd::geteuid().is_root();
-    let access = options.access.unwrap_or(if privileged {
-        Access::Everybody
-    } else {
-        Access::Owner
-    });
+    let access =
+        options.access.unwrap_or(if privileged { Access::Everybody } else { Access::Owner });
     let mut data = Vec::new();
     if options.default_permissions {
         data.push("default_permissions");

@@ -20,6 +20,9 @@ use crate::format::dirmark::DirMarks;
 use crate::sys::dir::Entry;
 use crate::sys::{Name, Stat, Target, at, dir, stat, xattr};
 
+/// Where a directory stands: the one above, and its name there.
+type Place = (Arc<LayerDir>, Box<[u8]>);
+
 /// A directory of a layer, readable.
 pub struct LayerDir {
     dev: u64,
@@ -28,7 +31,7 @@ pub struct LayerDir {
     layer: u16,
     /// Directory above and name there; `None` for the root of a layer. Changes when an upper
     /// directory is renamed.
-    place: RwLock<Option<(Arc<LayerDir>, Box<[u8]>)>>,
+    place: RwLock<Option<Place>>,
     slot: FdSlot,
     /// One listing at a time: they share the descriptor's offset.
     listing: Mutex<()>,
@@ -63,12 +66,7 @@ impl LayerDir {
         Ok(dir)
     }
 
-    fn at(
-        stat: &Stat,
-        layer: u16,
-        place: Option<(Arc<LayerDir>, Box<[u8]>)>,
-        cache: &Arc<FdCache>,
-    ) -> Arc<Self> {
+    fn at(stat: &Stat, layer: u16, place: Option<Place>, cache: &Arc<FdCache>) -> Arc<Self> {
         Arc::new(Self {
             dev: stat.dev,
             ino: stat.ino,

@@ -4,11 +4,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::Stack;
 use super::dir::LowerDir;
 use super::fdcache::FdCache;
 use super::upper::Upper;
 use super::work::Work;
-use super::Stack;
 use crate::config::{Config, Durability, UpperDirs};
 use crate::error::{Context, Errno, Error, Result};
 use crate::sys::{at, file, stat};
@@ -73,9 +73,16 @@ fn open_upper(
         };
         err.context(format!("workdir={wk}: {advice}"))
     })?;
-    nix::unistd::faccessat(&upper, ".", nix::unistd::AccessFlags::W_OK, nix::fcntl::AtFlags::AT_EACCESS)
-        .map_err(Error::from)
-        .context(|| format!("upperdir={up}: it may not be written; check its owner, mode and file system"))?;
+    nix::unistd::faccessat(
+        &upper,
+        ".",
+        nix::unistd::AccessFlags::W_OK,
+        nix::fcntl::AtFlags::AT_EACCESS,
+    )
+    .map_err(Error::from)
+    .context(|| {
+        format!("upperdir={up}: it may not be written; check its owner, mode and file system")
+    })?;
     Upper::new(upper, work, config.namespace, cache)
 }
 
@@ -90,7 +97,9 @@ fn take(dir: &OwnedFd, option: &str, path: &Path) -> Result<()> {
             ),
         )),
         // A file system without locks cannot tell us.
-        Err(err) if matches!(err.errno(), Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EBADF) => Ok(()),
+        Err(err) if matches!(err.errno(), Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EBADF) => {
+            Ok(())
+        }
         other => other,
     }
 }

@@ -76,7 +76,10 @@ impl<'a> Staged<'a> {
 impl Drop for Staged<'_> {
     fn drop(&mut self) {
         if !self.published {
-            best_effort("what was not published stays in work until the next mount", self.discard());
+            best_effort(
+                "what was not published stays in work until the next mount",
+                self.discard(),
+            );
         }
     }
 }

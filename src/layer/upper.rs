@@ -74,10 +74,8 @@ impl Upper {
         choice: NamespaceChoice,
         cache: &Arc<FdCache>,
     ) -> Result<Self> {
-        let forms = Forms {
-            whiteout: probe_whiteout(&work)?,
-            opaque: probe_opaque(&work, choice)?,
-        };
+        let forms =
+            Forms { whiteout: probe_whiteout(&work)?, opaque: probe_opaque(&work, choice)? };
         tracing::info!(?forms, "markers of the upper");
         Ok(Self {
             root: UpperDir::root(root, 0, cache)?,
@@ -423,7 +421,8 @@ fn probe_opaque(work: &Work, choice: NamespaceChoice) -> Result<OpaqueForm> {
     let name = Name::new(temp.as_bytes())?;
     at::mkdir(work.fd(), name, 0o700)?;
     let target = Target::At(work.fd(), name);
-    let works = |ns: &&Namespace| xattr::set(target, ns.key(Mark::Opaque), b"y", SetMode::Any).is_ok();
+    let works =
+        |ns: &&Namespace| xattr::set(target, ns.key(Mark::Opaque), b"y", SetMode::Any).is_ok();
     let found = candidates.iter().find(works);
     work.discard(&temp)?;
     match (found, choice) {

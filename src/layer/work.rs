@@ -132,7 +132,9 @@ fn entries(dir: BorrowedFd<'_>) -> Result<Vec<Box<[u8]>>> {
 
 /// Removes `name` and all below it. Not recursive: the tree may be deeper than a stack.
 fn remove_tree(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
-    let mut open: Vec<(OwnedFd, Box<[u8]>, Vec<Box<[u8]>>)> = Vec::new();
+    /// A directory being emptied: descriptor, name, entries that are left.
+    type Open = (OwnedFd, Box<[u8]>, Vec<Box<[u8]>>);
+    let mut open: Vec<Open> = Vec::new();
     let mut current: Box<[u8]> = name.bytes().into();
     loop {
         let here = open.last().map_or(dir, |(fd, ..)| fd.as_fd());

@@ -142,12 +142,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(
-        upper: &Upper,
-        parent: &Parent<'_>,
-        body: Body<'_>,
-        request: &Request,
-    ) -> Result<Self> {
+    fn new(upper: &Upper, parent: &Parent<'_>, body: Body<'_>, request: &Request) -> Result<Self> {
         let gid = parent.inherit.group.unwrap_or(request.gid);
         let owner = upper.owner();
         let in_place = request.uid == owner.uid && request.gid == owner.gid;
@@ -175,12 +170,7 @@ impl Plan {
     }
 
     /// What the file system would do in the directory itself, done by hand for the work directory.
-    fn apply_default_acl(
-        &mut self,
-        upper: &Upper,
-        dir: &UpperDir,
-        body: Body<'_>,
-    ) -> Result<()> {
+    fn apply_default_acl(&mut self, upper: &Upper, dir: &UpperDir, body: Body<'_>) -> Result<()> {
         let bytes = upper.with_dir(dir, |target| xattr::get_if_set(target, ACL_DEFAULT))?;
         let Some(bytes) = bytes else { return Ok(()) };
         let inherited = acl::inherit(&bytes, self.mode)?;

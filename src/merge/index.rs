@@ -238,7 +238,8 @@ impl Open {
         match kind {
             None => {}
             Some(kind) if lowers.levels.is_empty() => {
-                *lowers = InLowers { levels: SmallVec::from_slice(&[level]), ino, kind: Some(kind) };
+                *lowers =
+                    InLowers { levels: SmallVec::from_slice(&[level]), ino, kind: Some(kind) };
             }
             Some(_) if is_dir => lowers.levels.push(level),
             // A file below a directory is hidden by it, and hides what is below.

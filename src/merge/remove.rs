@@ -31,7 +31,10 @@ pub fn rmdir(upper: &Upper, dir: &UpperDir, name: Name<'_>, standing: Standing) 
         (true, false) => match upper.rmdir(dir, name) {
             Err(err) if matches!(err.errno(), Errno::ENOTEMPTY | Errno::EEXIST) => {
                 let taken = upper.take_out(dir, name)?;
-                best_effort("a removed directory stays in work until the next mount", taken.discard());
+                best_effort(
+                    "a removed directory stays in work until the next mount",
+                    taken.discard(),
+                );
                 Ok(())
             }
             other => other,

@@ -7,8 +7,8 @@ use std::ffi::CString;
 
 use crate::error::{Errno, Error, Result};
 use crate::format::overlay::{self, ACL_ACCESS, ACL_DEFAULT};
-use crate::sys::xattr::{self as sys, SetMode};
 use crate::sys::Target;
+use crate::sys::xattr::{self as sys, SetMode};
 
 /// The stored name of what a user calls `name`.
 fn stored(name: &[u8], otherwise: Errno) -> Result<CString> {

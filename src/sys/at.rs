@@ -174,9 +174,8 @@ pub fn open_parent(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
 pub fn reopen(fd: BorrowedFd<'_>, flags: OFlag) -> Result<OwnedFd> {
     let path = proc_path(fd);
     // SAFETY: the path ends with the NUL that `proc_path` puts there.
-    let new = check(unsafe {
-        libc::open(path.as_ptr().cast(), (flags | OFlag::O_CLOEXEC).bits())
-    })?;
+    let new =
+        check(unsafe { libc::open(path.as_ptr().cast(), (flags | OFlag::O_CLOEXEC).bits()) })?;
     // SAFETY: open returned a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(new) })
 }
@@ -212,12 +211,7 @@ pub fn readlink(target: Target<'_>) -> Result<Vec<u8>> {
 }
 
 /// linkat(2) without following.
-pub fn link(
-    from: BorrowedFd<'_>,
-    name: Name<'_>,
-    to: BorrowedFd<'_>,
-    new: Name<'_>,
-) -> Result<()> {
+pub fn link(from: BorrowedFd<'_>, name: Name<'_>, to: BorrowedFd<'_>, new: Name<'_>) -> Result<()> {
     Ok(nix::unistd::linkat(from, name.bytes(), to, new.bytes(), AtFlags::empty())?)
 }
 
@@ -396,9 +390,11 @@ pub fn open_root(path: &std::path::Path) -> Result<OwnedFd> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let opened = nix::fcntl::open(path, flags, Mode::empty());
     let fd = match opened {
-        Err(nix::errno::Errno::EACCES) => {
-            nix::fcntl::open(path, OFlag::O_DIRECTORY | OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
-        }
+        Err(nix::errno::Errno::EACCES) => nix::fcntl::open(
+            path,
+            OFlag::O_DIRECTORY | OFlag::O_PATH | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        ),
         other => other,
     };
     fd.map_err(Error::from)

@@ -118,7 +118,12 @@ impl Ladder {
 fn cannot_copy_in_kernel(err: &Error) -> bool {
     matches!(
         err.errno(),
-        Errno::EXDEV | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EBADF | Errno::EPERM
+        Errno::EXDEV
+            | Errno::EINVAL
+            | Errno::EOPNOTSUPP
+            | Errno::ENOSYS
+            | Errno::EBADF
+            | Errno::EPERM
     )
 }
 
@@ -133,7 +138,12 @@ mod tests {
         let tmp = tempfile::tempdir_in(".").unwrap();
         let path = |n: &str| tmp.path().join(n);
         let open = |n: &str| {
-            std::fs::File::options().create(true).read(true).write(true).truncate(true).open(path(n))
+            std::fs::File::options()
+                .create(true)
+                .read(true)
+                .write(true)
+                .truncate(true)
+                .open(path(n))
         };
         let (from, to) = (open("a").unwrap(), open("b").unwrap());
         from.set_len(64 << 20).unwrap();

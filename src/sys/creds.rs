@@ -43,8 +43,7 @@ pub fn has_capability(bit: u32) -> Result<bool> {
     let mut header = Header { version: 0x2008_0522, pid: 0 };
     let mut data = [Data::default(); 2];
     // SAFETY: version 3 writes exactly two data words.
-    let result =
-        unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) };
+    let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) };
     check(i32::try_from(result).unwrap_or(-1))?;
     let word = if bit < 32 { data.first() } else { data.last() };
     Ok(word.is_some_and(|word| word.effective & (1 << (bit % 32)) != 0))

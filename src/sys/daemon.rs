@@ -116,9 +116,7 @@ impl Parent {
     /// Lets go of the standard descriptors, then tells the parent that it may leave.
     pub fn tell_ready(mut self) {
         let null = self.null.as_fd();
-        let redirected = dup2_stdin(null)
-            .and(dup2_stdout(null))
-            .and(dup2_stderr(null));
+        let redirected = dup2_stdin(null).and(dup2_stdout(null)).and(dup2_stderr(null));
         if let Err(err) = redirected {
             tracing::warn!("the standard descriptors stay open: {err}");
         }
@@ -138,10 +136,7 @@ impl Parent {
 /// With EBUSY where there are threads already, else the errno of what failed.
 pub fn fork() -> Result<Fork> {
     if thread_count().is_some_and(|threads| threads != 1) {
-        return Err(Error::new(
-            crate::error::Errno::EBUSY,
-            "fork in a process with threads",
-        ));
+        return Err(Error::new(crate::error::Errno::EBUSY, "fork in a process with threads"));
     }
     close_inherited()?;
     // While there is someone to tell: without /dev/null the standard descriptors could only be
@@ -152,17 +147,13 @@ pub fn fork() -> Result<Fork> {
     // SAFETY: this process has one thread (checked above), so the child has no lock that another
     // thread held, and may go on as a whole program.
     match unsafe { nix::unistd::fork() }? {
-        ForkResult::Parent { child } => Ok(Fork::Parent(Child {
-            pid: child,
-            word: File::from(reader),
-        })),
+        ForkResult::Parent { child } => {
+            Ok(Fork::Parent(Child { pid: child, word: File::from(reader) }))
+        }
         ForkResult::Child => {
             setsid()?;
             chdir("/")?;
-            Ok(Fork::Child(Parent {
-                word: File::from(writer),
-                null,
-            }))
+            Ok(Fork::Child(Parent { word: File::from(writer), null }))
         }
     }
 }

@@ -180,4 +180,3 @@ fn unmount_with_helper(mountpoint: &Path) -> Result<()> {
     }
     Err(Error::new(Errno::EPERM, last))
 }
-

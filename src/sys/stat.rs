@@ -143,9 +143,7 @@ pub fn stat(target: Target<'_>) -> Result<Stat> {
     target.with_at(|dir, path, flags| {
         let flags = flags | libc::AT_NO_AUTOMOUNT | libc::AT_STATX_SYNC_AS_STAT;
         // SAFETY: the path is NUL-terminated and `out` has room for one statx.
-        check(unsafe {
-            libc::statx(dir, path, flags, libc::STATX_BASIC_STATS, out.as_mut_ptr())
-        })
+        check(unsafe { libc::statx(dir, path, flags, libc::STATX_BASIC_STATS, out.as_mut_ptr()) })
     })?;
     // SAFETY: statx succeeded, so it filled the structure (and padding is not looked at).
     Ok(from_statx(unsafe { out.assume_init_ref() }))

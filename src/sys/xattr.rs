@@ -224,13 +224,17 @@ pub fn set(target: Target<'_>, name: &CStr, value: &[u8], mode: SetMode) -> Resu
     }
     let path = proc_target(target);
     let (path, name, ptr) = (path.as_ptr().cast(), name.as_ptr(), value.as_ptr().cast());
-    check_sys(match target {
-        // SAFETY: the strings are NUL-terminated; the value is as long as we say.
-        Target::At(..) => unsafe { libc::lsetxattr(path, name, ptr, value.len(), mode.flags()) },
-        // SAFETY: as above. The magic link is to be followed.
-        Target::Fd(_) => unsafe { libc::setxattr(path, name, ptr, value.len(), mode.flags()) },
-    }
-    .into())
+    check_sys(
+        match target {
+            // SAFETY: the strings are NUL-terminated; the value is as long as we say.
+            Target::At(..) => unsafe {
+                libc::lsetxattr(path, name, ptr, value.len(), mode.flags())
+            },
+            // SAFETY: as above. The magic link is to be followed.
+            Target::Fd(_) => unsafe { libc::setxattr(path, name, ptr, value.len(), mode.flags()) },
+        }
+        .into(),
+    )
 }
 
 /// Removes one attribute.
@@ -238,9 +242,7 @@ pub fn remove(target: Target<'_>, name: &CStr) -> Result<()> {
     if has_xattrat() {
         let result = target.with_at(|dir, path, flags| {
             // SAFETY: the strings are NUL-terminated and outlive the call.
-            check_sys(unsafe {
-                libc::syscall(SYS_REMOVEXATTRAT, dir, path, flags, name.as_ptr())
-            })
+            check_sys(unsafe { libc::syscall(SYS_REMOVEXATTRAT, dir, path, flags, name.as_ptr()) })
         });
         if let Some(result) = newer(result) {
             return result;
@@ -248,13 +250,15 @@ pub fn remove(target: Target<'_>, name: &CStr) -> Result<()> {
     }
     let path = proc_target(target);
     let (path, name) = (path.as_ptr().cast(), name.as_ptr());
-    check_sys(match target {
-        // SAFETY: the strings are NUL-terminated and outlive the call.
-        Target::At(..) => unsafe { libc::lremovexattr(path, name) },
-        // SAFETY: as above. The magic link is to be followed.
-        Target::Fd(_) => unsafe { libc::removexattr(path, name) },
-    }
-    .into())
+    check_sys(
+        match target {
+            // SAFETY: the strings are NUL-terminated and outlive the call.
+            Target::At(..) => unsafe { libc::lremovexattr(path, name) },
+            // SAFETY: as above. The magic link is to be followed.
+            Target::Fd(_) => unsafe { libc::removexattr(path, name) },
+        }
+        .into(),
+    )
 }
 
 /// Whether the error says that the attribute is not there, or cannot be there.

@@ -182,11 +182,7 @@ impl Vfs {
             at::chown(target, Some(shown.uid), Some(shown.gid))?;
             visible::copy(Target::Fd(source.as_ref().as_fd()), target)?;
             at::chmod(target, shown.permissions())?;
-            at::set_times(
-                target,
-                at::SetTime::At(shown.atime),
-                at::SetTime::At(shown.mtime),
-            )
+            at::set_times(target, at::SetTime::At(shown.atime), at::SetTime::At(shown.mtime))
         })
     }
 }

@@ -106,13 +106,7 @@ impl Vfs {
     }
 
     /// Makes a node for a new object; keeps its descriptor, if it has one.
-    fn adopt(
-        &self,
-        made: Created,
-        parent: &Arc<Node>,
-        into: &Parent<'_>,
-        name: Name<'_>,
-    ) -> Entry {
+    fn adopt(&self, made: Created, parent: &Arc<Node>, into: &Parent<'_>, name: Name<'_>) -> Entry {
         let stat = made.stat;
         let what = if stat.kind().is_dir() {
             What::Dir(DirStack {

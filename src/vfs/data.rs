@@ -11,6 +11,7 @@ use super::attr::Privilege;
 use super::node::{Node, Real};
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
+use crate::layer::Upper;
 use crate::merge::attr;
 use crate::merge::copyup::Data;
 use crate::sys::{FileType, Name, Target, at, file};
@@ -179,7 +180,7 @@ impl Vfs {
     /// Forces a file, or the entries of a directory, to the disk. What is in a lower is there.
     pub fn fsync(&self, id: NodeId, data_only: bool) -> Result<()> {
         let node = self.node(id)?;
-        if !self.stack.upper.as_ref().is_some_and(|upper| !upper.is_volatile()) {
+        if self.stack.upper.as_ref().is_none_or(Upper::is_volatile) {
             return Ok(());
         }
         if let Ok(dir) = node.dir() {

@@ -9,7 +9,7 @@ use super::ids::NodeId;
 use super::node::{Dir, Names, Node};
 use super::{Entry, Vfs};
 use crate::error::{Errno, Result};
-use crate::merge::index::{Index, InUpper};
+use crate::merge::index::{InUpper, Index};
 use crate::merge::lookup::{self, Found};
 use crate::merge::{DirStack, What};
 use crate::sys::{Name, Stat};

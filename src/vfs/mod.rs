@@ -42,9 +42,9 @@ use crate::sys::{Stat, creds};
 
 pub use crate::merge::attr::Change;
 pub use crate::merge::create::{Body, Request};
+pub use attr::Privilege;
 pub use data::Write;
 pub use handles::DirHandle;
-pub use attr::Privilege;
 pub use ids::NodeId;
 pub use readdir::DirEntry;
 pub use rename::RenameMode;

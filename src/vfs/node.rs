@@ -232,7 +232,9 @@ impl Node {
     /// The directory above, if any: what keeps a chain of nodes alive.
     fn take_parents(&mut self) -> SmallVec<[Arc<Node>; 1]> {
         match &mut self.body {
-            Body::Dir(dir) => dir.link.get_mut().take().map(|link| link.parent).into_iter().collect(),
+            Body::Dir(dir) => {
+                dir.link.get_mut().take().map(|link| link.parent).into_iter().collect()
+            }
             Body::Leaf(leaf) => {
                 leaf.place.get_mut().links.drain(..).map(|link| link.parent).collect()
             }

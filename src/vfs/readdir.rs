@@ -11,7 +11,7 @@ use super::node::Node;
 use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::format::aufs::{self, AufsName};
-use crate::merge::index::{Index, InUpper};
+use crate::merge::index::{InUpper, Index};
 use crate::merge::{DirStack, lookup};
 use crate::sys::{FileType, Name};
 
@@ -141,7 +141,9 @@ impl Vfs {
     fn listing(&self, node: &Arc<Node>, handle: DirHandle, from: u64) -> Result<Arc<Listing>> {
         let place = self.handles.listing(handle).ok_or(Errno::EBADF)?;
         let mut kept = place.lock();
-        if from > 0 && let Some(listing) = &*kept {
+        if from > 0
+            && let Some(listing) = &*kept
+        {
             return Ok(Arc::clone(listing));
         }
         let listing = Arc::new(self.list(node)?);

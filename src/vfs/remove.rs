@@ -58,7 +58,8 @@ impl Vfs {
     ) -> Result<()> {
         let Some(leaf) = node.and_then(|node| node.as_leaf().ok()) else { return act() };
         let mut place = leaf.place.write();
-        let others = place.links.len() > usize::from(place.position(parent, name.bytes()).is_some());
+        let others =
+            place.links.len() > usize::from(place.position(parent, name.bytes()).is_some());
         if others {
             // A name that the upper does not have yet cannot stand for the object: while one stays
             // that does, nothing is lost.
@@ -137,9 +138,11 @@ impl Vfs {
     /// Whether a name still stands for the node, now that its directory is locked.
     pub(super) fn check_still(&self, child: &Node, parent: &Node, name: Name<'_>) -> Result<()> {
         let still = match child.dir() {
-            Ok(dir) => dir.link.read().as_ref().is_some_and(|link| {
-                link.parent.id == parent.id && *link.name == *name.bytes()
-            }),
+            Ok(dir) => dir
+                .link
+                .read()
+                .as_ref()
+                .is_some_and(|link| link.parent.id == parent.id && *link.name == *name.bytes()),
             Err(_) => child.as_leaf()?.place.read().position(parent, name.bytes()).is_some(),
         };
         if still { Ok(()) } else { Err(Errno::ENOENT.into()) }
@@ -168,9 +171,7 @@ pub(super) fn check_empty(stack: &DirStack, index: Option<&crate::merge::Index>)
         }
         let may_be_whiteout = entry.kind.is_none_or(|kind| kind == FileType::CharDevice);
         if may_be_whiteout
-            && top
-                .stat_entry(Name::new(entry.name)?)?
-                .is_none_or(|stat| stat.is_whiteout_device())
+            && top.stat_entry(Name::new(entry.name)?)?.is_none_or(|stat| stat.is_whiteout_device())
         {
             return Ok(());
         }

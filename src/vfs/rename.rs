@@ -300,12 +300,7 @@ impl Vfs {
     }
 
     /// The node of a directory that was found under a locked name.
-    fn child_known(
-        &self,
-        parent: &Arc<Node>,
-        name: Name<'_>,
-        found: &Found,
-    ) -> Result<Arc<Node>> {
+    fn child_known(&self, parent: &Arc<Node>, name: Name<'_>, found: &Found) -> Result<Arc<Node>> {
         self.table.known(found, parent, name.bytes()).ok_or_else(|| Errno::EAGAIN.into())
     }
 

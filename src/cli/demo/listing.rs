@@ -52,11 +52,7 @@ fn walk(root: &Path, dir: &Path, visit: Visit<'_>) -> Result<(), Stop> {
         let path = dir.join(name);
         let metadata = fs::symlink_metadata(&path);
         let metadata = metadata.doing(format_args!("cannot stat {}", path.display()))?;
-        let shown = path
-            .strip_prefix(root)
-            .unwrap_or(&path)
-            .display()
-            .to_string();
+        let shown = path.strip_prefix(root).unwrap_or(&path).display().to_string();
         visit(&shown, &path, &metadata)?;
         if metadata.is_dir() {
             walk(root, &path, visit)?;

@@ -102,11 +102,5 @@ fn show(out: &mut dyn Write) -> Result<(), Stop> {
     mounted.stop()?;
     steps::after_unmount(&scene)?;
     let root = scene.remove()?;
-    tell(
-        out,
-        &format!(
-            "Unmounted; {} is removed. All steps did what they said.",
-            root.display()
-        ),
-    )
+    tell(out, &format!("Unmounted; {} is removed. All steps did what they said.", root.display()))
 }

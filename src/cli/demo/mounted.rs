@@ -40,9 +40,7 @@ pub fn check_machine() -> Result<(), Stop> {
             }
             _ => "FUSE does not work here: load it with `modprobe fuse`, or run this as root",
         };
-        return Err(Stop::new(format_args!(
-            "cannot open {DEVICE} ({err}); {advice}"
-        )));
+        return Err(Stop::new(format_args!("cannot open {DEVICE} ({err}); {advice}")));
     }
     if !geteuid().is_root() && helper().is_none() {
         return Err(Stop::new(
@@ -56,9 +54,7 @@ pub fn check_machine() -> Result<(), Stop> {
 fn helper() -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     let folders: Vec<PathBuf> = env::split_paths(&path).collect();
-    let candidates = HELPERS
-        .iter()
-        .flat_map(|name| folders.iter().map(move |dir| dir.join(name)));
+    let candidates = HELPERS.iter().flat_map(|name| folders.iter().map(move |dir| dir.join(name)));
     candidates.into_iter().find(|candidate| candidate.is_file())
 }
 
@@ -81,11 +77,7 @@ impl Mounted {
             .stdin(Stdio::null())
             .spawn()
             .doing("cannot start the mount")?;
-        let mut mounted = Self {
-            child,
-            mountpoint: scene.merged.clone(),
-            ended: false,
-        };
+        let mut mounted = Self { child, mountpoint: scene.merged.clone(), ended: false };
         mounted.wait_until_usable()?;
         Ok(mounted)
     }
@@ -97,17 +89,13 @@ impl Mounted {
             match usable.recv_timeout(PAUSE) {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(errno)) => {
-                    return Err(Stop::new(format_args!(
-                        "cannot look at the mountpoint: {errno}"
-                    )));
+                    return Err(Stop::new(format_args!("cannot look at the mountpoint: {errno}")));
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
             if let Some(status) = self.child.try_wait().doing("cannot wait for the mount")? {
                 self.ended = true;
-                return Err(Stop::new(format_args!(
-                    "the mount ended too early, with {status}"
-                )));
+                return Err(Stop::new(format_args!("the mount ended too early, with {status}")));
             }
         }
         Err(Stop::new(format_args!(
@@ -121,9 +109,7 @@ impl Mounted {
         unmount(&self.mountpoint)?;
         let status = self.wait_for_end()?;
         if !status.success() {
-            return Err(Stop::new(format_args!(
-                "the server of the mount left with {status}"
-            )));
+            return Err(Stop::new(format_args!("the server of the mount left with {status}")));
         }
         Ok(())
     }
@@ -152,9 +138,7 @@ impl Drop for Mounted {
         {
             complain(format_args!("demo: {err}"));
             if let Err(err) = self.child.kill().and_then(|()| self.child.wait()) {
-                complain(format_args!(
-                    "demo: the server of the mount cannot be killed: {err}"
-                ));
+                complain(format_args!("demo: the server of the mount cannot be killed: {err}"));
             }
         }
         // The folder is removed next, which must not go through the mount.
@@ -212,17 +196,10 @@ fn unmount(mountpoint: &Path) -> Result<(), Stop> {
         Err(errno) => return Err(Stop::new(format_args!("{what}: {errno}"))),
     }
     let helper = helper().ok_or_else(|| Stop::new(format_args!("{what}: no fusermount3")))?;
-    let status = Command::new(&helper)
-        .arg("-u")
-        .arg("--")
-        .arg(mountpoint)
-        .status();
+    let status = Command::new(&helper).arg("-u").arg("--").arg(mountpoint).status();
     let status = status.doing(&what)?;
     if !status.success() {
-        return Err(Stop::new(format_args!(
-            "{what}: {} left with {status}",
-            helper.display()
-        )));
+        return Err(Stop::new(format_args!("{what}: {} left with {status}", helper.display())));
     }
     Ok(())
 }

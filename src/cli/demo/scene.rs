@@ -75,11 +75,7 @@ impl Scene {
 
     /// The lower layers as they are on disk.
     pub fn describe(&self) -> Result<String, Stop> {
-        Ok(format!(
-            "  base/  {}\n  app/   {}\n",
-            tree(&self.base)?,
-            tree(&self.app)?
-        ))
+        Ok(format!("  base/  {}\n  app/   {}\n", tree(&self.base)?, tree(&self.app)?))
     }
 
     /// The value of `-o` for the mount.
@@ -101,9 +97,7 @@ impl Scene {
     /// Removes the folder and tells where it was.
     pub fn remove(self) -> Result<PathBuf, Stop> {
         let path = self.folder.path().to_owned();
-        self.folder
-            .close()
-            .doing(format_args!("cannot remove {}", path.display()))?;
+        self.folder.close().doing(format_args!("cannot remove {}", path.display()))?;
         Ok(path)
     }
 }

@@ -22,9 +22,7 @@ fn expect<T: PartialEq + Debug>(what: &str, found: T, expected: T) -> Result<(),
     if found == expected {
         return Ok(());
     }
-    Err(Stop::new(format_args!(
-        "{what}: expected {expected:?}, found {found:?}"
-    )))
+    Err(Stop::new(format_args!("{what}: expected {expected:?}, found {found:?}")))
 }
 
 fn read(path: &Path) -> Result<String, Stop> {
@@ -33,19 +31,12 @@ fn read(path: &Path) -> Result<String, Stop> {
 
 fn mode(path: &Path) -> Result<u32, Stop> {
     let metadata = fs::symlink_metadata(path);
-    Ok(metadata
-        .doing(format_args!("cannot stat {}", path.display()))?
-        .mode()
-        & 0o7777)
+    Ok(metadata.doing(format_args!("cannot stat {}", path.display()))?.mode() & 0o7777)
 }
 
 fn merging(scene: &Scene) -> Result<String, Stop> {
     let etc = names(&scene.merged.join("etc"))?;
-    expect(
-        "names in merged/etc",
-        etc.join(" "),
-        "app.conf hosts motd".into(),
-    )?;
+    expect("names in merged/etc", etc.join(" "), "app.conf hosts motd".into())?;
     let motd = read(&scene.merged.join("etc/motd"))?;
     expect("merged/etc/motd", motd.as_str(), "hello from app\n")?;
     Ok(format!(
@@ -59,29 +50,18 @@ fn copy_up(scene: &Scene) -> Result<String, Stop> {
     let path = scene.merged.join("etc/hosts");
     let file = OpenOptions::new().append(true).open(&path);
     let mut file = file.doing(format_args!("cannot open {} to append", path.display()))?;
-    file.write_all(b"10.0.0.7 db\n")
-        .doing("cannot append to merged/etc/hosts")?;
+    file.write_all(b"10.0.0.7 db\n").doing("cannot append to merged/etc/hosts")?;
     drop(file);
 
     let before = "127.0.0.1 localhost\n";
     let after = format!("{before}10.0.0.7 db\n");
     expect("merged/etc/hosts", read(&path)?, after.clone())?;
-    expect(
-        "upper/etc/hosts",
-        read(&scene.upper.join("etc/hosts"))?,
-        after,
-    )?;
-    expect(
-        "base/etc/hosts",
-        read(&scene.base.join("etc/hosts"))?,
-        before.into(),
-    )?;
-    Ok(
-        "2. Copy-up: the first write copies a file to the upper; the layer below keeps its own\n  \
+    expect("upper/etc/hosts", read(&scene.upper.join("etc/hosts"))?, after)?;
+    expect("base/etc/hosts", read(&scene.base.join("etc/hosts"))?, before.into())?;
+    Ok("2. Copy-up: the first write copies a file to the upper; the layer below keeps its own\n  \
         $ echo 10.0.0.7 db >> merged/etc/hosts\n  $ wc -l upper/etc/hosts base/etc/hosts\n  \
         2 upper/etc/hosts\n  1 base/etc/hosts\n"
-            .into(),
-    )
+        .into())
 }
 
 fn whiteout(scene: &Scene) -> Result<String, Stop> {
@@ -89,22 +69,10 @@ fn whiteout(scene: &Scene) -> Result<String, Stop> {
     fs::remove_file(&path).doing("cannot remove merged/etc/motd")?;
 
     let etc = names(&scene.merged.join("etc"))?;
-    expect(
-        "names in merged/etc",
-        etc.join(" "),
-        "app.conf hosts".into(),
-    )?;
+    expect("names in merged/etc", etc.join(" "), "app.conf hosts".into())?;
     let gone = fs::symlink_metadata(&path).err().map(|err| err.kind());
-    expect(
-        "stat of merged/etc/motd",
-        gone,
-        Some(std::io::ErrorKind::NotFound),
-    )?;
-    expect(
-        "app/etc/motd",
-        read(&scene.app.join("etc/motd"))?.as_str(),
-        "hello from app\n",
-    )?;
+    expect("stat of merged/etc/motd", gone, Some(std::io::ErrorKind::NotFound))?;
+    expect("app/etc/motd", read(&scene.app.join("etc/motd"))?.as_str(), "hello from app\n")?;
     let form = whiteout_form(&scene.upper.join("etc/motd"))?;
     Ok(format!(
         "3. Whiteout: what a lower layer has is removed by a mark in the upper\n  \
@@ -126,43 +94,25 @@ fn whiteout_form(path: &Path) -> Result<&'static str, Stop> {
             }
         }
     }
-    Err(Stop::new(
-        "upper/etc/motd: expected a whiteout, found something else",
-    ))
+    Err(Stop::new("upper/etc/motd: expected a whiteout, found something else"))
 }
 
 fn opaque(scene: &Scene) -> Result<String, Stop> {
     let cache = scene.merged.join("cache");
-    expect(
-        "names in merged/cache",
-        names(&cache)?.join(" "),
-        "old-1 old-2".into(),
-    )?;
+    expect("names in merged/cache", names(&cache)?.join(" "), "old-1 old-2".into())?;
     fs::remove_dir_all(&cache).doing("cannot remove merged/cache")?;
-    expect(
-        "merged/cache exists",
-        fs::symlink_metadata(&cache).is_ok(),
-        false,
-    )?;
+    expect("merged/cache exists", fs::symlink_metadata(&cache).is_ok(), false)?;
     fs::create_dir(&cache).doing("cannot make merged/cache")?;
     fs::write(cache.join("new"), "3\n").doing("cannot write merged/cache/new")?;
 
-    expect(
-        "names in merged/cache",
-        names(&cache)?.join(" "),
-        "new".into(),
-    )?;
+    expect("names in merged/cache", names(&cache)?.join(" "), "new".into())?;
     expect(
         "names in base/cache",
         names(&scene.base.join("cache"))?.join(" "),
         "old-1 old-2".into(),
     )?;
     let upper = scene.upper.join("cache");
-    expect(
-        "names in upper/cache",
-        names(&upper)?.join(" "),
-        "new".into(),
-    )?;
+    expect("names in upper/cache", names(&upper)?.join(" "), "new".into())?;
     let mut marks = Vec::new();
     for prefix in OVERLAY {
         let name = format!("{prefix}opaque");
@@ -183,11 +133,7 @@ fn opaque(scene: &Scene) -> Result<String, Stop> {
 fn delegated(scene: &Scene) -> Result<String, Stop> {
     let tmp = scene.merged.join("tmp");
     let found = names(&tmp)?;
-    expect(
-        "names in merged/tmp",
-        found.join(" "),
-        "app.lock session".into(),
-    )?;
+    expect("names in merged/tmp", found.join(" "), "app.lock session".into())?;
     let mode_of = |path: &Path| mode(path).map(|mode| format!("{mode:o}"));
     let app = mode_of(&scene.app.join("tmp"))?;
     let base = mode_of(&scene.base.join("tmp"))?;
@@ -208,9 +154,5 @@ fn delegated(scene: &Scene) -> Result<String, Stop> {
 
 /// What must hold when the mount is gone.
 pub fn after_unmount(scene: &Scene) -> Result<(), Stop> {
-    expect(
-        "names in the mountpoint after unmounting",
-        names(&scene.merged)?.len(),
-        0,
-    )
+    expect("names in the mountpoint after unmounting", names(&scene.merged)?.len(), 0)
 }
