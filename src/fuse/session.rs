@@ -126,7 +126,7 @@ fn flags(options: &MountOptions, privileged: bool, no_upper: bool) -> (MsFlags, 
         (!options.dev.unwrap_or(false), MsFlags::MS_NODEV, "nodev", "dev"),
         (!options.exec, MsFlags::MS_NOEXEC, "noexec", "exec"),
         (!options.atime, MsFlags::MS_NOATIME, "noatime", "atime"),
-        (!options.diratime, MsFlags::MS_NODIRATIME, "nodiratime", "diratime"),
+        (!options.diratime, MsFlags::MS_NODIRATIME, "", ""),
         (options.sync, MsFlags::MS_SYNCHRONOUS, "sync", "async"),
         (options.dirsync, MsFlags::MS_DIRSYNC, "dirsync", ""),
     ];
@@ -136,7 +136,7 @@ fn flags(options: &MountOptions, privileged: bool, no_upper: bool) -> (MsFlags, 
         if set {
             flags |= flag;
         }
-        // The helper lets ordinary users turn nosuid and nodev on, which they are anyway.
+        // The helper knows no word for some flags, and takes suid and dev from root alone.
         let word = if set { on } else { off };
         let privileged_word = matches!(word, "suid" | "dev");
         if !word.is_empty() && !privileged_word {

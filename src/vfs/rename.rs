@@ -124,6 +124,9 @@ impl Vfs {
                 }
                 _ => None,
             };
+            // A directory that is replaced has to be known, so that it can be told that it is gone.
+            // What is wrong with it shows again once all is locked.
+            let _replaced = source.kind().is_dir().then(|| self.child(&to, new_name));
             let from = Side { upper: self.dir_to_write(&from)?, parent: Arc::clone(&from), name };
             let to =
                 Side { upper: self.dir_to_write(&to)?, parent: Arc::clone(&to), name: new_name };
@@ -191,7 +194,7 @@ impl Vfs {
         let occupied = self.occupied(&to_stack, locked.to(), to, target.as_ref())?;
         let from_end = self.end(from, locked.from())?;
         let to_end = self.end(to, locked.to())?;
-        self.displacing(source, target.as_ref(), to, || {
+        self.displacing(&from.parent, target.as_ref(), to, || {
             self.moving(source, from, to, || {
                 rename::rename(self.upper()?, source.kind(), &from_end, &to_end, occupied)
             })
@@ -276,7 +279,7 @@ impl Vfs {
     /// Runs a rename that takes the place of `target`: what that was goes on by descriptor.
     fn displacing(
         &self,
-        source: &Node,
+        parent_of_source: &Arc<Node>,
         target: Option<&Found>,
         to: &Side<'_>,
         act: impl FnOnce() -> Result<()>,
@@ -287,7 +290,9 @@ impl Vfs {
             return self.detaching(known.as_deref(), &to.parent, to.name, found, act);
         }
         let victim = self.child_known(&to.parent, to.name, found)?;
-        debug_assert!(victim.id != source.id);
+        if is_within(parent_of_source, &victim)? {
+            return Err(Errno::ENOTEMPTY.into());
+        }
         let dir = victim.dir()?;
         let mut inner = dir.names.write();
         ensure_index(dir, &mut inner)?;
