@@ -25,7 +25,7 @@ use crate::error::{Errno, Result};
 use crate::sys::ioctl;
 use crate::sys::xattr::SetMode;
 use crate::vfs::{
-    Body, Change, DirHandle, Entry, NodeId, Privilege, RenameMode, Request as Wanted, Vfs, Write,
+    Body, Change, Entry, NodeId, Privilege, RenameMode, Request as Wanted, Vfs, Write,
 };
 
 /// How the kernel tells of files being opened.
@@ -43,6 +43,8 @@ pub struct Adapter {
     pool: Pool,
     timeout: Duration,
     open_mode: OpenMode,
+    /// The kernel takes ENOSYS for OPENDIR (Linux 5.1).
+    no_opendir: bool,
     writeback: bool,
     max_write: u32,
 }
@@ -58,6 +60,7 @@ impl Adapter {
             pool: Pool::default(),
             timeout: config.timeout,
             open_mode,
+            no_opendir: false,
             writeback: config.writeback,
             max_write: config.max_write,
         }
@@ -167,6 +170,7 @@ impl Filesystem for Adapter {
         if self.writeback {
             wanted |= InitFlags::FUSE_WRITEBACK_CACHE;
         }
+        self.no_opendir = config.capabilities().contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
         // What an older kernel does not know is done without.
         let there = wanted & config.capabilities();
         if config.add_capabilities(there).is_err() {
@@ -495,28 +499,29 @@ impl Filesystem for Adapter {
         );
     }
 
-    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let keep = if self.timeout.is_zero() {
-            FopenFlags::empty()
-        } else {
-            FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE
-        };
-        match self.run("opendir", |vfs| vfs.opendir(node(ino))) {
-            Ok(handle) => reply.opened(FileHandle(handle.0), keep),
-            Err(errno) => reply.error(errno),
+    fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        if self.timeout.is_zero() {
+            return reply.opened(FileHandle(0), FopenFlags::empty());
         }
+        if self.no_opendir {
+            // Listings are kept by the kernel, and readers are known by their position: there is
+            // nothing to open or to close, and the kernel need not ask again.
+            return reply.error(Raw::ENOSYS);
+        }
+        let keep = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
+        reply.opened(FileHandle(0), keep);
     }
 
     fn readdir(
         &self,
         _req: &Request,
         ino: INodeNo,
-        fh: FileHandle,
+        _fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
         let answer = self.run("readdir", |vfs| {
-            vfs.readdir(node(ino), DirHandle(fh.0), offset, |entry| {
+            vfs.readdir(node(ino), offset, |entry| {
                 let name = OsStr::from_bytes(entry.name);
                 !reply.add(INodeNo(entry.number), entry.next, convert::kind(entry.kind), name)
             })
@@ -531,12 +536,12 @@ impl Filesystem for Adapter {
         &self,
         _req: &Request,
         ino: INodeNo,
-        fh: FileHandle,
+        _fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
         let answer = self.run("readdirplus", |vfs| {
-            vfs.readdir_plus(node(ino), DirHandle(fh.0), offset, |entry, given| {
+            vfs.readdir_plus(node(ino), offset, |entry, given| {
                 // `.` and `..` carry no lookup; the kernel takes nothing but their number and type.
                 let attr = match given {
                     Some(given) => convert::attr(&given.stat),
@@ -560,11 +565,10 @@ impl Filesystem for Adapter {
         &self,
         _req: &Request,
         _ino: INodeNo,
-        fh: FileHandle,
+        _fh: FileHandle,
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.vfs.releasedir(DirHandle(fh.0));
         reply.ok();
     }
 

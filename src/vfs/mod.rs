@@ -18,7 +18,6 @@ mod copyup;
 mod create;
 mod data;
 mod flags;
-mod handles;
 mod ids;
 mod link;
 mod lookup;
@@ -26,6 +25,7 @@ mod node;
 mod readdir;
 mod remove;
 mod rename;
+mod snapshots;
 mod statfs;
 mod table;
 mod xattr;
@@ -44,13 +44,12 @@ pub use crate::merge::attr::Change;
 pub use crate::merge::create::{Body, Request};
 pub use attr::Privilege;
 pub use data::Write;
-pub use handles::DirHandle;
 pub use ids::NodeId;
 pub use readdir::DirEntry;
 pub use rename::RenameMode;
 
-use handles::Handles;
 use node::Node;
+use snapshots::Snapshots;
 use table::Table;
 
 /// A mounted overlay, whatever it is mounted through.
@@ -59,7 +58,7 @@ pub struct Vfs {
     stack: Stack,
     table: Table,
     cache: Arc<FdCache>,
-    handles: Handles,
+    snapshots: Snapshots,
     renames: Mutex<()>,
     delegation: bool,
 }
@@ -83,8 +82,8 @@ impl Vfs {
         let stack = open::open(config, &cache)?;
         let delegation = config.dirmeta_delegate;
         let root = DirStack::root(&stack, delegation)?;
-        let (handles, renames) = (Handles::default(), Mutex::new(()));
-        Ok(Self { stack, table: Table::new(root), cache, handles, renames, delegation })
+        let (snapshots, renames) = (Snapshots::default(), Mutex::new(()));
+        Ok(Self { stack, table: Table::new(root), cache, snapshots, renames, delegation })
     }
 
     /// Whether changes are possible at all.

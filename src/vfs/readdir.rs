@@ -1,13 +1,12 @@
 //! Listing directories.
 //!
-//! What is read from an open directory is a snapshot, made at the first read from the beginning: no
-//! name is missed or seen twice, whatever happens meanwhile. The position of an entry is its number in
-//! the snapshot.
+//! What a reader sees is a snapshot, made when it begins: no name is missed or seen twice, whatever
+//! happens meanwhile.
 
 use std::sync::Arc;
 
-use super::handles::DirHandle;
 use super::node::Node;
+use super::snapshots::Cookie;
 use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::format::aufs::{self, AufsName};
@@ -50,46 +49,38 @@ impl Listing {
     }
 
     /// The entry at a position.
-    fn get(&self, position: usize) -> Option<DirEntry<'_>> {
+    fn get(&self, position: usize, reader: Cookie) -> Option<DirEntry<'_>> {
         let item = self.items.get(position)?;
         let start = match position.checked_sub(1) {
             Some(before) => self.items.get(before)?.end,
             None => 0,
         };
         let name = self.names.get(start..item.end)?;
-        Some(DirEntry { name, number: item.number, kind: item.kind, next: position as u64 + 1 })
+        let next = reader.after(position + 1);
+        Some(DirEntry { name, number: item.number, kind: item.kind, next })
+    }
+
+    /// Memory that the listing takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.names.len() + self.items.len() * size_of::<Item>()
     }
 }
 
 impl Vfs {
-    /// Opens a directory for reading.
-    ///
-    /// # Errors
-    /// ENOTDIR; ESTALE.
-    pub fn opendir(&self, id: NodeId) -> Result<DirHandle> {
-        self.node(id)?.dir()?;
-        Ok(self.handles.open())
-    }
-
-    /// Closes it.
-    pub fn releasedir(&self, handle: DirHandle) {
-        self.handles.close(handle);
-    }
-
     /// Hands entries to `each`, from a position on, until it returns false or there are no more.
+    /// Position 0 makes a new snapshot (rewinddir(3) asks for one too).
     ///
     /// # Errors
-    /// EBADF for a handle that is not open; any error of any layer.
+    /// ENOTDIR; any error of any layer.
     pub fn readdir(
         &self,
         id: NodeId,
-        handle: DirHandle,
         from: u64,
         mut each: impl FnMut(DirEntry<'_>) -> bool,
     ) -> Result<()> {
-        let listing = self.listing(&self.node(id)?, handle, from)?;
-        let mut position = usize::try_from(from).map_err(|_| Errno::EINVAL)?;
-        while let Some(entry) = listing.get(position) {
+        let (listing, cookie) = self.reader(&self.node(id)?, from)?;
+        let mut position = cookie.position;
+        while let Some(entry) = listing.get(position, cookie) {
             if !each(entry) {
                 break;
             }
@@ -100,20 +91,22 @@ impl Vfs {
 
     /// The same with attributes: each entry but `.` and `..` counts as looked up once if `each` takes
     /// it. A name that went since the snapshot is left out.
+    ///
+    /// # Errors
+    /// ENOTDIR; any error of any layer.
     pub fn readdir_plus(
         &self,
         id: NodeId,
-        handle: DirHandle,
         from: u64,
         mut each: impl FnMut(DirEntry<'_>, Option<Entry>) -> bool,
     ) -> Result<()> {
         let node = self.node(id)?;
-        let listing = self.listing(&node, handle, from)?;
+        let (listing, cookie) = self.reader(&node, from)?;
         let dir = node.dir()?;
         let names = self.names(dir)?;
         let stack = dir.stack.read().clone();
-        let mut position = usize::try_from(from).map_err(|_| Errno::EINVAL)?;
-        while let Some(entry) = listing.get(position) {
+        let mut position = cookie.position;
+        while let Some(entry) = listing.get(position, cookie) {
             position += 1;
             if matches!(entry.name, b"." | b"..") {
                 if !each(entry, None) {
@@ -137,18 +130,22 @@ impl Vfs {
         Ok(())
     }
 
-    /// The snapshot of an open directory; made anew when reading begins anew (rewinddir(3)).
-    fn listing(&self, node: &Arc<Node>, handle: DirHandle, from: u64) -> Result<Arc<Listing>> {
-        let place = self.handles.listing(handle).ok_or(Errno::EBADF)?;
-        let mut kept = place.lock();
-        if from > 0
-            && let Some(listing) = &*kept
-        {
-            return Ok(Arc::clone(listing));
+    /// The snapshot that a reader is in, and where.
+    fn reader(&self, node: &Arc<Node>, from: u64) -> Result<(Arc<Listing>, Cookie)> {
+        let Some(cookie) = Cookie::from_raw(from) else {
+            let listing = Arc::new(self.list(node)?);
+            let cookie = self.snapshots.add(node.id, &listing);
+            return Ok((listing, cookie));
+        };
+        if let Some(listing) = self.snapshots.get(node.id, cookie) {
+            if cookie.position >= listing.items.len() {
+                self.snapshots.finished(cookie);
+            }
+            return Ok((listing, cookie));
         }
         let listing = Arc::new(self.list(node)?);
-        *kept = Some(Arc::clone(&listing));
-        Ok(listing)
+        let begin = self.snapshots.add(node.id, &listing);
+        Ok((listing, begin.at(cookie.position)))
     }
 
     fn list(&self, node: &Arc<Node>) -> Result<Listing> {
