@@ -2,10 +2,13 @@
 
 use std::ffi::CStr;
 
+use super::redirect::Redirect;
+use crate::error::Result;
+
 use super::overlay::{ACL_DEFAULT, FUSE_OVERLAYFS_OPAQUE, Mark, Namespace};
 
 /// The marks of one directory of one layer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DirMarks {
     /// Nothing below this directory shows.
     pub opaque: bool,
@@ -13,6 +16,10 @@ pub struct DirMarks {
     pub dirmeta_delegate: bool,
     /// It has a default ACL.
     pub default_acl: bool,
+    /// Empty files in it may be whiteouts by attribute; on the root of a layer: somewhere in the layer.
+    pub xattr_whiteouts: bool,
+    /// What is below has another name or place.
+    pub redirect: Option<Redirect>,
 }
 
 /// An attribute that [`DirMarks`] is read from.
@@ -21,15 +28,18 @@ enum Field {
     Opaque,
     DirmetaDelegate,
     DefaultAcl,
+    Redirect,
 }
 
 /// Every attribute that means something on a directory.
-const FIELDS: [(&CStr, Field); 6] = [
+const FIELDS: [(&CStr, Field); 8] = [
     (Namespace::Trusted.key(Mark::Opaque), Field::Opaque),
     (Namespace::User.key(Mark::Opaque), Field::Opaque),
     (FUSE_OVERLAYFS_OPAQUE, Field::Opaque),
     (Namespace::Trusted.key(Mark::DirmetaDelegate), Field::DirmetaDelegate),
     (Namespace::User.key(Mark::DirmetaDelegate), Field::DirmetaDelegate),
+    (Namespace::Trusted.key(Mark::Redirect), Field::Redirect),
+    (Namespace::User.key(Mark::Redirect), Field::Redirect),
     (ACL_DEFAULT, Field::DefaultAcl),
 ];
 
@@ -37,20 +47,25 @@ impl DirMarks {
     /// Reads the marks from the names of a directory's attributes; `value` fetches one value.
     ///
     /// # Errors
-    /// What `value` returns.
-    pub fn read<'a, E>(
+    /// What `value` returns; EINVAL for a redirect that is none.
+    pub fn read<'a>(
         names: impl Iterator<Item = &'a [u8]>,
-        mut value: impl FnMut(&'static CStr) -> Result<Vec<u8>, E>,
-    ) -> Result<Self, E> {
+        mut value: impl FnMut(&'static CStr) -> Result<Vec<u8>>,
+    ) -> Result<Self> {
         let mut marks = Self::default();
         for name in names {
             let Some((key, field)) = FIELDS.iter().find(|(key, _)| key.to_bytes() == name) else {
                 continue;
             };
             match field {
-                Field::Opaque => marks.opaque |= is_yes(&value(key)?),
+                Field::Opaque => {
+                    let value = value(key)?;
+                    marks.opaque |= is_yes(&value);
+                    marks.xattr_whiteouts |= value == b"x";
+                }
                 Field::DirmetaDelegate => marks.dirmeta_delegate |= is_yes(&value(key)?),
                 Field::DefaultAcl => marks.default_acl = true,
+                Field::Redirect => marks.redirect = Some(Redirect::parse(&value(key)?)?),
             }
         }
         Ok(marks)
@@ -66,11 +81,12 @@ fn is_yes(value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Errno;
 
     fn read(pairs: &[(&str, &str)]) -> DirMarks {
         DirMarks::read(pairs.iter().map(|(k, _)| k.as_bytes()), |key| {
             let found = pairs.iter().find(|(k, _)| k.as_bytes() == key.to_bytes());
-            found.map(|(_, v)| v.as_bytes().to_vec()).ok_or(())
+            found.map(|(_, v)| v.as_bytes().to_vec()).ok_or_else(|| Errno::ENODATA.into())
         })
         .unwrap()
     }
@@ -84,6 +100,13 @@ mod tests {
             assert!(!read(&[(key, "")]).opaque, "{key}");
         }
         assert!(!read(&[("user.overlay.overlay.opaque", "y")]).opaque, "that of an inner overlay");
+    }
+
+    #[test]
+    fn redirects_and_xattr_whiteouts() {
+        assert!(read(&[("user.overlay.opaque", "x")]).xattr_whiteouts);
+        let marks = read(&[("trusted.overlay.redirect", "/a")]);
+        assert_eq!(marks.redirect, Some(Redirect::parse(b"/a").unwrap()));
     }
 
     #[test]

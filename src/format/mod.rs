@@ -6,4 +6,6 @@
 pub mod acl;
 pub mod aufs;
 pub mod dirmark;
+pub mod metacopy;
 pub mod overlay;
+pub mod redirect;

@@ -26,6 +26,12 @@ pub enum Mark {
     DirmetaDelegate,
     /// On a directory: some entry has an inode number from elsewhere.
     Impure,
+    /// On an empty file, in a directory with `opaque=x`: it is a whiteout.
+    Whiteout,
+    /// On a directory or file: where to go on in the layers below.
+    Redirect,
+    /// On a file: its data is in a layer below.
+    Metacopy,
 }
 
 impl Namespace {
@@ -51,6 +57,12 @@ impl Namespace {
             (Self::User, Mark::DirmetaDelegate) => c"user.overlay.dirmeta_delegate",
             (Self::Trusted, Mark::Impure) => c"trusted.overlay.impure",
             (Self::User, Mark::Impure) => c"user.overlay.impure",
+            (Self::Trusted, Mark::Metacopy) => c"trusted.overlay.metacopy",
+            (Self::User, Mark::Metacopy) => c"user.overlay.metacopy",
+            (Self::Trusted, Mark::Redirect) => c"trusted.overlay.redirect",
+            (Self::User, Mark::Redirect) => c"user.overlay.redirect",
+            (Self::Trusted, Mark::Whiteout) => c"trusted.overlay.whiteout",
+            (Self::User, Mark::Whiteout) => c"user.overlay.whiteout",
         }
     }
 }

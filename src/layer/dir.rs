@@ -17,8 +17,19 @@ use super::fdcache::{Closable, FdCache, FdSlot};
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::aufs;
 use crate::format::dirmark::DirMarks;
+use crate::format::metacopy::FileMarks;
+use crate::format::overlay::{Mark, Namespace};
 use crate::sys::dir::Entry;
-use crate::sys::{Name, Stat, Target, at, dir, stat, xattr};
+use crate::sys::{FileType, Name, Stat, Target, at, dir, stat, xattr};
+
+/// What every directory of a layer knows of the layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tag {
+    /// 0 is the upper, 1 the topmost lower.
+    pub number: u16,
+    /// Some directory of the layer may hold whiteouts by attribute.
+    pub xattr_whiteouts: bool,
+}
 
 /// Where a directory stands: the one above, and its name there.
 type Place = (Arc<LayerDir>, Box<[u8]>);
@@ -27,8 +38,7 @@ type Place = (Arc<LayerDir>, Box<[u8]>);
 pub struct LayerDir {
     dev: u64,
     ino: u64,
-    /// Number of the layer: 0 is the upper, 1 the topmost lower.
-    layer: u16,
+    layer: Tag,
     /// Directory above and name there; `None` for the root of a layer. Changes when an upper
     /// directory is renamed.
     place: RwLock<Option<Place>>,
@@ -59,14 +69,18 @@ impl Closable for LayerDir {
 const OPEN_DIR: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
 
 impl LayerDir {
-    fn root(fd: OwnedFd, layer: u16, cache: &Arc<FdCache>) -> Result<Arc<Self>> {
+    fn root(fd: OwnedFd, number: u16, cache: &Arc<FdCache>) -> Result<Arc<Self>> {
         let stat = stat::fstat(fd.as_fd())?;
+        let marks = read_marks(Target::Fd(fd.as_fd()))?;
+        let layer = Tag { number, xattr_whiteouts: marks.xattr_whiteouts };
         let dir = Self::at(&stat, layer, None, cache);
         dir.slot.put(Arc::new(fd));
         Ok(dir)
     }
 
-    fn at(stat: &Stat, layer: u16, place: Option<Place>, cache: &Arc<FdCache>) -> Arc<Self> {
+    fn at(
+        stat: &Stat,
+        layer: Tag, place: Option<Place>, cache: &Arc<FdCache>) -> Arc<Self> {
         Arc::new(Self {
             dev: stat.dev,
             ino: stat.ino,
@@ -97,7 +111,7 @@ impl LayerDir {
     /// Number of the layer: 0 is the upper, 1 the topmost lower.
     #[must_use]
     pub fn layer(&self) -> u16 {
-        self.layer
+        self.layer.number
     }
 
     /// A descriptor of the directory, opened if need be.
@@ -188,6 +202,40 @@ impl LayerDir {
     pub fn marks_of(self: &Arc<Self>, name: Name<'_>) -> Result<DirMarks> {
         let fd = self.fd()?;
         read_marks(Target::At(fd.as_ref().as_fd(), name))
+    }
+
+    /// Whether an entry hides its name in the layers below: a device 0:0, or an empty file with the
+    /// mark, in a directory and a layer that say that they have such (Linux 6.7).
+    pub fn is_whiteout(self: &Arc<Self>, name: Name<'_>, stat: &Stat) -> Result<bool> {
+        if stat.is_whiteout_device() {
+            return Ok(true);
+        }
+        let candidate = self.layer.xattr_whiteouts && stat.kind().is_file() && stat.size == 0;
+        if !candidate || !self.marks()?.xattr_whiteouts {
+            return Ok(false);
+        }
+        let fd = self.fd()?;
+        let list = xattr::list(Target::At(fd.as_ref().as_fd(), name))?;
+        let marks = Namespace::BOTH.map(|ns| ns.key(Mark::Whiteout).to_bytes());
+        Ok(xattr::names(&list).any(|name| marks.contains(&name)))
+    }
+
+    /// Whether entries of this type may be whiteouts, so that listing them takes a closer look.
+    #[must_use]
+    pub fn may_be_whiteout(&self, kind: Option<FileType>) -> bool {
+        match kind {
+            None | Some(FileType::CharDevice) => true,
+            Some(FileType::Regular) => self.layer.xattr_whiteouts,
+            Some(_) => false,
+        }
+    }
+
+    /// The marks of the regular file `name`.
+    pub fn file_marks(self: &Arc<Self>, name: Name<'_>) -> Result<FileMarks> {
+        let fd = self.fd()?;
+        let target = Target::At(fd.as_ref().as_fd(), name);
+        let list = xattr::list(target)?;
+        FileMarks::read(xattr::names(&list), |key| xattr::get(target, key))
     }
 
     /// The marks of this directory.

@@ -10,12 +10,14 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Errno, Result};
+use crate::format::overlay::{Mark, Namespace};
 use crate::layer::{LowerDir, Over, Staged, Upper, UpperDir};
+use crate::merge::lookup::Source;
 use crate::merge::stack::DirStack;
 use crate::merge::xattr;
 use crate::sys::at::SetTime;
-use crate::sys::{FileType, Name, Stat, Target, at, copy, file, stat};
+use crate::sys::{FileType, Name, Stat, Target, at, copy, file, stat, xattr as sys_xattr};
 
 /// How much of a file's data is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,17 @@ pub struct Destination<'a> {
     pub name: Name<'a>,
 }
 
+/// What is to be copied up.
+#[derive(Clone, Copy, Debug)]
+pub struct Lower<'a> {
+    /// The directory of the lower.
+    pub dir: &'a LowerDir,
+    /// The name there.
+    pub name: Name<'a>,
+    /// The file that holds its data, if that is another (metacopy).
+    pub data: Option<&'a Source>,
+}
+
 /// A copy that nobody sees yet: the expensive part, made with no lock held.
 #[derive(Debug)]
 pub struct Copied<'a> {
@@ -50,30 +63,32 @@ pub struct Copied<'a> {
 /// may not give. The lower object stays as it is.
 pub fn build<'a>(
     upper: &'a Upper,
-    lower: &LowerDir,
-    name: Name<'_>,
+    lower: &Lower<'_>,
     was: &Stat,
     data: Data,
 ) -> Result<Copied<'a>> {
     let make = || match was.kind() {
-        FileType::Regular => build_file(upper, lower, name, was, data),
-        _ => build_other(upper, lower, name, was),
+        FileType::Regular => build_file(upper, lower, was, data),
+        _ => build_other(upper, lower, was),
     };
-    make().context(|| format!("copy-up of {name}"))
+    make().context(|| format!("copy-up of {}", lower.name))
 }
 
 fn build_file<'a>(
     upper: &'a Upper,
-    lower: &LowerDir,
-    name: Name<'_>,
+    lower: &Lower<'_>,
     was: &Stat,
     data: Data,
 ) -> Result<Copied<'a>> {
-    let from = lower.dir().open_to_read(name)?;
+    let from = match lower.data {
+        Some(source) => source.dir.dir().open_to_read(Name::new(&source.name)?)?,
+        None => lower.dir.dir().open_to_read(lower.name)?,
+    };
     // Nobody but us while the data is on its way.
     let (staged, to) = upper.stage_file(0o600)?;
     fill(&from, &to, was, data)?;
-    finish(Target::Fd(from.as_fd()), Target::Fd(to.as_fd()), was)?;
+    let dir = lower.dir.dir().fd()?;
+    finish(Target::At(dir.as_ref().as_fd(), lower.name), Target::Fd(to.as_fd()), was)?;
     if !upper.is_volatile() {
         file::sync(to.as_fd(), false)?;
     }
@@ -90,12 +105,11 @@ fn fill(from: &OwnedFd, to: &OwnedFd, was: &Stat, data: Data) -> Result<()> {
 
 fn build_other<'a>(
     upper: &'a Upper,
-    lower: &LowerDir,
-    name: Name<'_>,
+    lower: &Lower<'_>,
     was: &Stat,
 ) -> Result<Copied<'a>> {
-    let from = lower.dir().fd()?;
-    let from = Target::At(from.as_ref().as_fd(), name);
+    let from = lower.dir.dir().fd()?;
+    let from = Target::At(from.as_ref().as_fd(), lower.name);
     let staged = match was.kind() {
         FileType::Symlink => upper.stage_symlink(&at::readlink(from)?)?,
         _ => upper.stage_node(was.mode, was.rdev)?,
@@ -131,6 +145,32 @@ pub fn build_unnamed(upper: &Upper, from: &OwnedFd, data: Data) -> Result<OwnedF
     fill(from, &to, &was, data)?;
     finish(Target::Fd(from.as_fd()), Target::Fd(to.as_fd()), &was)?;
     Ok(to)
+}
+
+/// Gives a file of the upper the data that it has elsewhere so far.
+pub fn complete(upper: &Upper, dir: &UpperDir, name: Name<'_>, source: &Source) -> Result<()> {
+    let make = || {
+        let from = source.dir.dir().open_to_read(Name::new(&source.name)?)?;
+        let to = upper.open(dir, name)?;
+        let was = stat::fstat(to.as_fd())?;
+        copy::data(from.as_fd(), to.as_fd(), was.size, false)?;
+        at::set_times(
+            Target::Fd(to.as_fd()),
+            SetTime::At(was.atime),
+            SetTime::At(was.mtime),
+        )?;
+        if !upper.is_volatile() {
+            file::sync(to.as_fd(), false)?;
+        }
+        for namespace in Namespace::BOTH {
+            match sys_xattr::remove(Target::Fd(to.as_fd()), namespace.key(Mark::Metacopy)) {
+                Err(err) if sys_xattr::is_absent(&err) || err.errno() == Errno::EPERM => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    };
+    make().context(|| format!("completing the data of {name}"))
 }
 
 /// Makes the upper directory of a merged one, with the effective metadata and without a mark: it goes

@@ -249,13 +249,16 @@ impl Open {
     }
 }
 
-/// The type of an entry, or `None` if it is a whiteout device.
-fn object(dir: &Arc<LayerDir>, found: &DirEntry<'_>) -> Result<Option<FileType>> {
+/// The type of an entry, or `None` if it is a whiteout.
+pub(crate) fn object(dir: &Arc<LayerDir>, found: &DirEntry<'_>) -> Result<Option<FileType>> {
     match found.kind {
-        Some(kind) if kind != FileType::CharDevice => Ok(Some(kind)),
+        Some(kind) if !dir.may_be_whiteout(Some(kind)) => Ok(Some(kind)),
         _ => {
-            let stat = dir.stat_entry(Name::new(found.name)?)?;
-            Ok(stat.filter(|stat| !stat.is_whiteout_device()).map(|stat| stat.kind()))
+            let name = Name::new(found.name)?;
+            match dir.stat_entry(name)? {
+                Some(stat) if !dir.is_whiteout(name, &stat)? => Ok(Some(stat.kind())),
+                _ => Ok(None),
+            }
         }
     }
 }

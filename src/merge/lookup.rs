@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::descent::{Descent, Place, Rules};
 use super::index::{Entry, InUpper, Index};
 use super::stack::{DirStack, MetaSource, lend};
-use crate::error::Result;
+use crate::error::{Errno, Error, Result};
 use crate::format::aufs;
+use crate::format::dirmark::DirMarks;
+use crate::format::redirect::Redirect;
 use crate::layer::{LayerDir, LowerDir, UpperDir};
-use crate::sys::{FileType, Name, Stat};
+use crate::sys::{Name, Stat};
 
 /// What a name stands for.
 #[derive(Debug)]
@@ -20,6 +23,17 @@ pub struct Found {
     pub origin: (u64, u64),
     /// Where it is.
     pub what: What,
+    /// Where its data is, if that is another file.
+    pub data: Option<Box<Source>>,
+}
+
+/// A file of a lower that holds the data of another.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The directory that holds it.
+    pub dir: LowerDir,
+    /// Its name there.
+    pub name: Box<[u8]>,
 }
 
 /// Where an object is.
@@ -30,12 +44,7 @@ pub enum What {
     /// Something else, in the upper.
     Upper,
     /// Something else, in this directory of a lower, under the name that was looked up.
-    Lower {
-        /// The directory that holds it.
-        dir: LowerDir,
-        /// Position of the layer's directory in the stack of the parent.
-        level: u16,
-    },
+    Lower(LowerDir),
 }
 
 /// Where to look for a name, topmost first.
@@ -65,12 +74,12 @@ impl Candidates {
 /// Looks up `name`. A directory that several layers merge into needs its index.
 ///
 /// # Errors
-/// Those of the layers; a name that shows nothing is `None`.
+/// Those of the layers; EIO for a metacopy file without data. A name that shows nothing is `None`.
 pub fn lookup(
+    rules: Rules<'_>,
     dir: &DirStack,
     index: Option<&Index>,
     name: Name<'_>,
-    delegation: bool,
 ) -> Result<Option<Found>> {
     if aufs::is_reserved(name.bytes()) {
         return Ok(None);
@@ -82,99 +91,165 @@ pub fn lookup(
         },
         None => Candidates::single(dir),
     };
-    resolve(dir, name, &candidates, delegation)
+    Search { rules, dir, name, gathered: Gathered::default() }.run(&candidates)
 }
 
-fn resolve(
-    dir: &DirStack,
-    name: Name<'_>,
-    candidates: &Candidates,
-    delegation: bool,
-) -> Result<Option<Found>> {
-    let mut gathered = Gathered::new(delegation);
-    let mut left = usize::from(candidates.upper) + candidates.lowers.len();
-    if candidates.upper
-        && let Some(upper) = &dir.upper
-    {
-        left -= 1;
-        match upper.dir().stat_entry(name)? {
-            None => return Ok(None),
-            Some(stat) if stat.is_whiteout_device() => return Ok(None),
-            Some(stat) if !stat.kind().is_dir() => return Ok(Some(other(stat, What::Upper))),
-            Some(stat) => {
-                gathered.upper = Some(upper.child(name, &stat));
-                gathered.add(upper.dir(), name, stat, left > 0)?;
-            }
-        }
-    }
-    for &level in &candidates.lowers {
-        if gathered.closed {
-            break;
-        }
-        left -= 1;
-        let Some(lower) = dir.lowers.get(usize::from(level)) else { break };
-        match lower.dir().stat_entry(name)? {
-            None => {}
-            Some(stat) if stat.is_whiteout_device() => break,
-            Some(stat) if stat.kind() == FileType::Directory => {
-                gathered.lowers.push(lower.child(name, &stat));
-                gathered.add(lower.dir(), name, stat, left > 0)?;
-            }
-            Some(stat) if gathered.top.is_none() => {
-                return Ok(Some(other(stat, What::Lower { dir: lower.clone(), level })));
-            }
-            Some(_) => break,
-        }
-    }
-    gathered.finish()
+struct Search<'a> {
+    rules: Rules<'a>,
+    dir: &'a DirStack,
+    name: Name<'a>,
+    gathered: Gathered,
 }
 
-fn other(stat: Stat, what: What) -> Found {
-    Found { stat, origin: (stat.dev, stat.ino), what }
+impl Search<'_> {
+    fn run(mut self, candidates: &Candidates) -> Result<Option<Found>> {
+        let mut left = usize::from(candidates.upper) + candidates.lowers.len();
+        if candidates.upper
+            && let Some(upper) = &self.dir.upper
+        {
+            left -= 1;
+            let above = upper.dir();
+            match above.stat_entry(self.name)? {
+                None => return Ok(None),
+                Some(stat) if above.is_whiteout(self.name, &stat)? => return Ok(None),
+                Some(stat) if !stat.kind().is_dir() => return self.leaf(stat, above, What::Upper),
+                Some(stat) => {
+                    self.gathered.upper = Some(upper.child(self.name, &stat));
+                    self.add(above, self.name, stat, left > 0)?;
+                }
+            }
+        }
+        for &level in &candidates.lowers {
+            if self.gathered.closed || self.gathered.redirect.is_some() {
+                break;
+            }
+            left -= 1;
+            let Some(lower) = self.dir.lowers.get(usize::from(level)) else { break };
+            let above = lower.dir();
+            match above.stat_entry(self.name)? {
+                None => {}
+                Some(stat) if above.is_whiteout(self.name, &stat)? => break,
+                Some(stat) if stat.kind().is_dir() => {
+                    self.gathered.lowers.push(lower.child(self.name, &stat));
+                    self.add(above, self.name, stat, left > 0)?;
+                }
+                Some(stat) if self.gathered.top.is_none() => {
+                    return self.leaf(stat, above, What::Lower(lower.clone()));
+                }
+                Some(_) => break,
+            }
+        }
+        if let Some((layer, redirect)) = self.gathered.redirect.take() {
+            self.follow(layer, &redirect)?;
+        }
+        self.gathered.finish()
+    }
+
+    /// Goes on below a directory that had another name when the layers below were made.
+    fn follow(&mut self, layer: u16, redirect: &Redirect) -> Result<()> {
+        let mut descent = Descent::new(self.rules, self.dir, self.name, layer);
+        descent.redirect(redirect);
+        while let Some(place) = descent.step()? {
+            if !place.stat.kind().is_dir() {
+                break;
+            }
+            let name = Name::new(&place.name)?;
+            self.gathered.lowers.push(place.above.child(name, &place.stat));
+            self.add(place.above.dir(), name, place.stat, true)?;
+            if self.gathered.closed {
+                break;
+            }
+            if let Some((_, redirect)) = self.gathered.redirect.take() {
+                descent.redirect(&redirect);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one directory in. Its marks are read only if they can mean something: opacity where
+    /// something may follow, delegation as long as no source is known and this is not the only one, a
+    /// redirect where it may lead somewhere.
+    fn add(&mut self, above: &Arc<LayerDir>, name: Name<'_>, stat: Stat, more: bool) -> Result<()> {
+        let gathered = &mut self.gathered;
+        let first = gathered.top.is_none();
+        let may_redirect = self.rules.may_redirect(above.layer());
+        let undecided = self.rules.delegation && gathered.source.is_none();
+        let wanted = more || may_redirect || (undecided && !first);
+        let marks = if wanted { above.marks_of(name)? } else { DirMarks::default() };
+        gathered.top.get_or_insert(stat);
+        if gathered.source.is_none() && !(undecided && marks.dirmeta_delegate) {
+            let position = match gathered.lowers.len() {
+                _ if first => MetaSource::Top,
+                count => MetaSource::Lower(count.saturating_sub(1)),
+            };
+            gathered.source = Some((stat, position));
+        }
+        if more {
+            gathered.closed = marks.opaque || gathered.newest()?.has_aufs_opaque()?;
+        }
+        gathered.closed |= marks.opaque;
+        if may_redirect && !gathered.closed {
+            gathered.redirect = marks.redirect.map(|redirect| (above.layer(), redirect));
+        }
+        Ok(())
+    }
+
+    fn leaf(&self, stat: Stat, above: &Arc<LayerDir>, what: What) -> Result<Option<Found>> {
+        let mut found = Found { stat, origin: (stat.dev, stat.ino), what, data: None };
+        // Files without data have no blocks; so far as a layer tells, that spares looking.
+        let suspect = stat.kind().is_file() && stat.size > 0 && stat.blocks == 0;
+        if suspect && self.rules.may_redirect(above.layer()) {
+            let marks = above.file_marks(self.name)?;
+            if marks.metacopy {
+                let source = self.source(above.layer(), marks.redirect)?;
+                found.stat.blocks = source.stat.blocks;
+                found.data = Some(Box::new(Source { dir: source.above, name: source.name }));
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// The file that holds the data of a metacopy file.
+    fn source(&self, layer: u16, redirect: Option<Redirect>) -> Result<Place> {
+        let mut descent = Descent::new(self.rules, self.dir, self.name, layer);
+        if let Some(redirect) = redirect {
+            descent.redirect(&redirect);
+        }
+        while let Some(place) = descent.step()? {
+            if !place.stat.kind().is_file() {
+                break;
+            }
+            let marks = place.above.dir().file_marks(Name::new(&place.name)?)?;
+            if !marks.metacopy {
+                return Ok(place);
+            }
+            if let Some(redirect) = marks.redirect {
+                descent.redirect(&redirect);
+            }
+        }
+        let text = format!("{}: a metacopy file, and no layer below has its data", self.name);
+        Err(Error::new(Errno::EIO, text))
+    }
 }
 
 /// The directories of one name, as they are found from the top down.
+#[derive(Default)]
 struct Gathered {
-    delegation: bool,
     upper: Option<UpperDir>,
     lowers: Vec<LowerDir>,
     top: Option<Stat>,
     /// Attributes and position of the first directory that is not marked as delegating.
     source: Option<(Stat, MetaSource)>,
+    /// The newest directory is opaque.
     closed: bool,
+    /// The newest directory has this redirect; with the number of its layer.
+    redirect: Option<(u16, Redirect)>,
 }
 
 impl Gathered {
-    fn new(delegation: bool) -> Self {
-        let (upper, lowers, top, source) = (None, Vec::new(), None, None);
-        Self { delegation, upper, lowers, top, source, closed: false }
-    }
-
-    /// Takes one directory in. Its marks are read only if they can mean something: opacity where
-    /// something may follow, delegation as long as no source is known and this is not the only one.
-    fn add(&mut self, above: &Arc<LayerDir>, name: Name<'_>, stat: Stat, more: bool) -> Result<()> {
-        let first = self.top.is_none();
-        let undecided = self.delegation && self.source.is_none() && (more || !first);
-        let marks = if more || undecided { above.marks_of(name)? } else { Default::default() };
-        self.top.get_or_insert(stat);
-        if self.source.is_none() && !(undecided && marks.dirmeta_delegate) {
-            let position = match self.lowers.len() {
-                _ if first => MetaSource::Top,
-                count => MetaSource::Lower(count - 1),
-            };
-            self.source = Some((stat, position));
-        }
-        if more {
-            self.closed = marks.opaque || self.newest()?.has_aufs_opaque()?;
-        }
-        Ok(())
-    }
-
     fn newest(&self) -> Result<&Arc<LayerDir>> {
         let newest = self.lowers.last().map(LowerDir::dir);
-        newest
-            .or(self.upper.as_ref().map(UpperDir::dir))
-            .ok_or_else(|| crate::error::Errno::EIO.into())
+        newest.or(self.upper.as_ref().map(UpperDir::dir)).ok_or_else(|| Errno::EIO.into())
     }
 
     fn finish(self) -> Result<Option<Found>> {
@@ -185,6 +260,6 @@ impl Gathered {
         };
         let dir = DirStack { upper: self.upper, lowers: self.lowers.into(), meta };
         let origin = dir.origin()?;
-        Ok(Some(Found { stat, origin, what: What::Dir(dir) }))
+        Ok(Some(Found { stat, origin, what: What::Dir(dir), data: None }))
     }
 }

@@ -14,6 +14,7 @@
 pub mod attr;
 pub mod copyup;
 pub mod create;
+pub mod descent;
 pub mod index;
 pub mod lookup;
 pub mod remove;
@@ -21,6 +22,7 @@ pub mod rename;
 pub mod stack;
 pub mod xattr;
 
+pub use descent::Rules;
 pub use index::Index;
 pub use lookup::{Found, What};
 pub use stack::DirStack;

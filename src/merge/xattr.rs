@@ -52,6 +52,26 @@ pub fn list(target: Target<'_>) -> Result<Vec<u8>> {
     Ok(out)
 }
 
+/// Makes the visible attributes of `to` those of `from`.
+///
+/// # Errors
+/// As [`copy`].
+pub fn replace(from: Target<'_>, to: Target<'_>) -> Result<()> {
+    let wanted = sys::list(from)?;
+    let there = sys::list(to)?;
+    for name in sys::names(&there).filter(|name| overlay::shown(name).is_some()) {
+        if sys::names(&wanted).any(|wanted| wanted == name) {
+            continue;
+        }
+        let key = CString::new(name).map_err(|_| Errno::EIO)?;
+        match sys::remove(to, &key) {
+            Err(err) if sys::is_absent(&err) => {}
+            other => other?,
+        }
+    }
+    copy(from, to)
+}
+
 /// Copies everything visible, ACLs included, from one object to another.
 ///
 /// # Errors

@@ -48,6 +48,10 @@ impl Vfs {
     fn stat_of_leaf(&self, leaf: &Leaf) -> Result<Stat> {
         let place = leaf.place.read();
         let stat = self.with_leaf(leaf, &place, stat::stat)?;
+        if let Some(data) = &place.data {
+            let data = data.dir.dir().stat_entry(Name::new(&data.name)?)?.ok_or(Errno::EIO)?;
+            return Ok(Stat { blocks: data.blocks, ..stat });
+        }
         Ok(match &place.real {
             // The lower still has the name that the mount does not.
             Real::Orphan { key: None, .. } => Stat { nlink: stat.nlink.saturating_sub(1), ..stat },
@@ -62,8 +66,11 @@ impl Vfs {
         place: &super::node::Place,
         act: impl FnOnce(Target<'_>) -> Result<T>,
     ) -> Result<T> {
-        // A descriptor that is open spares the way through the directory.
-        if let Some(fd) = leaf.io.get() {
+        // A descriptor that is open spares the way through the directory, unless it is that of the
+        // file which holds the data.
+        if place.data.is_none()
+            && let Some(fd) = leaf.io.get()
+        {
             return act(Target::Fd(fd.as_ref().as_fd()));
         }
         match &place.real {
@@ -145,10 +152,7 @@ impl Vfs {
         self.with_leaf(leaf, &place, |target| attr::apply(target, change))
     }
 
-    /// Changes a directory in the upper: its metadata is its own afterwards.
-    ///
-    /// If it delegated them, it first takes over what was shown. Until the mark goes nobody sees its
-    /// own metadata, so that removing the mark is the one step by which all of it shows.
+    /// Changes a directory in the upper: its metadata is its own then (see [`Self::own_metadata`]).
     pub(super) fn change_dir(
         &self,
         node: &Arc<Node>,
@@ -162,28 +166,38 @@ impl Vfs {
         // Nothing is made in the directory while what it passes on may change.
         let mut names = dir.names.write();
         names.inherit = None;
-        let stack = dir.stack.read().clone();
-        if let MetaSource::Lower(_) = stack.meta {
-            self.take_over(&upper_dir, &stack)?;
-        }
         let upper = self.upper()?;
         upper.with_dir(&upper_dir, act)?;
-        if self.delegation && stack.is_merged() {
+        let merged = dir.stack.read().is_merged();
+        if self.delegation && merged {
             upper.with_dir(&upper_dir, drop_delegation)?;
-            dir.stack.write().meta = MetaSource::Top;
         }
         Ok(())
     }
 
-    fn take_over(&self, dir: &UpperDir, stack: &crate::merge::DirStack) -> Result<()> {
+    /// Makes the metadata that an upper directory shows its own, if it delegated them: before anything
+    /// about it or in it changes. Until the mark goes nobody sees its own metadata, so that removing the
+    /// mark is the one step by which all of it shows.
+    pub(super) fn own_metadata(&self, node: &Node, upper_dir: &UpperDir) -> Result<()> {
+        let dir = node.dir()?;
+        let mut names = dir.names.write();
+        let stack = dir.stack.read().clone();
+        if stack.meta == MetaSource::Top {
+            return Ok(());
+        }
+        names.inherit = None;
         let shown = stack.stat()?;
         let source = stack.meta_dir()?.fd()?;
-        self.upper()?.with_dir(dir, |target| {
+        self.upper()?.with_dir(upper_dir, |target| {
             at::chown(target, Some(shown.uid), Some(shown.gid))?;
-            visible::copy(Target::Fd(source.as_ref().as_fd()), target)?;
+            visible::replace(Target::Fd(source.as_ref().as_fd()), target)?;
             at::chmod(target, shown.permissions())?;
-            at::set_times(target, at::SetTime::At(shown.atime), at::SetTime::At(shown.mtime))
-        })
+            let (atime, mtime) = (at::SetTime::At(shown.atime), at::SetTime::At(shown.mtime));
+            at::set_times(target, atime, mtime)?;
+            drop_delegation(target)
+        })?;
+        dir.stack.write().meta = MetaSource::Top;
+        Ok(())
     }
 }
 

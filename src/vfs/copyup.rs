@@ -8,8 +8,8 @@ use super::Vfs;
 use super::lookup::ensure_index;
 use super::node::{Leaf, Link, Node, Real};
 use crate::error::{Errno, Result};
-use crate::layer::{LowerDir, Over, UpperDir};
-use crate::merge::copyup::{self, Copied, Data, Destination};
+use crate::layer::{Over, UpperDir};
+use crate::merge::copyup::{self, Copied, Data, Destination, Lower};
 use crate::merge::stack::MetaSource;
 use crate::sys::{FileType, Name, stat};
 
@@ -34,6 +34,7 @@ impl Vfs {
             loop {
                 if let Some(upper) = here.dir()?.stack.read().upper.clone() {
                     if Arc::ptr_eq(&here, node) {
+                        self.own_metadata(node, &upper)?;
                         return Ok(upper);
                     }
                     break;
@@ -86,9 +87,9 @@ impl Vfs {
             return Ok(());
         }
         let _gate = node.gate.lock();
-        let (real, link) = {
+        let (real, link, source) = {
             let place = leaf.place.read();
-            (place.real.clone(), place.links.first().cloned())
+            (place.real.clone(), place.links.first().cloned(), place.data.clone())
         };
         match (real, link) {
             (Real::Upper { .. } | Real::Orphan { key: Some(_), .. }, _) => Ok(()),
@@ -103,7 +104,8 @@ impl Vfs {
                 Ok(())
             }
             (Real::Lower { dir, name }, Some(link)) => {
-                self.copy_up_lower(node, leaf, &dir, &name, &link, data)
+                let from = Lower { dir: &dir, name: Name::new(&name)?, data: source.as_deref() };
+                self.copy_up_lower(node, leaf, &from, &link, data)
             }
             (Real::Lower { .. }, None) => Err(Errno::ESTALE.into()),
         }
@@ -113,15 +115,14 @@ impl Vfs {
         &self,
         node: &Arc<Node>,
         leaf: &Leaf,
-        lower: &LowerDir,
-        name: &[u8],
+        from: &Lower<'_>,
         link: &Link,
         data: Data,
     ) -> Result<()> {
         let upper = self.upper()?;
         let to = self.dir_to_write(&link.parent)?;
-        let was = lower.dir().stat_entry(Name::new(name)?)?.ok_or(Errno::ESTALE)?;
-        let copied = copyup::build(upper, lower, Name::new(name)?, &was, data)?;
+        let was = from.dir.dir().stat_entry(from.name)?.ok_or(Errno::ESTALE)?;
+        let copied = copyup::build(upper, from, &was, data)?;
         self.publish(node, leaf, link, &to, copied)?;
         self.link_other_names(node, leaf)
     }
@@ -157,6 +158,7 @@ impl Vfs {
         }
         self.table.copied_up(node, key);
         place.real = Real::Upper { key };
+        place.data = None;
         place.add(Link { in_upper: true, ..link.clone() });
         leaf.no_set_id.store(false, Ordering::Relaxed);
         leaf.io.take();
@@ -165,6 +167,30 @@ impl Vfs {
             let weak: std::sync::Weak<Node> = Arc::downgrade(node);
             self.cache.opened(weak);
         }
+        Ok(())
+    }
+
+    /// Gives a file of the upper that has its data elsewhere (metacopy) the data. Others, and what is
+    /// in a lower, stay as they are.
+    ///
+    /// Until the mark goes the upper's own data is not looked at, so that removing it is the step that
+    /// publishes them.
+    pub(super) fn complete(&self, node: &Arc<Node>) -> Result<()> {
+        let Ok(leaf) = node.as_leaf() else { return Ok(()) };
+        let in_upper = |place: &super::node::Place| match (&place.data, place.upper_link()) {
+            (Some(source), Some(link)) => Some((source.clone(), link.clone())),
+            _ => None,
+        };
+        if in_upper(&leaf.place.read()).is_none() {
+            return Ok(());
+        }
+        let _gate = node.gate.lock();
+        let Some((source, link)) = in_upper(&leaf.place.read()) else { return Ok(()) };
+        let dir = link.parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
+        copyup::complete(self.upper()?, &dir, Name::new(&link.name)?, &source)?;
+        let mut place = leaf.place.write();
+        place.data = None;
+        leaf.io.take();
         Ok(())
     }
 

@@ -17,7 +17,8 @@ impl Vfs {
     /// Makes an object and counts one lookup of it.
     ///
     /// # Errors
-    /// EROFS; EEXIST; EINVAL for a name that begins with `.wh.`, which layers use for whiteouts; ENOENT
+    /// EROFS; EEXIST; EPERM for a device 0:0, which is a whiteout (as in the kernel's overlayfs, dir.c);
+    /// EINVAL for a name that begins with `.wh.`, which layers use for whiteouts; ENOENT
     /// in a removed directory; what [`create::create`] says.
     pub fn create(
         &self,
@@ -26,6 +27,9 @@ impl Vfs {
         body: Body<'_>,
         request: &Request,
     ) -> Result<Entry> {
+        if let Body::Node { kind: libc::S_IFCHR, rdev: 0 } = body {
+            return Err(Errno::EPERM.into());
+        }
         let parent = self.node(parent)?;
         let name = self.new_name(name)?;
         let dir = parent.dir()?;
@@ -117,7 +121,7 @@ impl Vfs {
         } else {
             What::Upper
         };
-        let found = Found { stat, origin: (stat.dev, stat.ino), what };
+        let found = Found { stat, origin: (stat.dev, stat.ino), what, data: None };
         let node = self.table.intern(found, parent, name.bytes(), 1);
         if let (Some(file), Ok(leaf)) = (made.file, node.as_leaf()) {
             leaf.io.put(Arc::new(file));

@@ -43,6 +43,9 @@ impl Vfs {
         let place = leaf.place.read();
         let fd = match &place.real {
             Real::Orphan { fd, .. } => return Ok(Arc::clone(fd)),
+            _ if let Some(source) = &place.data => {
+                source.dir.dir().open_to_read(Name::new(&source.name)?)?
+            }
             Real::Lower { dir, name } => dir.dir().open_to_read(Name::new(name)?)?,
             Real::Upper { .. } => {
                 let link = place.upper_link().ok_or(Errno::ESTALE)?;
@@ -61,6 +64,7 @@ impl Vfs {
     /// A descriptor to write a file, which is copied up if need be.
     pub(super) fn file_to_write(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>> {
         self.copy_up(node, Data::All)?;
+        self.complete(node)?;
         self.file(node)
     }
 

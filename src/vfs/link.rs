@@ -24,6 +24,7 @@ impl Vfs {
             return Err(Errno::EPERM.into());
         }
         self.copy_up(&node, Data::All)?;
+        self.complete(&node)?;
         self.link_upper(&node, &parent, name)?;
         self.entry_of(&node)
     }

@@ -49,7 +49,7 @@ impl Vfs {
             return Ok(None);
         }
         let stack = dir.stack.read().clone();
-        lookup::lookup(&stack, names.index.as_ref(), name, self.delegation)
+        lookup::lookup(self.rules(), &stack, names.index.as_ref(), name)
     }
 
     /// The names of a directory, locked for reading, with an index if one is needed.

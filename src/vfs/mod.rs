@@ -37,7 +37,7 @@ use parking_lot::Mutex;
 use crate::config::Config;
 use crate::error::{Errno, Result};
 use crate::layer::{FdCache, Stack, Upper, open};
-use crate::merge::DirStack;
+use crate::merge::{DirStack, Rules};
 use crate::sys::{Stat, creds};
 
 pub use crate::merge::attr::Change;
@@ -61,6 +61,7 @@ pub struct Vfs {
     snapshots: Snapshots,
     renames: Mutex<()>,
     delegation: bool,
+    follow: bool,
 }
 
 /// A node that was given out, with its attributes.
@@ -83,13 +84,18 @@ impl Vfs {
         let delegation = config.dirmeta_delegate;
         let root = DirStack::root(&stack, delegation)?;
         let (snapshots, renames) = (Snapshots::default(), Mutex::new(()));
-        Ok(Self { stack, table: Table::new(root), cache, snapshots, renames, delegation })
+        Ok(Self { stack, table: Table::new(root), cache, snapshots, renames, delegation, follow: true })
     }
 
     /// Whether changes are possible at all.
     #[must_use]
     pub fn is_writable(&self) -> bool {
         self.stack.upper.is_some()
+    }
+
+    /// What lookups go by.
+    fn rules(&self) -> Rules<'_> {
+        Rules { roots: &self.stack.lowers, delegation: self.delegation, follow: self.follow }
     }
 
     /// The upper.

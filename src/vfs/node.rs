@@ -12,6 +12,7 @@ use crate::error::{Errno, Result};
 use crate::layer::LowerDir;
 use crate::layer::fdcache::{Closable, FdSlot};
 use crate::merge::create::Inherit;
+use crate::merge::lookup::Source;
 use crate::merge::{DirStack, Index};
 use crate::sys::FileType;
 
@@ -78,6 +79,8 @@ pub struct Place {
     pub links: SmallVec<[Link; 1]>,
     /// The object itself.
     pub real: Real,
+    /// The file that holds its data, if it has none of its own (metacopy).
+    pub data: Option<Box<Source>>,
 }
 
 /// One name.
@@ -178,7 +181,13 @@ impl Node {
     }
 
     /// Anything else.
-    pub fn leaf(id: NodeId, kind: FileType, link: Link, real: Real) -> Self {
+    pub fn leaf(
+        id: NodeId,
+        kind: FileType,
+        link: Link,
+        real: Real,
+        data: Option<Box<Source>>,
+    ) -> Self {
         let layer = match &real {
             Real::Lower { dir, .. } => dir.dir().layer(),
             _ => 0,
@@ -186,7 +195,7 @@ impl Node {
         let leaf = Leaf {
             kind,
             layer,
-            place: RwLock::new(Place { links: SmallVec::from_iter([link]), real }),
+            place: RwLock::new(Place { links: SmallVec::from_iter([link]), real, data }),
             io: FdSlot::default(),
             pins: AtomicU32::new(0),
             no_set_id: AtomicBool::new(false),

@@ -10,7 +10,7 @@ use super::snapshots::Cookie;
 use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::format::aufs::{self, AufsName};
-use crate::merge::index::{InUpper, Index};
+use crate::merge::index::{self, InUpper, Index};
 use crate::merge::{DirStack, lookup};
 use crate::sys::{FileType, Name};
 
@@ -118,7 +118,7 @@ impl Vfs {
                 None
             } else {
                 let (index, name) = (names.index.as_ref(), Name::new(entry.name)?);
-                lookup::lookup(&stack, index, name, self.delegation)?
+                lookup::lookup(self.rules(), &stack, index, name)?
             };
             let Some(found) = found else { continue };
             let given = self.give_out(found, &node, entry.name);
@@ -174,7 +174,7 @@ impl Vfs {
                 // unless it is opaque: only a lookup can tell.
                 InUpper::Object { kind, .. } if kind.is_dir() && entry.in_lowers() => {
                     let found =
-                        lookup::lookup(stack, Some(index), Name::new(name)?, self.delegation)?;
+                        lookup::lookup(self.rules(), stack, Some(index), Name::new(name)?)?;
                     let Some(found) = found else { continue };
                     listing.push(name, self.shown_number(found.origin, false), kind);
                     continue;
@@ -199,13 +199,7 @@ impl Vfs {
             if aufs::classify(entry.name) != AufsName::Plain {
                 return Ok(());
             }
-            let kind = match entry.kind {
-                Some(kind) if kind != FileType::CharDevice => kind,
-                _ => match top.stat_entry(Name::new(entry.name)?)? {
-                    Some(stat) if !stat.is_whiteout_device() => stat.kind(),
-                    _ => return Ok(()),
-                },
-            };
+            let Some(kind) = index::object(top, &entry)? else { return Ok(()) };
             let number = self.shown_number((top.dev(), entry.ino), in_upper);
             listing.push(entry.name, number, kind);
             Ok(())

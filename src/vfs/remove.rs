@@ -10,7 +10,7 @@ use super::node::{Dir, Node, Real};
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::format::aufs::{self, AufsName};
-use crate::merge::index::InUpper;
+use crate::merge::index::{self, InUpper};
 use crate::merge::remove::{self, Standing};
 use crate::merge::{DirStack, Found, What, lookup};
 use crate::sys::{FileType, Name, at};
@@ -28,7 +28,7 @@ impl Vfs {
         let upper_dir = self.dir_to_write(&parent)?;
         let mut names = self.names_mut(dir)?;
         let stack = dir.stack.read().clone();
-        let found = lookup::lookup(&stack, names.index.as_ref(), name, self.delegation)?
+        let found = lookup::lookup(self.rules(), &stack, names.index.as_ref(), name)?
             .ok_or(Errno::ENOENT)?;
         if found.stat.kind().is_dir() {
             return Err(Errno::EISDIR.into());
@@ -37,6 +37,10 @@ impl Vfs {
         let in_upper = matches!(site.upper, InUpper::Object { .. });
         let standing = Standing { in_upper, in_lowers: site.in_lowers };
         let known = self.table.known(&found, &parent, name.bytes());
+        if let Some(node) = &known {
+            // A descriptor keeps one file, not one with the data of another.
+            self.complete(node)?;
+        }
         self.detaching(known.as_deref(), &parent, name, &found, || {
             remove::unlink(upper, &upper_dir, name, standing)
         })?;
@@ -89,8 +93,8 @@ impl Vfs {
     fn keep_open(&self, parent: &Node, name: Name<'_>, found: &Found) -> Result<OwnedFd> {
         let regular = found.stat.kind() == FileType::Regular;
         match &found.what {
-            What::Lower { dir, .. } if regular => dir.dir().open_to_read(name),
-            What::Lower { dir, .. } => {
+            What::Lower(dir) if regular => dir.dir().open_to_read(name),
+            What::Lower(dir) => {
                 at::open(dir.dir().fd()?.as_ref().as_fd(), name, OFlag::O_PATH, 0)
             }
             _ => {
@@ -159,9 +163,9 @@ pub(super) fn bury(dir: &Dir, names: &mut super::node::Names, kept: Arc<OwnedFd>
 
 /// # Errors
 /// ENOTEMPTY if the directory shows any name.
-pub(super) fn check_empty(stack: &DirStack, index: Option<&crate::merge::Index>) -> Result<()> {
-    if let Some(index) = index {
-        let shows = index.iter().any(|(_, entry)| entry.kind().is_some());
+pub(super) fn check_empty(stack: &DirStack, known: Option<&crate::merge::Index>) -> Result<()> {
+    if let Some(known) = known {
+        let shows = known.iter().any(|(_, entry)| entry.kind().is_some());
         return if shows { Err(Errno::ENOTEMPTY.into()) } else { Ok(()) };
     }
     let top = stack.top()?;
@@ -169,10 +173,7 @@ pub(super) fn check_empty(stack: &DirStack, index: Option<&crate::merge::Index>)
         if aufs::classify(entry.name) != AufsName::Plain {
             return Ok(());
         }
-        let may_be_whiteout = entry.kind.is_none_or(|kind| kind == FileType::CharDevice);
-        if may_be_whiteout
-            && top.stat_entry(Name::new(entry.name)?)?.is_none_or(|stat| stat.is_whiteout_device())
-        {
+        if index::object(top, &entry)?.is_none() {
             return Ok(());
         }
         Err(Errno::ENOTEMPTY.into())

@@ -148,6 +148,7 @@ impl Vfs {
             return if merged { Err(Errno::EXDEV.into()) } else { Ok(()) };
         }
         self.copy_up(node, Data::All)?;
+        self.complete(node)?;
         let link = Link { parent: Arc::clone(parent), name: name.bytes().into(), in_upper: false };
         self.name_to_upper(node, &link)
     }
@@ -181,7 +182,7 @@ impl Vfs {
         }
         let to_stack = to.parent.dir()?.stack.read().clone();
         let target =
-            lookup::lookup(&to_stack, locked.to().index.as_ref(), to.name, self.delegation)?;
+            lookup::lookup(self.rules(), &to_stack, locked.to().index.as_ref(), to.name)?;
         if let Some(target) = &target {
             if mode == RenameMode::NoReplace {
                 return Err(Errno::EEXIST.into());

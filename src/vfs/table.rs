@@ -165,11 +165,11 @@ fn build(id: NodeId, found: Found, link: Link) -> Node {
         What::Dir(stack) => Node::directory(id, Some(link), stack),
         What::Upper => {
             let key = (found.stat.dev, found.stat.ino);
-            Node::leaf(id, kind, link, Real::Upper { key })
+            Node::leaf(id, kind, link, Real::Upper { key }, found.data)
         }
-        What::Lower { dir, .. } => {
+        What::Lower(dir) => {
             let name = link.name.clone();
-            Node::leaf(id, kind, link, Real::Lower { dir, name })
+            Node::leaf(id, kind, link, Real::Lower { dir, name }, found.data)
         }
     }
 }
@@ -195,9 +195,9 @@ fn recognise(node: &Arc<Node>, found: &Found, parent: &Arc<Node>, name: &[u8]) -
             }
             true
         }
-        (What::Lower { .. }, Real::Lower { .. }) if known => true,
+        (What::Lower(_), Real::Lower { .. }) if known => true,
         // Another name of the same file, which may have been copied up under the first.
-        (What::Lower { dir, .. }, Real::Lower { .. } | Real::Upper { .. }) => {
+        (What::Lower(dir), Real::Lower { .. } | Real::Upper { .. }) => {
             let same = found.stat.nlink > 1 && dir.dir().layer() == leaf.layer;
             if same {
                 place.add(link(false));

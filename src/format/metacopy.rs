@@ -1,0 +1,80 @@
+//! Files whose data is further down: `P metacopy`.
+//!
+//! The value is empty, or a header of four bytes (version 0, length, flags, digest algorithm) with a
+//! digest of the data behind it (`struct ovl_metacopy`, fs/overlayfs/overlayfs.h).
+
+use std::ffi::CStr;
+
+use super::overlay::{Mark, Namespace};
+use super::redirect::Redirect;
+use crate::error::{Errno, Error, Result};
+
+/// The marks of one regular file of one layer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileMarks {
+    /// The file has everything but its data.
+    pub metacopy: bool,
+    /// Where the data is, if not under the same name.
+    pub redirect: Option<Redirect>,
+}
+
+impl FileMarks {
+    /// Reads the marks from the names of a file's attributes; `value` fetches one value.
+    ///
+    /// # Errors
+    /// What `value` returns; EIO for a metacopy mark, EINVAL for a redirect, that is none.
+    pub fn read<'a>(
+        names: impl Iterator<Item = &'a [u8]>,
+        mut value: impl FnMut(&'static CStr) -> Result<Vec<u8>>,
+    ) -> Result<Self> {
+        let mut marks = Self::default();
+        for name in names {
+            for namespace in Namespace::BOTH {
+                let key = namespace.key(Mark::Metacopy);
+                if key.to_bytes() == name {
+                    check(&value(key)?)?;
+                    marks.metacopy = true;
+                }
+                let key = namespace.key(Mark::Redirect);
+                if key.to_bytes() == name {
+                    marks.redirect = Some(Redirect::parse(&value(key)?)?);
+                }
+            }
+        }
+        Ok(marks)
+    }
+}
+
+/// Length of the header, in bytes.
+const HEADER: usize = 4;
+
+/// Checks a value; the digest is not used.
+///
+/// # Errors
+/// EIO for a value of another form, as the kernel says.
+fn check(value: &[u8]) -> Result<()> {
+    let well_formed = match value {
+        [] => true,
+        [0, len, 0, _, ..] => value.len() >= HEADER && usize::from(*len) == value.len(),
+        _ => false,
+    };
+    if well_formed {
+        return Ok(());
+    }
+    Err(Error::new(Errno::EIO, format!("metacopy mark of unknown form ({} bytes)", value.len())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values() {
+        check(b"").unwrap();
+        check(&[0, 4, 0, 0]).unwrap();
+        check(&[[0, 36, 0, 1].as_slice(), &[7; 32]].concat()).unwrap();
+        for bad in [&[0u8][..], &[0, 4], &[0, 4, 0], &[1, 4, 0, 0], &[0, 9, 0, 0], &[0, 4, 1, 0]] {
+            assert_eq!(check(bad).unwrap_err().errno(), Errno::EIO, "{bad:?}");
+        }
+    }
+}

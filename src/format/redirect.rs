@@ -1,0 +1,95 @@
+//! Where a renamed directory, or the data of a metacopy file, is to be looked for further down.
+//!
+//! The value of `P redirect` is a name (the object has this one in the same directory of the layers
+//! below) or a path from the root of the layers. It is not trusted: each component has to be a name.
+
+use crate::error::{Errno, Error, Result};
+use crate::sys::Name;
+
+/// Longest value that is read, in bytes (`PATH_MAX`; the kernel writes at most 256).
+const LONGEST: usize = 4096;
+
+/// A redirect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Redirect {
+    /// Another name in the same directory.
+    Sibling(Box<[u8]>),
+    /// A path from the root of the layer, in components; at least one.
+    Absolute(Vec<Box<[u8]>>),
+}
+
+impl Redirect {
+    /// Reads a value.
+    ///
+    /// # Errors
+    /// EINVAL for what is neither a name nor an absolute path (fs/overlayfs/namei.c says the same).
+    pub fn parse(value: &[u8]) -> Result<Self> {
+        let bad = || Error::new(Errno::EINVAL, format!("redirect \"{}\"", value.escape_ascii()));
+        if value.len() > LONGEST {
+            return Err(bad());
+        }
+        let component = |bytes: &[u8]| match Name::new(bytes) {
+            Ok(name) => Ok(Box::from(name.bytes())),
+            Err(_) => Err(bad()),
+        };
+        match value.strip_prefix(b"/") {
+            Some(path) => Ok(Self::Absolute(
+                path.split(|b| *b == b'/').map(component).collect::<Result<_>>()?,
+            )),
+            None => Ok(Self::Sibling(component(value)?)),
+        }
+    }
+
+    /// The path to go on with, if an object that was reached by `path` has this redirect at its
+    /// component `at`.
+    #[must_use]
+    pub fn apply(&self, path: &[Box<[u8]>], at: usize) -> Vec<Box<[u8]>> {
+        let rest = path.iter().skip(at + 1).cloned();
+        match self {
+            Self::Absolute(to) => to.iter().cloned().chain(rest).collect(),
+            Self::Sibling(name) => {
+                path.iter().take(at).cloned().chain([name.clone()]).chain(rest).collect()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> Vec<Box<[u8]>> {
+        text.split('/').map(|c| c.as_bytes().into()).collect()
+    }
+
+    #[test]
+    fn values() {
+        assert_eq!(Redirect::parse(b"old").unwrap(), Redirect::Sibling(b"old"[..].into()));
+        assert_eq!(Redirect::parse(b"/a/b").unwrap(), Redirect::Absolute(path("a/b")));
+        for bad in [
+            &b""[..],
+            b"/",
+            b"a/b",
+            b"..",
+            b"/..",
+            b"/a//b",
+            b"/a/../b",
+            b"/a/",
+            b"/./a",
+            b"a\0b",
+            &[b'x'; 300],
+            &[b'/'; 5000],
+        ] {
+            assert_eq!(Redirect::parse(bad).unwrap_err().errno(), Errno::EINVAL, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn chains() {
+        let absolute = Redirect::parse(b"/x/y").unwrap();
+        assert_eq!(absolute.apply(&path("a/b/c"), 1), path("x/y/c"));
+        let sibling = Redirect::parse(b"z").unwrap();
+        assert_eq!(sibling.apply(&path("a/b/c"), 1), path("a/z/c"));
+        assert_eq!(sibling.apply(&path("a"), 0), path("z"));
+    }
+}

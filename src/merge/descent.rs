@@ -1,0 +1,148 @@
+//! Going down the layers below one object, also where redirects lead.
+//!
+//! In most directories a name means the same name in every layer, and the index knows where it is. Below
+//! a redirect, and for the data of a metacopy file, the way has to be found layer by layer.
+
+use std::sync::Arc;
+
+use super::stack::DirStack;
+use crate::error::Result;
+use crate::format::aufs;
+use crate::format::redirect::Redirect;
+use crate::layer::{LayerDir, LowerDir};
+use crate::sys::{Name, Stat};
+
+/// What looking things up has to know of the mount.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// Roots of the lower layers, topmost first.
+    pub roots: &'a [LowerDir],
+    /// Directories marked `dirmeta_delegate` lend only their names.
+    pub delegation: bool,
+    /// Redirects are followed.
+    pub follow: bool,
+}
+
+impl Rules<'_> {
+    /// Whether a redirect of an object in this layer can lead anywhere.
+    pub fn may_redirect(&self, layer: u16) -> bool {
+        self.follow && usize::from(layer) < self.roots.len()
+    }
+}
+
+/// An object that the descent came to.
+#[derive(Debug)]
+pub struct Place {
+    /// The directory of a lower that holds it.
+    pub above: LowerDir,
+    /// Its name there.
+    pub name: Box<[u8]>,
+    /// Its attributes.
+    pub stat: Stat,
+}
+
+/// How the object is called further down.
+#[derive(Clone, Debug)]
+enum Way {
+    /// By this name, in the directories of the parent.
+    Sibling(Box<[u8]>),
+    /// By this path from the root.
+    Path(Vec<Box<[u8]>>),
+}
+
+/// A way down from one object.
+#[derive(Debug)]
+pub struct Descent<'a> {
+    rules: Rules<'a>,
+    parent: &'a DirStack,
+    way: Way,
+    /// Number of the layer that was looked at last.
+    layer: u16,
+    done: bool,
+}
+
+impl<'a> Descent<'a> {
+    /// Begins below layer `layer`, for the entry `name` of `parent`.
+    pub fn new(rules: Rules<'a>, parent: &'a DirStack, name: Name<'_>, layer: u16) -> Self {
+        let way = Way::Sibling(name.bytes().into());
+        Self { rules, parent, way, layer, done: false }
+    }
+
+    /// Takes a redirect into account that the object which was found last carries.
+    pub fn redirect(&mut self, redirect: &Redirect) {
+        self.way = match (&self.way, redirect) {
+            (Way::Sibling(_), Redirect::Sibling(name)) => Way::Sibling(name.clone()),
+            (Way::Sibling(_), Redirect::Absolute(path)) => Way::Path(path.clone()),
+            (Way::Path(path), redirect) => {
+                Way::Path(redirect.apply(path, path.len().saturating_sub(1)))
+            }
+        };
+    }
+
+    /// The next object of any kind; `None` at the end or at a whiteout.
+    pub fn step(&mut self) -> Result<Option<Place>> {
+        while !self.done && usize::from(self.layer) < self.rules.roots.len() {
+            let root = self.rules.roots.get(usize::from(self.layer));
+            self.layer += 1;
+            let found = match self.way.clone() {
+                Way::Sibling(name) => self.sibling(&name)?,
+                Way::Path(path) => match root {
+                    Some(root) => self.walk(root, &path)?,
+                    None => None,
+                },
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    fn sibling(&mut self, name: &[u8]) -> Result<Option<Place>> {
+        let here = self.parent.lowers.iter().find(|dir| dir.dir().layer() == self.layer);
+        match here {
+            Some(above) => self.look(above, name),
+            None => Ok(None),
+        }
+    }
+
+    fn walk(&mut self, root: &LowerDir, path: &[Box<[u8]>]) -> Result<Option<Place>> {
+        let Some((last, above)) = path.split_last() else { return Ok(None) };
+        let mut here = root.clone();
+        for (position, component) in above.iter().enumerate() {
+            let Some(place) = self.look(&here, component)? else { return Ok(None) };
+            if !place.stat.kind().is_dir() {
+                self.done = true;
+                return Ok(None);
+            }
+            let name = Name::new(component)?;
+            let marks = here.dir().marks_of(name)?;
+            here = here.child(name, &place.stat);
+            // What this layer has below an opaque directory still counts; what deeper layers have not.
+            self.done |= marks.opaque || here.dir().has_aufs_opaque()?;
+            if let Some(redirect) = marks.redirect {
+                self.way = Way::Path(redirect.apply(path, position));
+            }
+        }
+        self.look(&here, last)
+    }
+
+    /// Looks at one name of one layer; a whiteout ends the descent.
+    fn look(&mut self, above: &LowerDir, name: &[u8]) -> Result<Option<Place>> {
+        let name = Name::new(name)?;
+        let dir: &Arc<LayerDir> = above.dir();
+        match dir.stat_entry(name)? {
+            Some(stat) if dir.is_whiteout(name, &stat)? => self.done = true,
+            Some(stat) => {
+                return Ok(Some(Place { above: above.clone(), name: name.bytes().into(), stat }));
+            }
+            None => {
+                let marker = aufs::whiteout_of(name.bytes());
+                if let Ok(marker) = Name::new(&marker) {
+                    self.done |= dir.stat_entry(marker)?.is_some();
+                }
+            }
+        }
+        Ok(None)
+    }
+}
