@@ -16,6 +16,8 @@ pub struct FileMarks {
     pub metacopy: bool,
     /// Where the data is, if not under the same name.
     pub redirect: Option<Redirect>,
+    /// The file has no attributes of any kind.
+    pub no_attributes: bool,
 }
 
 impl FileMarks {
@@ -27,8 +29,9 @@ impl FileMarks {
         names: impl Iterator<Item = &'a [u8]>,
         mut value: impl FnMut(&'static CStr) -> Result<Vec<u8>>,
     ) -> Result<Self> {
-        let mut marks = Self::default();
+        let mut marks = Self { no_attributes: true, ..Self::default() };
         for name in names {
+            marks.no_attributes = false;
             for namespace in Namespace::BOTH {
                 let key = namespace.key(Mark::Metacopy);
                 if key.to_bytes() == name {

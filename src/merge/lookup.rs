@@ -25,6 +25,8 @@ pub struct Found {
     pub what: What,
     /// Where its data is, if that is another file.
     pub data: Option<Box<Source>>,
+    /// Known to have no extended attributes at all.
+    pub bare: bool,
 }
 
 /// A file of a lower that holds the data of another.
@@ -195,11 +197,10 @@ impl Search<'_> {
     }
 
     fn leaf(&self, stat: Stat, above: &Arc<LayerDir>, what: What) -> Result<Option<Found>> {
-        let mut found = Found { stat, origin: (stat.dev, stat.ino), what, data: None };
-        // Files without data have no blocks; so far as a layer tells, that spares looking.
-        let suspect = stat.kind().is_file() && stat.size > 0 && stat.blocks == 0;
-        if suspect && self.rules.may_redirect(above.layer()) {
+        let mut found = Found { stat, origin: (stat.dev, stat.ino), what, data: None, bare: false };
+        if may_lack_data(&stat) && self.rules.may_redirect(above.layer()) {
             let marks = above.file_marks(self.name)?;
+            found.bare = marks.no_attributes;
             if marks.metacopy {
                 let source = self.source(above.layer(), marks.redirect)?;
                 found.stat.blocks = source.stat.blocks;
@@ -232,6 +233,14 @@ impl Search<'_> {
     }
 }
 
+/// Whether a file may be without data of its own. Such a file has no blocks but at most one for its
+/// attributes, so anything larger that is not sparse need not be asked.
+fn may_lack_data(stat: &Stat) -> bool {
+    let bytes = stat.blocks.saturating_mul(512);
+    let at_most_attributes = bytes <= u64::from(stat.blksize);
+    stat.kind().is_file() && stat.size > 0 && (bytes < stat.size || at_most_attributes)
+}
+
 /// The directories of one name, as they are found from the top down.
 #[derive(Default)]
 struct Gathered {
@@ -260,6 +269,6 @@ impl Gathered {
         };
         let dir = DirStack { upper: self.upper, lowers: self.lowers.into(), meta };
         let origin = dir.origin()?;
-        Ok(Some(Found { stat, origin, what: What::Dir(dir), data: None }))
+        Ok(Some(Found { stat, origin, what: What::Dir(dir), data: None, bare: false }))
     }
 }

@@ -121,7 +121,7 @@ impl Vfs {
         } else {
             What::Upper
         };
-        let found = Found { stat, origin: (stat.dev, stat.ino), what, data: None };
+        let found = Found { stat, origin: (stat.dev, stat.ino), what, data: None, bare: false };
         let node = self.table.intern(found, parent, name.bytes(), 1);
         if let (Some(file), Ok(leaf)) = (made.file, node.as_leaf()) {
             leaf.io.put(Arc::new(file));

@@ -160,8 +160,8 @@ impl Table {
 }
 
 fn build(id: NodeId, found: Found, link: Link) -> Node {
-    let kind = found.stat.kind();
-    match found.what {
+    let (kind, bare) = (found.stat.kind(), found.bare);
+    let node = match found.what {
         What::Dir(stack) => Node::directory(id, Some(link), stack),
         What::Upper => {
             let key = (found.stat.dev, found.stat.ino);
@@ -171,7 +171,9 @@ fn build(id: NodeId, found: Found, link: Link) -> Node {
             let name = link.name.clone();
             Node::leaf(id, kind, link, Real::Lower { dir, name }, found.data)
         }
-    }
+    };
+    node.bare.store(bare, Ordering::Relaxed);
+    node
 }
 
 /// Whether a known node is the object that was found; if so it learns the name.

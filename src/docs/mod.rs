@@ -1,0 +1,22 @@
+//! The documents of the project, as they lie in `src/docs`.
+//!
+//! * [`architecture`]: where to begin reading, what is where, what must stay true.
+//! * [`semantics`]: what the mount does, operation by operation.
+//! * [`format`](mod@format): what layers contain, what is read and what is written.
+//! * [`performance`]: what is cached, and what an operation costs.
+
+pub mod architecture {
+    #![doc = include_str!("architecture.md")]
+}
+
+pub mod semantics {
+    #![doc = include_str!("semantics.md")]
+}
+
+pub mod format {
+    #![doc = include_str!("format.md")]
+}
+
+pub mod performance {
+    #![doc = include_str!("performance.md")]
+}
