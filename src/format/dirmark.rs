@@ -18,6 +18,8 @@ pub struct DirMarks {
     pub default_acl: bool,
     /// Empty files in it may be whiteouts by attribute; on the root of a layer: somewhere in the layer.
     pub xattr_whiteouts: bool,
+    /// Some entry was copied up and has its number from a lower.
+    pub impure: bool,
     /// What is below has another name or place.
     pub redirect: Option<Redirect>,
 }
@@ -29,10 +31,11 @@ enum Field {
     DirmetaDelegate,
     DefaultAcl,
     Redirect,
+    Impure,
 }
 
 /// Every attribute that means something on a directory.
-const FIELDS: [(&CStr, Field); 8] = [
+const FIELDS: [(&CStr, Field); 10] = [
     (Namespace::Trusted.key(Mark::Opaque), Field::Opaque),
     (Namespace::User.key(Mark::Opaque), Field::Opaque),
     (FUSE_OVERLAYFS_OPAQUE, Field::Opaque),
@@ -40,6 +43,8 @@ const FIELDS: [(&CStr, Field); 8] = [
     (Namespace::User.key(Mark::DirmetaDelegate), Field::DirmetaDelegate),
     (Namespace::Trusted.key(Mark::Redirect), Field::Redirect),
     (Namespace::User.key(Mark::Redirect), Field::Redirect),
+    (Namespace::Trusted.key(Mark::Impure), Field::Impure),
+    (Namespace::User.key(Mark::Impure), Field::Impure),
     (ACL_DEFAULT, Field::DefaultAcl),
 ];
 
@@ -64,6 +69,7 @@ impl DirMarks {
                     marks.xattr_whiteouts |= value == b"x";
                 }
                 Field::DirmetaDelegate => marks.dirmeta_delegate |= is_yes(&value(key)?),
+                Field::Impure => marks.impure |= is_yes(&value(key)?),
                 Field::DefaultAcl => marks.default_acl = true,
                 Field::Redirect => marks.redirect = Some(Redirect::parse(&value(key)?)?),
             }

@@ -5,17 +5,20 @@
 
 use std::ffi::CStr;
 
+use super::origin;
 use super::overlay::{Mark, Namespace};
 use super::redirect::Redirect;
 use crate::error::{Errno, Error, Result};
 
-/// The marks of one regular file of one layer.
+/// The marks of one non-directory of one layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileMarks {
     /// The file has everything but its data.
     pub metacopy: bool,
     /// Where the data is, if not under the same name.
     pub redirect: Option<Redirect>,
+    /// Inode number of the lower file that it was copied from.
+    pub origin: Option<u64>,
     /// The file has no attributes of any kind.
     pub no_attributes: bool,
 }
@@ -37,6 +40,10 @@ impl FileMarks {
                 if key.to_bytes() == name {
                     check(&value(key)?)?;
                     marks.metacopy = true;
+                }
+                let key = namespace.key(Mark::Origin);
+                if key.to_bytes() == name {
+                    marks.origin = origin::inode(&value(key)?);
                 }
                 let key = namespace.key(Mark::Redirect);
                 if key.to_bytes() == name {

@@ -7,5 +7,6 @@ pub mod acl;
 pub mod aufs;
 pub mod dirmark;
 pub mod metacopy;
+pub mod origin;
 pub mod overlay;
 pub mod redirect;

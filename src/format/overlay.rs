@@ -32,6 +32,8 @@ pub enum Mark {
     Redirect,
     /// On a file: its data is in a layer below.
     Metacopy,
+    /// On what was copied up: from which lower object.
+    Origin,
 }
 
 impl Namespace {
@@ -57,6 +59,8 @@ impl Namespace {
             (Self::User, Mark::DirmetaDelegate) => c"user.overlay.dirmeta_delegate",
             (Self::Trusted, Mark::Impure) => c"trusted.overlay.impure",
             (Self::User, Mark::Impure) => c"user.overlay.impure",
+            (Self::Trusted, Mark::Origin) => c"trusted.overlay.origin",
+            (Self::User, Mark::Origin) => c"user.overlay.origin",
             (Self::Trusted, Mark::Metacopy) => c"trusted.overlay.metacopy",
             (Self::User, Mark::Metacopy) => c"user.overlay.metacopy",
             (Self::Trusted, Mark::Redirect) => c"trusted.overlay.redirect",

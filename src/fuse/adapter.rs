@@ -22,10 +22,12 @@ use super::convert;
 use super::pool::Pool;
 use crate::config::Config;
 use crate::error::{Errno, Result};
+use crate::format::overlay::ACL_ACCESS;
+use crate::sys::creds;
 use crate::sys::ioctl;
 use crate::sys::xattr::SetMode;
 use crate::vfs::{
-    Body, Change, Entry, NodeId, Privilege, RenameMode, Request as Wanted, Vfs, Write,
+    Body, Change, Entry, NodeId, Plus, Privilege, RenameMode, Request as Wanted, Vfs, Write,
 };
 
 /// How the kernel tells of files being opened.
@@ -441,16 +443,17 @@ impl Filesystem for Adapter {
         // The kernel says so where it knows; a delayed write is nobody's.
         let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let privilege = if kill { Privilege::LosesSetId } else { Privilege::KeepsSetId };
+        let whole = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         if self.vfs.needs_copy_up(node(ino)) {
             let data = data.to_vec();
             self.run_slow(
                 "write",
                 true,
-                move |vfs| vfs.write(node(ino), &Write { offset, data: &data, privilege }),
+                move |vfs| vfs.write(node(ino), &Write { offset, data: &data, privilege, whole }),
                 move |answer| reply_written(answer, reply),
             );
         } else {
-            let write = Write { offset, data, privilege };
+            let write = Write { offset, data, privilege, whole };
             reply_written(self.run("write", |vfs| vfs.write(node(ino), &write)), reply);
         }
     }
@@ -542,17 +545,20 @@ impl Filesystem for Adapter {
     ) {
         let answer = self.run("readdirplus", |vfs| {
             vfs.readdir_plus(node(ino), offset, |entry, given| {
-                // `.` and `..` carry no lookup; the kernel takes nothing but their number and type.
-                let attr = match given {
-                    Some(given) => convert::attr(&given.stat),
-                    None => fuser::FileAttr {
-                        ino: INodeNo(entry.number),
-                        kind: convert::kind(entry.kind),
-                        ..absent()
-                    },
+                // `.` and `..` carry no lookup: the kernel takes nothing but their number and type.
+                // What is broken is looked up anew when it is used, and fails then.
+                let nobody = |number| fuser::FileAttr {
+                    ino: INodeNo(number),
+                    kind: convert::kind(entry.kind),
+                    ..absent()
+                };
+                let (attr, ttl) = match given {
+                    Plus::Known(given) => (convert::attr(&given.stat), self.timeout),
+                    Plus::Dot => (nobody(entry.number), self.timeout),
+                    Plus::Broken(node) => (nobody(node.0), Duration::ZERO),
                 };
                 let name = OsStr::from_bytes(entry.name);
-                !reply.add(attr.ino, entry.next, name, &self.timeout, &attr, GENERATION)
+                !reply.add(attr.ino, entry.next, name, &ttl, &attr, GENERATION)
             })
         });
         match answer {
@@ -582,7 +588,7 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -596,11 +602,19 @@ impl Filesystem for Adapter {
             libc::XATTR_REPLACE => SetMode::Replace,
             _ => return reply.error(Raw::EINVAL),
         };
+        let is_acl = name.as_bytes() == ACL_ACCESS.to_bytes();
+        let groups = (is_acl && req.uid() != 0).then(|| creds::groups_of(req.pid(), req.gid()));
         let (name, value) = (name.as_bytes().to_vec(), value.to_vec());
         self.run_slow(
             "setxattr",
             self.vfs.needs_copy_up(node(ino)),
-            move |vfs| vfs.setxattr(node(ino), &name, &value, mode),
+            move |vfs| {
+                vfs.setxattr(node(ino), &name, &value, mode)?;
+                match groups {
+                    Some(groups) => vfs.drop_foreign_setgid(node(ino), &groups),
+                    None => Ok(()),
+                }
+            },
             move |answer| reply_empty(answer, reply),
         );
     }

@@ -11,7 +11,7 @@ use super::adapter::{Adapter, OpenMode};
 use crate::config::{Access, Config, MountOptions};
 use crate::error::{Errno, Error, best_effort};
 use crate::sys::{creds, mount};
-use crate::vfs::{NodeId, Vfs};
+use crate::vfs::{Listener, NodeId, Vfs};
 
 /// Why a mount did not come to be, or ended badly: a sentence for people.
 #[derive(Debug)]
@@ -43,6 +43,7 @@ pub fn serve(config: &Config, ready: impl FnOnce()) -> Result<(), StartError> {
     let signals = end_signals();
     signals.thread_block().map_err(Error::from)?;
     check_mountpoint(&config.mountpoint)?;
+    best_effort("limits of the caller stay", creds::lift_file_size());
     let vfs = Arc::new(Vfs::open(config)?);
     let device = attach(config, &vfs)?;
     let session = match start(config, vfs, device) {
@@ -165,8 +166,21 @@ fn start(
     let mut session = fuser::Config::default();
     session.acl = acl;
     session.n_threads = Some(config.threads.unwrap_or_else(default_threads));
-    let adapter = Adapter::new(vfs, config, mode);
-    Ok(fuser::Session::from_fd(adapter, device, acl, session)?)
+    let adapter = Adapter::new(Arc::clone(&vfs), config, mode);
+    let session = fuser::Session::from_fd(adapter, device, acl, session)?;
+    let notifier = session.notifier();
+    vfs.listen(Listener::new(move |node| {
+        // Attributes alone: an offset below zero leaves the pages (fuse_reverse_inval_inode).
+        let told = notifier.inval_inode(fuser::INodeNo(node.0), -1, 0).map_err(Error::from);
+        match told {
+            // The kernel does not know the node any more.
+            Err(err) if err.errno() == Errno::ENOENT => {}
+            other => {
+                best_effort("telling the kernel of new attributes", other);
+            }
+        }
+    }));
+    Ok(session)
 }
 
 /// Threads that read requests. A wake-up on another CPU costs ten times one on the same, so few are

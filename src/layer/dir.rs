@@ -46,6 +46,8 @@ pub struct LayerDir {
     /// One listing at a time: they share the descriptor's offset.
     listing: Mutex<()>,
     cache: Arc<FdCache>,
+    /// The directory carries `impure`, once that is known. Only an upper's is looked at, and changes.
+    impure: RwLock<Option<bool>>,
 }
 
 impl std::fmt::Debug for LayerDir {
@@ -89,6 +91,7 @@ impl LayerDir {
             slot: FdSlot::default(),
             listing: Mutex::new(()),
             cache: Arc::clone(cache),
+            impure: RwLock::new(None),
         })
     }
 
@@ -230,7 +233,16 @@ impl LayerDir {
         }
     }
 
-    /// The marks of the regular file `name`.
+    /// Whether some entry was copied up and has its number from a lower. Read once.
+    pub fn is_impure(self: &Arc<Self>) -> Result<bool> {
+        if let Some(known) = *self.impure.read() {
+            return Ok(known);
+        }
+        let impure = self.marks()?.impure;
+        Ok(*self.impure.write().get_or_insert(impure))
+    }
+
+    /// The marks of the non-directory `name`.
     pub fn file_marks(self: &Arc<Self>, name: Name<'_>) -> Result<FileMarks> {
         let fd = self.fd()?;
         let target = Target::At(fd.as_ref().as_fd(), name);
@@ -328,6 +340,11 @@ impl UpperDir {
     /// A descriptor to act on.
     pub(super) fn fd(&self) -> Result<Arc<OwnedFd>> {
         self.0.fd()
+    }
+
+    /// Notes that the directory carries the mark now.
+    pub(super) fn is_impure_now(&self) {
+        *self.0.impure.write() = Some(true);
     }
 
     /// Notes that the directory has been renamed.

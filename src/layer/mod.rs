@@ -24,3 +24,13 @@ pub struct Stack {
     /// Roots of the read-only layers, topmost first; never empty.
     pub lowers: Vec<LowerDir>,
 }
+
+impl Stack {
+    /// The file system of the lowers, if all lie on one.
+    #[must_use]
+    pub fn lower_dev(&self) -> Option<u64> {
+        let mut devs = self.lowers.iter().map(|lower| lower.dir().dev());
+        let first = devs.next()?;
+        devs.all(|dev| dev == first).then_some(first)
+    }
+}

@@ -29,9 +29,21 @@ pub fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
     };
     let lowers = (1u16..)
         .zip(lowers)
-        .map(|(layer, (_, fd))| LowerDir::root(fd, layer, cache))
+        .map(|(layer, (path, fd))| LowerDir::root(without_mounts(path, fd), layer, cache))
         .collect::<Result<_>>()?;
     Ok(Stack { upper, lowers })
+}
+
+/// A lower as the kernel's overlayfs sees it, without what is mounted below: our own mount may be, and
+/// would lead into itself.
+fn without_mounts(path: &Path, fd: OwnedFd) -> OwnedFd {
+    match at::private_view(fd.as_fd()) {
+        Ok(private) => private,
+        Err(err) => {
+            tracing::debug!("{}: mounts below are seen ({err})", path.display());
+            fd
+        }
+    }
 }
 
 fn open_dir(option: &str, path: &Path) -> Result<OwnedFd> {

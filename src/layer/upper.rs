@@ -14,7 +14,7 @@ use super::fdcache::FdCache;
 use super::staged::{Over, Staged};
 use super::work::Work;
 use crate::config::NamespaceChoice;
-use crate::error::{Context, Errno, Error, Result};
+use crate::error::{Context, Errno, Error, Result, best_effort};
 use crate::format::aufs;
 use crate::format::overlay::{Mark, Namespace};
 use crate::sys::at::{Replace, SetTime};
@@ -169,6 +169,30 @@ impl Upper {
         }
     }
 
+    /// Notes on a copy in the making which lower object it is of, as far as the upper can hold that:
+    /// attributes of the user namespace are for files and directories only (xattr(7)).
+    pub fn set_origin(&self, copy: Target<'_>, origin: &[u8]) {
+        let OpaqueForm::Xattr(namespace) = self.forms.opaque else { return };
+        match xattr::set(copy, namespace.key(Mark::Origin), origin, SetMode::Any) {
+            Err(err) if err.errno() == Errno::EPERM || xattr::is_absent(&err) => {}
+            other => {
+                best_effort("the inode number may change with the next mount", other);
+            }
+        }
+    }
+
+    /// Marks a directory as one that holds copies with an origin, before the first gets there.
+    pub fn set_impure(&self, dir: &UpperDir) -> Result<()> {
+        let OpaqueForm::Xattr(namespace) = self.forms.opaque else { return Ok(()) };
+        if dir.dir().is_impure()? {
+            return Ok(());
+        }
+        let key = namespace.key(Mark::Impure);
+        self.with_dir(dir, |target| xattr::set(target, key, b"y", SetMode::Any))?;
+        dir.is_impure_now();
+        Ok(())
+    }
+
     /// Whether an opaque mark is a file that shows up in the directory's own listing.
     #[must_use]
     pub fn opaque_is_a_file(&self) -> bool {
@@ -210,15 +234,20 @@ impl Upper {
     }
 
     /// Opens a file of the upper to read and write it.
-    pub fn open(&self, dir: &UpperDir, name: Name<'_>) -> Result<OwnedFd> {
-        let fd = dir.fd()?;
-        let dir = fd.as_ref().as_fd();
-        match at::open(dir, name, OFlag::O_RDWR | OFlag::O_NONBLOCK, 0) {
-            // ETXTBSY: the file runs as a program outside the mount.
+    pub fn open_to_write(&self, dir: &UpperDir, name: Name<'_>) -> Result<OwnedFd> {
+        at::open(dir.fd()?.as_ref().as_fd(), name, OFlag::O_RDWR | OFlag::O_NONBLOCK, 0)
+    }
+
+    /// Opens a file of the upper to read and write it, or only to read it where its mode, its flags or
+    /// its running as a program elsewhere forbid more.
+    pub fn open(&self, dir: &UpperDir, name: Name<'_>) -> Result<Opened> {
+        match self.open_to_write(dir, name) {
             Err(err) if matches!(err.errno(), Errno::EACCES | Errno::ETXTBSY | Errno::EPERM) => {
-                at::open(dir, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK, 0)
+                let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+                let fd = at::open(dir.fd()?.as_ref().as_fd(), name, flags, 0)?;
+                Ok(Opened { fd, writable: false })
             }
-            other => other,
+            other => Ok(Opened { fd: other?, writable: true }),
         }
     }
 
@@ -367,6 +396,15 @@ impl Upper {
             other => other,
         }
     }
+}
+
+/// An open file of the upper.
+#[derive(Debug)]
+pub struct Opened {
+    /// The descriptor.
+    pub fd: OwnedFd,
+    /// Whether it can be written to.
+    pub writable: bool,
 }
 
 /// A directory or file that is no longer in the tree.

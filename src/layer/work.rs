@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::fcntl::OFlag;
 
 use crate::error::{Context, Errno, Error, Result};
-use crate::sys::{Name, Target, at, dir, stat};
+use crate::format::overlay::{ACL_ACCESS, ACL_DEFAULT};
+use crate::sys::{Name, Target, at, creds, dir, stat, xattr};
 
 /// The directory in WORKDIR where changes are built (fs/overlayfs/super.c, `OVL_WORKDIR_NAME`).
 const WORK: &[u8] = b"work";
@@ -48,6 +49,7 @@ impl Work {
         }
         let dir = at::open(workdir.as_fd(), name, OPEN_DIR, 0)?;
         check_incompat(dir.as_fd())?;
+        make_plain(dir.as_fd()).context(|| "taking group and ACLs off work")?;
         sweep(dir.as_fd()).context(|| "sweeping what an earlier mount left in work")?;
         let work = Self { _locked: workdir, dir, next: AtomicU64::new(1), volatile };
         if volatile {
@@ -87,6 +89,23 @@ impl Work {
     pub fn discard(&self, name: &str) -> Result<()> {
         remove_tree(self.fd(), Name::new(name.as_bytes())?)
     }
+}
+
+/// Takes away what the directory would pass on to everything that is built in it: setgid and ACLs that it
+/// may have got from the directory above.
+fn make_plain(dir: BorrowedFd<'_>) -> Result<()> {
+    let target = Target::Fd(dir);
+    for acl in [ACL_DEFAULT, ACL_ACCESS] {
+        match xattr::remove(target, acl) {
+            Err(err) if xattr::is_absent(&err) => {}
+            other => other?,
+        }
+    }
+    let (found, us) = (stat::stat(target)?, creds::effective());
+    if (found.uid, found.gid) != (us.uid, us.gid) {
+        at::chown(target, Some(us.uid), Some(us.gid))?;
+    }
+    at::chmod(target, 0o700)
 }
 
 fn check_incompat(work: BorrowedFd<'_>) -> Result<()> {

@@ -8,16 +8,17 @@
 //! A crash before the rename leaves the lower object visible, a crash after it the copy; both look
 //! the same.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Context, Errno, Result};
+use crate::format::origin;
 use crate::format::overlay::{Mark, Namespace};
 use crate::layer::{LowerDir, Over, Staged, Upper, UpperDir};
-use crate::merge::lookup::Source;
+use crate::merge::lookup::{Contents, Source};
 use crate::merge::stack::DirStack;
 use crate::merge::xattr;
 use crate::sys::at::SetTime;
-use crate::sys::{FileType, Name, Stat, Target, at, copy, file, stat, xattr as sys_xattr};
+use crate::sys::{FileType, Name, Stat, Target, at, copy, file, handle, stat, xattr as sys_xattr};
 
 /// How much of a file's data is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +45,8 @@ pub struct Lower<'a> {
     pub dir: &'a LowerDir,
     /// The name there.
     pub name: Name<'a>,
-    /// The file that holds its data, if that is another (metacopy).
-    pub data: Option<&'a Source>,
+    /// Where its data is.
+    pub data: &'a Contents,
 }
 
 /// A copy that nobody sees yet: the expensive part, made with no lock held.
@@ -81,14 +82,17 @@ fn build_file<'a>(
     data: Data,
 ) -> Result<Copied<'a>> {
     let from = match lower.data {
-        Some(source) => source.dir.dir().open_to_read(Name::new(&source.name)?)?,
-        None => lower.dir.dir().open_to_read(lower.name)?,
+        Contents::Own => lower.dir.dir().open_to_read(lower.name)?,
+        Contents::Elsewhere(source) => source.dir.dir().open_to_read(Name::new(&source.name)?)?,
+        Contents::Missing => return Err(Errno::EIO.into()),
     };
     // Nobody but us while the data is on its way.
     let (staged, to) = upper.stage_file(0o600)?;
     fill(&from, &to, was, data)?;
     let dir = lower.dir.dir().fd()?;
-    finish(Target::At(dir.as_ref().as_fd(), lower.name), Target::Fd(to.as_fd()), was)?;
+    let source = dir.as_ref().as_fd();
+    note_origin(upper, source, lower.name, was, Target::Fd(to.as_fd()));
+    finish(Target::At(source, lower.name), Target::Fd(to.as_fd()), was)?;
     if !upper.is_volatile() {
         file::sync(to.as_fd(), false)?;
     }
@@ -108,14 +112,35 @@ fn build_other<'a>(
     lower: &Lower<'_>,
     was: &Stat,
 ) -> Result<Copied<'a>> {
-    let from = lower.dir.dir().fd()?;
-    let from = Target::At(from.as_ref().as_fd(), lower.name);
+    let dir = lower.dir.dir().fd()?;
+    let from = Target::At(dir.as_ref().as_fd(), lower.name);
     let staged = match was.kind() {
         FileType::Symlink => upper.stage_symlink(&at::readlink(from)?)?,
         _ => upper.stage_node(was.mode, was.rdev)?,
     };
+    note_origin(upper, dir.as_ref().as_fd(), lower.name, was, staged.target()?);
     finish(from, staged.target()?, was)?;
     Ok(Copied { staged, file: None })
+}
+
+/// Notes the origin of a copy, which gives it its number after the next mount. One of several hard
+/// links gets a number of its own, as in the kernel's overlayfs.
+fn note_origin(
+    upper: &Upper,
+    dir: BorrowedFd<'_>,
+    name: Name<'_>,
+    was: &Stat,
+    copy: Target<'_>,
+) {
+    if was.nlink > 1 {
+        return;
+    }
+    let value = match handle::of(dir, name) {
+        Ok(handle) => origin::encode(handle.kind, &handle.bytes),
+        // "Copied up, from where is not known".
+        Err(_) => Vec::new(),
+    };
+    upper.set_origin(copy, &value);
 }
 
 /// Copies the metadata of `was`. The owner first, as chown(2) takes set-id bits and capabilities
@@ -133,6 +158,7 @@ impl Copied<'_> {
     /// Makes the copy visible and leaves the times of its directory as they were.
     pub fn publish(self, upper: &Upper, to: Destination<'_>) -> Result<()> {
         let times = to.dir.dir().stat()?;
+        upper.set_impure(to.dir)?;
         self.staged.publish(to.dir, to.name, Over::Nothing)?;
         upper.restore_times(to.dir, &times)
     }
@@ -151,7 +177,7 @@ pub fn build_unnamed(upper: &Upper, from: &OwnedFd, data: Data) -> Result<OwnedF
 pub fn complete(upper: &Upper, dir: &UpperDir, name: Name<'_>, source: &Source) -> Result<()> {
     let make = || {
         let from = source.dir.dir().open_to_read(Name::new(&source.name)?)?;
-        let to = upper.open(dir, name)?;
+        let to = upper.open_to_write(dir, name)?;
         let was = stat::fstat(to.as_fd())?;
         copy::data(from.as_fd(), to.as_fd(), was.size, false)?;
         at::set_times(

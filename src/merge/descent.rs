@@ -21,6 +21,8 @@ pub struct Rules<'a> {
     pub delegation: bool,
     /// Redirects are followed.
     pub follow: bool,
+    /// The file system of the lowers, if it is one: where the number in an origin is from.
+    pub lower_dev: Option<u64>,
 }
 
 impl Rules<'_> {

@@ -10,6 +10,7 @@ use super::stack::{DirStack, MetaSource, lend};
 use crate::error::{Errno, Error, Result};
 use crate::format::aufs;
 use crate::format::dirmark::DirMarks;
+use crate::format::metacopy::FileMarks;
 use crate::format::redirect::Redirect;
 use crate::layer::{LayerDir, LowerDir, UpperDir};
 use crate::sys::{Name, Stat};
@@ -19,14 +20,48 @@ use crate::sys::{Name, Stat};
 pub struct Found {
     /// Effective attributes; number and device are those of the topmost object.
     pub stat: Stat,
-    /// Device and inode that the object gets its number from.
-    pub origin: (u64, u64),
+    /// The object that it gets its number from.
+    pub origin: Key,
     /// Where it is.
     pub what: What,
-    /// Where its data is, if that is another file.
-    pub data: Option<Box<Source>>,
+    /// Where its data is.
+    pub data: Contents,
     /// Known to have no extended attributes at all.
     pub bare: bool,
+}
+
+/// One object of one layer. The same inode may be met in two layers, as two objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Device number of the file system.
+    pub dev: u64,
+    /// Inode number there.
+    pub ino: u64,
+    /// Number of the layer: 0 is the upper.
+    pub layer: u16,
+}
+
+impl Found {
+    /// What tells the object from every other: in the upper the inode itself, elsewhere the origin.
+    #[must_use]
+    pub fn identity(&self) -> Key {
+        match self.what {
+            What::Upper => Key { dev: self.stat.dev, ino: self.stat.ino, layer: 0 },
+            _ => self.origin,
+        }
+    }
+}
+
+/// Where the data of an object is.
+#[derive(Clone, Debug, Default)]
+pub enum Contents {
+    /// With the rest of it.
+    #[default]
+    Own,
+    /// In another file (metacopy).
+    Elsewhere(Box<Source>),
+    /// In another file, which is not there: reading is EIO.
+    Missing,
 }
 
 /// A file of a lower that holds the data of another.
@@ -76,7 +111,7 @@ impl Candidates {
 /// Looks up `name`. A directory that several layers merge into needs its index.
 ///
 /// # Errors
-/// Those of the layers; EIO for a metacopy file without data. A name that shows nothing is `None`.
+/// Those of the layers; EINVAL for a directory with a redirect that is none. A name that shows nothing is `None`.
 pub fn lookup(
     rules: Rules<'_>,
     dir: &DirStack,
@@ -197,17 +232,42 @@ impl Search<'_> {
     }
 
     fn leaf(&self, stat: Stat, above: &Arc<LayerDir>, what: What) -> Result<Option<Found>> {
-        let mut found = Found { stat, origin: (stat.dev, stat.ino), what, data: None, bare: false };
-        if may_lack_data(&stat) && self.rules.may_redirect(above.layer()) {
-            let marks = above.file_marks(self.name)?;
-            found.bare = marks.no_attributes;
-            if marks.metacopy {
-                let source = self.source(above.layer(), marks.redirect)?;
-                found.stat.blocks = source.stat.blocks;
-                found.data = Some(Box::new(Source { dir: source.above, name: source.name }));
-            }
+        let origin = Key { dev: stat.dev, ino: stat.ino, layer: above.layer() };
+        let mut found = Found { stat, origin, what, data: Contents::Own, bare: false };
+        let has_origin = matches!(found.what, What::Upper)
+            && self.rules.lower_dev.is_some()
+            && above.is_impure()?;
+        if has_origin || (may_lack_data(&stat) && self.rules.may_redirect(above.layer())) {
+            self.read_marks(above, &mut found, has_origin);
         }
         Ok(Some(found))
+    }
+
+    /// What the marks of a non-directory say. Marks that make no sense cost the object its data, not
+    /// its directory the listing.
+    fn read_marks(&self, above: &Arc<LayerDir>, found: &mut Found, has_origin: bool) {
+        let source = |marks: FileMarks| match marks.metacopy {
+            true => self.source(above.layer(), marks.redirect).map(Some),
+            false => Ok(None),
+        };
+        let marks = above.file_marks(self.name);
+        if let Ok(marks) = &marks {
+            found.bare = marks.no_attributes;
+            if let (true, Some(dev), Some(ino)) = (has_origin, self.rules.lower_dev, marks.origin) {
+                found.origin = Key { dev, ino, layer: 0 };
+            }
+        }
+        found.data = match marks.and_then(source) {
+            Ok(None) => Contents::Own,
+            Ok(Some(place)) => {
+                found.stat.blocks = place.stat.blocks;
+                Contents::Elsewhere(Box::new(Source { dir: place.above, name: place.name }))
+            }
+            Err(err) => {
+                tracing::warn!("{}: {err}", self.name);
+                Contents::Missing
+            }
+        };
     }
 
     /// The file that holds the data of a metacopy file.
@@ -228,8 +288,7 @@ impl Search<'_> {
                 descent.redirect(&redirect);
             }
         }
-        let text = format!("{}: a metacopy file, and no layer below has its data", self.name);
-        Err(Error::new(Errno::EIO, text))
+        Err(Error::new(Errno::EIO, "a metacopy file, and no layer below has its data"))
     }
 }
 
@@ -269,6 +328,6 @@ impl Gathered {
         };
         let dir = DirStack { upper: self.upper, lowers: self.lowers.into(), meta };
         let origin = dir.origin()?;
-        Ok(Some(Found { stat, origin, what: What::Dir(dir), data: None, bare: false }))
+        Ok(Some(Found { stat, origin, what: What::Dir(dir), data: Contents::Own, bare: false }))
     }
 }

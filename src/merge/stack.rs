@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{Errno, Result};
 use crate::layer::{LayerDir, LowerDir, Stack, UpperDir};
+use crate::merge::lookup::Key;
 use crate::sys::Stat;
 
 /// Which directory of the stack lends its owner, mode, times, attributes and ACLs.
@@ -92,14 +93,14 @@ impl DirStack {
         }
     }
 
-    /// Device and inode that give the directory its number: the topmost lower one, so that a
-    /// copy-up does not change it.
-    pub fn origin(&self) -> Result<(u64, u64)> {
+    /// The directory that gives this one its number: the topmost lower one, so that a copy-up does not
+    /// change it.
+    pub fn origin(&self) -> Result<Key> {
         let dir = match self.lowers.first() {
             Some(lower) => lower.dir(),
             None => self.top()?,
         };
-        Ok((dir.dev(), dir.ino()))
+        Ok(Key { dev: dir.dev(), ino: dir.ino(), layer: dir.layer() })
     }
 }
 

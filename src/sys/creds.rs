@@ -58,6 +58,30 @@ pub fn in_initial_user_namespace() -> bool {
     words.next() == Some("0") && words.next() == Some("0") && words.next() == Some("4294967295")
 }
 
+/// The groups of a process, for whom the kernel asks: `gid` and the supplementary ones. Without procfs,
+/// or where its ids cannot be seen, only `gid`.
+#[must_use]
+pub fn groups_of(pid: u32, gid: u32) -> Vec<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
+    line.split_ascii_whitespace().filter_map(|id| id.parse().ok()).chain([gid]).collect()
+}
+
+/// Takes the caller's limit on the size of files away as far as we may, and has what is left of it
+/// arrive as EFBIG: the signal that comes with it (SIGXFSZ, setrlimit(2)) would end the server.
+pub fn lift_file_size() -> Result<()> {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+    // SAFETY: ignoring a signal runs no code of ours.
+    if unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) } == libc::SIG_ERR {
+        return Err(crate::error::Errno::last().into());
+    }
+    if setrlimit(Resource::RLIMIT_FSIZE, RLIM_INFINITY, RLIM_INFINITY).is_err() {
+        let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE)?;
+        setrlimit(Resource::RLIMIT_FSIZE, hard, hard)?;
+    }
+    Ok(())
+}
+
 /// Raises the soft limit of open files to the hard one and returns it.
 pub fn raise_open_files() -> Result<u64> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};

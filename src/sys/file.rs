@@ -23,8 +23,8 @@ pub fn read_at(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> Result<usize>
             Ok(0) => break,
             Ok(len) => done += len,
             Err(err) if err.errno() == Errno::EINTR => {}
-            Err(err) if done == 0 => return Err(err),
-            Err(_) => break,
+            // Less than was asked for means the end of the file to whoever asked.
+            Err(err) => return Err(err),
         }
     }
     Ok(done)

@@ -10,6 +10,7 @@ pub mod creds;
 pub mod daemon;
 pub mod dir;
 pub mod file;
+pub mod handle;
 pub mod ioctl;
 pub mod mount;
 pub mod stat;

@@ -12,6 +12,7 @@ use crate::error::{Errno, Result};
 use crate::format::overlay::{Mark, Namespace};
 use crate::layer::UpperDir;
 use crate::merge::copyup::Data;
+use crate::merge::lookup::Contents;
 use crate::merge::stack::MetaSource;
 use crate::merge::{attr, xattr as visible};
 use crate::sys::{FileType, Name, Stat, Target, at, file, stat, xattr};
@@ -48,7 +49,7 @@ impl Vfs {
     fn stat_of_leaf(&self, leaf: &Leaf) -> Result<Stat> {
         let place = leaf.place.read();
         let stat = self.with_leaf(leaf, &place, stat::stat)?;
-        if let Some(data) = &place.data {
+        if let Contents::Elsewhere(data) = &place.data {
             let data = data.dir.dir().stat_entry(Name::new(&data.name)?)?.ok_or(Errno::EIO)?;
             return Ok(Stat { blocks: data.blocks, ..stat });
         }
@@ -68,7 +69,7 @@ impl Vfs {
     ) -> Result<T> {
         // A descriptor that is open spares the way through the directory, unless it is that of the
         // file which holds the data.
-        if place.data.is_none()
+        if matches!(place.data, Contents::Own)
             && let Some(fd) = leaf.io.get()
         {
             return act(Target::Fd(fd.as_ref().as_fd()));
@@ -140,10 +141,8 @@ impl Vfs {
             }
             self.copy_up(node, Data::UpTo(size))?;
             let fd = self.file_to_write(node)?;
+            self.drop_set_id(node, fd.as_ref().as_fd(), privilege)?;
             file::truncate(fd.as_ref().as_fd(), size)?;
-            if privilege == Privilege::LosesSetId {
-                attr::drop_set_id(Target::Fd(fd.as_ref().as_fd()))?;
-            }
         } else {
             self.copy_up(node, Data::All)?;
         }

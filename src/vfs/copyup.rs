@@ -10,6 +10,7 @@ use super::node::{Leaf, Link, Node, Real};
 use crate::error::{Errno, Result};
 use crate::layer::{Over, UpperDir};
 use crate::merge::copyup::{self, Copied, Data, Destination, Lower};
+use crate::merge::lookup::{Contents, Key};
 use crate::merge::stack::MetaSource;
 use crate::sys::{FileType, Name, stat};
 
@@ -32,7 +33,8 @@ impl Vfs {
             // may be deeper than a stack.
             let mut here = Arc::clone(node);
             loop {
-                if let Some(upper) = here.dir()?.stack.read().upper.clone() {
+                let upper = here.dir()?.stack.read().upper.clone();
+                if let Some(upper) = upper {
                     if Arc::ptr_eq(&here, node) {
                         self.own_metadata(node, &upper)?;
                         return Ok(upper);
@@ -41,7 +43,8 @@ impl Vfs {
                 }
                 let link = here.dir()?.link.read().clone().ok_or(Errno::ENOENT)?;
                 let above = link.parent;
-                if let Some(upper) = above.dir()?.stack.read().upper.clone() {
+                let upper = above.dir()?.stack.read().upper.clone();
+                if let Some(upper) = upper {
                     self.copy_up_dir(&here, &above, &upper)?;
                     break;
                 }
@@ -83,8 +86,13 @@ impl Vfs {
     pub(super) fn copy_up(&self, node: &Arc<Node>, data: Data) -> Result<()> {
         self.upper()?;
         let leaf = node.as_leaf()?;
-        if leaf.place.read().real.upper_key().is_some() {
-            return Ok(());
+        let (in_upper, all_names) = {
+            let place = leaf.place.read();
+            (place.real.upper_key().is_some(), place.links.iter().all(|link| link.in_upper))
+        };
+        if in_upper {
+            // A name that was met after the copy-up follows before anything else changes.
+            return if all_names { Ok(()) } else { self.link_other_names(node, leaf) };
         }
         let _gate = node.gate.lock();
         let (real, link, source) = {
@@ -104,7 +112,7 @@ impl Vfs {
                 Ok(())
             }
             (Real::Lower { dir, name }, Some(link)) => {
-                let from = Lower { dir: &dir, name: Name::new(&name)?, data: source.as_deref() };
+                let from = Lower { dir: &dir, name: Name::new(&name)?, data: &source };
                 self.copy_up_lower(node, leaf, &from, &link, data)
             }
             (Real::Lower { .. }, None) => Err(Errno::ESTALE.into()),
@@ -156,9 +164,9 @@ impl Vfs {
         if let Some(index) = &mut names.index {
             index.put_upper(name, made.kind(), made.ino);
         }
-        self.table.copied_up(node, key);
+        self.table.copied_up(node, Key { dev: made.dev, ino: made.ino, layer: 0 });
         place.real = Real::Upper { key };
-        place.data = None;
+        place.data = Contents::Own;
         place.add(Link { in_upper: true, ..link.clone() });
         leaf.no_set_id.store(false, Ordering::Relaxed);
         leaf.io.take();
@@ -178,31 +186,34 @@ impl Vfs {
     pub(super) fn complete(&self, node: &Arc<Node>) -> Result<()> {
         let Ok(leaf) = node.as_leaf() else { return Ok(()) };
         let in_upper = |place: &super::node::Place| match (&place.data, place.upper_link()) {
-            (Some(source), Some(link)) => Some((source.clone(), link.clone())),
-            _ => None,
+            (Contents::Own, _) | (_, None) => None,
+            (Contents::Elsewhere(source), Some(link)) => Some(Ok((source.clone(), link.clone()))),
+            (Contents::Missing, Some(_)) => Some(Err(Errno::EIO)),
         };
         if in_upper(&leaf.place.read()).is_none() {
             return Ok(());
         }
         let _gate = node.gate.lock();
-        let Some((source, link)) = in_upper(&leaf.place.read()) else { return Ok(()) };
+        let Some(found) = in_upper(&leaf.place.read()) else { return Ok(()) };
+        let (source, link) = found?;
         let dir = link.parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
         copyup::complete(self.upper()?, &dir, Name::new(&link.name)?, &source)?;
         let mut place = leaf.place.write();
-        place.data = None;
+        place.data = Contents::Own;
         leaf.io.take();
         Ok(())
     }
 
     /// The other known names of a file that was copied up follow it, so that they stay names of one
     /// file after the next mount too.
-    fn link_other_names(&self, node: &Arc<Node>, leaf: &Leaf) -> Result<()> {
+    pub(super) fn link_other_names(&self, node: &Arc<Node>, leaf: &Leaf) -> Result<()> {
         loop {
             let next = {
                 let place = leaf.place.read();
                 place.links.iter().find(|link| !link.in_upper).cloned()
             };
-            let Some(link) = next else { return Ok(()) };
+            let is_orphan = matches!(leaf.place.read().real, Real::Orphan { .. });
+            let Some(link) = next.filter(|_| !is_orphan) else { return Ok(()) };
             self.name_to_upper(node, &link)?;
         }
     }

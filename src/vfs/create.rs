@@ -10,6 +10,7 @@ use crate::format::aufs;
 use crate::layer::upper::WhiteoutForm;
 use crate::merge::create::{self, Body, Created, Inherit, Parent, Request, Site};
 use crate::merge::index::InUpper;
+use crate::merge::lookup::{Contents, Key};
 use crate::merge::{DirStack, Found, What};
 use crate::sys::{Name, Stat};
 
@@ -121,7 +122,8 @@ impl Vfs {
         } else {
             What::Upper
         };
-        let found = Found { stat, origin: (stat.dev, stat.ino), what, data: None, bare: false };
+        let origin = Key { dev: stat.dev, ino: stat.ino, layer: 0 };
+        let found = Found { stat, origin, what, data: Contents::Own, bare: false };
         let node = self.table.intern(found, parent, name.bytes(), 1);
         if let (Some(file), Ok(leaf)) = (made.file, node.as_leaf()) {
             leaf.io.put(Arc::new(file));

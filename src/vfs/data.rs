@@ -3,7 +3,7 @@
 //! A file has one descriptor, whoever opened it how often: positions come with each call, and flags
 //! such as `O_APPEND` are the kernel's business. So whatever is open sees a copy-up at once.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -14,6 +14,7 @@ use crate::error::{Errno, Result};
 use crate::layer::Upper;
 use crate::merge::attr;
 use crate::merge::copyup::Data;
+use crate::merge::lookup::Contents;
 use crate::sys::{FileType, Name, Target, at, file};
 
 /// A write.
@@ -25,6 +26,16 @@ pub struct Write<'a> {
     pub data: &'a [u8],
     /// Whether set-id bits survive it.
     pub privilege: Privilege,
+    /// Nobody looks at how much was written (a delayed write): it has to be all or an error.
+    pub whole: bool,
+}
+
+/// Opens the file that has the data of another.
+fn open_source(data: &Contents) -> Result<OwnedFd> {
+    match data {
+        Contents::Elsewhere(source) => source.dir.dir().open_to_read(Name::new(&source.name)?),
+        _ => Err(Errno::EIO.into()),
+    }
 }
 
 impl Vfs {
@@ -43,14 +54,14 @@ impl Vfs {
         let place = leaf.place.read();
         let fd = match &place.real {
             Real::Orphan { fd, .. } => return Ok(Arc::clone(fd)),
-            _ if let Some(source) = &place.data => {
-                source.dir.dir().open_to_read(Name::new(&source.name)?)?
-            }
+            _ if !matches!(place.data, Contents::Own) => open_source(&place.data)?,
             Real::Lower { dir, name } => dir.dir().open_to_read(Name::new(name)?)?,
             Real::Upper { .. } => {
                 let link = place.upper_link().ok_or(Errno::ESTALE)?;
                 let dir = link.parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
-                self.upper()?.open(&dir, Name::new(&link.name)?)?
+                let opened = self.upper()?.open(&dir, Name::new(&link.name)?)?;
+                leaf.io_read_only.store(!opened.writable, Ordering::Relaxed);
+                opened.fd
             }
         };
         let fd = Arc::new(fd);
@@ -65,7 +76,19 @@ impl Vfs {
     pub(super) fn file_to_write(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>> {
         self.copy_up(node, Data::All)?;
         self.complete(node)?;
-        self.file(node)
+        let fd = self.file(node)?;
+        let leaf = node.as_leaf()?;
+        if !leaf.io_read_only.load(Ordering::Relaxed) {
+            return Ok(fd);
+        }
+        // It could only be read when it was opened; that may have changed.
+        let place = leaf.place.read();
+        let link = place.upper_link().ok_or(Errno::EBADF)?;
+        let dir = link.parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
+        let fd = Arc::new(self.upper()?.open_to_write(&dir, Name::new(&link.name)?)?);
+        leaf.io_read_only.store(false, Ordering::Relaxed);
+        leaf.io.put(Arc::clone(&fd));
+        Ok(fd)
     }
 
     /// Keeps a file's descriptor open until [`Vfs::unpin`]: for a server that could not open it
@@ -124,15 +147,38 @@ impl Vfs {
         let node = self.node(id)?;
         let fd = self.file_to_write(&node)?;
         let fd = fd.as_ref().as_fd();
+        // Before the contents change, as the kernel does (file_remove_privs).
+        self.drop_set_id(&node, fd, write.privilege)?;
         let written = file::write_at(fd, write.data, write.offset)?;
-        if write.privilege == Privilege::LosesSetId {
-            let leaf = node.as_leaf()?;
-            if !leaf.no_set_id.load(Ordering::Relaxed) {
-                attr::drop_set_id(Target::Fd(fd))?;
-                leaf.no_set_id.store(true, Ordering::Relaxed);
+        let rest = write.data.get(written..).unwrap_or_default();
+        if write.whole && !rest.is_empty() {
+            let offset = write.offset.saturating_add(written as u64);
+            let more = file::write_at(fd, rest, offset)?;
+            if more < rest.len() {
+                return Err(Errno::ENOSPC.into());
             }
+            return Ok(write.data.len());
         }
         Ok(written)
+    }
+
+    /// Takes set-id bits away from a file whose contents are about to change, and tells the client,
+    /// which would not ask for the mode again.
+    pub(super) fn drop_set_id(
+        &self,
+        node: &Node,
+        fd: BorrowedFd<'_>,
+        privilege: Privilege,
+    ) -> Result<()> {
+        let leaf = node.as_leaf()?;
+        if privilege == Privilege::KeepsSetId || leaf.no_set_id.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if attr::drop_set_id(Target::Fd(fd))? {
+            self.tell_changed(node.id);
+        }
+        leaf.no_set_id.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// fallocate(2) with its flags as they come.
@@ -147,11 +193,8 @@ impl Vfs {
         let node = self.node(id)?;
         let fd = self.file_to_write(&node)?;
         let fd = fd.as_ref().as_fd();
-        file::allocate(fd, mode, offset, len)?;
-        if privilege == Privilege::LosesSetId {
-            attr::drop_set_id(Target::Fd(fd))?;
-        }
-        Ok(())
+        self.drop_set_id(&node, fd, privilege)?;
+        file::allocate(fd, mode, offset, len)
     }
 
     /// `SEEK_DATA` and `SEEK_HOLE` of lseek(2).
@@ -174,11 +217,8 @@ impl Vfs {
         let input = self.file(&self.node(from.0)?)?;
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         let (input, out) = (input.as_ref().as_fd(), out.as_ref().as_fd());
-        let copied = file::copy_range(input, from.1, out, to.1, len)?;
-        if privilege == Privilege::LosesSetId {
-            attr::drop_set_id(Target::Fd(out))?;
-        }
-        Ok(copied)
+        self.drop_set_id(&target, out, privilege)?;
+        file::copy_range(input, from.1, out, to.1, len)
     }
 
     /// Forces a file, or the entries of a directory, to the disk. What is in a lower is there.

@@ -7,6 +7,7 @@ use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 
 use super::ids::NodeId;
 use super::node::{Dir, Names, Node};
+use super::table::Held;
 use super::{Entry, Vfs};
 use crate::error::{Errno, Result};
 use crate::merge::index::{InUpper, Index};
@@ -31,14 +32,28 @@ impl Vfs {
     pub fn lookup(&self, parent: NodeId, name: &[u8]) -> Result<Entry> {
         let parent = self.node(parent)?;
         let found = self.find(&parent, Name::new(name)?)?.ok_or(Errno::ENOENT)?;
-        Ok(self.give_out(found, &parent, name))
+        self.give_out(found, &parent, name)
     }
 
     /// Makes an entry of what was found, counted as given out.
-    pub(super) fn give_out(&self, found: Found, parent: &Arc<Node>, name: &[u8]) -> Entry {
-        let stat = presented(&found.stat, matches!(&found.what, What::Dir(dir) if dir.is_merged()));
+    pub(super) fn give_out(
+        &self,
+        found: Found,
+        parent: &Arc<Node>,
+        name: &[u8],
+    ) -> Result<Entry> {
+        let in_lower = matches!(found.what, What::Lower(_));
+        let merged = matches!(&found.what, What::Dir(dir) if dir.is_merged());
+        let stat = presented(&found.stat, merged);
         let node = self.table.intern(found, parent, name, 1);
-        Entry { node: node.id, stat: Stat { ino: node.id.0, ..stat } }
+        // Another name of the same file may have brought it into the upper already.
+        let moved_on = in_lower
+            && node.as_leaf().is_ok_and(|leaf| leaf.place.read().real.upper_key().is_some());
+        if moved_on {
+            let stat = self.stat_of(&node).inspect_err(|_| self.table.forget(node.id, 1))?;
+            return Ok(Entry { node: node.id, stat });
+        }
+        Ok(Entry { node: node.id, stat: Stat { ino: node.id.0, ..stat } })
     }
 
     /// Looks up a name without making a node.
@@ -71,10 +86,11 @@ impl Vfs {
         Ok(names)
     }
 
-    /// The node behind a name, counted nowhere.
-    pub(super) fn child(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<Arc<Node>> {
+    /// The node behind a name, counted nowhere; if nobody else knows it, it goes with what is
+    /// returned.
+    pub(super) fn child(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<Held<'_>> {
         let found = self.find(parent, name)?.ok_or(Errno::ENOENT)?;
-        Ok(self.table.intern(found, parent, name.bytes(), 0))
+        Ok(self.table.hold(found, parent, name.bytes()))
     }
 
     /// Adds one lookup to a node and makes an entry of it.

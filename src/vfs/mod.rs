@@ -30,7 +30,7 @@ mod statfs;
 mod table;
 mod xattr;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -45,7 +45,7 @@ pub use crate::merge::create::{Body, Request};
 pub use attr::Privilege;
 pub use data::Write;
 pub use ids::NodeId;
-pub use readdir::DirEntry;
+pub use readdir::{DirEntry, Plus};
 pub use rename::RenameMode;
 
 use node::Node;
@@ -62,6 +62,26 @@ pub struct Vfs {
     renames: Mutex<()>,
     delegation: bool,
     follow: bool,
+    lower_dev: Option<u64>,
+    /// Called when attributes change that the client did not ask to change.
+    listener: OnceLock<Listener>,
+}
+
+/// Told of a node whose attributes the client has to ask for again.
+#[derive(Clone)]
+pub struct Listener(Arc<dyn Fn(NodeId) + Send + Sync>);
+
+impl Listener {
+    /// A listener that calls `told`, before the operation that changed something returns.
+    pub fn new(told: impl Fn(NodeId) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(told))
+    }
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Listener")
+    }
 }
 
 /// A node that was given out, with its attributes.
@@ -84,7 +104,19 @@ impl Vfs {
         let delegation = config.dirmeta_delegate;
         let root = DirStack::root(&stack, delegation)?;
         let (snapshots, renames) = (Snapshots::default(), Mutex::new(()));
-        Ok(Self { stack, table: Table::new(root), cache, snapshots, renames, delegation, follow: true })
+        let lower_dev = stack.lower_dev();
+        Ok(Self { stack, table: Table::new(root), cache, snapshots, renames, delegation, follow: true, lower_dev, listener: OnceLock::new() })
+    }
+
+    /// Says whom to tell of attributes that change without being asked to. The first one stays.
+    pub fn listen(&self, listener: Listener) {
+        self.listener.get_or_init(|| listener);
+    }
+
+    fn tell_changed(&self, id: NodeId) {
+        if let Some(Listener(told)) = self.listener.get() {
+            told(id);
+        }
     }
 
     /// Whether changes are possible at all.
@@ -95,7 +127,12 @@ impl Vfs {
 
     /// What lookups go by.
     fn rules(&self) -> Rules<'_> {
-        Rules { roots: &self.stack.lowers, delegation: self.delegation, follow: self.follow }
+        Rules {
+            roots: &self.stack.lowers,
+            delegation: self.delegation,
+            follow: self.follow,
+            lower_dev: self.lower_dev,
+        }
     }
 
     /// The upper.

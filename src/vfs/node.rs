@@ -12,7 +12,7 @@ use crate::error::{Errno, Result};
 use crate::layer::LowerDir;
 use crate::layer::fdcache::{Closable, FdSlot};
 use crate::merge::create::Inherit;
-use crate::merge::lookup::Source;
+use crate::merge::lookup::Contents;
 use crate::merge::{DirStack, Index};
 use crate::sys::FileType;
 
@@ -66,6 +66,8 @@ pub struct Leaf {
     pub place: RwLock<Place>,
     /// A descriptor to read it, and to write it once it is in the upper.
     pub io: FdSlot,
+    /// The descriptor is of the upper, but only to read.
+    pub io_read_only: AtomicBool,
     /// Open files that must find the descriptor open.
     pub pins: AtomicU32,
     /// Known to have no set-id bits that a write would clear.
@@ -79,8 +81,8 @@ pub struct Place {
     pub links: SmallVec<[Link; 1]>,
     /// The object itself.
     pub real: Real,
-    /// The file that holds its data, if it has none of its own (metacopy).
-    pub data: Option<Box<Source>>,
+    /// Where its data is.
+    pub data: Contents,
 }
 
 /// One name.
@@ -186,7 +188,7 @@ impl Node {
         kind: FileType,
         link: Link,
         real: Real,
-        data: Option<Box<Source>>,
+        data: Contents,
     ) -> Self {
         let layer = match &real {
             Real::Lower { dir, .. } => dir.dir().layer(),
@@ -197,6 +199,7 @@ impl Node {
             layer,
             place: RwLock::new(Place { links: SmallVec::from_iter([link]), real, data }),
             io: FdSlot::default(),
+            io_read_only: AtomicBool::new(false),
             pins: AtomicU32::new(0),
             no_set_id: AtomicBool::new(false),
         };

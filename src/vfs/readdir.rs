@@ -11,6 +11,8 @@ use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::format::aufs::{self, AufsName};
 use crate::merge::index::{self, InUpper, Index};
+use crate::layer::{LayerDir, LowerDir, UpperDir};
+use crate::merge::lookup::Key;
 use crate::merge::{DirStack, lookup};
 use crate::sys::{FileType, Name};
 
@@ -40,6 +42,17 @@ pub struct DirEntry<'a> {
     pub kind: FileType,
     /// Where to go on after this entry.
     pub next: u64,
+}
+
+/// What is told of an entry besides its name.
+#[derive(Clone, Copy, Debug)]
+pub enum Plus {
+    /// It is `.` or `..`.
+    Dot,
+    /// A node, counted as looked up once.
+    Known(Entry),
+    /// Looking it up fails; a number that stands for nothing.
+    Broken(NodeId),
 }
 
 impl Listing {
@@ -98,7 +111,7 @@ impl Vfs {
         &self,
         id: NodeId,
         from: u64,
-        mut each: impl FnMut(DirEntry<'_>, Option<Entry>) -> bool,
+        mut each: impl FnMut(DirEntry<'_>, Plus) -> bool,
     ) -> Result<()> {
         let node = self.node(id)?;
         let (listing, cookie) = self.reader(&node, from)?;
@@ -109,21 +122,30 @@ impl Vfs {
         while let Some(entry) = listing.get(position, cookie) {
             position += 1;
             if matches!(entry.name, b"." | b"..") {
-                if !each(entry, None) {
+                if !each(entry, Plus::Dot) {
                     break;
                 }
                 continue;
             }
             let found = if names.dead {
-                None
+                Ok(None)
             } else {
                 let (index, name) = (names.index.as_ref(), Name::new(entry.name)?);
-                lookup::lookup(self.rules(), &stack, index, name)?
+                lookup::lookup(self.rules(), &stack, index, name)
             };
-            let Some(found) = found else { continue };
-            let given = self.give_out(found, &node, entry.name);
-            if !each(entry, Some(given)) {
-                self.forget(given.node, 1);
+            let plus = match found {
+                Ok(None) => continue,
+                Ok(Some(found)) => Plus::Known(self.give_out(found, &node, entry.name)?),
+                // One object that is broken does not hide the others.
+                Err(err) => {
+                    tracing::debug!("{}: {err}", entry.name.escape_ascii());
+                    Plus::Broken(self.table.unused_number())
+                }
+            };
+            if !each(entry, plus) {
+                if let Plus::Known(given) = plus {
+                    self.forget(given.node, 1);
+                }
                 break;
             }
         }
@@ -167,26 +189,27 @@ impl Vfs {
     }
 
     fn list_merged(&self, stack: &DirStack, index: &Index, listing: &mut Listing) -> Result<()> {
+        let impure = match &stack.upper {
+            Some(upper) => upper.dir().is_impure()?,
+            None => false,
+        };
         for (name, entry) in index.iter() {
             let Some(kind) = entry.kind() else { continue };
             let (level, ino) = match entry.upper {
-                // A directory of the upper that may merge has the number of what it merges with,
-                // unless it is opaque: only a lookup can tell.
-                InUpper::Object { kind, .. } if kind.is_dir() && entry.in_lowers() => {
-                    let found =
-                        lookup::lookup(self.rules(), stack, Some(index), Name::new(name)?)?;
-                    let Some(found) = found else { continue };
-                    listing.push(name, self.shown_number(found.origin, false), kind);
+                // Of a directory that may merge, and of what may have been copied up, only a lookup
+                // knows the number.
+                InUpper::Object { .. } if impure || (kind.is_dir() && entry.in_lowers()) => {
+                    listing.push(name, self.number_by_name(stack, Some(index), name)?, kind);
                     continue;
                 }
-                InUpper::Object { ino, .. } => (stack.upper.as_ref().map(|dir| dir.dir()), ino),
+                InUpper::Object { ino, .. } => (stack.upper.as_ref().map(UpperDir::dir), ino),
                 _ => {
                     let level = entry.lowers.levels.first().copied().unwrap_or(0);
-                    (stack.lowers.get(usize::from(level)).map(|dir| dir.dir()), entry.lowers.ino)
+                    (stack.lowers.get(usize::from(level)).map(LowerDir::dir), entry.lowers.ino)
                 }
             };
             let layer = level.ok_or(Errno::EIO)?;
-            let number = self.shown_number((layer.dev(), ino), layer.layer() == 0);
+            let number = self.shown_number(layer, ino);
             listing.push(name, number, kind);
         }
         Ok(())
@@ -195,20 +218,33 @@ impl Vfs {
     fn list_single(&self, stack: &DirStack, listing: &mut Listing) -> Result<()> {
         let top = stack.top()?;
         let in_upper = stack.upper.is_some();
+        let impure = in_upper && top.is_impure()?;
         top.for_each(|entry| {
             if aufs::classify(entry.name) != AufsName::Plain {
                 return Ok(());
             }
             let Some(kind) = index::object(top, &entry)? else { return Ok(()) };
-            let number = self.shown_number((top.dev(), entry.ino), in_upper);
+            let number = if impure {
+                self.number_by_name(stack, None, entry.name)?
+            } else {
+                self.shown_number(top, entry.ino)
+            };
             listing.push(entry.name, number, kind);
             Ok(())
         })
     }
 
+    /// The number that a lookup of the name gives; what cannot be looked up has none of its own.
+    fn number_by_name(&self, stack: &DirStack, index: Option<&Index>, name: &[u8]) -> Result<u64> {
+        let found = lookup::lookup(self.rules(), stack, index, Name::new(name)?);
+        let number = found.ok().flatten().and_then(|found| self.table.number_of(&found));
+        Ok(number.map_or(u64::MAX, |id| id.0))
+    }
+
     /// The number of an entry; never 0, which some readers take for "no entry".
-    fn shown_number(&self, key: (u64, u64), in_upper: bool) -> u64 {
-        match self.table.number(key, in_upper) {
+    fn shown_number(&self, layer: &LayerDir, ino: u64) -> u64 {
+        let key = Key { dev: layer.dev(), ino, layer: layer.layer() };
+        match self.table.number(key) {
             Some(id) => id.0,
             // It will get one of its own when it is looked up.
             None => u64::MAX,

@@ -11,6 +11,7 @@ use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::format::aufs::{self, AufsName};
 use crate::merge::index::{self, InUpper};
+use crate::merge::lookup::Contents;
 use crate::merge::remove::{self, Standing};
 use crate::merge::{DirStack, Found, What, lookup};
 use crate::sys::{FileType, Name, at};
@@ -23,9 +24,32 @@ impl Vfs {
     pub fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<()> {
         let parent = self.node(parent)?;
         let name = Name::new(name)?;
+        loop {
+            match self.unlink_once(&parent, name) {
+                Err(err) if err.errno() == Errno::EAGAIN => self.settle_names(&parent, name)?,
+                other => return other,
+            }
+        }
+    }
+
+    /// Gives the upper all names of a file that is there under some; with nothing locked.
+    pub(super) fn settle_names(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<()> {
+        let node = match self.child(parent, name) {
+            Err(err) if err.errno() == Errno::ENOENT => return Ok(()),
+            other => other?,
+        };
+        match node.as_leaf() {
+            Ok(leaf) if leaf.place.read().real.upper_key().is_some() => {
+                self.link_other_names(&node, leaf)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn unlink_once(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<()> {
         let upper = self.upper()?;
         let dir = parent.dir()?;
-        let upper_dir = self.dir_to_write(&parent)?;
+        let upper_dir = self.dir_to_write(parent)?;
         let mut names = self.names_mut(dir)?;
         let stack = dir.stack.read().clone();
         let found = lookup::lookup(self.rules(), &stack, names.index.as_ref(), name)?
@@ -36,12 +60,14 @@ impl Vfs {
         let site = survey(&stack, &names, name)?;
         let in_upper = matches!(site.upper, InUpper::Object { .. });
         let standing = Standing { in_upper, in_lowers: site.in_lowers };
-        let known = self.table.known(&found, &parent, name.bytes());
-        if let Some(node) = &known {
+        let known = self.table.known(&found, parent, name.bytes());
+        if let Some(node) = &known
+            && !matches!(found.data, Contents::Missing)
+        {
             // A descriptor keeps one file, not one with the data of another.
             self.complete(node)?;
         }
-        self.detaching(known.as_deref(), &parent, name, &found, || {
+        self.detaching(known.as_deref(), parent, name, &found, || {
             remove::unlink(upper, &upper_dir, name, standing)
         })?;
         if let Some(index) = &mut names.index {
@@ -52,6 +78,9 @@ impl Vfs {
 
     /// Takes a name away from its node with `act`. A node that loses its last name keeps a
     /// descriptor: nobody tells us whether it is in use.
+    ///
+    /// # Errors
+    /// EAGAIN, with nothing done, if names stay that only a lower has: [`Self::settle_names`] first.
     pub(super) fn detaching(
         &self,
         node: Option<&Node>,
@@ -65,8 +94,7 @@ impl Vfs {
         let others =
             place.links.len() > usize::from(place.position(parent, name.bytes()).is_some());
         if others {
-            // A name that the upper does not have yet cannot stand for the object: while one stays
-            // that does, nothing is lost.
+            // A name that only a lower has cannot stand for what was copied up.
             let stays = |link: &super::node::Link| {
                 link.in_upper && !(link.parent.id == parent.id && *link.name == *name.bytes())
             };
@@ -76,6 +104,7 @@ impl Vfs {
                 place.remove(parent, name.bytes());
                 return Ok(());
             }
+            return Err(Errno::EAGAIN.into());
         }
         let fd = match leaf.io.get() {
             Some(fd) => fd,
@@ -91,19 +120,29 @@ impl Vfs {
 
     /// A descriptor that keeps an object usable: of a file for its data, of anything else `O_PATH`.
     fn keep_open(&self, parent: &Node, name: Name<'_>, found: &Found) -> Result<OwnedFd> {
-        let regular = found.stat.kind() == FileType::Regular;
-        match &found.what {
-            What::Lower(dir) if regular => dir.dir().open_to_read(name),
-            What::Lower(dir) => {
-                at::open(dir.dir().fd()?.as_ref().as_fd(), name, OFlag::O_PATH, 0)
+        if found.stat.kind() == FileType::Regular {
+            match self.open_data(parent, name, found) {
+                // Nobody has it open, or a descriptor would be there; and nobody can open it now.
+                Err(err) if err.errno() == Errno::EACCES => {}
+                other => return other,
             }
+        }
+        let dir = match &found.what {
+            What::Lower(dir) => dir.dir().fd()?,
             _ => {
                 let dir = parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
-                if regular {
-                    self.upper()?.open(&dir, name)
-                } else {
-                    at::open(dir.dir().fd()?.as_ref().as_fd(), name, OFlag::O_PATH, 0)
-                }
+                dir.dir().fd()?
+            }
+        };
+        at::open(dir.as_ref().as_fd(), name, OFlag::O_PATH, 0)
+    }
+
+    fn open_data(&self, parent: &Node, name: Name<'_>, found: &Found) -> Result<OwnedFd> {
+        match &found.what {
+            What::Lower(dir) => dir.dir().open_to_read(name),
+            _ => {
+                let dir = parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
+                Ok(self.upper()?.open(&dir, name)?.fd)
             }
         }
     }

@@ -27,6 +27,9 @@ pub enum RenameMode {
     Exchange,
 }
 
+/// How often a rename begins anew because something else changed the names meanwhile.
+const TRIES: u32 = 1000;
+
 /// One side of a rename.
 struct Side<'a> {
     parent: Arc<Node>,
@@ -113,7 +116,7 @@ impl Vfs {
         let (name, new_name) = (Name::new(name)?, self.new_name(new_name)?);
         let _one_at_a_time = (from.id != to.id).then(|| self.renames.lock());
         // The source may have been replaced while it was copied up, with nothing locked.
-        loop {
+        for _ in 0..TRIES {
             let source = self.child(&from, name)?;
             self.make_movable(&source, &from, name)?;
             let partner = match mode {
@@ -124,21 +127,25 @@ impl Vfs {
                 }
                 _ => None,
             };
-            // A directory that is replaced has to be known, so that it can be told that it is gone.
-            // What is wrong with it shows again once all is locked.
-            let _replaced = source.kind().is_dir().then(|| self.child(&to, new_name));
+            // A directory that is replaced has to be told that it is gone. What is wrong with it shows
+            // again once all is locked.
+            let replaced =
+                if source.kind().is_dir() { self.child(&to, new_name).ok() } else { None };
             let from = Side { upper: self.dir_to_write(&from)?, parent: Arc::clone(&from), name };
             let to =
                 Side { upper: self.dir_to_write(&to)?, parent: Arc::clone(&to), name: new_name };
             let done = match &partner {
                 Some(partner) => self.exchange(&source, partner, &from, &to),
-                None => self.replace(&source, &from, &to, mode),
+                None => self.replace(&source, replaced.as_deref(), &from, &to, mode),
             };
             match done {
-                Err(err) if err.errno() == Errno::EAGAIN => {}
+                Err(err) if err.errno() == Errno::EAGAIN => {
+                    self.settle_names(&to.parent, new_name)?;
+                }
                 other => return other,
             }
         }
+        Err(Errno::EBUSY.into())
     }
 
     /// Gets what is to move into the upper.
@@ -166,6 +173,7 @@ impl Vfs {
     fn replace(
         &self,
         source: &Arc<Node>,
+        replaced: Option<&Arc<Node>>,
         from: &Side<'_>,
         to: &Side<'_>,
         mode: RenameMode,
@@ -195,7 +203,7 @@ impl Vfs {
         let occupied = self.occupied(&to_stack, locked.to(), to, target.as_ref())?;
         let from_end = self.end(from, locked.from())?;
         let to_end = self.end(to, locked.to())?;
-        self.displacing(&from.parent, target.as_ref(), to, || {
+        self.displacing(&from.parent, target.as_ref(), replaced, to, || {
             self.moving(source, from, to, || {
                 rename::rename(self.upper()?, source.kind(), &from_end, &to_end, occupied)
             })
@@ -282,6 +290,7 @@ impl Vfs {
         &self,
         parent_of_source: &Arc<Node>,
         target: Option<&Found>,
+        replaced: Option<&Arc<Node>>,
         to: &Side<'_>,
         act: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
@@ -290,8 +299,11 @@ impl Vfs {
             let known = self.table.known(found, &to.parent, to.name.bytes());
             return self.detaching(known.as_deref(), &to.parent, to.name, found, act);
         }
-        let victim = self.child_known(&to.parent, to.name, found)?;
-        if is_within(parent_of_source, &victim)? {
+        let victim = replaced.ok_or(Errno::EAGAIN)?;
+        if self.check_still(victim, &to.parent, to.name).is_err() {
+            return Err(Errno::EAGAIN.into());
+        }
+        if is_within(parent_of_source, victim)? {
             return Err(Errno::ENOTEMPTY.into());
         }
         let dir = victim.dir()?;
@@ -303,11 +315,6 @@ impl Vfs {
         act()?;
         bury(dir, &mut inner, kept);
         Ok(())
-    }
-
-    /// The node of a directory that was found under a locked name.
-    fn child_known(&self, parent: &Arc<Node>, name: Name<'_>, found: &Found) -> Result<Arc<Node>> {
-        self.table.known(found, parent, name.bytes()).ok_or_else(|| Errno::EAGAIN.into())
     }
 
     /// Runs a rename of `node` and gives it its new name. Nobody can look for it under the old one

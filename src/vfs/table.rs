@@ -1,5 +1,6 @@
-//! All nodes, by number; and, for what was copied up, by its place in the upper.
+//! All nodes, by number.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -7,17 +8,22 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
 use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
+use smallvec::SmallVec;
 
 use super::ids::{Ids, NodeId};
 use super::node::{Link, Node, Real};
+use crate::merge::lookup::Key;
 use crate::merge::{DirStack, Found, What};
 
 /// The nodes of a mount.
 #[derive(Debug)]
 pub struct Table {
     nodes: DashMap<NodeId, Arc<Node>, FxBuildHasher>,
-    /// Numbers of nodes whose number is not that of their object in the upper.
-    by_upper: DashMap<(u64, u64), NodeId, FxBuildHasher>,
+    /// Numbers of nodes that do not follow from their object: what was copied up keeps the number of
+    /// the lower, and some numbers do not fit or are taken.
+    aliases: DashMap<Key, NodeId, FxBuildHasher>,
+    /// The same the other way round, to clean up.
+    aliased: DashMap<NodeId, SmallVec<[Key; 1]>, FxBuildHasher>,
     ids: Ids,
     /// Forgotten, but something still held on to them: looked at again later.
     lingering: Mutex<Vec<NodeId>>,
@@ -31,8 +37,8 @@ impl Table {
     pub fn new(root: DirStack) -> Self {
         let nodes = DashMap::default();
         nodes.insert(NodeId::ROOT, Arc::new(Node::directory(NodeId::ROOT, None, root)));
-        let (by_upper, ids) = (DashMap::default(), Ids::default());
-        Self { nodes, by_upper, ids, lingering: Mutex::default() }
+        let (aliases, aliased, ids) = (DashMap::default(), DashMap::default(), Ids::default());
+        Self { nodes, aliases, aliased, ids, lingering: Mutex::default() }
     }
 
     /// The node of a number.
@@ -45,28 +51,45 @@ impl Table {
         self.nodes.len()
     }
 
-    /// The number that users see for an object on a layer, as far as it has one of its own.
-    pub fn number(&self, key: (u64, u64), in_upper: bool) -> Option<NodeId> {
-        if in_upper && let Some(id) = self.by_upper.get(&key) {
-            return Some(*id);
+    /// The number that users see for an object on a layer, as far as it has one already.
+    pub fn number(&self, key: Key) -> Option<NodeId> {
+        match self.aliases.get(&key) {
+            Some(id) => Some(*id),
+            None => self.ids.of((key.dev, key.ino)),
         }
-        self.ids.of(key)
     }
 
-    /// Notes that a node is now in the upper under another number than its own.
-    pub fn copied_up(&self, node: &Node, key: (u64, u64)) {
-        if self.ids.of(key) != Some(node.id) {
-            self.by_upper.insert(key, node.id);
+    /// The number that users see for what was found, as far as it has one already.
+    pub fn number_of(&self, found: &Found) -> Option<NodeId> {
+        match self.aliases.get(&found.identity()) {
+            Some(id) => Some(*id),
+            None => self.ids.of((found.origin.dev, found.origin.ino)),
         }
+    }
+
+    /// A number that is no node's and never will be.
+    pub fn unused_number(&self) -> NodeId {
+        self.ids.free()
+    }
+
+    /// Notes that a node is now in the upper, where its object has another number.
+    pub fn copied_up(&self, node: &Node, key: Key) {
+        if self.ids.of((key.dev, key.ino)) != Some(node.id) {
+            self.alias(key, node.id);
+        }
+    }
+
+    fn alias(&self, key: Key, id: NodeId) {
+        self.aliases.insert(key, id);
+        self.aliased.entry(id).or_default().push(key);
     }
 
     /// The node for what was found under a name; made if it is not known. `lookups` are added to
     /// its count in the same step, so that no forget can come between.
     pub fn intern(&self, found: Found, parent: &Arc<Node>, name: &[u8], lookups: u64) -> Arc<Node> {
-        let in_upper = matches!(found.what, What::Upper);
-        let key = if in_upper { (found.stat.dev, found.stat.ino) } else { found.origin };
-        let link = |in_upper| Link { parent: Arc::clone(parent), name: name.into(), in_upper };
-        let id = self.number(key, in_upper).unwrap_or_else(|| self.ids.free());
+        let identity = found.identity();
+        let follows = self.ids.of((identity.dev, identity.ino));
+        let id = self.number_of(&found).unwrap_or_else(|| self.ids.free());
         match self.nodes.entry(id) {
             Slot::Occupied(known) if recognise(known.get(), &found, parent, name) => {
                 known.get().lookups.fetch_add(lookups, Ordering::Relaxed);
@@ -74,27 +97,31 @@ impl Table {
             }
             Slot::Occupied(_) => {}
             Slot::Vacant(free) => {
-                let node = Arc::new(build(id, found, link(in_upper)));
+                if follows != Some(id) {
+                    self.alias(identity, id);
+                }
+                let node = Arc::new(build(id, found, parent, name));
                 node.lookups.fetch_add(lookups, Ordering::Relaxed);
                 return Arc::clone(&free.insert(node));
             }
         }
         // Taken by another object: a number for the life of this node.
         let id = self.ids.free();
-        if in_upper {
-            self.by_upper.insert(key, id);
-        }
-        let node = Arc::new(build(id, found, link(in_upper)));
+        self.alias(identity, id);
+        let node = Arc::new(build(id, found, parent, name));
         node.lookups.fetch_add(lookups, Ordering::Relaxed);
         self.nodes.insert(id, Arc::clone(&node));
         node
     }
 
+    /// The node for what was found, for the time of an operation.
+    pub fn hold(&self, found: Found, parent: &Arc<Node>, name: &[u8]) -> Held<'_> {
+        Held { node: Some(self.intern(found, parent, name, 0)), table: self }
+    }
+
     /// The node of what was found, if there is one.
     pub fn known(&self, found: &Found, parent: &Arc<Node>, name: &[u8]) -> Option<Arc<Node>> {
-        let in_upper = matches!(found.what, What::Upper);
-        let key = if in_upper { (found.stat.dev, found.stat.ino) } else { found.origin };
-        let node = self.get(self.number(key, in_upper)?)?;
+        let node = self.get(self.number_of(found)?)?;
         recognise(&node, found, parent, name).then_some(node)
     }
 
@@ -108,26 +135,27 @@ impl Table {
             Some(lookups.saturating_sub(count))
         });
         drop(node);
-        if before.is_ok_and(|before| before <= count) {
-            self.drop_if_unused(id);
+        if before.is_ok_and(|before| before <= count) && !self.drop_if_unused(id) {
+            self.linger(id);
         }
     }
 
-    fn drop_if_unused(&self, id: NodeId) {
-        let unused = |_: &NodeId, node: &Arc<Node>| {
-            node.lookups.load(Ordering::Relaxed) == 0 && Arc::strong_count(node) == 1
-        };
-        match self.nodes.remove_if(&id, unused) {
-            Some((_, node)) => self.forget_upper(&node),
-            None => self.linger(id),
+    /// Returns whether there is nothing left to do about the node.
+    fn drop_if_unused(&self, id: NodeId) -> bool {
+        let mut wanted = false;
+        let removed = self.nodes.remove_if(&id, |_, node| {
+            wanted = node.lookups.load(Ordering::Relaxed) > 0;
+            !wanted && Arc::strong_count(node) == 1
+        });
+        if removed.is_none() {
+            return wanted || !self.nodes.contains_key(&id);
         }
-    }
-
-    fn forget_upper(&self, node: &Node) {
-        let key = node.as_leaf().ok().and_then(|leaf| leaf.place.read().real.upper_key());
-        if let Some(key) = key {
-            self.by_upper.remove_if(&key, |_, id| *id == node.id);
+        if let Some((_, keys)) = self.aliased.remove(&id) {
+            for key in keys {
+                self.aliases.remove_if(&key, |_, alias| *alias == id);
+            }
         }
+        true
     }
 
     /// A child or a running operation holds on to the node: try again after some time.
@@ -140,27 +168,51 @@ impl Table {
             }
             std::mem::take(&mut *lingering)
         };
-        let mut kept = Vec::new();
-        for id in due {
-            let Some(node) = self.get(id) else { continue };
-            if node.lookups.load(Ordering::Relaxed) > 0 {
-                continue;
-            }
-            drop(node);
-            let unused = |_: &NodeId, node: &Arc<Node>| {
-                node.lookups.load(Ordering::Relaxed) == 0 && Arc::strong_count(node) == 1
-            };
-            match self.nodes.remove_if(&id, unused) {
-                Some((_, node)) => self.forget_upper(&node),
-                None => kept.push(id),
-            }
-        }
+        let kept: Vec<_> = due.into_iter().filter(|id| !self.drop_if_unused(*id)).collect();
         self.lingering.lock().extend(kept);
     }
 }
 
-fn build(id: NodeId, found: Found, link: Link) -> Node {
+/// A node for the time of an operation.
+#[derive(Debug)]
+pub struct Held<'a> {
+    table: &'a Table,
+    node: Option<Arc<Node>>,
+}
+
+impl Held<'_> {
+    /// The node.
+    pub fn node(&self) -> &Arc<Node> {
+        match &self.node {
+            Some(node) => node,
+            // Empty only while it is being dropped.
+            None => std::process::abort(),
+        }
+    }
+}
+
+impl Deref for Held<'_> {
+    type Target = Arc<Node>;
+
+    fn deref(&self) -> &Arc<Node> {
+        self.node()
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some(node) = self.node.take() {
+            let id = node.id;
+            drop(node);
+            self.table.forget(id, 0);
+        }
+    }
+}
+
+fn build(id: NodeId, found: Found, parent: &Arc<Node>, name: &[u8]) -> Node {
     let (kind, bare) = (found.stat.kind(), found.bare);
+    let in_upper = matches!(found.what, What::Upper);
+    let link = Link { parent: Arc::clone(parent), name: name.into(), in_upper };
     let node = match found.what {
         What::Dir(stack) => Node::directory(id, Some(link), stack),
         What::Upper => {

@@ -4,12 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::node::Node;
-use super::{NodeId, Vfs};
+use super::{Change, NodeId, Privilege, Vfs};
 use crate::error::{Errno, Result};
+use crate::format::overlay::{ACL_ACCESS, ACL_DEFAULT};
 use crate::merge::copyup::Data;
 use crate::merge::xattr;
 use crate::sys::Target;
 use crate::sys::xattr::SetMode;
+
+fn is_acl(name: &[u8]) -> bool {
+    [ACL_ACCESS, ACL_DEFAULT].iter().any(|acl| acl.to_bytes() == name)
+}
 
 impl Vfs {
     /// One value.
@@ -63,9 +68,26 @@ impl Vfs {
     pub fn removexattr(&self, id: NodeId, name: &[u8]) -> Result<()> {
         let node = self.node(id)?;
         self.upper()?;
-        // Nothing is copied up for an attribute that is not there.
-        self.with_node(&node, |target| xattr::get(target, name))?;
-        self.change(&node, |target| xattr::remove(target, name))
+        // Nothing is copied up for an attribute that is not there. An ACL that is not there may be
+        // removed all the same (posix_acl_xattr_set in fs/posix_acl.c takes it for the default).
+        match self.with_node(&node, |target| xattr::get(target, name)) {
+            Err(err) if is_acl(name) && err.errno() == Errno::ENODATA => Ok(()),
+            Err(err) => Err(err),
+            Ok(_) => self.change(&node, |target| xattr::remove(target, name)),
+        }
+    }
+
+    /// Takes the setgid bit away from a file whose ACL was set by somebody outside its group, as the
+    /// kernel does (`posix_acl_update_mode`, fs/posix_acl.c).
+    pub fn drop_foreign_setgid(&self, id: NodeId, groups: &[u32]) -> Result<()> {
+        let stat = self.getattr(id)?;
+        if stat.mode & libc::S_ISGID == 0 || groups.contains(&stat.gid) {
+            return Ok(());
+        }
+        let mode = Some(stat.permissions() & !libc::S_ISGID);
+        self.setattr(id, &Change { mode, ..Change::NONE }, Privilege::KeepsSetId)?;
+        self.tell_changed(id);
+        Ok(())
     }
 
     fn change(&self, node: &Arc<Node>, act: impl FnOnce(Target<'_>) -> Result<()>) -> Result<()> {
