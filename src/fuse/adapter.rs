@@ -654,10 +654,17 @@ impl Filesystem for Adapter {
         out_size: u32,
         reply: ReplyIoctl,
     ) {
-        match self.run("ioctl", |vfs| inode_flags(vfs, node(ino), cmd, in_data)) {
-            Ok(out) => reply.ioctl(0, out.get(..out_size as usize).unwrap_or(&out)),
-            Err(errno) => reply.error(errno),
-        }
+        let sets = matches!(cmd, ioctl::SETFLAGS | ioctl::FSSETXATTR);
+        let input = in_data.to_vec();
+        self.run_slow(
+            "ioctl",
+            sets && self.vfs.needs_copy_up(node(ino)),
+            move |vfs| inode_flags(vfs, node(ino), cmd, &input),
+            move |answer| match answer {
+                Ok(out) => reply.ioctl(0, out.get(..out_size as usize).unwrap_or(&out)),
+                Err(errno) => reply.error(errno),
+            },
+        );
     }
 
     fn fallocate(

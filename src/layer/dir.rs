@@ -179,20 +179,20 @@ impl LayerDir {
 
     /// Attributes of the directory itself.
     pub fn stat(self: &Arc<Self>) -> Result<Stat> {
+        if let Some(fd) = self.slot.get() {
+            return stat::fstat(fd.as_ref().as_fd());
+        }
         // By name where there is one: that spares opening the directory.
         let place = self.place.read().clone();
-        let found = match place {
-            Some((above, name)) => {
-                let fd = above.fd()?;
-                stat::stat(Target::At(fd.as_ref().as_fd(), Name::new(&name)?))?
+        if let Some((above, name)) = place {
+            let fd = above.fd()?;
+            let found = stat::stat_if_exists(Target::At(fd.as_ref().as_fd(), Name::new(&name)?))?;
+            if let Some(found) = found.filter(|it| (it.dev, it.ino) == (self.dev, self.ino)) {
+                return Ok(found);
             }
-            None => stat::fstat(self.fd()?.as_ref().as_fd())?,
-        };
-        if (found.dev, found.ino) == (self.dev, self.ino) {
-            Ok(found)
-        } else {
-            Err(Errno::ESTALE.into())
         }
+        // It is being renamed.
+        stat::fstat(self.fd()?.as_ref().as_fd())
     }
 
     /// Attributes of an entry, or `None`.

@@ -56,6 +56,8 @@ pub struct Upper {
     work: Work,
     forms: Forms,
     owner: Owner,
+    /// What stat(2) shows for ids that have no place in our user namespace.
+    unmapped: Option<Owner>,
     /// A whiteout in the work directory that others are hard links of: one inode for many.
     shared_whiteout: Mutex<Option<String>>,
 }
@@ -82,6 +84,7 @@ impl Upper {
             work,
             forms,
             owner: creds::effective(),
+            unmapped: creds::overflow_owner(),
             shared_whiteout: Mutex::new(None),
         })
     }
@@ -108,6 +111,20 @@ impl Upper {
     #[must_use]
     pub fn owner(&self) -> Owner {
         self.owner
+    }
+
+    /// Whether we can give an object this owner.
+    ///
+    /// # Errors
+    /// EOVERFLOW for an owner whom our user namespace does not know (as the kernel's copy-up says): the
+    /// copy would be somebody else's.
+    pub fn check_owner(&self, was: &Stat) -> Result<()> {
+        match self.unmapped {
+            Some(nobody) if was.uid == nobody.uid || was.gid == nobody.gid => {
+                Err(Error::new(Errno::EOVERFLOW, "its owner is not mapped into this user namespace"))
+            }
+            _ => Ok(()),
+        }
     }
 
     // Objects in the making -------------------------------------------------------------------
@@ -238,19 +255,6 @@ impl Upper {
         at::open(dir.fd()?.as_ref().as_fd(), name, OFlag::O_RDWR | OFlag::O_NONBLOCK, 0)
     }
 
-    /// Opens a file of the upper to read and write it, or only to read it where its mode, its flags or
-    /// its running as a program elsewhere forbid more.
-    pub fn open(&self, dir: &UpperDir, name: Name<'_>) -> Result<Opened> {
-        match self.open_to_write(dir, name) {
-            Err(err) if matches!(err.errno(), Errno::EACCES | Errno::ETXTBSY | Errno::EPERM) => {
-                let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
-                let fd = at::open(dir.fd()?.as_ref().as_fd(), name, flags, 0)?;
-                Ok(Opened { fd, writable: false })
-            }
-            other => Ok(Opened { fd: other?, writable: true }),
-        }
-    }
-
     /// Removes a name that is not a directory, leaving nothing.
     pub fn unlink(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
         at::unlink(dir.fd()?.as_ref().as_fd(), name)
@@ -322,11 +326,13 @@ impl Upper {
         act(Target::Fd(fd.as_ref().as_fd()))
     }
 
-    /// Puts the times of a directory back to what they were before a copy-up put an entry there.
-    pub fn restore_times(&self, dir: &UpperDir, was: &Stat) -> Result<()> {
-        self.with_dir(dir, |target| {
+    /// Puts the times of a directory back to what they were before a copy-up put an entry there. The
+    /// entry is there for good, so a directory that does not let us (it is not ours) keeps its new ones.
+    pub fn restore_times(&self, dir: &UpperDir, was: &Stat) {
+        let restored = self.with_dir(dir, |target| {
             at::set_times(target, SetTime::At(was.atime), SetTime::At(was.mtime))
-        })
+        });
+        best_effort("times of a directory after a copy-up", restored);
     }
 
     // Whiteouts -----------------------------------------------------------------------------------
@@ -396,15 +402,6 @@ impl Upper {
             other => other,
         }
     }
-}
-
-/// An open file of the upper.
-#[derive(Debug)]
-pub struct Opened {
-    /// The descriptor.
-    pub fd: OwnedFd,
-    /// Whether it can be written to.
-    pub writable: bool,
 }
 
 /// A directory or file that is no longer in the tree.

@@ -53,6 +53,8 @@ pub struct Lower<'a> {
 #[derive(Debug)]
 pub struct Copied<'a> {
     staged: Staged<'a>,
+    /// The copy's attributes.
+    pub stat: Stat,
     /// The copy's descriptor, if it is a regular file.
     pub file: Option<OwnedFd>,
 }
@@ -92,11 +94,12 @@ fn build_file<'a>(
     let dir = lower.dir.dir().fd()?;
     let source = dir.as_ref().as_fd();
     note_origin(upper, source, lower.name, was, Target::Fd(to.as_fd()));
-    finish(Target::At(source, lower.name), Target::Fd(to.as_fd()), was)?;
+    finish(upper, Target::At(source, lower.name), Target::Fd(to.as_fd()), was)?;
     if !upper.is_volatile() {
         file::sync(to.as_fd(), false)?;
     }
-    Ok(Copied { staged, file: Some(to) })
+    let stat = stat::fstat(to.as_fd())?;
+    Ok(Copied { staged, stat, file: Some(to) })
 }
 
 fn fill(from: &OwnedFd, to: &OwnedFd, was: &Stat, data: Data) -> Result<()> {
@@ -119,8 +122,9 @@ fn build_other<'a>(
         _ => upper.stage_node(was.mode, was.rdev)?,
     };
     note_origin(upper, dir.as_ref().as_fd(), lower.name, was, staged.target()?);
-    finish(from, staged.target()?, was)?;
-    Ok(Copied { staged, file: None })
+    finish(upper, from, staged.target()?, was)?;
+    let stat = stat::stat(staged.target()?)?;
+    Ok(Copied { staged, stat, file: None })
 }
 
 /// Notes the origin of a copy, which gives it its number after the next mount. One of several hard
@@ -145,7 +149,8 @@ fn note_origin(
 
 /// Copies the metadata of `was`. The owner first, as chown(2) takes set-id bits and capabilities
 /// away; the times last, as everything else changes them.
-fn finish(from: Target<'_>, to: Target<'_>, was: &Stat) -> Result<()> {
+fn finish(upper: &Upper, from: Target<'_>, to: Target<'_>, was: &Stat) -> Result<()> {
+    upper.check_owner(was)?;
     at::chown(to, Some(was.uid), Some(was.gid))?;
     xattr::copy(from, to)?;
     if was.kind() != FileType::Symlink {
@@ -160,7 +165,8 @@ impl Copied<'_> {
         let times = to.dir.dir().stat()?;
         upper.set_impure(to.dir)?;
         self.staged.publish(to.dir, to.name, Over::Nothing)?;
-        upper.restore_times(to.dir, &times)
+        upper.restore_times(to.dir, &times);
+        Ok(())
     }
 }
 
@@ -169,7 +175,7 @@ pub fn build_unnamed(upper: &Upper, from: &OwnedFd, data: Data) -> Result<OwnedF
     let was = stat::fstat(from.as_fd())?;
     let to = upper.unnamed_file(0o600)?;
     fill(from, &to, &was, data)?;
-    finish(Target::Fd(from.as_fd()), Target::Fd(to.as_fd()), &was)?;
+    finish(upper, Target::Fd(from.as_fd()), Target::Fd(to.as_fd()), &was)?;
     Ok(to)
 }
 
@@ -207,12 +213,12 @@ pub fn directory(upper: &Upper, from: &DirStack, to: Destination<'_>) -> Result<
         let staged = upper.stage_dir(0o700)?;
         {
             let source = from.meta_dir()?.fd()?;
-            finish(Target::Fd(source.as_ref().as_fd()), staged.target()?, &was)?;
+            finish(upper, Target::Fd(source.as_ref().as_fd()), staged.target()?, &was)?;
         }
         let made = stat::stat(staged.target()?)?;
         let times = to.dir.dir().stat()?;
         staged.publish(to.dir, to.name, Over::Nothing)?;
-        upper.restore_times(to.dir, &times)?;
+        upper.restore_times(to.dir, &times);
         Ok(to.dir.child(to.name, &made))
     };
     make().context(|| format!("copy-up of directory {}", to.name))

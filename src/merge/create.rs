@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use crate::error::Result;
+use crate::error::{Result, best_effort};
 use crate::format::acl;
 use crate::format::overlay::{ACL_ACCESS, ACL_DEFAULT};
 use crate::layer::{Over, Staged, Upper, UpperDir};
@@ -125,7 +125,8 @@ pub fn create(
         make_staged(upper, parent.dir, name, body, &plan, opaque, over)?
     };
     if site.beside_file {
-        upper.remove_whiteout_file(parent.dir, name)?;
+        // The object shows all the same: a marker hides only what is below.
+        best_effort("a whiteout stays", upper.remove_whiteout_file(parent.dir, name));
     }
     Ok(created)
 }

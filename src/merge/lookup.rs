@@ -126,6 +126,9 @@ pub fn lookup(
             Some(entry) => Candidates::of_entry(entry),
             None => return Ok(None),
         },
+        None if dir.is_merged() => {
+            return Err(Error::new(Errno::EIO, "a merged directory without its index"));
+        }
         None => Candidates::single(dir),
     };
     Search { rules, dir, name, gathered: Gathered::default() }.run(&candidates)

@@ -82,6 +82,25 @@ pub fn lift_file_size() -> Result<()> {
     Ok(())
 }
 
+/// The ids by which this user namespace shows owners that it does not know (user_namespaces(7)); `None` in
+/// the initial one, which knows all.
+#[must_use]
+pub fn overflow_owner() -> Option<Owner> {
+    if in_initial_user_namespace() {
+        return None;
+    }
+    // The kernel's default (DEFAULT_OVERFLOWUID, linux/highuid.h).
+    const NOBODY: u32 = 65534;
+    let read = |path| {
+        let text = std::fs::read_to_string(path).ok();
+        text.and_then(|text| text.trim().parse().ok()).unwrap_or(NOBODY)
+    };
+    Some(Owner {
+        uid: read("/proc/sys/kernel/overflowuid"),
+        gid: read("/proc/sys/kernel/overflowgid"),
+    })
+}
+
 /// Raises the soft limit of open files to the hard one and returns it.
 pub fn raise_open_files() -> Result<u64> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};

@@ -59,6 +59,8 @@ impl Vfs {
         let mut names = parent.dir()?.names.write();
         ensure_index(parent.dir()?, &mut names)?;
         let dir = node.dir()?;
+        // Its own names too: who looks at them with the upper has to have an index from now on.
+        let _own_names = dir.names.write();
         if dir.stack.read().upper.is_some() {
             return Ok(());
         }
@@ -149,17 +151,13 @@ impl Vfs {
         let mut names = link.parent.dir()?.names.write();
         ensure_index(link.parent.dir()?, &mut names)?;
         let mut place = leaf.place.write();
-        let file = copied.file.take();
+        let (file, made) = (copied.file.take(), copied.stat);
         if place.position(&link.parent, &link.name).is_none() {
             leaf.io.take();
             place.real = orphan(file.ok_or(Errno::ESTALE)?)?;
             return Ok(());
         }
         copied.publish(self.upper()?, Destination { dir: to, name })?;
-        let made = match &file {
-            Some(file) => stat::fstat(file.as_fd())?,
-            None => to.dir().stat_entry(name)?.ok_or(Errno::ESTALE)?,
-        };
         let key = (made.dev, made.ino);
         if let Some(index) = &mut names.index {
             index.put_upper(name, made.kind(), made.ino);
@@ -169,6 +167,7 @@ impl Vfs {
         place.data = Contents::Own;
         place.add(Link { in_upper: true, ..link.clone() });
         leaf.no_set_id.store(false, Ordering::Relaxed);
+        leaf.io_read_only.store(false, Ordering::Relaxed);
         leaf.io.take();
         if let Some(file) = file {
             leaf.io.put(Arc::new(file));
@@ -235,7 +234,7 @@ impl Vfs {
         let times = to.dir().stat()?;
         let staged = upper.stage_link(&from, Name::new(&source.name)?)?;
         staged.publish(&to, name, Over::Nothing)?;
-        upper.restore_times(&to, &times)?;
+        upper.restore_times(&to, &times);
         place.add(Link { in_upper: true, ..link.clone() });
         if let (Some(index), Some((_, ino))) = (&mut names.index, place.real.upper_key()) {
             index.put_upper(name, node.kind(), ino);

@@ -59,9 +59,9 @@ impl Vfs {
             Real::Upper { .. } => {
                 let link = place.upper_link().ok_or(Errno::ESTALE)?;
                 let dir = link.parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
-                let opened = self.upper()?.open(&dir, Name::new(&link.name)?)?;
-                leaf.io_read_only.store(!opened.writable, Ordering::Relaxed);
-                opened.fd
+                // Only to read: what is open to write cannot be run as a program (ETXTBSY).
+                leaf.io_read_only.store(true, Ordering::Relaxed);
+                dir.dir().open_to_read(Name::new(&link.name)?)?
             }
         };
         let fd = Arc::new(fd);
@@ -81,7 +81,7 @@ impl Vfs {
         if !leaf.io_read_only.load(Ordering::Relaxed) {
             return Ok(fd);
         }
-        // It could only be read when it was opened; that may have changed.
+        // It was opened to read so far.
         let place = leaf.place.read();
         let link = place.upper_link().ok_or(Errno::EBADF)?;
         let dir = link.parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;

@@ -9,6 +9,13 @@ use crate::error::{Errno, Result};
 use crate::merge::copyup::Data;
 use crate::sys::ioctl::{self, FSXATTR_LEN};
 
+/// Immutable and append-only files are told apart when they are opened: what is open goes on.
+fn open_anew(node: &Node) {
+    if let Ok(leaf) = node.as_leaf() {
+        leaf.io.take();
+    }
+}
+
 impl Vfs {
     /// `FS_IOC_GETFLAGS`.
     ///
@@ -25,7 +32,9 @@ impl Vfs {
     pub fn set_flags(&self, id: NodeId, flags: u32) -> Result<()> {
         let node = self.node(id)?;
         self.to_upper(&node)?;
-        ioctl::set_flags(self.descriptor(&node)?.as_ref().as_fd(), flags)
+        let done = ioctl::set_flags(self.descriptor(&node)?.as_ref().as_fd(), flags);
+        open_anew(&node);
+        done
     }
 
     /// `FS_IOC_FSGETXATTR`.
@@ -37,7 +46,9 @@ impl Vfs {
     pub fn set_fsxattr(&self, id: NodeId, value: &[u8; FSXATTR_LEN]) -> Result<()> {
         let node = self.node(id)?;
         self.to_upper(&node)?;
-        ioctl::set_fsxattr(self.descriptor(&node)?.as_ref().as_fd(), value)
+        let done = ioctl::set_fsxattr(self.descriptor(&node)?.as_ref().as_fd(), value);
+        open_anew(&node);
+        done
     }
 
     fn to_upper(&self, node: &Arc<Node>) -> Result<()> {

@@ -22,11 +22,46 @@ pub struct Node {
     pub id: NodeId,
     /// How often the kernel was told of it and has not forgotten.
     pub lookups: AtomicU64,
-    /// Known to have no extended attribute that users see.
-    pub bare: AtomicBool,
+    /// Whether it has extended attributes that users see.
+    pub bare: Bareness,
     /// One copy-up at a time.
     pub gate: Mutex<()>,
     body: Body,
+}
+
+/// Whether an object is known to have no extended attribute that users see.
+///
+/// The lowest bit says so; the others count changes, so that a look which a change has overtaken does
+/// not say it.
+#[derive(Debug, Default)]
+pub struct Bareness(AtomicU32);
+
+/// What was known when a look began.
+#[derive(Clone, Copy, Debug)]
+pub struct Look(u32);
+
+impl Bareness {
+    /// Whether it is known.
+    pub fn is_known(&self) -> bool {
+        self.0.load(Ordering::Acquire) & 1 == 1
+    }
+
+    /// To be called before looking.
+    pub fn begin(&self) -> Look {
+        Look(self.0.load(Ordering::Acquire))
+    }
+
+    /// To be called after a look that found nothing.
+    pub fn found_nothing(&self, Look(then): Look) {
+        // If it fails something has changed meanwhile, and nothing is known.
+        self.0.compare_exchange(then, then | 1, Ordering::AcqRel, Ordering::Acquire).ok();
+    }
+
+    /// To be called before and after a change.
+    pub fn changes(&self) {
+        let next = |now: u32| Some(now.wrapping_add(2) & !1);
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).ok();
+    }
 }
 
 enum Body {
@@ -207,7 +242,7 @@ impl Node {
     }
 
     fn new(id: NodeId, body: Body) -> Self {
-        let (lookups, bare) = (AtomicU64::new(0), AtomicBool::new(false));
+        let (lookups, bare) = (AtomicU64::new(0), Bareness::default());
         Self { id, lookups, bare, gate: Mutex::new(()), body }
     }
 

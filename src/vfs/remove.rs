@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use nix::fcntl::OFlag;
 
@@ -106,7 +107,10 @@ impl Vfs {
             }
             return Err(Errno::EAGAIN.into());
         }
-        let fd = match leaf.io.get() {
+        let writable = |_: &Arc<OwnedFd>| {
+            place.real.upper_key().is_none() || !leaf.io_read_only.load(Ordering::Relaxed)
+        };
+        let fd = match leaf.io.get().filter(writable) {
             Some(fd) => fd,
             None => Arc::new(self.keep_open(parent, name, found)?),
         };
@@ -114,6 +118,7 @@ impl Vfs {
         let key = place.real.upper_key();
         place.links.clear();
         place.real = Real::Orphan { fd, key };
+        leaf.io_read_only.store(false, Ordering::Relaxed);
         leaf.io.take();
         Ok(())
     }
@@ -142,7 +147,14 @@ impl Vfs {
             What::Lower(dir) => dir.dir().open_to_read(name),
             _ => {
                 let dir = parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
-                Ok(self.upper()?.open(&dir, name)?.fd)
+                match self.upper()?.open_to_write(&dir, name) {
+                    Err(err)
+                        if matches!(err.errno(), Errno::EACCES | Errno::EPERM | Errno::ETXTBSY) =>
+                    {
+                        dir.dir().open_to_read(name)
+                    }
+                    other => other,
+                }
             }
         }
     }

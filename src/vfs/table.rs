@@ -224,7 +224,9 @@ fn build(id: NodeId, found: Found, parent: &Arc<Node>, name: &[u8]) -> Node {
             Node::leaf(id, kind, link, Real::Lower { dir, name }, found.data)
         }
     };
-    node.bare.store(bare, Ordering::Relaxed);
+    if bare {
+        node.bare.found_nothing(node.bare.begin());
+    }
     node
 }
 

@@ -1,7 +1,6 @@
 //! Extended attributes and ACLs of nodes.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::node::Node;
 use super::{Change, NodeId, Privilege, Vfs};
@@ -32,7 +31,7 @@ impl Vfs {
     /// All visible names, each NUL-terminated.
     pub fn listxattr(&self, id: NodeId) -> Result<Vec<u8>> {
         let node = self.node(id)?;
-        if node.bare.load(Ordering::Relaxed) {
+        if node.bare.is_known() {
             return Ok(Vec::new());
         }
         self.with_node(&node, xattr::list)
@@ -41,12 +40,13 @@ impl Vfs {
     /// Most objects have no attributes, and some are asked for again and again: one look, and the answer
     /// comes from memory.
     fn is_bare(&self, node: &Node) -> Result<bool> {
-        if node.bare.load(Ordering::Relaxed) {
+        if node.bare.is_known() {
             return Ok(true);
         }
+        let look = node.bare.begin();
         let bare = self.with_node(node, xattr::list)?.is_empty();
         if bare {
-            node.bare.store(true, Ordering::Relaxed);
+            node.bare.found_nothing(look);
         }
         Ok(bare)
     }
@@ -92,6 +92,7 @@ impl Vfs {
 
     fn change(&self, node: &Arc<Node>, act: impl FnOnce(Target<'_>) -> Result<()>) -> Result<()> {
         self.upper()?;
+        node.bare.changes();
         let done = if node.kind().is_dir() {
             self.change_dir(node, act)
         } else {
@@ -100,8 +101,7 @@ impl Vfs {
             let place = leaf.place.read();
             self.with_leaf(leaf, &place, act)
         };
-        // Only after the change: a look before it may have found nothing.
-        node.bare.store(false, Ordering::Relaxed);
+        node.bare.changes();
         done
     }
 }
