@@ -1,8 +1,8 @@
 //! The one error type of the engine, and the one place where its errno comes from.
 //!
-//! An [`Error`] is two words: the errno that the caller of the system call will see, and an optional
-//! boxed context for people. A missing name (ENOENT), by far the commonest error, carries no context
-//! and allocates nothing.
+//! An [`Error`] is two words: the errno that the caller of the system call will see, and an
+//! optional boxed context for people. A missing name (ENOENT), by far the commonest error, carries
+//! no context and allocates nothing.
 
 use std::fmt;
 use std::io;

@@ -5,20 +5,20 @@
 //! [`vfs::Vfs`] and a transport ([`fuse`]) between it and the kernel.
 //!
 //! # Reading path
-//! [`layer`] (a directory that can be opened again, the upper, staged objects), then [`merge`] (what a
-//! stack of layers looks like and how it is changed), then [`vfs`] (nodes, locks, open files), then
-//! [`fuse`].
+//! [`layer`] (a directory that can be opened again, the upper, staged objects), then [`merge`]
+//! (what a stack of layers looks like and how it is changed), then [`vfs`] (nodes, locks, open
+//! files), then [`fuse`].
 //!
 //! # Dependencies
-//! Left may use right, nothing else: `main` → [`cli`] → [`fuse`] → [`vfs`] → [`merge`] → [`layer`] →
-//! [`format`](mod@format) → [`sys`] → [`error`]. [`config`] is plain data for all of them.
+//! Left may use right, nothing else: `main` → [`cli`] → [`fuse`] → [`vfs`] → [`merge`] → [`layer`]
+//! → [`format`](mod@format) → [`sys`] → [`error`]. [`config`] is plain data for all of them.
 //!
 //! # Invariants
 //! * A lower layer has no mutating method: [`layer::LowerDir`].
 //! * Every name passes [`sys::Name`]; no system call gets a path with a slash after the layers are
 //!   open.
-//! * What changes the upper in more than one step is built in the work directory and published by one
-//!   system call: [`layer::Staged`].
+//! * What changes the upper in more than one step is built in the work directory and published by
+//!   one system call: [`layer::Staged`].
 //! * One form for each marker, found out once: [`layer::upper::Forms`].
 //! * `unsafe` is in [`sys`] alone.
 //! * No lock is held while data is copied but the one of the node that it is copied for.

@@ -2,8 +2,8 @@
 //!
 //! Two readings of a backslash are in use. The kernel (and containers/storage) escapes once: `a\:b`
 //! is a path with a colon. fuse-overlayfs in C is fed through libfuse, which eats one level of
-//! backslashes first, so its callers write `a\\:b` for the same path. Both must work, and every path
-//! must have a spelling. The rule, for a run of `n` backslashes and the byte behind it:
+//! backslashes first, so its callers write `a\\:b` for the same path. Both must work, and every
+//! path must have a spelling. The rule, for a run of `n` backslashes and the byte behind it:
 //!
 //! | behind the run | `n` odd | `n` even |
 //! |---|---|---|
@@ -16,8 +16,9 @@
 //! The last row keeps a lone backslash that escapes nothing: callers pass paths such as
 //! `dev-disk\x2dby` as they are.
 //!
-//! A value in double quotes, `context="a,b"`, may hold commas. The quotes count only where the first
-//! stands right behind the `=` and the second ends the option; any other quote is part of a name.
+//! A value in double quotes, `context="a,b"`, may hold commas. The quotes count only where the
+//! first stands right behind the `=` and the second ends the option; any other quote is part of a
+//! name.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

@@ -128,7 +128,7 @@ pub const OPTIONS: &[MountOption] = &[
         metavar: "",
         group: Group::Storage,
         takes: Takes::Words(&[("dirsync", |request| request.config.mount.dirsync = true)]),
-        help: "Every change to a directory reaches the disk before it returns",
+        help: "The mount flag; FUSE gives it no effect",
         doc: "",
     },
     MountOption {

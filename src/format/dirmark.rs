@@ -16,7 +16,8 @@ pub struct DirMarks {
     pub dirmeta_delegate: bool,
     /// It has a default ACL.
     pub default_acl: bool,
-    /// Empty files in it may be whiteouts by attribute; on the root of a layer: somewhere in the layer.
+    /// Empty files in it may be whiteouts by attribute; on the root of a layer: somewhere in the
+    /// layer.
     pub xattr_whiteouts: bool,
     /// Some entry was copied up and has its number from a lower.
     pub impure: bool,
@@ -78,8 +79,9 @@ impl DirMarks {
     }
 }
 
-/// The value of a mark that is set: `y`, one byte, as the kernel compares it (fs/overlayfs/namei.c).
-/// fuse-overlayfs looks at the first byte alone, and its own mark is read as it reads it.
+/// The value of a mark that is set: `y`, one byte, as the kernel compares it
+/// (fs/overlayfs/namei.c). fuse-overlayfs looks at the first byte alone, and its own mark is read
+/// as it reads it.
 fn is_yes(value: &[u8]) -> bool {
     value.first() == Some(&b'y')
 }

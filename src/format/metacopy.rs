@@ -1,7 +1,7 @@
 //! Files whose data is further down: `P metacopy`.
 //!
-//! The value is empty, or a header of four bytes (version 0, length, flags, digest algorithm) with a
-//! digest of the data behind it (`struct ovl_metacopy`, fs/overlayfs/overlayfs.h).
+//! The value is empty, or a header of four bytes (version 0, length, flags, digest algorithm) with
+//! a digest of the data behind it (`struct ovl_metacopy`, fs/overlayfs/overlayfs.h).
 
 use std::ffi::CStr;
 

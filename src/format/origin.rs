@@ -1,8 +1,8 @@
 //! Which lower object a copy in the upper came from: `P origin`.
 //!
-//! The value is a file handle with a header in front (`struct ovl_fb`, fs/overlayfs/overlayfs.h), or
-//! nothing for "copied up, from where is not known". We write it so that the kernel can go on with the
-//! same inode numbers, and read the number out of it.
+//! The value is a file handle with a header in front (`struct ovl_fb`, fs/overlayfs/overlayfs.h),
+//! or nothing for "copied up, from where is not known". We write it so that the kernel can go on
+//! with the same inode numbers, and read the number out of it.
 
 /// Version, magic, length, flags, type, UUID of the file system; in bytes.
 const HEADER: usize = 21;
@@ -34,8 +34,8 @@ pub fn encode(kind: u8, handle: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The inode number in a value; `None` for what is unknown, foreign or malformed, which all means that
-/// nothing is known.
+/// The inode number in a value; `None` for what is unknown, foreign or malformed, which all means
+/// that nothing is known.
 #[must_use]
 pub fn inode(value: &[u8]) -> Option<u64> {
     let (&[version, magic, len, flags, kind], rest) = value.split_first_chunk::<5>()?;
@@ -64,8 +64,8 @@ mod tests {
     #[test]
     fn a_kernel_value() {
         let value = [
-            0x00, 0xfb, 0x1d, 0x00, 0x01, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x3d, 0x43,
-            0x99, 0x00, 0x43, 0x17, 0x5f, 0xd1,
+            0x00, 0xfb, 0x1d, 0x00, 0x01, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x3d,
+            0x43, 0x99, 0x00, 0x43, 0x17, 0x5f, 0xd1,
         ];
         assert_eq!(inode(&value), Some(0x0099_433d));
         assert_eq!(encode(1, &value[21..]), value);

@@ -1,9 +1,10 @@
 //! Names of extended attributes that belong to an overlay, and how others are kept apart from them.
 //!
-//! The kernel's overlayfs keeps its marks in `trusted.overlay.*`, or in `user.overlay.*` when mounted
-//! with `userxattr`. A user of the mount never sees them. What a user sets below these prefixes (an
-//! overlay inside the overlay does) is stored one level deeper, as `PREFIX` + `overlay.` + the rest,
-//! and shown without that level (Documentation/filesystems/overlayfs.rst, "Nesting overlayfs mounts").
+//! The kernel's overlayfs keeps its marks in `trusted.overlay.*`, or in `user.overlay.*` when
+//! mounted with `userxattr`. A user of the mount never sees them. What a user sets below these
+//! prefixes (an overlay inside the overlay does) is stored one level deeper, as `PREFIX` +
+//! `overlay.` + the rest, and shown without that level (Documentation/filesystems/overlayfs.rst,
+//! "Nesting overlayfs mounts").
 
 use std::borrow::Cow;
 use std::ffi::CStr;

@@ -1,7 +1,8 @@
 //! Where a renamed directory, or the data of a metacopy file, is to be looked for further down.
 //!
 //! The value of `P redirect` is a name (the object has this one in the same directory of the layers
-//! below) or a path from the root of the layers. It is not trusted: each component has to be a name.
+//! below) or a path from the root of the layers. It is not trusted: each component has to be a
+//! name.
 
 use crate::error::{Errno, Error, Result};
 use crate::sys::Name;

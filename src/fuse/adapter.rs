@@ -1,8 +1,8 @@
 //! Requests to operations, results to replies.
 //!
 //! A request whose operation may copy a file or wait for the disk is answered from the pool; all
-//! others on the thread that read it. A panic in an operation is EIO for that request and a line in the
-//! log; the mount lives on.
+//! others on the thread that read it. A panic in an operation is EIO for that request and a line in
+//! the log; the mount lives on.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -140,8 +140,8 @@ fn reply_empty(answer: Answer<()>, reply: ReplyEmpty) {
     }
 }
 
-/// Whether a caller keeps set-id bits: the kernel asks for CAP_FSETID, of which a request tells nothing
-/// but the user.
+/// Whether a caller keeps set-id bits: the kernel asks for CAP_FSETID, of which a request tells
+/// nothing but the user.
 fn privilege(req: &Request) -> Privilege {
     if req.uid() == 0 { Privilege::KeepsSetId } else { Privilege::LosesSetId }
 }
@@ -321,10 +321,10 @@ impl Filesystem for Adapter {
             _ => return reply.error(Raw::EINVAL),
         };
         let (name, newname) = (name.as_bytes().to_vec(), newname.as_bytes().to_vec());
-        // A file of a lower is copied first, and which it is only the operation finds out.
+        let slow = self.vfs.rename_copies(node(parent), &name);
         self.run_slow(
             "rename",
-            true,
+            slow,
             move |vfs| vfs.rename(node(parent), &name, node(newparent), &newname, mode),
             move |answer| reply_empty(answer, reply),
         );

@@ -67,8 +67,8 @@ pub fn set_time(time: Option<fuser::TimeOrNow>) -> SetTime {
 
 /// The seconds and nanoseconds that the kernel sent.
 ///
-/// For times before 1970 fuser 0.18 goes back by the seconds *and* by the nanoseconds, which the kernel
-/// meant to go forward; the two numbers themselves arrive unharmed.
+/// For times before 1970 fuser 0.18 goes back by the seconds *and* by the nanoseconds, which the
+/// kernel meant to go forward; the two numbers themselves arrive unharmed.
 fn requested(time: SystemTime) -> Time {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => Time {

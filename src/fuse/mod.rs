@@ -6,14 +6,14 @@
 //! * [`pool`]: threads for what may take long.
 //!
 //! # What the kernel may remember
-//! Layers change only through the mount, so names, absent names, attributes, listings, links and pages
-//! are good for ever, unless `timeout=` says less. What one request changes besides what it names, the
-//! kernel knows by itself: it drops the attributes of a directory in which it made or removed a name,
-//! and of a file to which it wrote.
+//! Layers change only through the mount, so names, absent names, attributes, listings, links and
+//! pages are good for ever, unless `timeout=` says less. What one request changes besides what it
+//! names, the kernel knows by itself: it drops the attributes of a directory in which it made or
+//! removed a name, and of a file to which it wrote.
 //!
 //! # What the transport does not carry
-//! `O_TMPFILE` (EOPNOTSUPP; programs fall back to a name), the birth time of statx(2), and the kernel's
-//! word on whether a truncating caller keeps set-id bits (anybody but uid 0 loses them).
+//! `O_TMPFILE` (EOPNOTSUPP; programs fall back to a name), the birth time of statx(2), and the
+//! kernel's word on whether a truncating caller keeps set-id bits (anybody but uid 0 loses them).
 
 mod adapter;
 mod convert;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-/// More jobs at a time than this wait for one another: copies and syncs compete for the disk anyway.
+/// More jobs at a time than this wait for one another: copies and syncs compete for the disk
+/// anyway.
 const MOST_THREADS: usize = 32;
 
 /// How long a thread waits for work before it goes.

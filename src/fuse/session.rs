@@ -33,8 +33,8 @@ impl From<Error> for StartError {
 
 /// Mounts and serves until unmounted. `ready` is called once, when the mount can be used.
 ///
-/// SIGTERM and SIGINT unmount. The layers are opened before the mount is made, so the mountpoint may
-/// be one of them.
+/// SIGTERM and SIGINT unmount. The layers are opened before the mount is made, so the mountpoint
+/// may be one of them.
 ///
 /// # Errors
 /// What is wrong with an option, a layer, the mountpoint or /dev/fuse.
@@ -184,8 +184,8 @@ fn start(
 }
 
 /// Threads that read requests. A wake-up on another CPU costs ten times one on the same, so few are
-/// better than many; two, so that one slow request of the kind that is not handed to the pool (a read
-/// from a slow disk) does not hold up everything.
+/// better than many; two, so that one slow request of the kind that is not handed to the pool (a
+/// read from a slow disk) does not hold up everything.
 fn default_threads() -> usize {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     (cpus / 2).clamp(2, 8)

@@ -1,11 +1,11 @@
 //! A directory of one layer.
 //!
-//! A [`LayerDir`] knows where it is (the directory above and its name there), so that its descriptor
-//! can be closed and opened again. It is opened component by component, never following a link, and
-//! has to turn out to be the same inode.
+//! A [`LayerDir`] knows where it is (the directory above and its name there), so that its
+//! descriptor can be closed and opened again. It is opened component by component, never following
+//! a link, and has to turn out to be the same inode.
 //!
-//! [`LowerDir`] and [`UpperDir`] are the two kinds. Both can be read. Only an upper one can be handed
-//! to what changes a layer, and only [`super::Upper`] makes one.
+//! [`LowerDir`] and [`UpperDir`] are the two kinds. Both can be read. Only an upper one can be
+//! handed to what changes a layer, and only [`super::Upper`] makes one.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
@@ -46,7 +46,8 @@ pub struct LayerDir {
     /// One listing at a time: they share the descriptor's offset.
     listing: Mutex<()>,
     cache: Arc<FdCache>,
-    /// The directory carries `impure`, once that is known. Only an upper's is looked at, and changes.
+    /// The directory carries `impure`, once that is known. Only an upper's is looked at, and
+    /// changes.
     impure: RwLock<Option<bool>>,
 }
 
@@ -80,9 +81,7 @@ impl LayerDir {
         Ok(dir)
     }
 
-    fn at(
-        stat: &Stat,
-        layer: Tag, place: Option<Place>, cache: &Arc<FdCache>) -> Arc<Self> {
+    fn at(stat: &Stat, layer: Tag, place: Option<Place>, cache: &Arc<FdCache>) -> Arc<Self> {
         Arc::new(Self {
             dev: stat.dev,
             ino: stat.ino,
@@ -281,8 +280,8 @@ fn read_marks(target: Target<'_>) -> Result<DirMarks> {
         return Ok(DirMarks::default());
     }
     DirMarks::read(xattr::names(&list), |key| match xattr::get(target, key) {
-        // Marks of the trusted namespace are listed to nobody who cannot read them; an attribute that
-        // vanished between the two calls is as good as not there.
+        // Marks of the trusted namespace are listed to nobody who cannot read them; an attribute
+        // that vanished between the two calls is as good as not there.
         Err(err) if xattr::is_absent(&err) => Ok(Vec::new()),
         other => other,
     })

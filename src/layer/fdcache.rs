@@ -71,8 +71,8 @@ impl FdCache {
         Self { limit: limit.max(16), queue: Mutex::new(VecDeque::new()) }
     }
 
-    /// A cache sized after the number of files that this process may open (RLIMIT_NOFILE). A quarter
-    /// is left for unlinked files in use, listings and the rest.
+    /// A cache sized after the number of files that this process may open (RLIMIT_NOFILE). A
+    /// quarter is left for unlinked files in use, listings and the rest.
     #[must_use]
     pub fn for_open_files(rlimit: u64) -> Self {
         // Above this, open files cost more kernel memory than opening them again costs time.

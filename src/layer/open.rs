@@ -34,8 +34,8 @@ pub fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
     Ok(Stack { upper, lowers })
 }
 
-/// A lower as the kernel's overlayfs sees it, without what is mounted below: our own mount may be, and
-/// would lead into itself.
+/// A lower as the kernel's overlayfs sees it, without what is mounted below: our own mount may be,
+/// and would lead into itself.
 fn without_mounts(path: &Path, fd: OwnedFd) -> OwnedFd {
     match at::private_view(fd.as_fd()) {
         Ok(private) => private,

@@ -1,7 +1,7 @@
 //! The one layer that changes.
 //!
-//! Everything that writes to a layer is a method of [`Upper`]. Which marker forms the upper can hold
-//! is found out once, when the mount begins, and kept in [`Forms`].
+//! Everything that writes to a layer is a method of [`Upper`]. Which marker forms the upper can
+//! hold is found out once, when the mount begins, and kept in [`Forms`].
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -116,13 +116,14 @@ impl Upper {
     /// Whether we can give an object this owner.
     ///
     /// # Errors
-    /// EOVERFLOW for an owner whom our user namespace does not know (as the kernel's copy-up says): the
-    /// copy would be somebody else's.
+    /// EOVERFLOW for an owner whom our user namespace does not know (as the kernel's copy-up says):
+    /// the copy would be somebody else's.
     pub fn check_owner(&self, was: &Stat) -> Result<()> {
         match self.unmapped {
-            Some(nobody) if was.uid == nobody.uid || was.gid == nobody.gid => {
-                Err(Error::new(Errno::EOVERFLOW, "its owner is not mapped into this user namespace"))
-            }
+            Some(nobody) if was.uid == nobody.uid || was.gid == nobody.gid => Err(Error::new(
+                Errno::EOVERFLOW,
+                "its owner is not mapped into this user namespace",
+            )),
             _ => Ok(()),
         }
     }
@@ -186,8 +187,8 @@ impl Upper {
         }
     }
 
-    /// Notes on a copy in the making which lower object it is of, as far as the upper can hold that:
-    /// attributes of the user namespace are for files and directories only (xattr(7)).
+    /// Notes on a copy in the making which lower object it is of, as far as the upper can hold
+    /// that: attributes of the user namespace are for files and directories only (xattr(7)).
     pub fn set_origin(&self, copy: Target<'_>, origin: &[u8]) {
         let OpaqueForm::Xattr(namespace) = self.forms.opaque else { return };
         match xattr::set(copy, namespace.key(Mark::Origin), origin, SetMode::Any) {
@@ -326,8 +327,9 @@ impl Upper {
         act(Target::Fd(fd.as_ref().as_fd()))
     }
 
-    /// Puts the times of a directory back to what they were before a copy-up put an entry there. The
-    /// entry is there for good, so a directory that does not let us (it is not ours) keeps its new ones.
+    /// Puts the times of a directory back to what they were before a copy-up put an entry there.
+    /// The entry is there for good, so a directory that does not let us (it is not ours) keeps its
+    /// new ones.
     pub fn restore_times(&self, dir: &UpperDir, was: &Stat) {
         let restored = self.with_dir(dir, |target| {
             at::set_times(target, SetTime::At(was.atime), SetTime::At(was.mtime))

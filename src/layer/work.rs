@@ -91,8 +91,8 @@ impl Work {
     }
 }
 
-/// Takes away what the directory would pass on to everything that is built in it: setgid and ACLs that it
-/// may have got from the directory above.
+/// Takes away what the directory would pass on to everything that is built in it: setgid and ACLs
+/// that it may have got from the directory above.
 fn make_plain(dir: BorrowedFd<'_>) -> Result<()> {
     let target = Target::Fd(dir);
     for acl in [ACL_DEFAULT, ACL_ACCESS] {

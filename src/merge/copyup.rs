@@ -1,9 +1,9 @@
 //! Bringing one object of a lower into the upper, where its directory already is.
 //!
-//! The copy is built in the work directory with owner, mode, attributes, ACLs and times, its data is
-//! forced out (unless the mount is volatile), and one rename makes it visible. Nothing of the tree
-//! changes by that: the same object now comes from another layer. The times of the directory that
-//! gets the entry are put back.
+//! The copy is built in the work directory with owner, mode, attributes, ACLs and times, its data
+//! is forced out (unless the mount is volatile), and one rename makes it visible. Nothing of the
+//! tree changes by that: the same object now comes from another layer. The times of the directory
+//! that gets the entry are put back.
 //!
 //! A crash before the rename leaves the lower object visible, a crash after it the copy; both look
 //! the same.
@@ -62,8 +62,8 @@ pub struct Copied<'a> {
 /// Copies a file, link, device, FIFO or socket into the work directory.
 ///
 /// # Errors
-/// What reading the lower and writing the upper says: EIO, ENOSPC, EDQUOT, EPERM for an owner that we
-/// may not give. The lower object stays as it is.
+/// What reading the lower and writing the upper says: EIO, ENOSPC, EDQUOT, EPERM for an owner that
+/// we may not give. The lower object stays as it is.
 pub fn build<'a>(
     upper: &'a Upper,
     lower: &Lower<'_>,
@@ -110,11 +110,7 @@ fn fill(from: &OwnedFd, to: &OwnedFd, was: &Stat, data: Data) -> Result<()> {
     copy::data(from.as_fd(), to.as_fd(), len, whole)
 }
 
-fn build_other<'a>(
-    upper: &'a Upper,
-    lower: &Lower<'_>,
-    was: &Stat,
-) -> Result<Copied<'a>> {
+fn build_other<'a>(upper: &'a Upper, lower: &Lower<'_>, was: &Stat) -> Result<Copied<'a>> {
     let dir = lower.dir.dir().fd()?;
     let from = Target::At(dir.as_ref().as_fd(), lower.name);
     let staged = match was.kind() {
@@ -129,13 +125,7 @@ fn build_other<'a>(
 
 /// Notes the origin of a copy, which gives it its number after the next mount. One of several hard
 /// links gets a number of its own, as in the kernel's overlayfs.
-fn note_origin(
-    upper: &Upper,
-    dir: BorrowedFd<'_>,
-    name: Name<'_>,
-    was: &Stat,
-    copy: Target<'_>,
-) {
+fn note_origin(upper: &Upper, dir: BorrowedFd<'_>, name: Name<'_>, was: &Stat, copy: Target<'_>) {
     if was.nlink > 1 {
         return;
     }
@@ -186,11 +176,7 @@ pub fn complete(upper: &Upper, dir: &UpperDir, name: Name<'_>, source: &Source) 
         let to = upper.open_to_write(dir, name)?;
         let was = stat::fstat(to.as_fd())?;
         copy::data(from.as_fd(), to.as_fd(), was.size, false)?;
-        at::set_times(
-            Target::Fd(to.as_fd()),
-            SetTime::At(was.atime),
-            SetTime::At(was.mtime),
-        )?;
+        at::set_times(Target::Fd(to.as_fd()), SetTime::At(was.atime), SetTime::At(was.mtime))?;
         if !upper.is_volatile() {
             file::sync(to.as_fd(), false)?;
         }
@@ -205,8 +191,8 @@ pub fn complete(upper: &Upper, dir: &UpperDir, name: Name<'_>, source: &Source) 
     make().context(|| format!("completing the data of {name}"))
 }
 
-/// Makes the upper directory of a merged one, with the effective metadata and without a mark: it goes
-/// on merging with what is below.
+/// Makes the upper directory of a merged one, with the effective metadata and without a mark: it
+/// goes on merging with what is below.
 pub fn directory(upper: &Upper, from: &DirStack, to: Destination<'_>) -> Result<UpperDir> {
     let make = || {
         let was = from.stat()?;

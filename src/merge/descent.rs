@@ -1,7 +1,7 @@
 //! Going down the layers below one object, also where redirects lead.
 //!
-//! In most directories a name means the same name in every layer, and the index knows where it is. Below
-//! a redirect, and for the data of a metacopy file, the way has to be found layer by layer.
+//! In most directories a name means the same name in every layer, and the index knows where it is.
+//! Below a redirect, and for the data of a metacopy file, the way has to be found layer by layer.
 
 use std::sync::Arc;
 
@@ -120,7 +120,8 @@ impl<'a> Descent<'a> {
             let name = Name::new(component)?;
             let marks = here.dir().marks_of(name)?;
             here = here.child(name, &place.stat);
-            // What this layer has below an opaque directory still counts; what deeper layers have not.
+            // What this layer has below an opaque directory still counts; what deeper layers have
+            // not.
             self.done |= marks.opaque || here.dir().has_aufs_opaque()?;
             if let Some(redirect) = marks.redirect {
                 self.way = Way::Path(redirect.apply(path, position));

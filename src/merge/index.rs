@@ -1,9 +1,9 @@
 //! The merged index of a directory: every name in it, and which layers it comes from.
 //!
-//! Built from one listing of each layer, it answers an absent name with no system call and a present
-//! one with one, however many layers there are. It also knows what decides about markers: whether a
-//! lower has a name (so that its removal needs a whiteout) and whether the upper holds a whiteout.
-//! The engine is the only writer of the upper, so the index can be kept true.
+//! Built from one listing of each layer, it answers an absent name with no system call and a
+//! present one with one, however many layers there are. It also knows what decides about markers:
+//! whether a lower has a name (so that its removal needs a whiteout) and whether the upper holds a
+//! whiteout. The engine is the only writer of the upper, so the index can be kept true.
 
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;

@@ -111,7 +111,8 @@ impl Candidates {
 /// Looks up `name`. A directory that several layers merge into needs its index.
 ///
 /// # Errors
-/// Those of the layers; EINVAL for a directory with a redirect that is none. A name that shows nothing is `None`.
+/// Those of the layers; EINVAL for a directory with a redirect that is none. A name that shows
+/// nothing is `None`.
 pub fn lookup(
     rules: Rules<'_>,
     dir: &DirStack,
@@ -207,8 +208,8 @@ impl Search<'_> {
     }
 
     /// Takes one directory in. Its marks are read only if they can mean something: opacity where
-    /// something may follow, delegation as long as no source is known and this is not the only one, a
-    /// redirect where it may lead somewhere.
+    /// something may follow, delegation as long as no source is known and this is not the only one,
+    /// a redirect where it may lead somewhere.
     fn add(&mut self, above: &Arc<LayerDir>, name: Name<'_>, stat: Stat, more: bool) -> Result<()> {
         let gathered = &mut self.gathered;
         let first = gathered.top.is_none();
@@ -246,8 +247,8 @@ impl Search<'_> {
         Ok(Some(found))
     }
 
-    /// What the marks of a non-directory say. Marks that make no sense cost the object its data, not
-    /// its directory the listing.
+    /// What the marks of a non-directory say. Marks that make no sense cost the object its data,
+    /// not its directory the listing.
     fn read_marks(&self, above: &Arc<LayerDir>, found: &mut Found, has_origin: bool) {
         let source = |marks: FileMarks| match marks.metacopy {
             true => self.source(above.layer(), marks.redirect).map(Some),

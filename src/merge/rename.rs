@@ -1,8 +1,8 @@
 //! Moving an object of the upper to another name.
 //!
-//! Whoever calls has copied the source up (and, for an exchange, the destination), and has made sure
-//! that a directory which moves has nothing below it in the lowers. What is left is to get from one
-//! tree to the other in one call:
+//! Whoever calls has copied the source up (and, for an exchange, the destination), and has made
+//! sure that a directory which moves has nothing below it in the lowers. What is left is to get
+//! from one tree to the other in one call:
 //!
 //! | source name needs | destination holds | call |
 //! |---|---|---|
@@ -11,10 +11,10 @@
 //! | a whiteout | a whiteout device, and a directory moves | exchange: the whiteout changes places |
 //! | nothing | a whiteout device, and a directory moves | exchange, then unlink of the whiteout |
 //!
-//! Steps before that call leave the tree as it looks: an opaque mark on a directory that has nothing
-//! below it, an empty directory in place of one that only holds markers.
+//! Steps before that call leave the tree as it looks: an opaque mark on a directory that has
+//! nothing below it, an empty directory in place of one that only holds markers.
 
-use crate::error::{Errno, Result};
+use crate::error::{Errno, Result, best_effort};
 use crate::layer::upper::WhiteoutForm;
 use crate::layer::{Over, Upper, UpperDir};
 use crate::merge::xattr;
@@ -67,13 +67,14 @@ pub fn rename(
         (Occupied::WhiteoutDevice, true) => {
             upper.rename(from.dir, from.name, to.dir, to.name, Replace::Exchange)?;
             if !from.in_lowers {
-                upper.unlink(from.dir, from.name)?;
+                best_effort("a needless whiteout stays", upper.unlink(from.dir, from.name));
             }
         }
         _ => move_over(upper, from, to)?,
     }
     if occupied == Occupied::WhiteoutFile {
-        upper.remove_whiteout_file(to.dir, to.name)?;
+        // The object shows all the same: a marker hides only what is below.
+        best_effort("a whiteout stays", upper.remove_whiteout_file(to.dir, to.name));
     }
     Ok(())
 }

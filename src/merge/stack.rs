@@ -93,8 +93,8 @@ impl DirStack {
         }
     }
 
-    /// The directory that gives this one its number: the topmost lower one, so that a copy-up does not
-    /// change it.
+    /// The directory that gives this one its number: the topmost lower one, so that a copy-up does
+    /// not change it.
     pub fn origin(&self) -> Result<Key> {
         let dir = match self.lowers.first() {
             Some(lower) => lower.dir(),

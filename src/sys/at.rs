@@ -385,20 +385,19 @@ pub fn set_times(target: Target<'_>, atime: SetTime, mtime: SetTime) -> Result<(
     Ok(())
 }
 
-/// A private view of a directory that was opened: what is mounted below it, now or later, is not seen
-/// (open_tree(2); CAP_SYS_ADMIN in the user namespace of the mount).
+/// A private view of a directory that was opened: what is mounted below it, now or later, is not
+/// seen (open_tree(2); CAP_SYS_ADMIN in the user namespace of the mount).
 ///
 /// # Errors
-/// EPERM without privilege, EINVAL where mounts below are not to be uncovered, ENOSYS before Linux 5.2.
+/// EPERM without privilege, EINVAL where mounts below are not to be uncovered, ENOSYS before Linux
+/// 5.2.
 pub fn private_view(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
     const OPEN_TREE_CLONE: libc::c_long = 1;
     let flags = OPEN_TREE_CLONE
         | libc::c_long::from(libc::O_CLOEXEC)
         | libc::c_long::from(libc::AT_EMPTY_PATH);
     // SAFETY: the path is a NUL-terminated literal.
-    let tree = unsafe {
-        libc::syscall(libc::SYS_open_tree, dir.as_raw_fd(), c"".as_ptr(), flags)
-    };
+    let tree = unsafe { libc::syscall(libc::SYS_open_tree, dir.as_raw_fd(), c"".as_ptr(), flags) };
     check_sys(tree)?;
     let tree = RawFd::try_from(tree).map_err(|_| Errno::EMFILE)?;
     // SAFETY: open_tree returned a new descriptor that nobody else owns.

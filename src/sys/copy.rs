@@ -58,6 +58,9 @@ fn next_extent(from: BorrowedFd<'_>, at: u64, len: u64) -> Result<Option<(u64, u
     }
     let offset = i64::try_from(start).map_err(|_| Errno::EFBIG)?;
     let end = file::seek(from, offset, libc::SEEK_HOLE)?.min(len);
+    if start < at || end <= start {
+        return Err(Error::new(Errno::EIO, "a lower file's holes make no sense"));
+    }
     Ok(Some((start, end)))
 }
 

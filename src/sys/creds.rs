@@ -58,8 +58,8 @@ pub fn in_initial_user_namespace() -> bool {
     words.next() == Some("0") && words.next() == Some("0") && words.next() == Some("4294967295")
 }
 
-/// The groups of a process, for whom the kernel asks: `gid` and the supplementary ones. Without procfs,
-/// or where its ids cannot be seen, only `gid`.
+/// The groups of a process, for whom the kernel asks: `gid` and the supplementary ones. Without
+/// procfs, or where its ids cannot be seen, only `gid`.
 #[must_use]
 pub fn groups_of(pid: u32, gid: u32) -> Vec<u32> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -82,8 +82,8 @@ pub fn lift_file_size() -> Result<()> {
     Ok(())
 }
 
-/// The ids by which this user namespace shows owners that it does not know (user_namespaces(7)); `None` in
-/// the initial one, which knows all.
+/// The ids by which this user namespace shows owners that it does not know (user_namespaces(7));
+/// `None` in the initial one, which knows all.
 #[must_use]
 pub fn overflow_owner() -> Option<Owner> {
     if in_initial_user_namespace() {

@@ -35,13 +35,7 @@ pub fn of(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<Handle> {
     name.with_c(|c| {
         // SAFETY: `out` begins as struct file_handle does and has the room that it states.
         check(unsafe {
-            libc::name_to_handle_at(
-                dir.as_raw_fd(),
-                c,
-                (&raw mut out).cast(),
-                &raw mut mount,
-                0,
-            )
+            libc::name_to_handle_at(dir.as_raw_fd(), c, (&raw mut out).cast(), &raw mut mount, 0)
         })
     })?;
     let kind = u8::try_from(out.kind).map_err(|_| Errno::EOPNOTSUPP)?;

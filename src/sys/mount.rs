@@ -1,7 +1,7 @@
 //! Attaching a FUSE connection to a directory, and detaching it.
 //!
-//! With CAP_SYS_ADMIN (also that of a user namespace) mount(2) does it; other users have the set-uid
-//! helper fusermount3, which hands the opened /dev/fuse back over a socket.
+//! With CAP_SYS_ADMIN (also that of a user namespace) mount(2) does it; other users have the
+//! set-uid helper fusermount3, which hands the opened /dev/fuse back over a socket.
 
 #![allow(unsafe_code)]
 

@@ -163,7 +163,8 @@ pub fn fstat(fd: BorrowedFd<'_>) -> Result<Stat> {
     stat(Target::Fd(fd))
 }
 
-/// Which mount `fd` was reached through (`STATX_MNT_ID`, Linux 5.8); 0 where the kernel does not tell.
+/// Which mount `fd` was reached through (`STATX_MNT_ID`, Linux 5.8); 0 where the kernel does not
+/// tell.
 pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
     let mut out = MaybeUninit::<libc::statx>::zeroed();
     Target::Fd(fd).with_at(|dir, path, flags| {

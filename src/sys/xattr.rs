@@ -1,13 +1,13 @@
 //! Extended attributes of any object, without following links and without opening it.
 //!
-//! Linux 6.13 has `getxattrat` and its sisters, which take `(dirfd, name)`. Before, and for `O_PATH`
-//! descriptors, the way is a path below `/proc/self/fd` with the `l*xattr` calls. Which of the two is
-//! there is found out once.
+//! Linux 6.13 has `getxattrat` and its sisters, which take `(dirfd, name)`. Before, and for
+//! `O_PATH` descriptors, the way is a path below `/proc/self/fd` with the `l*xattr` calls. Which of
+//! the two is there is found out once.
 //!
 //! # Errors
-//! As in getxattr(2), setxattr(2), listxattr(2), removexattr(2): ENODATA for an attribute that is not
-//! there, EOPNOTSUPP where the file system has none, ERANGE never (buffers grow), E2BIG, ENOSPC and
-//! EDQUOT for values that do not fit.
+//! As in getxattr(2), setxattr(2), listxattr(2), removexattr(2): ENODATA for an attribute that is
+//! not there, EOPNOTSUPP where the file system has none, ERANGE never (buffers grow), E2BIG, ENOSPC
+//! and EDQUOT for values that do not fit.
 
 #![allow(unsafe_code)]
 
@@ -27,7 +27,8 @@ pub const SIZE_MAX: usize = 65536;
 /// What most values and lists fit into, so that one call is enough.
 const FIRST_GUESS: usize = 512;
 
-// System call numbers are the same on every architecture since Linux 5.1 (syscall_64.tbl and friends).
+// System call numbers are the same on every architecture since Linux 5.1 (syscall_64.tbl and
+// friends).
 const SYS_SETXATTRAT: libc::c_long = 463;
 const SYS_GETXATTRAT: libc::c_long = 464;
 const SYS_LISTXATTRAT: libc::c_long = 465;

@@ -8,7 +8,7 @@ use super::ids::NodeId;
 use super::lookup::presented;
 use super::node::{Leaf, Node, Real};
 use super::{Change, Vfs};
-use crate::error::{Errno, Result};
+use crate::error::{Errno, Result, best_effort};
 use crate::format::overlay::{Mark, Namespace};
 use crate::layer::UpperDir;
 use crate::merge::copyup::Data;
@@ -88,8 +88,8 @@ impl Vfs {
         }
     }
 
-    /// Runs something that reads from a node of any kind: for a directory, from the one of its stack
-    /// that lends the metadata.
+    /// Runs something that reads from a node of any kind: for a directory, from the one of its
+    /// stack that lends the metadata.
     pub(super) fn with_node<T>(
         &self,
         node: &Node,
@@ -115,8 +115,8 @@ impl Vfs {
     /// Changes attributes and returns the new ones.
     ///
     /// # Errors
-    /// EROFS; EISDIR or EINVAL for the size of what is not a regular file (truncate(2)); what copy-up
-    /// and the calls of chmod(2), chown(2), utimensat(2), ftruncate(2) say.
+    /// EROFS; EISDIR or EINVAL for the size of what is not a regular file (truncate(2)); what
+    /// copy-up and the calls of chmod(2), chown(2), utimensat(2), ftruncate(2) say.
     pub fn setattr(&self, id: NodeId, change: &Change, privilege: Privilege) -> Result<Stat> {
         let node = self.node(id)?;
         self.upper()?;
@@ -146,9 +146,10 @@ impl Vfs {
         } else {
             self.copy_up(node, Data::All)?;
         }
-        leaf.no_set_id.store(false, Ordering::Relaxed);
         let place = leaf.place.read();
-        self.with_leaf(leaf, &place, |target| attr::apply(target, change))
+        let done = self.with_leaf(leaf, &place, |target| attr::apply(target, change));
+        leaf.no_set_id.store(false, Ordering::Relaxed);
+        done
     }
 
     /// Changes a directory in the upper: its metadata is its own then (see [`Self::own_metadata`]).
@@ -169,16 +170,22 @@ impl Vfs {
         upper.with_dir(&upper_dir, act)?;
         let merged = dir.stack.read().is_merged();
         if self.delegation && merged {
-            upper.with_dir(&upper_dir, drop_delegation)?;
+            // Where all directories are marked the topmost shows, and goes on showing without a
+            // mark.
+            let dropped = upper.with_dir(&upper_dir, drop_delegation);
+            best_effort("a mark of delegation stays", dropped);
         }
         Ok(())
     }
 
-    /// Makes the metadata that an upper directory shows its own, if it delegated them: before anything
-    /// about it or in it changes. Until the mark goes nobody sees its own metadata, so that removing the
-    /// mark is the one step by which all of it shows.
+    /// Makes the metadata that an upper directory shows its own, if it delegated them: before
+    /// anything about it or in it changes. Until the mark goes nobody sees its own metadata, so
+    /// that removing the mark is the one step by which all of it shows.
     pub(super) fn own_metadata(&self, node: &Node, upper_dir: &UpperDir) -> Result<()> {
         let dir = node.dir()?;
+        if dir.stack.read().meta == MetaSource::Top {
+            return Ok(());
+        }
         let mut names = dir.names.write();
         let stack = dir.stack.read().clone();
         if stack.meta == MetaSource::Top {

@@ -22,6 +22,16 @@ impl Vfs {
         node.as_leaf().is_ok_and(|leaf| leaf.place.read().real.upper_key().is_none())
     }
 
+    /// The same for a rename of this name.
+    #[must_use]
+    pub fn rename_copies(&self, parent: super::NodeId, name: &[u8]) -> bool {
+        let found = self.table.get(parent).and_then(|parent| {
+            let found = self.find(&parent, Name::new(name).ok()?).ok()??;
+            self.table.known(&found, &parent, name)
+        });
+        found.is_some_and(|node| self.needs_copy_up(node.id))
+    }
+
     /// The directory in the upper that belongs to a node; copied up, with those above, if need be.
     ///
     /// # Errors
@@ -96,7 +106,7 @@ impl Vfs {
             // A name that was met after the copy-up follows before anything else changes.
             return if all_names { Ok(()) } else { self.link_other_names(node, leaf) };
         }
-        let _gate = node.gate.lock();
+        let gate = node.gate.lock();
         let (real, link, source) = {
             let place = leaf.place.read();
             (place.real.clone(), place.links.first().cloned(), place.data.clone())
@@ -115,7 +125,13 @@ impl Vfs {
             }
             (Real::Lower { dir, name }, Some(link)) => {
                 let from = Lower { dir: &dir, name: Name::new(&name)?, data: &source };
-                self.copy_up_lower(node, leaf, &from, &link, data)
+                match self.copy_up_lower(node, leaf, &from, &link, data) {
+                    Err(err) if err.errno() == Errno::EAGAIN => {
+                        drop(gate);
+                        self.copy_up(node, data)
+                    }
+                    other => other,
+                }
             }
             (Real::Lower { .. }, None) => Err(Errno::ESTALE.into()),
         }
@@ -137,8 +153,8 @@ impl Vfs {
         self.link_other_names(node, leaf)
     }
 
-    /// Makes a finished copy visible; with the directory locked, as it may have been unlinked while the
-    /// data was on its way.
+    /// Makes a finished copy visible; with the directory locked, as it may have been unlinked while
+    /// the data was on its way.
     fn publish(
         &self,
         node: &Arc<Node>,
@@ -153,6 +169,10 @@ impl Vfs {
         let mut place = leaf.place.write();
         let (file, made) = (copied.file.take(), copied.stat);
         if place.position(&link.parent, &link.name).is_none() {
+            if !place.links.is_empty() {
+                // Another name is left: begin anew with that.
+                return Err(Errno::EAGAIN.into());
+            }
             leaf.io.take();
             place.real = orphan(file.ok_or(Errno::ESTALE)?)?;
             return Ok(());
@@ -177,11 +197,11 @@ impl Vfs {
         Ok(())
     }
 
-    /// Gives a file of the upper that has its data elsewhere (metacopy) the data. Others, and what is
-    /// in a lower, stay as they are.
+    /// Gives a file of the upper that has its data elsewhere (metacopy) the data. Others, and what
+    /// is in a lower, stay as they are.
     ///
-    /// Until the mark goes the upper's own data is not looked at, so that removing it is the step that
-    /// publishes them.
+    /// Until the mark goes the upper's own data is not looked at, so that removing it is the step
+    /// that publishes them.
     pub(super) fn complete(&self, node: &Arc<Node>) -> Result<()> {
         let Ok(leaf) = node.as_leaf() else { return Ok(()) };
         let in_upper = |place: &super::node::Place| match (&place.data, place.upper_link()) {

@@ -18,9 +18,9 @@ impl Vfs {
     /// Makes an object and counts one lookup of it.
     ///
     /// # Errors
-    /// EROFS; EEXIST; EPERM for a device 0:0, which is a whiteout (as in the kernel's overlayfs, dir.c);
-    /// EINVAL for a name that begins with `.wh.`, which layers use for whiteouts; ENOENT
-    /// in a removed directory; what [`create::create`] says.
+    /// EROFS; EEXIST; EPERM for a device 0:0, which is a whiteout (as in the kernel's overlayfs,
+    /// dir.c); EINVAL for a name that begins with `.wh.`, which layers use for whiteouts; ENOENT in
+    /// a removed directory; what [`create::create`] says.
     pub fn create(
         &self,
         parent: NodeId,

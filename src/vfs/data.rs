@@ -118,7 +118,8 @@ impl Vfs {
         if let Some(node) = self.table.get(id)
             && let Ok(leaf) = node.as_leaf()
         {
-            // More unpins than pins (a file that was created is released without) count for nothing.
+            // More unpins than pins (a file that was created is released without) count for
+            // nothing.
             let down = |pins: u32| pins.checked_sub(1);
             leaf.pins.fetch_update(Ordering::Relaxed, Ordering::Relaxed, down).ok();
         }

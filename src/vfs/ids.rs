@@ -1,8 +1,9 @@
 //! Numbers for nodes.
 //!
-//! A node's number is what stat(2) shows as `st_ino`: the inode number of the object on its layer, so
-//! that it stays over copy-up and remount. Objects of a second file system get a tag in the upper byte.
-//! What does not fit, or is taken, gets a number from a range of its own, for the life of the node.
+//! A node's number is what stat(2) shows as `st_ino`: the inode number of the object on its layer,
+//! so that it stays over copy-up and remount. Objects of a second file system get a tag in the
+//! upper byte. What does not fit, or is taken, gets a number from a range of its own, for the life
+//! of the node.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::lookup::survey;
 use super::node::{Link, Node, Real};
 use super::{Entry, NodeId, Vfs};
-use crate::error::{Errno, Result};
+use crate::error::{Errno, Result, best_effort};
 use crate::layer::Over;
 use crate::merge::copyup::Data;
 use crate::merge::index::InUpper;
@@ -15,8 +15,8 @@ impl Vfs {
     /// Gives a node one more name and counts one lookup.
     ///
     /// # Errors
-    /// EROFS; EPERM for a directory; EEXIST; ENOENT for an object without a name, as linkat(2) says of
-    /// one that was unlinked; EMLINK and the rest of linkat(2).
+    /// EROFS; EPERM for a directory; EEXIST; ENOENT for an object without a name, as linkat(2) says
+    /// of one that was unlinked; EMLINK and the rest of linkat(2).
     pub fn link(&self, id: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry> {
         let (node, parent) = (self.node(id)?, self.node(parent)?);
         let name = self.new_name(name)?;
@@ -46,6 +46,9 @@ impl Vfs {
         let (key, source) = (*key, source.clone());
         let from = source.parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
         let source = Name::new(&source.name)?;
+        if from.dir().is_impure()? {
+            upper.set_impure(&to)?;
+        }
         match site.upper {
             InUpper::Object { .. } => return Err(Errno::EEXIST.into()),
             InUpper::Absent if site.in_lowers => return Err(Errno::EEXIST.into()),
@@ -55,7 +58,7 @@ impl Vfs {
             }
             InUpper::Whiteout => {
                 upper.link(&from, source, &to, name)?;
-                upper.remove_whiteout_file(&to, name)?;
+                best_effort("a whiteout stays", upper.remove_whiteout_file(&to, name));
             }
         }
         place.add(Link { parent: Arc::clone(parent), name: name.bytes().into(), in_upper: true });

@@ -36,12 +36,7 @@ impl Vfs {
     }
 
     /// Makes an entry of what was found, counted as given out.
-    pub(super) fn give_out(
-        &self,
-        found: Found,
-        parent: &Arc<Node>,
-        name: &[u8],
-    ) -> Result<Entry> {
+    pub(super) fn give_out(&self, found: Found, parent: &Arc<Node>, name: &[u8]) -> Result<Entry> {
         let in_lower = matches!(found.what, What::Lower(_));
         let merged = matches!(&found.what, What::Dir(dir) if dir.is_merged());
         let stat = presented(&found.stat, merged);

@@ -1,5 +1,5 @@
 //! What a kernel client needs: nodes with numbers and lookup counts, open files and directories,
-//! locks; and every operation as a typed function that returns a [`Result`](crate::error::Result).
+//! locks; and every operation as a typed function that returns a [`Result`].
 //!
 //! There is no FUSE here. Tests call these functions directly.
 //!
@@ -105,7 +105,17 @@ impl Vfs {
         let root = DirStack::root(&stack, delegation)?;
         let (snapshots, renames) = (Snapshots::default(), Mutex::new(()));
         let lower_dev = stack.lower_dev();
-        Ok(Self { stack, table: Table::new(root), cache, snapshots, renames, delegation, follow: true, lower_dev, listener: OnceLock::new() })
+        Ok(Self {
+            stack,
+            table: Table::new(root),
+            cache,
+            snapshots,
+            renames,
+            delegation,
+            follow: true,
+            lower_dev,
+            listener: OnceLock::new(),
+        })
     }
 
     /// Says whom to tell of attributes that change without being asked to. The first one stays.

@@ -31,8 +31,8 @@ pub struct Node {
 
 /// Whether an object is known to have no extended attribute that users see.
 ///
-/// The lowest bit says so; the others count changes, so that a look which a change has overtaken does
-/// not say it.
+/// The lowest bit says so; the others count changes, so that a look which a change has overtaken
+/// does not say it.
 #[derive(Debug, Default)]
 pub struct Bareness(AtomicU32);
 
@@ -127,8 +127,8 @@ pub struct Link {
     pub parent: Arc<Node>,
     /// The name in it.
     pub name: Box<[u8]>,
-    /// The upper has this name. A name in a lower stays there while another name of the same object is
-    /// in the upper already.
+    /// The upper has this name. A name in a lower stays there while another name of the same object
+    /// is in the upper already.
     pub in_upper: bool,
 }
 
@@ -155,8 +155,8 @@ pub enum Real {
     },
     /// It lost its last name; the descriptor keeps it.
     Orphan {
-        /// Of the upper's object, readable and writable, or of the lower's, readable; `O_PATH` for what
-        /// is not a regular file.
+        /// Of the upper's object, readable and writable, or of the lower's, readable; `O_PATH` for
+        /// what is not a regular file.
         fd: Arc<OwnedFd>,
         /// Device and inode number in the upper, if it is there.
         key: Option<(u64, u64)>,
@@ -218,13 +218,7 @@ impl Node {
     }
 
     /// Anything else.
-    pub fn leaf(
-        id: NodeId,
-        kind: FileType,
-        link: Link,
-        real: Real,
-        data: Contents,
-    ) -> Self {
+    pub fn leaf(id: NodeId, kind: FileType, link: Link, real: Real, data: Contents) -> Self {
         let layer = match &real {
             Real::Lower { dir, .. } => dir.dir().layer(),
             _ => 0,

@@ -10,8 +10,8 @@ use super::snapshots::Cookie;
 use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::format::aufs::{self, AufsName};
-use crate::merge::index::{self, InUpper, Index};
 use crate::layer::{LayerDir, LowerDir, UpperDir};
+use crate::merge::index::{self, InUpper, Index};
 use crate::merge::lookup::Key;
 use crate::merge::{DirStack, lookup};
 use crate::sys::{FileType, Name};
@@ -102,8 +102,8 @@ impl Vfs {
         Ok(())
     }
 
-    /// The same with attributes: each entry but `.` and `..` counts as looked up once if `each` takes
-    /// it. A name that went since the snapshot is left out.
+    /// The same with attributes: each entry but `.` and `..` counts as looked up once if `each`
+    /// takes it. A name that went since the snapshot is left out.
     ///
     /// # Errors
     /// ENOTDIR; any error of any layer.
@@ -127,15 +127,18 @@ impl Vfs {
                 }
                 continue;
             }
-            let found = if names.dead {
+            let given = if names.dead {
                 Ok(None)
             } else {
-                let (index, name) = (names.index.as_ref(), Name::new(entry.name)?);
-                lookup::lookup(self.rules(), &stack, index, name)
+                let look = |name| lookup::lookup(self.rules(), &stack, names.index.as_ref(), name);
+                let found = Name::new(entry.name).and_then(look);
+                found.and_then(|found| {
+                    found.map(|found| self.give_out(found, &node, entry.name)).transpose()
+                })
             };
-            let plus = match found {
+            let plus = match given {
                 Ok(None) => continue,
-                Ok(Some(found)) => Plus::Known(self.give_out(found, &node, entry.name)?),
+                Ok(Some(given)) => Plus::Known(given),
                 // One object that is broken does not hide the others.
                 Err(err) => {
                     tracing::debug!("{}: {err}", entry.name.escape_ascii());

@@ -11,6 +11,7 @@ use super::node::{Dir, Node, Real};
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::format::aufs::{self, AufsName};
+use crate::merge::copyup::Data;
 use crate::merge::index::{self, InUpper};
 use crate::merge::lookup::Contents;
 use crate::merge::remove::{self, Standing};
@@ -33,7 +34,7 @@ impl Vfs {
         }
     }
 
-    /// Gives the upper all names of a file that is there under some; with nothing locked.
+    /// Makes a file of the upper whole: all its names there, and its data. With nothing locked.
     pub(super) fn settle_names(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<()> {
         let node = match self.child(parent, name) {
             Err(err) if err.errno() == Errno::ENOENT => return Ok(()),
@@ -41,7 +42,12 @@ impl Vfs {
         };
         match node.as_leaf() {
             Ok(leaf) if leaf.place.read().real.upper_key().is_some() => {
-                self.link_other_names(&node, leaf)
+                self.link_other_names(&node, leaf)?;
+                self.complete(&node)
+            }
+            // A file of a lower whose data is in another one cannot be kept by a descriptor either.
+            Ok(leaf) if matches!(leaf.place.read().data, Contents::Elsewhere(_)) => {
+                self.copy_up(&node, Data::All)
             }
             _ => Ok(()),
         }
@@ -62,11 +68,9 @@ impl Vfs {
         let in_upper = matches!(site.upper, InUpper::Object { .. });
         let standing = Standing { in_upper, in_lowers: site.in_lowers };
         let known = self.table.known(&found, parent, name.bytes());
-        if let Some(node) = &known
-            && !matches!(found.data, Contents::Missing)
-        {
+        if known.is_some() && matches!(found.data, Contents::Elsewhere(_)) {
             // A descriptor keeps one file, not one with the data of another.
-            self.complete(node)?;
+            return Err(Errno::EAGAIN.into());
         }
         self.detaching(known.as_deref(), parent, name, &found, || {
             remove::unlink(upper, &upper_dir, name, standing)
@@ -81,7 +85,8 @@ impl Vfs {
     /// descriptor: nobody tells us whether it is in use.
     ///
     /// # Errors
-    /// EAGAIN, with nothing done, if names stay that only a lower has: [`Self::settle_names`] first.
+    /// EAGAIN, with nothing done, if names stay that only a lower has: [`Self::settle_names`]
+    /// first.
     pub(super) fn detaching(
         &self,
         node: Option<&Node>,

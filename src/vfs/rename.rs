@@ -61,8 +61,8 @@ impl Locked<'_> {
     }
 }
 
-/// Locks two directories in the order of their place in the tree: one above the other first, else by
-/// number.
+/// Locks two directories in the order of their place in the tree: one above the other first, else
+/// by number.
 fn lock_both<'a>(from: &'a Arc<Node>, to: &'a Arc<Node>) -> Result<Locked<'a>> {
     if from.id == to.id {
         let first = from.dir()?.names.write();
@@ -100,9 +100,9 @@ impl Vfs {
     /// Moves a name.
     ///
     /// # Errors
-    /// EROFS; ENOENT; EEXIST, ENOTDIR, EISDIR, ENOTEMPTY, EINVAL as renameat2(2) has them; EINVAL for a
-    /// reserved name; EXDEV for a directory that stands in a lower (rename(2) lets a file system say
-    /// so, and programs then copy); what copy-up and [`rename::rename`] say.
+    /// EROFS; ENOENT; EEXIST, ENOTDIR, EISDIR, ENOTEMPTY, EINVAL as renameat2(2) has them; EINVAL
+    /// for a reserved name; EXDEV for a directory that stands in a lower (rename(2) lets a file
+    /// system say so, and programs then copy); what copy-up and [`rename::rename`] say.
     pub fn rename(
         &self,
         parent: NodeId,
@@ -127,8 +127,8 @@ impl Vfs {
                 }
                 _ => None,
             };
-            // A directory that is replaced has to be told that it is gone. What is wrong with it shows
-            // again once all is locked.
+            // A directory that is replaced has to be told that it is gone. What is wrong with it
+            // shows again once all is locked.
             let replaced =
                 if source.kind().is_dir() { self.child(&to, new_name).ok() } else { None };
             let from = Side { upper: self.dir_to_write(&from)?, parent: Arc::clone(&from), name };
@@ -189,8 +189,7 @@ impl Vfs {
             return Err(Errno::EINVAL.into());
         }
         let to_stack = to.parent.dir()?.stack.read().clone();
-        let target =
-            lookup::lookup(self.rules(), &to_stack, locked.to().index.as_ref(), to.name)?;
+        let target = lookup::lookup(self.rules(), &to_stack, locked.to().index.as_ref(), to.name)?;
         if let Some(target) = &target {
             if mode == RenameMode::NoReplace {
                 return Err(Errno::EEXIST.into());
@@ -200,6 +199,7 @@ impl Vfs {
                 return Ok(());
             }
         }
+        self.carry_impure(source, from, to)?;
         let occupied = self.occupied(&to_stack, locked.to(), to, target.as_ref())?;
         let from_end = self.end(from, locked.from())?;
         let to_end = self.end(to, locked.to())?;
@@ -233,6 +233,8 @@ impl Vfs {
         if source.id == partner.id {
             return Ok(());
         }
+        self.carry_impure(source, from, to)?;
+        self.carry_impure(partner, to, from)?;
         for (node, other) in [(source, to), (partner, from)] {
             if node.kind().is_dir() && is_within(&other.parent, node)? {
                 return Err(Errno::EINVAL.into());
@@ -249,6 +251,16 @@ impl Vfs {
         }
         if let Some(index) = &mut locked.to().index {
             index.put_upper(to.name, source.kind(), one);
+        }
+        Ok(())
+    }
+
+    /// A copy that has its number from a lower takes the mark that says so along to its new
+    /// directory.
+    fn carry_impure(&self, source: &Node, from: &Side<'_>, to: &Side<'_>) -> Result<()> {
+        let moves = source.as_leaf().is_ok() && from.parent.id != to.parent.id;
+        if moves && from.upper.dir().is_impure()? {
+            self.upper()?.set_impure(&to.upper)?;
         }
         Ok(())
     }

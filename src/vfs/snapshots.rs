@@ -1,9 +1,9 @@
 //! Listings that are being read.
 //!
-//! Nobody tells us when a directory is opened or closed: the kernel is asked not to, which spares two
-//! requests for each directory that is listed. A reader is known by the position that it goes on from,
-//! which holds the number of its snapshot. A snapshot goes when its reader has seen the end, or when
-//! too many were left in the middle.
+//! Nobody tells us when a directory is opened or closed: the kernel is asked not to, which spares
+//! two requests for each directory that is listed. A reader is known by the position that it goes
+//! on from, which holds the number of its snapshot. A snapshot goes when its reader has seen the
+//! end, or when too many were left in the middle.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,8 +18,11 @@ use super::readdir::Listing;
 /// this much was read by others goes on in a new listing, at the same position.
 const BUDGET: usize = 64 << 20;
 
-/// Positions take the lower half of what readdir(3) hands back, numbers of snapshots the upper, short
-/// of the sign.
+/// How many numbers of listings that are gone may wait to be cleared away.
+const SLACK: usize = 1024;
+
+/// Positions take the lower half of what readdir(3) hands back, numbers of snapshots the upper,
+/// short of the sign.
 const POSITION_BITS: u32 = 32;
 const NUMBERS: u64 = 1 << 31;
 
@@ -90,12 +93,10 @@ impl Snapshots {
     pub fn finished(&self, cookie: Cookie) {
         let mut kept = self.kept.lock();
         kept.remove(cookie.number);
-        // Numbers that are gone already pile up at the front, and only there are they in the way.
-        while let Some(first) = kept.oldest.front().copied() {
-            if kept.by_number.contains_key(&first) {
-                break;
-            }
-            kept.oldest.pop_front();
+        // Numbers that are gone stay in the queue until there are too many of them.
+        if kept.oldest.len() > 2 * kept.by_number.len() + SLACK {
+            let Kept { oldest, by_number, .. } = &mut *kept;
+            oldest.retain(|number| by_number.contains_key(number));
         }
     }
 }

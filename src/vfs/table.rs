@@ -19,8 +19,8 @@ use crate::merge::{DirStack, Found, What};
 #[derive(Debug)]
 pub struct Table {
     nodes: DashMap<NodeId, Arc<Node>, FxBuildHasher>,
-    /// Numbers of nodes that do not follow from their object: what was copied up keeps the number of
-    /// the lower, and some numbers do not fit or are taken.
+    /// Numbers of nodes that do not follow from their object: what was copied up keeps the number
+    /// of the lower, and some numbers do not fit or are taken.
     aliases: DashMap<Key, NodeId, FxBuildHasher>,
     /// The same the other way round, to clean up.
     aliased: DashMap<NodeId, SmallVec<[Key; 1]>, FxBuildHasher>,
@@ -232,8 +232,8 @@ fn build(id: NodeId, found: Found, parent: &Arc<Node>, name: &[u8]) -> Node {
 
 /// Whether a known node is the object that was found; if so it learns the name.
 ///
-/// Names of one file in one lower are one node, also after a copy-up: that is what hard links are. The
-/// same inode met in two layers (stores link equal files of different layers) is two objects.
+/// Names of one file in one lower are one node, also after a copy-up: that is what hard links are.
+/// The same inode met in two layers (stores link equal files of different layers) is two objects.
 fn recognise(node: &Arc<Node>, found: &Found, parent: &Arc<Node>, name: &[u8]) -> bool {
     if node.kind() != found.stat.kind() {
         return false;

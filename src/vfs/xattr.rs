@@ -37,8 +37,8 @@ impl Vfs {
         self.with_node(&node, xattr::list)
     }
 
-    /// Most objects have no attributes, and some are asked for again and again: one look, and the answer
-    /// comes from memory.
+    /// Most objects have no attributes, and some are asked for again and again: one look, and the
+    /// answer comes from memory.
     fn is_bare(&self, node: &Node) -> Result<bool> {
         if node.bare.is_known() {
             return Ok(true);
@@ -54,8 +54,8 @@ impl Vfs {
     /// Sets one value.
     ///
     /// # Errors
-    /// EROFS; EEXIST, ENODATA by the mode; EPERM for names that belong to us; ENOSPC, EDQUOT, E2BIG,
-    /// EOPNOTSUPP of setxattr(2).
+    /// EROFS; EEXIST, ENODATA by the mode; EPERM for names that belong to us; ENOSPC, EDQUOT,
+    /// E2BIG, EOPNOTSUPP of setxattr(2).
     pub fn setxattr(&self, id: NodeId, name: &[u8], value: &[u8], mode: SetMode) -> Result<()> {
         let node = self.node(id)?;
         self.change(&node, |target| xattr::set(target, name, value, mode))
@@ -77,8 +77,8 @@ impl Vfs {
         }
     }
 
-    /// Takes the setgid bit away from a file whose ACL was set by somebody outside its group, as the
-    /// kernel does (`posix_acl_update_mode`, fs/posix_acl.c).
+    /// Takes the setgid bit away from a file whose ACL was set by somebody outside its group, as
+    /// the kernel does (`posix_acl_update_mode`, fs/posix_acl.c).
     pub fn drop_foreign_setgid(&self, id: NodeId, groups: &[u32]) -> Result<()> {
         let stat = self.getattr(id)?;
         if stat.mode & libc::S_ISGID == 0 || groups.contains(&stat.gid) {
