@@ -23,6 +23,9 @@
 //! * `unsafe` is in [`sys`] alone.
 //! * No lock is held while data is copied but the one of the node that it is copied for.
 
+// The pages are built with private items, as their readers work on the code.
+#![allow(rustdoc::private_intra_doc_links)]
+
 pub mod cli;
 pub mod config;
 pub mod docs;
