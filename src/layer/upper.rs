@@ -458,12 +458,24 @@ fn probe_opaque(work: &Work, choice: NamespaceChoice) -> Result<OpaqueForm> {
     let name = Name::new(temp.as_bytes())?;
     at::mkdir(work.fd(), name, 0o700)?;
     let target = Target::At(work.fd(), name);
-    let works =
-        |ns: &&Namespace| xattr::set(target, ns.key(Mark::Opaque), b"y", SetMode::Any).is_ok();
-    let found = candidates.iter().find(works);
+    let mut found = None;
+    for namespace in candidates {
+        match xattr::set(target, namespace.key(Mark::Opaque), b"y", SetMode::Any) {
+            Ok(()) => {
+                found = Some(*namespace);
+                break;
+            }
+            Err(err) if err.errno() == Errno::EPERM || xattr::is_absent(&err) => {}
+            // A full disk says nothing about what it could hold.
+            Err(err) => {
+                best_effort("a probe stays in work until the next mount", work.discard(&temp));
+                return Err(err.context("upperdir does not take an extended attribute"));
+            }
+        }
+    }
     work.discard(&temp)?;
     match (found, choice) {
-        (Some(ns), _) => Ok(OpaqueForm::Xattr(*ns)),
+        (Some(ns), _) => Ok(OpaqueForm::Xattr(ns)),
         (None, NamespaceChoice::Auto) => Ok(OpaqueForm::Aufs),
         (None, _) => Err(Error::new(
             Errno::EOPNOTSUPP,

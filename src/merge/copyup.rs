@@ -29,6 +29,16 @@ pub enum Data {
     UpTo(u64),
 }
 
+impl Data {
+    /// The modification time of the copy: that of the original, unless contents are missing already.
+    fn mtime(self, was: &Stat) -> SetTime {
+        match self {
+            Self::UpTo(size) if size < was.size => SetTime::Now,
+            _ => SetTime::At(was.mtime),
+        }
+    }
+}
+
 /// Where a copy is to appear.
 #[derive(Clone, Copy, Debug)]
 pub struct Destination<'a> {
@@ -93,8 +103,10 @@ fn build_file<'a>(
     fill(&from, &to, was, data)?;
     let dir = lower.dir.dir().fd()?;
     let source = dir.as_ref().as_fd();
-    note_origin(upper, source, lower.name, was, Target::Fd(to.as_fd()));
-    finish(upper, Target::At(source, lower.name), Target::Fd(to.as_fd()), was)?;
+    let copy = Target::Fd(to.as_fd());
+    note_origin(upper, source, lower.name, was, copy);
+    finish(upper, Target::At(source, lower.name), copy, was)?;
+    at::set_times(copy, SetTime::Omit, data.mtime(was))?;
     if !upper.is_volatile() {
         file::sync(to.as_fd(), false)?;
     }

@@ -75,7 +75,9 @@ impl Listing {
 
     /// Memory that the listing takes, in bytes.
     pub fn bytes(&self) -> usize {
-        self.names.len() + self.items.len() * size_of::<Item>()
+        // What the maps, counters and vectors around it take, about.
+        const AROUND: usize = 256;
+        AROUND + self.names.capacity() + self.items.capacity() * size_of::<Item>()
     }
 }
 

@@ -18,6 +18,9 @@ use super::readdir::Listing;
 /// this much was read by others goes on in a new listing, at the same position.
 const BUDGET: usize = 64 << 20;
 
+/// How many listings are kept at most.
+const MOST: usize = 4096;
+
 /// How many numbers of listings that are gone may wait to be cleared away.
 const SLACK: usize = 1024;
 
@@ -75,7 +78,7 @@ impl Snapshots {
         kept.bytes += listing.bytes();
         kept.by_number.insert(number, (node, Arc::clone(listing)));
         kept.oldest.push_back(number);
-        while kept.bytes > BUDGET && kept.oldest.len() > 1 {
+        while (kept.bytes > BUDGET || kept.by_number.len() > MOST) && kept.oldest.len() > 1 {
             let Some(oldest) = kept.oldest.pop_front() else { break };
             kept.remove(oldest);
         }
