@@ -139,17 +139,31 @@ impl Vfs {
             if node.kind() != FileType::Regular {
                 return Err(Errno::EINVAL.into());
             }
+            let cut = self.is_cut_by_copy_up(leaf, size)?;
             self.copy_up(node, Data::UpTo(size))?;
             let fd = self.file_to_write(node)?;
             self.drop_set_id(node, fd.as_ref().as_fd(), privilege)?;
-            file::truncate(fd.as_ref().as_fd(), size)?;
+            if !cut {
+                file::truncate(fd.as_ref().as_fd(), size)?;
+            }
         } else {
             self.copy_up(node, Data::All)?;
         }
         let place = leaf.place.read();
-        let done = self.with_leaf(leaf, &place, |target| attr::apply(target, change));
+        let done = self.with_leaf(leaf, &place, |target| match *change {
+            // chown(2) with both ids left as they are arrives as a change of nothing: it clears set-id
+            // bits all the same.
+            Change::NONE => at::chown(target, None, None),
+            _ => attr::apply(target, change),
+        });
         leaf.no_set_id.store(false, Ordering::Relaxed);
         done
+    }
+
+    /// Whether the copy-up of a file already leaves it at a new size.
+    fn is_cut_by_copy_up(&self, leaf: &Leaf, size: u64) -> Result<bool> {
+        let is_lower = matches!(leaf.place.read().real, Real::Lower { .. });
+        Ok(is_lower && size < self.stat_of_leaf(leaf)?.size)
     }
 
     /// Changes a directory in the upper: its metadata is its own then (see [`Self::own_metadata`]).
@@ -160,7 +174,9 @@ impl Vfs {
     ) -> Result<()> {
         let dir = node.dir()?;
         if let Some(fd) = &*dir.orphan.read() {
-            return act(Target::Fd(fd.as_fd()));
+            // A removed directory of a lower cannot be copied any more, and a lower is never changed.
+            let in_upper = dir.stack.read().upper.is_some();
+            return if in_upper { act(Target::Fd(fd.as_fd())) } else { Err(Errno::ESTALE.into()) };
         }
         let upper_dir = self.dir_to_write(node)?;
         // Nothing is made in the directory while what it passes on may change.
@@ -207,12 +223,13 @@ impl Vfs {
     }
 }
 
-/// Removes the mark in whichever namespace it stands.
+/// Removes the mark in whichever namespace it stands. It stands in one, so that this is one step.
 fn drop_delegation(target: Target<'_>) -> Result<()> {
-    for namespace in Namespace::BOTH {
-        match xattr::remove(target, namespace.key(Mark::DirmetaDelegate)) {
-            Err(err) if xattr::is_absent(&err) || err.errno() == Errno::EPERM => {}
-            other => other?,
+    let there = xattr::list(target)?;
+    let keys = Namespace::BOTH.map(|namespace| namespace.key(Mark::DirmetaDelegate));
+    for key in keys {
+        if xattr::names(&there).any(|name| name == key.to_bytes()) {
+            xattr::remove(target, key)?;
         }
     }
     Ok(())

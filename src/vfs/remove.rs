@@ -55,6 +55,13 @@ impl Vfs {
 
     fn unlink_once(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<()> {
         let upper = self.upper()?;
+        if parent.dir()?.stack.read().upper.is_none() {
+            // Nothing is copied up for what cannot be removed.
+            let found = self.find(parent, name)?.ok_or(Errno::ENOENT)?;
+            if found.stat.kind().is_dir() {
+                return Err(Errno::EISDIR.into());
+            }
+        }
         let dir = parent.dir()?;
         let upper_dir = self.dir_to_write(parent)?;
         let mut names = self.names_mut(dir)?;
@@ -174,6 +181,12 @@ impl Vfs {
         let upper = self.upper()?;
         let child = self.child(&parent, name)?;
         let victim = child.dir()?;
+        {
+            // Nothing is copied up for what cannot be removed.
+            let inner = self.names(victim)?;
+            let stack = victim.stack.read().clone();
+            check_empty(&stack, inner.index.as_ref())?;
+        }
         let dir = parent.dir()?;
         let upper_dir = self.dir_to_write(&parent)?;
         let mut names = self.names_mut(dir)?;
