@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::Stack;
 use super::dir::LowerDir;
@@ -98,9 +99,22 @@ fn open_upper(
     Upper::new(upper, work, config.namespace, cache)
 }
 
+/// How long a directory may stay locked: umount(8) returns before the server of the mount is gone.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// Locks a directory for this mount alone.
 fn take(dir: &OwnedFd, option: &str, path: &Path) -> Result<()> {
-    match file::lock_exclusive(dir.as_fd()) {
+    const PAUSE: Duration = Duration::from_millis(10);
+    let begun = Instant::now();
+    let locked = loop {
+        match file::lock_exclusive(dir.as_fd()) {
+            Err(err) if err.errno() == Errno::EAGAIN && begun.elapsed() < PATIENCE => {
+                std::thread::sleep(PAUSE);
+            }
+            other => break other,
+        }
+    };
+    match locked {
         Err(err) if err.errno() == Errno::EAGAIN => Err(refuse(
             Errno::EBUSY,
             format!(
