@@ -1,0 +1,63 @@
+//! Machines without FUSE.
+
+use std::process::Command;
+
+use super::refusal::assert_refusal;
+use crate::support::process::output;
+use crate::support::{Scratch, binary};
+use crate::{needs, not_the_kernels};
+
+/// Runs the program in a mount namespace whose /dev holds only what `prepare` makes.
+fn in_bare_dev(s: &Scratch, prepare: &str, user: &[&str]) -> std::process::Output {
+    let script = format!(
+        "set -e; mount -t tmpfs tmpfs /dev; mknod -m 666 /dev/null c 1 3; {prepare}; exec \"$@\""
+    );
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", &script, "sh"]).args(user).arg(binary());
+    output(command.arg("-o").arg(s.setup().option_string()).arg(s.mnt.root()))
+}
+
+#[test]
+fn without_dev_fuse() {
+    needs!(mount);
+    not_the_kernels!("it needs none");
+    let s = Scratch::new();
+    let output = in_bare_dev(&s, ":", &[]);
+    assert_refusal(&s, &output, 1, &["/dev/fuse"]);
+    assert!(s.upper.names("").is_empty());
+}
+
+#[test]
+fn with_a_dev_fuse_that_may_not_be_used() {
+    needs!(mount);
+    not_the_kernels!("it needs none");
+    let s = Scratch::new();
+    for dir in [&s.upper, &s.work, &s.mnt] {
+        dir.owner("", 65534, 65534);
+    }
+    let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
+    let output = in_bare_dev(&s, "mknod -m 600 /dev/fuse c 10 229", &user);
+    assert_refusal(&s, &output, 1, &["/dev/fuse", "ermission"]);
+    assert!(s.upper.names("").is_empty());
+}
+
+/// An ordinary user needs fusermount3 for the mount itself.
+#[test]
+fn without_fusermount() {
+    needs!(mount);
+    not_the_kernels!("it needs none");
+    let s = Scratch::new();
+    for dir in [&s.upper, &s.work, &s.mnt] {
+        dir.owner("", 65534, 65534);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+    command.arg("env").arg("PATH=/nowhere").arg(binary());
+    // Where a file of that name is looked for outside PATH too, there is nothing to refuse.
+    let output = output(command.arg("-o").arg(s.setup().option_string()).arg(s.mnt.root()));
+    if output.status.success() {
+        crate::support::process::run("umount", &[s.mnt.root().to_str().unwrap()]);
+        return;
+    }
+    assert_refusal(&s, &output, 1, &["fusermount3"]);
+}

@@ -1,0 +1,23 @@
+//! Bad input: what is wrong must be named, with the way out, and nothing may be half made.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unreachable,
+    missing_docs
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod busy;
+mod device;
+mod disk;
+mod layers;
+mod refusal;
+mod usage;
+mod vanishing;

@@ -1,0 +1,318 @@
+//! The operations that are cut off, each on layers made for it.
+
+use ovlmerge::error::Result;
+use ovlmerge::sys::at::SetTime;
+use ovlmerge::sys::stat::Time;
+use ovlmerge::sys::xattr::SetMode;
+use ovlmerge::vfs::{Body, Change, NodeId, Privilege, RenameMode, Request, Write};
+
+use crate::client::Client;
+use crate::dirs::Dirs;
+
+/// One operation.
+#[derive(Clone, Copy)]
+pub struct Case {
+    pub name: &'static str,
+    pub prepare: fn(&Dirs),
+    pub act: fn(&Client) -> Result<()>,
+}
+
+const ROOT: NodeId = NodeId::ROOT;
+const REQUEST: Request = Request { uid: 0, gid: 0, mode: 0o755, umask: 0o022 };
+/// Not the owner that files are made with, so that more than one call is needed.
+const GIVEN_AWAY: Request = Request { uid: 1000, gid: 1000, ..REQUEST };
+
+fn file_in_lower(dirs: &Dirs) {
+    dirs.file("lower/d/f", "old content").set("lower/d/f", "user.x", "1");
+}
+
+fn whiteout_over_file(dirs: &Dirs) {
+    file_in_lower(dirs);
+    dirs.dir("upper/d").whiteout("upper/d/f");
+}
+
+fn whiteout_over_dir(dirs: &Dirs) {
+    dirs.file("lower/d/sub/hidden", "").dir("upper/d").whiteout("upper/d/sub");
+}
+
+fn both(dirs: &Dirs) {
+    file_in_lower(dirs);
+    dirs.file("upper/d/f", "upper content");
+}
+
+fn create(client: &Client, path: &[u8], name: &[u8], body: Body<'_>, r: &Request) -> Result<()> {
+    let dir = client.walk(path)?;
+    client.vfs.create(dir, name, body, r).map(|entry| {
+        client.note(entry);
+    })
+}
+
+fn rename(
+    client: &Client,
+    from: (&[u8], &[u8]),
+    to: (&[u8], &[u8]),
+    mode: RenameMode,
+) -> Result<()> {
+    let (dir, to_dir) = (client.walk(from.0)?, client.walk(to.0)?);
+    // A kernel knows the names that it renames.
+    client.lookup(dir, from.1)?;
+    client.lookup(to_dir, to.1).ok();
+    client.vfs.rename(dir, from.1, to_dir, to.1, mode)
+}
+
+fn change(client: &Client, path: &[u8], change: Change) -> Result<()> {
+    client.vfs.setattr(client.walk(path)?, &change, Privilege::KeepsSetId).map(drop)
+}
+
+fn delegated(dirs: &Dirs) {
+    dirs.dir("lower/d").mode("lower/d", 0o1777).owner("lower/d", 7, 8);
+    dirs.set("lower/d", "user.x", "1").dir("upper/d").mode("upper/d", 0o700);
+    dirs.set("upper/d", "trusted.overlay.dirmeta_delegate", "y");
+}
+
+fn empty_merged(dirs: &Dirs) {
+    dirs.file("lower/d/sub/f", "").dir("upper/d/sub").whiteout("upper/d/sub/f");
+}
+
+const MODE: Change = Change { mode: Some(0o711), ..Change::NONE };
+
+pub const CASES: &[Case] = &[
+    Case {
+        name: "create a file",
+        prepare: |dirs| {
+            dirs.dir("lower/d");
+        },
+        act: |c| create(c, b"d", b"new", Body::File, &REQUEST),
+    },
+    Case {
+        name: "create a file for another user",
+        prepare: |dirs| {
+            dirs.dir("lower/d");
+        },
+        act: |c| create(c, b"d", b"new", Body::File, &GIVEN_AWAY),
+    },
+    Case {
+        name: "create over a whiteout",
+        prepare: whiteout_over_file,
+        act: |c| create(c, b"d", b"f", Body::File, &REQUEST),
+    },
+    Case {
+        name: "symlink over a whiteout",
+        prepare: whiteout_over_file,
+        act: |c| create(c, b"d", b"f", Body::Symlink { target: b"t" }, &GIVEN_AWAY),
+    },
+    Case {
+        name: "create beside a whiteout by name",
+        prepare: |dirs| {
+            file_in_lower(dirs);
+            dirs.file("upper/d/.wh.f", "");
+        },
+        act: |c| create(c, b"d", b"f", Body::File, &REQUEST),
+    },
+    Case {
+        name: "mkdir over a whiteout",
+        prepare: whiteout_over_dir,
+        act: |c| create(c, b"d", b"sub", Body::Dir, &GIVEN_AWAY),
+    },
+    Case {
+        name: "mkdir beside a whiteout by name",
+        prepare: |dirs| {
+            dirs.file("lower/d/sub/hidden", "").file("upper/d/.wh.sub", "");
+        },
+        act: |c| create(c, b"d", b"sub", Body::Dir, &REQUEST),
+    },
+    Case {
+        name: "mknod in a lower directory",
+        prepare: |dirs| {
+            dirs.dir("lower/d/deep");
+        },
+        act: |c| create(c, b"d/deep", b"p", Body::Node { kind: libc::S_IFIFO, rdev: 0 }, &REQUEST),
+    },
+    Case {
+        name: "chmod of a lower file",
+        prepare: file_in_lower,
+        act: |c| change(c, b"d/f", MODE),
+    },
+    Case {
+        name: "set times of a lower file",
+        prepare: file_in_lower,
+        act: |c| {
+            let mtime = SetTime::At(Time { sec: 5, nsec: 6 });
+            change(c, b"d/f", Change { mtime, ..Change::NONE })
+        },
+    },
+    Case {
+        name: "chown of a lower directory",
+        prepare: file_in_lower,
+        act: |c| change(c, b"d", Change { uid: Some(3), ..Change::NONE }),
+    },
+    Case {
+        name: "truncate a lower file",
+        prepare: file_in_lower,
+        act: |c| change(c, b"d/f", Change { size: Some(3), ..Change::NONE }),
+    },
+    Case {
+        name: "write to a lower file",
+        prepare: file_in_lower,
+        act: |c| {
+            let write =
+                Write { offset: 0, data: b"NEW", privilege: Privilege::KeepsSetId, whole: false };
+            c.vfs.write(c.walk(b"d/f")?, &write).map(drop)
+        },
+    },
+    Case {
+        name: "setxattr of a lower file",
+        prepare: file_in_lower,
+        act: |c| c.vfs.setxattr(c.walk(b"d/f")?, b"user.y", b"2", SetMode::Any),
+    },
+    Case {
+        name: "removexattr of a lower symbolic link",
+        prepare: |dirs| {
+            dirs.dir("lower/d").symlink("lower/d/l", "t").set("lower/d/l", "trusted.x", "1");
+        },
+        act: |c| c.vfs.removexattr(c.walk(b"d/l")?, b"trusted.x"),
+    },
+    Case {
+        name: "chown of a lower hard link",
+        prepare: |dirs| {
+            file_in_lower(dirs);
+            dirs.dir("lower/e").link("lower/d/f", "lower/e/g");
+        },
+        act: |c| {
+            c.walk(b"e/g")?;
+            change(c, b"d/f", Change { gid: Some(3), ..Change::NONE })
+        },
+    },
+    Case {
+        name: "setattr of a delegated upper directory",
+        prepare: delegated,
+        act: |c| change(c, b"d", MODE),
+    },
+    Case {
+        name: "setxattr of a delegated upper directory",
+        prepare: delegated,
+        act: |c| c.vfs.setxattr(c.walk(b"d")?, b"user.y", b"2", SetMode::Any),
+    },
+    Case {
+        name: "unlink of a lower file",
+        prepare: file_in_lower,
+        act: |c| c.vfs.unlink(c.walk(b"d")?, b"f"),
+    },
+    Case {
+        name: "unlink of an upper file over a lower one",
+        prepare: both,
+        act: |c| c.vfs.unlink(c.walk(b"d")?, b"f"),
+    },
+    Case {
+        name: "rmdir of a merged directory",
+        prepare: empty_merged,
+        act: |c| c.vfs.rmdir(c.walk(b"d")?, b"sub"),
+    },
+    Case {
+        name: "rmdir of an upper directory that holds whiteouts",
+        prepare: |dirs| {
+            dirs.dir("lower/d").dir("upper/d/sub").whiteout("upper/d/sub/x");
+            dirs.whiteout("upper/d/sub/y");
+        },
+        act: |c| c.vfs.rmdir(c.walk(b"d")?, b"sub"),
+    },
+    Case {
+        name: "rename of an upper file",
+        prepare: |dirs| {
+            dirs.dir("lower/d").file("upper/d/f", "1");
+        },
+        act: |c| rename(c, (b"d", b"f"), (b"", b"g"), RenameMode::Replace),
+    },
+    Case {
+        name: "rename that leaves a whiteout",
+        prepare: file_in_lower,
+        act: |c| rename(c, (b"d", b"f"), (b"d", b"g"), RenameMode::Replace),
+    },
+    Case {
+        name: "rename that leaves a whiteout, over a file",
+        prepare: |dirs| {
+            both(dirs);
+            dirs.file("lower/g", "target");
+        },
+        act: |c| rename(c, (b"d", b"f"), (b"", b"g"), RenameMode::Replace),
+    },
+    Case {
+        name: "rename over a whiteout",
+        prepare: |dirs| {
+            whiteout_over_file(dirs);
+            dirs.file("upper/new", "new");
+        },
+        act: |c| rename(c, (b"", b"new"), (b"d", b"f"), RenameMode::Replace),
+    },
+    Case {
+        name: "rename beside a whiteout by name",
+        prepare: |dirs| {
+            file_in_lower(dirs);
+            dirs.file("upper/d/.wh.f", "").file("upper/new", "new");
+        },
+        act: |c| rename(c, (b"", b"new"), (b"d", b"f"), RenameMode::Replace),
+    },
+    Case {
+        name: "rename of a directory over a whiteout",
+        prepare: |dirs| {
+            whiteout_over_dir(dirs);
+            dirs.file("upper/new/f", "new");
+        },
+        act: |c| rename(c, (b"", b"new"), (b"d", b"sub"), RenameMode::Replace),
+    },
+    Case {
+        name: "rename of a directory that covers a lower one, over a whiteout",
+        prepare: |dirs| {
+            whiteout_over_dir(dirs);
+            dirs.file("lower/new/below", "").file("upper/new/f", "new");
+            dirs.set("upper/new", "trusted.overlay.opaque", "y");
+        },
+        act: |c| rename(c, (b"", b"new"), (b"d", b"sub"), RenameMode::Replace),
+    },
+    Case {
+        name: "rename of a directory over an empty merged one",
+        prepare: |dirs| {
+            empty_merged(dirs);
+            dirs.file("upper/new/f", "new");
+        },
+        act: |c| rename(c, (b"", b"new"), (b"d", b"sub"), RenameMode::Replace),
+    },
+    Case {
+        name: "exchange of lower files",
+        prepare: |dirs| {
+            file_in_lower(dirs);
+            dirs.file("lower/g", "other");
+        },
+        act: |c| rename(c, (b"d", b"f"), (b"", b"g"), RenameMode::Exchange),
+    },
+    Case {
+        name: "exchange of a directory and a lower file",
+        prepare: |dirs| {
+            file_in_lower(dirs);
+            dirs.file("upper/new/x", "new");
+        },
+        act: |c| rename(c, (b"d", b"f"), (b"", b"new"), RenameMode::Exchange),
+    },
+    Case {
+        name: "link of a lower file",
+        prepare: file_in_lower,
+        act: |c| {
+            c.vfs.link(c.walk(b"d/f")?, ROOT, b"g").map(|entry| {
+                c.note(entry);
+            })
+        },
+    },
+    Case {
+        name: "link over a whiteout",
+        prepare: |dirs| {
+            whiteout_over_file(dirs);
+            dirs.file("upper/new", "new");
+        },
+        act: |c| {
+            let dir = c.walk(b"d")?;
+            c.vfs.link(c.walk(b"new")?, dir, b"f").map(|entry| {
+                c.note(entry);
+            })
+        },
+    },
+];

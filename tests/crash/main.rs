@@ -1,0 +1,229 @@
+//! Old or new: every operation is cut off before each of its mutating system calls, and the tree has
+//! to be the one before it or the one after it. So too where a call finds the disk full.
+//!
+//! Two things may lie between. A directory's modification time: a copy-up puts it back by a call of
+//! its own, as the kernel's does. And a link count: the names of a hard link come up one by one, so
+//! that a killed server can leave a file and an equal copy of it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unreachable,
+    missing_docs,
+    unsafe_code
+)]
+
+mod cases;
+#[path = "../engine/client.rs"]
+#[allow(dead_code)]
+mod client;
+mod cut;
+mod dirs;
+
+use ovlmerge::error::{Errno, Error};
+
+use cases::{CASES, Case};
+use client::{Client, Seen, Tree};
+use cut::{Cut, Ran};
+use dirs::Dirs;
+
+fn runs_here(test: &str) -> bool {
+    let reason = if nix::unistd::geteuid().is_root() {
+        match cut::works() {
+            Ok(()) => return true,
+            Err(why) => format!("needs seccomp notifications: {why}"),
+        }
+    } else {
+        "needs root".into()
+    };
+    let strict = std::env::var_os("OVLMERGE_NO_SKIP").is_some_and(|value| value == "1");
+    assert!(!strict, "{test} cannot run here: {reason}");
+    println!("SKIPPED {test}: {reason}");
+    false
+}
+
+/// A tree without what may differ between two runs, or within one operation.
+fn comparable(tree: Tree) -> Tree {
+    let long_ago = |seen: &Seen| seen.mtime.0 < 1_000_000;
+    tree.into_iter()
+        .map(|(path, seen)| {
+            let mtime = match &seen {
+                _ if seen.kind.is_dir() => (0, 0),
+                seen if long_ago(seen) => seen.mtime,
+                _ => (i64::MAX, 0),
+            };
+            let size = if seen.kind.is_dir() { 0 } else { seen.size };
+            (path, Seen { ino: 0, size, nlink: 0, mtime, ..seen })
+        })
+        .collect()
+}
+
+fn tree(client: &Client) -> Tree {
+    comparable(client.tree().unwrap())
+}
+
+/// Mounts again, and sees that nothing of the last mount is left over.
+fn remounted(dirs: &Dirs) -> Tree {
+    let client = dirs.opener()().unwrap();
+    assert_eq!(dirs.leftovers(), Vec::<String>::new(), "left in work");
+    tree(&client)
+}
+
+struct Expected {
+    old: Tree,
+    new: Tree,
+    calls: Vec<i64>,
+}
+
+/// What a case does when nothing comes between.
+fn undisturbed(case: &Case) -> Expected {
+    let dirs = Dirs::new(case.prepare);
+    let old = remounted(&dirs);
+    let Ran { result, calls } = perform(case, &dirs, Cut::Never);
+    let (client, done) = result.unwrap();
+    done.unwrap_or_else(|err| panic!("{}: {err}", case.name));
+    let new = tree(&client);
+    drop(client);
+    assert_eq!(remounted(&dirs), new, "{}: a remount shows something else", case.name);
+    assert_ne!(old, new, "{}: nothing was changed", case.name);
+    Expected { old, new, calls }
+}
+
+type Performed = Result<(Client, Result<(), Error>), Error>;
+
+fn perform(case: &Case, dirs: &Dirs, cut: Cut) -> Ran<Performed> {
+    let (open, act) = (dirs.opener(), case.act);
+    cut::run(cut, move || {
+        let client = open()?;
+        let done = act(&client);
+        Ok((client, done))
+    })
+}
+
+fn crash(case: &Case, expected: &Expected, at: usize, wrong: &mut Vec<String>) {
+    let dirs = Dirs::new(case.prepare);
+    let call = expected.calls[at - 1];
+    let Ran { result, .. } = perform(case, &dirs, Cut::From(at));
+    let done = result.map(|(client, done)| {
+        drop(client);
+        done
+    });
+    let now = remounted(&dirs);
+    let finished = matches!(done, Ok(Ok(())));
+    if now != expected.new && (finished || now != expected.old) {
+        wrong.push(format!(
+            "{}: killed before call {at} ({call}): {}",
+            case.name,
+            explain(&now, expected)
+        ));
+    }
+}
+
+/// Errors after which the new tree shows all the same, as nothing was left to do: the copy is made
+/// at the size that it is then cut to.
+const DONE_BY_THEN: &[(&str, i64)] = &[("truncate a lower file", libc::SYS_ftruncate)];
+
+fn full_disk(case: &Case, expected: &Expected, at: usize, wrong: &mut Vec<String>) {
+    let dirs = Dirs::new(case.prepare);
+    let call = expected.calls[at - 1];
+    let mut complain = |text: String| {
+        wrong.push(format!("{}: ENOSPC from call {at} ({call}): {text}", case.name));
+    };
+    let Ran { result, .. } = perform(case, &dirs, Cut::NoSpaceAt(at));
+    let (client, done) = match result {
+        Ok(opened) => opened,
+        Err(err) => {
+            if err.errno() != Errno::ENOSPC {
+                complain(format!("opening the layers says {err:?}"));
+            }
+            (dirs.opener()().unwrap(), Err(err))
+        }
+    };
+    let wanted = if done.is_ok() { &expected.new } else { &expected.old };
+    if let Err(err) = &done
+        && err.errno() != Errno::ENOSPC
+    {
+        complain(format!("the operation says {err:?}"));
+    }
+    let now = tree(&client);
+    let done_by_then = DONE_BY_THEN.contains(&(case.name, call)) && now == expected.new;
+    if now != *wanted && !done_by_then {
+        complain(format!("{done:?}, and in the mount: {}", explain(&now, expected)));
+    }
+    if done.is_err() {
+        // The disk has room again.
+        match (case.act)(&client) {
+            Ok(()) if tree(&client) == expected.new => {}
+            Ok(()) => complain(format!("tried again: {}", explain(&tree(&client), expected))),
+            Err(err) => complain(format!("tried again: {err:?}")),
+        }
+    }
+    drop(client);
+    let now = remounted(&dirs);
+    if now != expected.new {
+        complain(format!("after trying again and a remount: {}", explain(&now, expected)));
+    }
+}
+
+fn explain(now: &Tree, expected: &Expected) -> String {
+    if *now == expected.old {
+        return "the old tree".into();
+    }
+    if *now == expected.new {
+        return "the new tree".into();
+    }
+    let mut lines = vec!["neither tree".to_owned()];
+    for path in now.keys().chain(expected.old.keys()).chain(expected.new.keys()) {
+        let (is, old, new) = (now.get(path), expected.old.get(path), expected.new.get(path));
+        let line = format!("    /{}: {is:?}; old {old:?}; new {new:?}", path.escape_ascii());
+        if (is != old || is != new) && !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines.join("\n")
+}
+
+/// An operation that panics or hangs is a finding of its own.
+fn guarded(what: &str, wrong: &mut Vec<String>, run: impl FnOnce(&mut Vec<String>)) {
+    let mut found = Vec::new();
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&mut found)));
+    wrong.append(&mut found);
+    if let Err(panic) = outcome {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+        wrong.push(format!("{what}: {text}"));
+    }
+}
+
+fn every_cut(test: &str, run: fn(&Case, &Expected, usize, &mut Vec<String>)) {
+    if !runs_here(test) {
+        return;
+    }
+    let mut wrong = Vec::new();
+    let mut cuts = 0;
+    for case in CASES {
+        let mut expected = None;
+        guarded(case.name, &mut wrong, |_| expected = Some(undisturbed(case)));
+        let Some(expected) = expected else { continue };
+        for at in 1..=expected.calls.len() {
+            let what = format!("{}, cut at call {at} ({})", case.name, expected.calls[at - 1]);
+            guarded(&what, &mut wrong, |wrong| run(case, &expected, at, wrong));
+            cuts += 1;
+        }
+    }
+    assert!(cuts > 10 * CASES.len(), "only {cuts} cuts: are the calls still seen?");
+    assert!(wrong.is_empty(), "{} of {cuts}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn a_killed_server_leaves_the_old_tree_or_the_new_one() {
+    every_cut("a_killed_server_leaves_the_old_tree_or_the_new_one", crash);
+}
+
+#[test]
+fn a_full_disk_leaves_the_old_tree_and_a_usable_mount() {
+    every_cut("a_full_disk_leaves_the_old_tree_and_a_usable_mount", full_disk);
+}

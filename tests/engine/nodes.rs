@@ -1,0 +1,149 @@
+//! Nodes that outlive their names, and nodes that go.
+
+use ovlmerge::error::Errno;
+use ovlmerge::sys::xattr::SetMode;
+use ovlmerge::vfs::{Body, Change, NodeId, RenameMode};
+
+use crate::client::assert_errno;
+use crate::layers::Layers;
+use crate::{MODE, needs_root};
+
+const ROOT: NodeId = NodeId::ROOT;
+
+#[test]
+fn an_unlinked_file_stays_usable() {
+    needs_root!();
+    for (place, copied_up) in [("upper/f", false), ("lower0/f", false), ("lower0/f", true)] {
+        let layers = Layers::new(1);
+        layers.file(place, "content").set(place, "user.x", "1");
+        let client = layers.open();
+        let f = client.walk(b"f").unwrap();
+        if copied_up {
+            client.change(f, MODE).unwrap();
+        }
+        client.vfs.unlink(ROOT, b"f").unwrap();
+        let what = format!("{place}, copied up: {copied_up}");
+        assert_eq!(client.vfs.getattr(f).unwrap().nlink, 0, "{what}");
+        assert_eq!(client.content(f).unwrap(), b"content", "{what}");
+        assert_eq!(client.vfs.getxattr(f, b"user.x").unwrap(), b"1", "{what}");
+        client.write(f, 7, b" and more").unwrap();
+        assert_eq!(client.content(f).unwrap(), b"content and more", "{what}");
+        client.change(f, Change { size: Some(3), ..Change::NONE }).unwrap();
+        client.change(f, Change { mode: Some(0o400), uid: Some(5), ..Change::NONE }).unwrap();
+        client.vfs.setxattr(f, b"user.y", b"2", SetMode::Create).unwrap();
+        client.vfs.removexattr(f, b"user.x").unwrap();
+        client.vfs.fsync(f, false).unwrap();
+        let seen = client.see(f).unwrap();
+        assert_eq!((seen.mode, seen.uid, seen.nlink), (0o400, 5, 0), "{what}");
+        assert_eq!(seen.content, b"con", "{what}");
+        assert_eq!(seen.xattrs.keys().collect::<Vec<_>>(), [b"user.y"], "{what}");
+        assert_errno(client.vfs.link(f, ROOT, b"again"), Errno::ENOENT);
+        assert_eq!(client.names(b""), Vec::<String>::new());
+        if place.starts_with("lower") {
+            assert_eq!(layers.read(place), "content", "the lower is as it was");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_was_replaced_stays_usable() {
+    needs_root!();
+    let layers = Layers::new(1);
+    layers.file("lower0/old", "old").file("lower0/new", "new");
+    let client = layers.open();
+    let (old, new) = (client.walk(b"old").unwrap(), client.walk(b"new").unwrap());
+    client.vfs.rename(ROOT, b"new", ROOT, b"old", RenameMode::Replace).unwrap();
+    client.write(old, 3, b"!").unwrap();
+    assert_eq!(client.content(old).unwrap(), b"old!");
+    assert_eq!(client.content(new).unwrap(), b"new");
+    assert_eq!(client.walk(b"old").unwrap(), new);
+}
+
+#[test]
+fn the_name_that_is_left_keeps_the_file() {
+    needs_root!();
+    for touch in [false, true] {
+        let layers = Layers::new(1);
+        layers.file("lower0/a", "one").link("lower0/a", "lower0/b");
+        let client = layers.open();
+        let a = client.walk(b"a").unwrap();
+        assert_eq!(client.walk(b"b").unwrap(), a);
+        if touch {
+            client.write(a, 0, b"O").unwrap();
+        }
+        client.vfs.unlink(ROOT, b"a").unwrap();
+        client.write(a, 3, b"!").unwrap();
+        let wanted: &[u8] = if touch { b"One!" } else { b"one!" };
+        assert_eq!(client.content(client.walk(b"b").unwrap()).unwrap(), wanted);
+        drop(client);
+        let client = layers.open();
+        assert_eq!(client.content(client.walk(b"b").unwrap()).unwrap(), wanted);
+        assert_errno(client.walk(b"a"), Errno::ENOENT);
+    }
+}
+
+#[test]
+fn a_removed_directory_is_empty_and_takes_nothing() {
+    needs_root!();
+    let layers = Layers::new(1);
+    layers.dir("lower0/d").dir("upper/e").file("upper/f", "");
+    let client = layers.open();
+    for name in [b"d", b"e"] {
+        let dir = client.walk(name).unwrap();
+        client.vfs.rmdir(ROOT, name).unwrap();
+        assert_eq!(client.list(dir).unwrap(), []);
+        assert_errno(client.make(dir, b"x", Body::File), Errno::ENOENT);
+        assert_errno(client.lookup(dir, b"x"), Errno::ENOENT);
+        let f = client.walk(b"f").unwrap();
+        assert_errno(client.vfs.link(f, dir, b"x"), Errno::ENOENT);
+        assert_errno(client.vfs.rename(ROOT, b"f", dir, b"x", RenameMode::Replace), Errno::ENOENT);
+        assert_eq!(client.vfs.getattr(dir).unwrap().nlink, 0);
+    }
+    assert_eq!(client.names(b""), ["f"]);
+}
+
+#[test]
+fn what_is_forgotten_goes() {
+    needs_root!();
+    let layers = Layers::new(1);
+    for dir in 0..20 {
+        for file in 0..20 {
+            layers.file(&format!("lower0/{dir}/sub/{file}"), "");
+        }
+    }
+    let client = layers.open();
+    for _ in 0..3 {
+        client.tree().unwrap();
+        assert_eq!(client.vfs.node_count(), 1 + 20 + 20 + 400);
+        client.forget_all();
+        assert_eq!(client.vfs.node_count(), 1);
+    }
+    let entry = client.vfs.lookup(ROOT, b"0").unwrap();
+    client.vfs.lookup(ROOT, b"0").unwrap();
+    client.vfs.forget(entry.node, 1);
+    client.vfs.getattr(entry.node).unwrap();
+    client.vfs.forget(entry.node, 1);
+    assert_errno(client.vfs.getattr(entry.node), Errno::ESTALE);
+}
+
+/// A kernel forgets in any order, parents before their children too.
+#[test]
+fn the_order_of_forgetting_does_not_matter_for_long() {
+    needs_root!();
+    let layers = Layers::new(1);
+    for dir in 0..200 {
+        layers.file(&format!("lower0/{dir}/file"), "");
+    }
+    let client = layers.open();
+    let mut nodes = Vec::new();
+    for dir in 0..200 {
+        let parent = client.vfs.lookup(ROOT, dir.to_string().as_bytes()).unwrap().node;
+        nodes.push(parent);
+        nodes.push(client.vfs.lookup(parent, b"file").unwrap().node);
+    }
+    for node in nodes {
+        client.vfs.forget(node, 1);
+    }
+    let left = client.vfs.node_count();
+    assert!(left <= 65, "{left} of 401 nodes are left");
+}

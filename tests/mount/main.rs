@@ -1,0 +1,48 @@
+//! Black-box tests of the mounted file system, one file for each kind of operation.
+//!
+//! All but the few that say otherwise hold for the kernel's overlayfs too, and can be run against
+//! it: see `support`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unreachable,
+    missing_docs
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod acl;
+mod create;
+mod defects;
+mod dirmeta;
+mod dirs;
+mod holes;
+mod inodes;
+mod ioctl;
+mod link;
+mod locks;
+mod lookup;
+mod many_layers;
+mod markers;
+mod mknod;
+mod mmap;
+mod open_files;
+mod parallel;
+mod permissions;
+mod readdir;
+mod readonly;
+mod rename;
+mod session;
+mod symlink;
+mod sync;
+mod times;
+mod unlink;
+mod upper;
+mod write;
+mod xattr;

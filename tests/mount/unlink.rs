@@ -1,0 +1,99 @@
+//! Removing names.
+
+use std::fs;
+
+use crate::needs;
+use crate::support::tree::dump;
+use crate::support::{Scratch, assert_errno};
+
+#[test]
+fn a_name_goes_from_every_layer_at_once() {
+    needs!(mount);
+    let s = Scratch::with_lowers(2);
+    s.lower(1).file("both", "1").file("d/one", "1");
+    s.lower(0).file("both", "0");
+    s.upper.file("both", "u");
+    let before = (dump(s.lower(0).root()), dump(s.lower(1).root()));
+    let mut m = s.mount();
+    fs::remove_file(m.path("both")).unwrap();
+    fs::remove_file(m.path("d/one")).unwrap();
+    for _ in 0..2 {
+        assert_eq!(m.names(""), ["d"]);
+        assert!(m.names("d").is_empty());
+        assert!(!m.exists("both"));
+        assert_errno(fs::remove_file(m.path("both")), libc::ENOENT);
+        m.remount();
+    }
+    assert!(before == (dump(s.lower(0).root()), dump(s.lower(1).root())));
+}
+
+/// The kernel's way: a whiteout, and not a byte of the file is touched. Peers copy the file up first.
+#[test]
+fn removing_a_huge_lower_file_copies_nothing() {
+    needs!(mount);
+    let s = Scratch::new();
+    s.lower(0).file("d/huge", "");
+    let huge = fs::File::options().write(true).open(s.lower(0).path("d/huge")).unwrap();
+    huge.set_len(4 << 30).unwrap();
+    let m = s.mount();
+    let start = std::time::Instant::now();
+    fs::remove_file(m.path("d/huge")).unwrap();
+    assert!(start.elapsed().as_secs() < 2);
+    assert!(s.upper.is_whiteout("d/huge"));
+}
+
+#[test]
+fn every_type_can_be_removed() {
+    needs!(mount);
+    let s = Scratch::new();
+    s.lower(0)
+        .symlink("link", "x")
+        .node("fifo", nix::sys::stat::SFlag::S_IFIFO, 0, 0)
+        .node("dev", nix::sys::stat::SFlag::S_IFCHR, 1, 3)
+        .file("f", "");
+    let mut m = s.mount();
+    for name in ["link", "fifo", "dev", "f"] {
+        fs::remove_file(m.path(name)).unwrap();
+    }
+    m.remount();
+    assert!(m.names("").is_empty());
+}
+
+#[test]
+fn remove_and_create_again_many_times() {
+    needs!(mount);
+    let s = Scratch::new();
+    s.lower(0).file("f", "lower");
+    let mut m = s.mount();
+    for round in 0..50 {
+        fs::remove_file(m.path("f")).unwrap();
+        assert!(!m.exists("f"));
+        m.file("f", format!("{round}"));
+    }
+    assert_eq!(m.read("f"), "49");
+    m.remount();
+    assert_eq!(m.read("f"), "49");
+    assert_eq!(s.upper.names(""), ["f"]);
+}
+
+#[test]
+fn removing_a_whole_tree_and_its_neighbours_stay() {
+    needs!(mount);
+    let s = Scratch::with_lowers(2);
+    for number in 0..2 {
+        for dir in 0..5 {
+            for file in 0..20 {
+                s.lower(number).file(format!("t/{dir}/s/{file}-{number}"), "");
+            }
+        }
+        s.lower(number).file(format!("kept{number}"), "");
+    }
+    let mut m = s.mount();
+    m.file("t/3/s/new", "");
+    fs::remove_dir_all(m.path("t")).unwrap();
+    for _ in 0..2 {
+        assert_eq!(m.names(""), ["kept0", "kept1"]);
+        m.remount();
+    }
+    assert!(s.upper.is_whiteout("t"));
+}

@@ -1,0 +1,87 @@
+//! An upper written by one engine, mounted by the other: the same tree, in both directions.
+
+use super::case::{Case, Links};
+use super::pair::{Difference, can_run};
+use super::random;
+use super::scripted::selected;
+use super::session::{Engine, Place, Session};
+use super::tree::Tree;
+
+fn same(what: &str, before: &Tree, after: &Tree) -> Result<(), Difference> {
+    let differences = before.differences(after);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(format!("{what}:\n    {}", differences.join("\n    ")))
+}
+
+/// The first half of the operations on one engine, the second half on the other, and each looks at
+/// what its predecessor left.
+fn hand_over(session: &mut Session, case: &Case, engines: [Engine; 2]) -> Result<(), Difference> {
+    session.build(&case.layers())?;
+    let (first, second) = case.ops.split_at(case.ops.len() / 2);
+    session.mount(engines[0])?;
+    for (ops, next) in [(first, engines[1]), (second, engines[0])] {
+        for op in ops {
+            session.send(&op.to_string())?;
+            session.receive()?;
+        }
+        let left = session.merged()?;
+        session.unmount()?;
+        session.mount(next)?;
+        same(&format!("what {next:?} sees of its predecessor's"), &left, &session.merged()?)?;
+    }
+    session.unmount()
+}
+
+/// Hands the case over, in a session that is replaced after a difference.
+fn check(
+    session: &mut Option<Session>,
+    place: Place,
+    case: &Case,
+    engines: [Engine; 2],
+) -> Result<(), Difference> {
+    let mut current = match session.take() {
+        Some(session) => session,
+        None => Session::start(place)?,
+    };
+    hand_over(&mut current, case, engines)?;
+    *session = Some(current);
+    Ok(())
+}
+
+const DIRECTIONS: [[Engine; 2]; 2] =
+    [[Engine::Kernel, Engine::Ovlmerge], [Engine::Ovlmerge, Engine::Kernel]];
+
+fn both_directions(test: &str, place: Place) {
+    if !can_run(test, place, &[Engine::Kernel]) {
+        return;
+    }
+    let mut session = None;
+    let mut report = Vec::new();
+    for scenario in selected(place) {
+        let case = Case::from(scenario);
+        if case.links == Links::InLower {
+            continue;
+        }
+        for engines in DIRECTIONS {
+            if let Err(difference) = check(&mut session, place, &case, engines) {
+                report.push(format!("{}: {engines:?}: {difference}", scenario.name));
+            }
+        }
+    }
+    assert!(report.is_empty(), "{} differ\n{}", report.len(), report.join("\n"));
+    for engines in DIRECTIONS {
+        random::search(test, place, 20, |case| check(&mut session, place, case, engines));
+    }
+}
+
+#[test]
+fn as_root() {
+    both_directions("takeover::as_root", Place::Root);
+}
+
+#[test]
+fn in_a_user_namespace() {
+    both_directions("takeover::in_a_user_namespace", Place::Userns);
+}

@@ -1,0 +1,99 @@
+//! A small file system of its own, in a file behind a loop device.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use nix::mount::{MntFlags, umount2};
+use tempfile::TempDir;
+
+use super::process::{output, run, wait_for};
+use super::scratch::Dir;
+
+/// A mounted file system that goes when this goes.
+#[derive(Debug)]
+pub struct LoopFs {
+    dir: Dir,
+    _home: TempDir,
+}
+
+impl LoopFs {
+    /// ext4 without reserved blocks.
+    pub fn ext4(mebibytes: u64) -> Self {
+        Self::new("mkfs.ext4", &["-q", "-m", "0"], mebibytes)
+    }
+
+    /// XFS with reflinks; the smallest is 300 MiB.
+    pub fn xfs(mebibytes: u64) -> Self {
+        Self::new("mkfs.xfs", &["-q"], mebibytes)
+    }
+
+    /// btrfs; the smallest is 109 MiB.
+    pub fn btrfs(mebibytes: u64) -> Self {
+        Self::new("mkfs.btrfs", &["-q"], mebibytes)
+    }
+
+    fn new(mkfs: &str, args: &[&str], mebibytes: u64) -> Self {
+        let home = TempDir::with_prefix("ovlmerge-loop-").unwrap();
+        let image = home.path().join("image");
+        File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
+        let image = image.to_str().unwrap();
+        let mut args = args.to_vec();
+        args.push(image);
+        run(mkfs, &args);
+        let mnt = home.path().join("fs");
+        std::fs::create_dir(&mnt).unwrap();
+        run("mount", &["-o", "loop", image, mnt.to_str().unwrap()]);
+        Self { dir: Dir::new(mnt), _home: home }
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        self.dir.root()
+    }
+
+    pub fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// A file that was just closed may still be open below a mount, so this is given some time.
+    pub fn remount_read_only(&self) {
+        let mut remount = Command::new("mount");
+        remount.args(["-o", "remount,ro"]).arg(self.path());
+        let done = wait_for(Duration::from_secs(5), || output(&mut remount).status.success());
+        assert!(done, "{} does not become read-only", self.path().display());
+    }
+
+    pub fn remount_writable(&self) {
+        let path = self.path().to_str().unwrap();
+        run("mount", &["-o", "remount,rw", path]);
+    }
+
+    /// Bytes that an ordinary user can still write.
+    pub fn free_bytes(&self) -> u64 {
+        let stat = nix::sys::statvfs::statvfs(self.path()).unwrap();
+        stat.blocks_available() * stat.fragment_size()
+    }
+
+    /// Takes all but about `keep` bytes by a file of that name, and returns what was left.
+    pub fn fill(&self, name: &str, keep: u64) -> u64 {
+        let take = self.free_bytes().saturating_sub(keep);
+        let file = File::create(self.dir.path(name)).unwrap();
+        let take = i64::try_from(take).unwrap();
+        let flags = nix::fcntl::FallocateFlags::empty();
+        nix::fcntl::fallocate(&file, flags, 0, take).unwrap();
+        file.sync_all().unwrap();
+        self.free_bytes()
+    }
+}
+
+impl Drop for LoopFs {
+    fn drop(&mut self) {
+        let path = self.path().to_owned();
+        let gone = wait_for(Duration::from_secs(5), || umount2(&path, MntFlags::empty()).is_ok());
+        if !gone && let Err(err) = umount2(&path, MntFlags::MNT_DETACH) {
+            eprintln!("{} stays mounted: {err}", path.display());
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! System calls that neither the standard library nor nix, as we have it, offers.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::io::{self, Error};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(Error::last_os_error()) }
+}
+
+/// Gives this thread, and no other, the credentials of an ordinary user.
+pub fn become_user(uid: u32, gid: u32, groups: &[u32]) {
+    // SAFETY: plain numbers and a slice that outlives the call. The system calls themselves, not
+    // the C library's functions, which would change all threads.
+    let results = unsafe {
+        [
+            libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()),
+            libc::syscall(libc::SYS_setresgid, gid, gid, gid),
+            libc::syscall(libc::SYS_setresuid, uid, uid, uid),
+        ]
+    };
+    assert_eq!(results, [0; 3], "{}", Error::last_os_error());
+}
+
+/// Gives this thread, and no other, a umask.
+pub fn own_umask(umask: u32) {
+    // SAFETY: no pointers. After it this thread has its own umask and working directory.
+    let result = check(unsafe { libc::unshare(libc::CLONE_FS) });
+    result.unwrap();
+    // SAFETY: no pointers; never fails.
+    unsafe { libc::umask(umask) };
+}
+
+/// rename(2) with flags.
+pub fn rename(from: &Path, to: &Path, flags: u32) -> io::Result<()> {
+    let [from, to] = [from, to].map(|path| CString::new(path.as_os_str().as_bytes()).unwrap());
+    // SAFETY: both are NUL-terminated and outlive the call.
+    check(unsafe {
+        libc::renameat2(libc::AT_FDCWD, from.as_ptr(), libc::AT_FDCWD, to.as_ptr(), flags)
+    })
+}
+
+/// setxattr(2) with XATTR_CREATE or XATTR_REPLACE.
+pub fn set_xattr(path: &Path, name: &OsStr, value: &[u8], flags: i32) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes()).unwrap();
+    let name = CString::new(name.as_bytes()).unwrap();
+    // SAFETY: both are NUL-terminated, the value has the length given, all outlive the call.
+    check(unsafe {
+        libc::lsetxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), flags)
+    })
+}
+
+/// getxattr(2) into a buffer of `size` bytes; the length of the value.
+pub fn get_xattr(path: &Path, name: &str, size: usize) -> io::Result<usize> {
+    let path = CString::new(path.as_os_str().as_bytes()).unwrap();
+    let name = CString::new(name).unwrap();
+    let mut buffer = vec![0_u8; size];
+    // SAFETY: both names are NUL-terminated, the buffer has the length given and is writable.
+    let length =
+        unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), buffer.as_mut_ptr().cast(), size) };
+    usize::try_from(length).map_err(|_| Error::last_os_error())
+}
+
+/// copy_file_range(2), repeated until `length` bytes are copied.
+pub fn copy_range(
+    from: &File,
+    mut at: i64,
+    to: &File,
+    mut onto: i64,
+    length: usize,
+) -> io::Result<()> {
+    let mut rest = length;
+    while rest > 0 {
+        // SAFETY: both offsets are writable and outlive the call.
+        let done = unsafe {
+            libc::copy_file_range(
+                from.as_raw_fd(),
+                &raw mut at,
+                to.as_raw_fd(),
+                &raw mut onto,
+                rest,
+                0,
+            )
+        };
+        match usize::try_from(done) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(done) => rest -= done,
+            Err(_) => return Err(Error::last_os_error()),
+        }
+    }
+    Ok(())
+}
+
+/// FS_IOC_GETFLAGS: what lsattr shows.
+pub fn get_flags(file: &File) -> io::Result<i32> {
+    let mut flags: libc::c_int = 0;
+    // SAFETY: the kernel writes an int there, whatever the number of the request says.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS, &raw mut flags) })?;
+    Ok(flags)
+}
+
+/// FS_IOC_SETFLAGS: what chattr does.
+pub fn set_flags(file: &File, flags: i32) -> io::Result<()> {
+    // SAFETY: the kernel reads an int there.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, &raw const flags) })
+}
+
+/// ioctl(2) with a request of that number and no argument.
+pub fn ioctl(file: &File, request: libc::c_ulong) -> io::Result<()> {
+    // SAFETY: no pointer is given; a request that wants one gets EFAULT.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), request, 0) })
+}
+
+/// syncfs(2).
+pub fn sync_filesystem(file: &File) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::syncfs(file.as_raw_fd()) })
+}
+
+/// Makes the program run without one system call: it answers ENOSYS, as an old kernel would.
+pub fn deny_syscall(command: &mut Command, number: i64) {
+    let step = |code: u32, on_equal: u8, on_other: u8, k: u32| libc::sock_filter {
+        code: u16::try_from(code).unwrap(),
+        jt: on_equal,
+        jf: on_other,
+        k,
+    };
+    let number = u32::try_from(number).unwrap();
+    let refuse = libc::SECCOMP_RET_ERRNO | u32::try_from(libc::ENOSYS).unwrap();
+    let mut filter = [
+        // The number of the call stands at the beginning of what a filter sees.
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, refuse),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let install = move || {
+        let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
+        // SAFETY: the filter has the length given and outlives the call. Nothing here allocates, as
+        // is asked of what runs between fork and exec.
+        check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
+        // SAFETY: as above.
+        check(unsafe {
+            libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
+        })
+    };
+    // SAFETY: `install` makes two system calls and nothing else.
+    unsafe { command.pre_exec(install) };
+}
+
+/// Makes the program run with at most `limit` open files, and no way to raise that.
+pub fn limit_open_files(command: &mut Command, limit: u64) {
+    let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+    let set = move || {
+        // SAFETY: the limit outlives the call.
+        check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })
+    };
+    // SAFETY: `set` makes one system call and nothing else.
+    unsafe { command.pre_exec(set) };
+}
+
+/// Entries of a directory as getdents64(2) gives them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    pub ino: u64,
+    pub offset: i64,
+    pub kind: u8,
+    pub name: Vec<u8>,
+}
+
+/// The next entries of an open directory, as many as fit into `size` bytes; empty at the end.
+pub fn getdents(dir: &File, size: usize) -> io::Result<Vec<DirEntry>> {
+    let mut buffer = vec![0_u8; size];
+    // SAFETY: the buffer has the length given and is writable.
+    let count = unsafe {
+        libc::syscall(libc::SYS_getdents64, dir.as_raw_fd(), buffer.as_mut_ptr(), buffer.len())
+    };
+    let Ok(count) = usize::try_from(count) else {
+        return Err(Error::last_os_error());
+    };
+    let mut rest = &buffer[..count];
+    let mut entries = Vec::new();
+    while !rest.is_empty() {
+        let length = usize::from(u16::from_ne_bytes([rest[16], rest[17]]));
+        let (entry, others) = rest.split_at(length);
+        let name = entry[19..].split(|&byte| byte == 0).next().unwrap();
+        entries.push(DirEntry {
+            ino: u64::from_ne_bytes(entry[..8].try_into().unwrap()),
+            offset: i64::from_ne_bytes(entry[8..16].try_into().unwrap()),
+            kind: entry[18],
+            name: name.to_vec(),
+        });
+        rest = others;
+    }
+    Ok(entries)
+}
+
+/// All entries of a directory, `.` and `..` too.
+pub fn list_dir(path: &Path) -> Vec<DirEntry> {
+    let dir = File::open(path).unwrap();
+    let mut all = Vec::new();
+    loop {
+        let some = getdents(&dir, 32 << 10).unwrap();
+        if some.is_empty() {
+            return all;
+        }
+        all.extend(some);
+    }
+}
+
+/// A shared mapping of a file.
+#[derive(Debug)]
+pub struct Mapping {
+    start: *mut libc::c_void,
+    length: usize,
+}
+
+impl Mapping {
+    /// Maps the first `length` bytes, for writing too if the file is open for that.
+    pub fn new(file: BorrowedFd<'_>, length: usize, writable: bool) -> io::Result<Self> {
+        let write = if writable { libc::PROT_WRITE } else { 0 };
+        // SAFETY: the kernel chooses the place, so nothing that exists is replaced.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_READ | write,
+                libc::MAP_SHARED,
+                file.as_fd().as_raw_fd(),
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(Error::last_os_error());
+        }
+        Ok(Self { start, length })
+    }
+
+    pub fn read(&self) -> Vec<u8> {
+        let mut copy = vec![0; self.length];
+        // SAFETY: the mapping has that length and stays until drop. It can change while it is
+        // read, so no reference to it is made.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.start.cast(), copy.as_mut_ptr(), self.length);
+        }
+        copy
+    }
+
+    pub fn write(&self, offset: usize, bytes: &[u8]) {
+        assert!(offset + bytes.len() <= self.length);
+        // SAFETY: within the mapping, as was just seen.
+        unsafe {
+            let start = self.start.cast::<u8>().add(offset);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len());
+        }
+    }
+
+    /// msync(2), to the end.
+    pub fn sync(&self) -> io::Result<()> {
+        // SAFETY: a mapping of that length is there.
+        check(unsafe { libc::msync(self.start, self.length, libc::MS_SYNC) })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: nothing refers to the mapping any more.
+        unsafe { libc::munmap(self.start, self.length) };
+    }
+}

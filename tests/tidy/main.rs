@@ -1,0 +1,111 @@
+//! The style of the sources, as far as a program can check it.
+//!
+//! * [`source`]: finds the files, and tells code from comments, strings and unit tests;
+//! * [`checks`]: one function for each rule, each with a test that it would catch a violation;
+//! * [`modules`]: which module may use which.
+//!
+//! Sizes have exceptions, named below with their reasons. One that is no longer needed fails, so
+//! the lists only get shorter by themselves.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unreachable,
+    missing_docs,
+    unsafe_code
+)]
+
+mod checks;
+mod modules;
+mod source;
+
+use checks::{Exception, Violation};
+use source::Source;
+
+/// Files that may be longer than [`checks::FILE_LINES`].
+const LONG_FILES: &[Exception] = &[Exception {
+    path: "src/fuse/adapter.rs",
+    item: "",
+    reason: "one method for each request; the implementation of a trait is one block",
+}];
+
+/// Functions that may be longer than [`checks::FUNCTION_LINES`].
+const LONG_FUNCTIONS: &[Exception] = &[];
+
+/// Runs a check over the files for which `wanted` holds and fails with all that it found.
+fn check(wanted: impl Fn(&Source) -> bool, rule: impl Fn(&Source) -> Vec<Violation>) {
+    let sources = source::all();
+    let found: Vec<Violation> = sources.iter().filter(|s| wanted(s)).flat_map(rule).collect();
+    report(&found);
+}
+
+fn report(found: &[Violation]) {
+    let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert!(found.is_empty(), "{} violations:\n{}", lines.len(), lines.join("\n"));
+}
+
+fn everything(_: &Source) -> bool {
+    true
+}
+
+#[test]
+fn all_sources_are_seen() {
+    let sources = source::all();
+    for path in ["src/lib.rs", "src/main.rs", "src/sys/at.rs", "tests/tidy/main.rs"] {
+        assert!(sources.iter().any(|s| s.path == path), "{path} was not found");
+    }
+    assert!(sources.iter().any(|s| s.only_tests), "no file of unit tests was found");
+}
+
+#[test]
+fn lines_are_short() {
+    check(everything, checks::long_lines);
+}
+
+#[test]
+fn files_are_short() {
+    report(&checks::long_files(&source::all(), LONG_FILES));
+}
+
+#[test]
+fn functions_are_short() {
+    report(&checks::long_functions(&source::all(), LONG_FUNCTIONS));
+}
+
+#[test]
+fn unsafe_is_in_sys_alone() {
+    check(Source::is_product, checks::unsafe_outside_sys);
+}
+
+#[test]
+fn every_unsafe_block_says_why_it_is_sound() {
+    check(Source::is_product, checks::unsafe_without_reason);
+}
+
+#[test]
+fn no_result_is_dropped_without_a_word() {
+    check(Source::is_product, checks::dropped_results);
+}
+
+#[test]
+fn nothing_panics_on_purpose() {
+    check(Source::is_product, checks::unwraps);
+}
+
+#[test]
+fn modules_use_only_what_is_below_them() {
+    check(Source::is_product, modules::upward_uses);
+}
+
+#[test]
+fn no_path_of_some_machine() {
+    check(Source::is_product, checks::machine_paths);
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    check(Source::is_product, checks::missing_head);
+}

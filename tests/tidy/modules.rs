@@ -1,0 +1,95 @@
+//! Which module may use which: those to its right in the order of `src/lib.rs`.
+
+use crate::checks::Violation;
+use crate::source::{Source, is_word_byte, line_of};
+
+/// Each may use those behind it.
+const ORDER: [&str; 9] = ["main", "cli", "fuse", "vfs", "merge", "layer", "format", "sys", "error"];
+
+/// Plain data that all may use, and that uses nothing.
+const DATA: &str = "config";
+
+/// The module at the top that a file belongs to.
+fn module_of(path: &str) -> &str {
+    let below = path.strip_prefix("src/").unwrap_or(path);
+    let first = below.split('/').next().unwrap_or(below);
+    first.strip_suffix(".rs").unwrap_or(first)
+}
+
+fn may_use(user: &str, used: &str) -> bool {
+    let place = |module: &str| ORDER.iter().position(|known| *known == module);
+    match (place(user), place(used)) {
+        _ if user == used => true,
+        (Some(_), None) => used == DATA,
+        (Some(user), Some(used)) => user < used,
+        (None, _) => false,
+    }
+}
+
+/// Uses of a module that stands to the left, or of the root of the crate.
+pub fn upward_uses(source: &Source) -> Vec<Violation> {
+    let module = module_of(&source.path);
+    let mut found = Vec::new();
+    let mut wrong = |at, what| {
+        found.push(Violation { path: source.path.clone(), line: line_of(&source.code, at), what });
+    };
+    for root in ["crate::", "ovlmerge::"] {
+        for (at, _) in source.shipped.match_indices(root) {
+            let before = at.checked_sub(1).map(|i| source.shipped.as_bytes()[i]);
+            if before.is_some_and(|b| is_word_byte(b) || b == b'$') {
+                continue;
+            }
+            let rest = &source.shipped[at + root.len()..];
+            let used: String =
+                rest.bytes().take_while(|b| is_word_byte(*b)).map(char::from).collect();
+            if !may_use(module, &used) {
+                wrong(at, format!("{module} uses {root}{used}, which is not below it"));
+            }
+        }
+    }
+    let to_the_root = "super::".repeat(source.path.split('/').count() - 1 - depth_of_mod(source));
+    for (at, _) in source.shipped.match_indices(&to_the_root) {
+        wrong(at, format!("{to_the_root} reaches the root of the crate; write crate::MODULE"));
+    }
+    found
+}
+
+/// `mod.rs` stands one level higher than the files beside it.
+fn depth_of_mod(source: &Source) -> usize {
+    usize::from(source.path.ends_with("/mod.rs"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn violations(path: &str, text: &str) -> usize {
+        upward_uses(&Source::new(path, text)).len()
+    }
+
+    #[test]
+    fn uses_go_one_way() {
+        assert_eq!(violations("src/vfs/node.rs", "use crate::merge::Index;"), 0);
+        assert_eq!(violations("src/vfs/node.rs", "use crate::vfs::Vfs;"), 0);
+        assert_eq!(violations("src/layer/open.rs", "use crate::config::Config;"), 0);
+        assert_eq!(violations("src/main.rs", "fn main() { ovlmerge::cli::run() }"), 0);
+        assert_eq!(violations("src/merge/lookup.rs", "use crate::vfs::Vfs;"), 1);
+        assert_eq!(violations("src/sys/at.rs", "fn f() -> crate::format::Mark {}"), 1);
+        assert_eq!(violations("src/config.rs", "use crate::error::Error;"), 1);
+        assert_eq!(violations("src/error.rs", "use crate::config::Config;"), 0);
+        assert_eq!(violations("src/vfs/x.rs", "use crate::{merge, fuse};"), 1, "named one by one");
+        assert_eq!(violations("src/new/x.rs", "use crate::sys::Name;"), 1, "not in the order yet");
+        assert_eq!(violations("src/sys/at.rs", "//! See [`crate::vfs`].\n"), 0, "a link");
+        assert_eq!(violations("src/sys/a.rs", "#[cfg(test)]\nmod t { use crate::vfs::V; }"), 0);
+    }
+
+    #[test]
+    fn nobody_climbs_to_the_root() {
+        assert_eq!(violations("src/sys/at.rs", "use super::stat::Time;"), 0);
+        assert_eq!(violations("src/sys/at.rs", "use super::super::vfs::Vfs;"), 1);
+        assert_eq!(violations("src/sys/mod.rs", "use super::vfs::Vfs;"), 1);
+        assert_eq!(violations("src/error.rs", "use super::vfs::Vfs;"), 1);
+        assert_eq!(violations("src/cli/demo/steps.rs", "use super::super::complain;"), 0);
+        assert_eq!(violations("src/cli/demo/mod.rs", "use super::complain;"), 0);
+    }
+}
