@@ -197,7 +197,7 @@ impl Client {
     fn descend(&self, path: &[u8], dir: NodeId, todo: &mut Vec<(Vec<u8>, NodeId)>) -> Result<()> {
         let shown = |name: &[u8]| name.escape_ascii().to_string();
         self.turn.set(self.turn.get() + 1);
-        let plus = (self.turn.get() % 2 == 0).then(|| self.list_plus(dir)).transpose()?;
+        let plus = self.turn.get().is_multiple_of(2).then(|| self.list_plus(dir)).transpose()?;
         let list = self.list(dir)?;
         for (name, kind, number) in &list {
             let entry = self.lookup(dir, name).map_err(|err| err.context(shown(name)))?;
