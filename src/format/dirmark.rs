@@ -79,11 +79,10 @@ impl DirMarks {
     }
 }
 
-/// The value of a mark that is set: `y`, one byte, as the kernel compares it
-/// (fs/overlayfs/namei.c). fuse-overlayfs looks at the first byte alone, and its own mark is read
-/// as it reads it.
+/// The value of a mark that is set: `y` and nothing else, as the kernel compares it
+/// (fs/overlayfs/namei.c).
 fn is_yes(value: &[u8]) -> bool {
-    value.first() == Some(&b'y')
+    value == b"y"
 }
 
 #[cfg(test)]

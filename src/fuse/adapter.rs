@@ -49,6 +49,8 @@ pub struct Adapter {
     no_opendir: bool,
     writeback: bool,
     max_write: u32,
+    /// We, and with us the mount, live in the initial user namespace.
+    initial_namespace: bool,
 }
 
 /// Nodes are never reused for another object while the kernel knows them.
@@ -65,6 +67,7 @@ impl Adapter {
             no_opendir: false,
             writeback: config.writeback,
             max_write: config.max_write,
+            initial_namespace: creds::in_initial_user_namespace(),
         }
     }
 
@@ -86,6 +89,17 @@ impl Adapter {
             self.pool.run(move || reply(guarded(name, || act(&vfs))));
         } else {
             reply(guarded(name, || act(&self.vfs)));
+        }
+    }
+
+    /// Whether a caller keeps set-id bits: the kernel asks for CAP_FSETID in the initial user
+    /// namespace (`setattr_should_drop_suidgid`, fs/attr.c), and a request tells nothing but the
+    /// user.
+    fn privilege(&self, req: &Request) -> Privilege {
+        if req.uid() == 0 && self.initial_namespace {
+            Privilege::KeepsSetId
+        } else {
+            Privilege::LosesSetId
         }
     }
 
@@ -138,12 +152,6 @@ fn reply_empty(answer: Answer<()>, reply: ReplyEmpty) {
         Ok(()) => reply.ok(),
         Err(errno) => reply.error(errno),
     }
-}
-
-/// Whether a caller keeps set-id bits: the kernel asks for CAP_FSETID, of which a request tells
-/// nothing but the user.
-fn privilege(req: &Request) -> Privilege {
-    if req.uid() == 0 { Privilege::KeepsSetId } else { Privilege::LosesSetId }
 }
 
 /// Answers a request for bytes: their number if no room was offered, ERANGE if there is too little
@@ -231,7 +239,7 @@ impl Filesystem for Adapter {
             atime: convert::set_time(atime),
             mtime: convert::set_time(mtime),
         };
-        let (who, timeout) = (privilege(req), self.timeout);
+        let (who, timeout) = (self.privilege(req), self.timeout);
         let slow = self.vfs.needs_copy_up(node(ino));
         self.run_slow(
             "setattr",
@@ -677,7 +685,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let who = privilege(req);
+        let who = self.privilege(req);
         self.run_slow(
             "fallocate",
             true,
@@ -717,7 +725,7 @@ impl Filesystem for Adapter {
         // What one answer can count (a 32-bit number, in whole pages).
         let len = len.min(1 << 30);
         let (from, to) = ((node(ino_in), offset_in), (node(ino_out), offset_out));
-        let who = privilege(req);
+        let who = self.privilege(req);
         self.run_slow(
             "copy_file_range",
             true,

@@ -96,7 +96,13 @@ fn open_upper(
     .context(|| {
         format!("upperdir={up}: it may not be written; check its owner, mode and file system")
     })?;
-    Upper::new(upper, work, config.namespace, cache)
+    Upper::new(upper, work, config.namespace, cache).map_err(|err| {
+        let advice = match err.errno() {
+            Errno::ENOSPC | Errno::EDQUOT => "its file system is full; make room",
+            _ => "it cannot be used",
+        };
+        err.context(format!("upperdir={up}: {advice}"))
+    })
 }
 
 /// How long a directory may stay locked: umount(8) returns before the server of the mount is gone.

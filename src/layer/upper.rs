@@ -27,7 +27,10 @@ use crate::sys::{Name, Stat, Target, at, stat, xattr};
 pub enum WhiteoutForm {
     /// A character device 0:0 in its place, as the kernel does.
     Device,
-    /// A file `.wh.NAME` beside it, where no such device can be made.
+    /// An empty file with a mark in its place, in a directory with another (`opaque=x`), where no
+    /// such device can be made: on another overlay, for one. The kernel reads them in lower layers.
+    Xattr,
+    /// A file `.wh.NAME` beside it, where there are no extended attributes either.
     Aufs,
 }
 
@@ -76,8 +79,11 @@ impl Upper {
         choice: NamespaceChoice,
         cache: &Arc<FdCache>,
     ) -> Result<Self> {
-        let forms =
-            Forms { whiteout: probe_whiteout(&work)?, opaque: probe_opaque(&work, choice)? };
+        let opaque = probe_opaque(&work, choice)?;
+        let forms = Forms { whiteout: probe_whiteout(&work, opaque)?, opaque };
+        if let (WhiteoutForm::Xattr, OpaqueForm::Xattr(namespace)) = (forms.whiteout, opaque) {
+            mark_xattr_whiteouts(Target::Fd(root.as_fd()), namespace)?;
+        }
         tracing::info!(?forms, "markers of the upper");
         Ok(Self {
             root: UpperDir::root(root, 0, cache)?,
@@ -343,6 +349,7 @@ impl Upper {
     pub fn whiteout(&self, dir: &UpperDir, name: Name<'_>, over: Over) -> Result<()> {
         match self.forms.whiteout {
             WhiteoutForm::Device => self.whiteout_device(dir, name, over),
+            WhiteoutForm::Xattr => self.whiteout_xattr(dir, name, over),
             WhiteoutForm::Aufs => self.whiteout_file(dir, name, over),
         }
     }
@@ -376,6 +383,18 @@ impl Upper {
             }
             Ok(()) => Ok(()),
         }
+    }
+
+    /// An empty file with the mark; the directory gets its own mark before.
+    fn whiteout_xattr(&self, dir: &UpperDir, name: Name<'_>, over: Over) -> Result<()> {
+        let OpaqueForm::Xattr(namespace) = self.forms.opaque else {
+            return Err(Errno::EOPNOTSUPP.into());
+        };
+        self.with_dir(dir, |target| mark_xattr_whiteouts(target, namespace))?;
+        let staged = self.stage_node(libc::S_IFREG, 0)?;
+        let key = namespace.key(Mark::Whiteout);
+        xattr::set(staged.target()?, key, b"y", SetMode::Any)?;
+        staged.publish(dir, name, over)
     }
 
     /// The marker first, then the object: between the two the object still shows, as before.
@@ -427,8 +446,21 @@ impl TakenOut<'_> {
     }
 }
 
+/// Marks a directory as one whose empty files may be whiteouts. An opaque one stays opaque: nothing
+/// below it shows, and it needs no whiteouts.
+fn mark_xattr_whiteouts(dir: Target<'_>, namespace: Namespace) -> Result<()> {
+    match xattr::set(dir, namespace.key(Mark::Opaque), b"x", SetMode::Create) {
+        Err(err) if err.errno() == Errno::EEXIST => Ok(()),
+        other => other,
+    }
+}
+
 /// Whether the file system takes a character device 0:0 from us.
-fn probe_whiteout(work: &Work) -> Result<WhiteoutForm> {
+fn probe_whiteout(work: &Work, opaque: OpaqueForm) -> Result<WhiteoutForm> {
+    let otherwise = match opaque {
+        OpaqueForm::Xattr(_) => WhiteoutForm::Xattr,
+        OpaqueForm::Aufs => WhiteoutForm::Aufs,
+    };
     let temp = work.fresh_name();
     let name = Name::new(temp.as_bytes())?;
     match at::mknod(work.fd(), name, WHITEOUT_MODE, 0) {
@@ -437,10 +469,10 @@ fn probe_whiteout(work: &Work) -> Result<WhiteoutForm> {
             let back = stat::stat_if_exists(Target::At(work.fd(), name))?;
             work.discard(&temp)?;
             let device = back.is_some_and(|stat| stat.is_whiteout_device());
-            Ok(if device { WhiteoutForm::Device } else { WhiteoutForm::Aufs })
+            Ok(if device { WhiteoutForm::Device } else { otherwise })
         }
         Err(err) if matches!(err.errno(), Errno::EROFS | Errno::ENOSPC | Errno::EDQUOT) => Err(err),
-        Err(_) => Ok(WhiteoutForm::Aufs),
+        Err(_) => Ok(otherwise),
     }
 }
 

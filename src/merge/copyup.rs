@@ -30,7 +30,8 @@ pub enum Data {
 }
 
 impl Data {
-    /// The modification time of the copy: that of the original, unless contents are missing already.
+    /// The modification time of the copy: that of the original, unless contents are missing
+    /// already.
     fn mtime(self, was: &Stat) -> SetTime {
         match self {
             Self::UpTo(size) if size < was.size => SetTime::Now,

@@ -49,8 +49,8 @@ pub struct Request {
 /// What stands at the name: decides how the new object gets there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Site {
-    /// A whiteout device that has to be replaced.
-    pub over_device: bool,
+    /// A whiteout that stands at the name and has to be replaced.
+    pub over_whiteout: bool,
     /// A whiteout file `.wh.NAME` that has to go.
     pub beside_file: bool,
     /// A lower has something under this name: a directory has to be opaque.
@@ -59,7 +59,7 @@ pub struct Site {
 
 impl Site {
     /// Nothing anywhere.
-    pub const FREE: Self = Self { over_device: false, beside_file: false, in_lowers: false };
+    pub const FREE: Self = Self { over_whiteout: false, beside_file: false, in_lowers: false };
 }
 
 /// A new object.
@@ -114,10 +114,10 @@ pub fn create(
     let plan = Plan::new(upper, parent, body, request)?;
     let is_dir = matches!(body, Body::Dir);
     let opaque = is_dir && site.in_lowers;
-    let created = if plan.in_place && !site.over_device && !opaque {
+    let created = if plan.in_place && !site.over_whiteout && !opaque {
         make_in_place(upper, parent.dir, name, body, &plan)?
     } else {
-        let over = match (site.over_device, is_dir) {
+        let over = match (site.over_whiteout, is_dir) {
             (false, _) => Over::Nothing,
             (true, false) => Over::SameKind,
             (true, true) => Over::OtherKind,

@@ -84,7 +84,9 @@ fn move_over(upper: &Upper, from: &End<'_>, to: &End<'_>) -> Result<()> {
         return upper.rename(from.dir, from.name, to.dir, to.name, Replace::Yes);
     }
     match upper.forms().whiteout {
-        WhiteoutForm::Device => upper.rename_leaving_whiteout(from.dir, from.name, to.dir, to.name),
+        WhiteoutForm::Device | WhiteoutForm::Xattr => {
+            upper.rename_leaving_whiteout(from.dir, from.name, to.dir, to.name)
+        }
         WhiteoutForm::Aufs => {
             // The marker hides only what is below, so the object beside it still shows.
             upper.whiteout(from.dir, from.name, Over::Nothing)?;

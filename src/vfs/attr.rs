@@ -151,8 +151,8 @@ impl Vfs {
         }
         let place = leaf.place.read();
         let done = self.with_leaf(leaf, &place, |target| match *change {
-            // chown(2) with both ids left as they are arrives as a change of nothing: it clears set-id
-            // bits all the same.
+            // chown(2) with both ids left as they are arrives as a change of nothing: it clears
+            // set-id bits all the same.
             Change::NONE => at::chown(target, None, None),
             _ => attr::apply(target, change),
         });
@@ -174,7 +174,8 @@ impl Vfs {
     ) -> Result<()> {
         let dir = node.dir()?;
         if let Some(fd) = &*dir.orphan.read() {
-            // A removed directory of a lower cannot be copied any more, and a lower is never changed.
+            // A removed directory of a lower cannot be copied any more, and a lower is never
+            // changed.
             let in_upper = dir.stack.read().upper.is_some();
             return if in_upper { act(Target::Fd(fd.as_fd())) } else { Err(Errno::ESTALE.into()) };
         }

@@ -7,7 +7,6 @@ use super::node::{Names, Node};
 use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::format::aufs;
-use crate::layer::upper::WhiteoutForm;
 use crate::merge::create::{self, Body, Created, Inherit, Parent, Request, Site};
 use crate::merge::index::InUpper;
 use crate::merge::lookup::{Contents, Key};
@@ -88,26 +87,29 @@ impl Vfs {
     /// What a new object finds at its name.
     fn site(&self, stack: &DirStack, names: &Names, name: Name<'_>) -> Result<Site> {
         let found = survey(stack, names, name)?;
-        let device = self.upper()?.forms().whiteout == WhiteoutForm::Device;
         match found.upper {
             InUpper::Object { .. } => Err(Errno::EEXIST.into()),
             InUpper::Absent if found.in_lowers => Err(Errno::EEXIST.into()),
             InUpper::Absent => Ok(Site::FREE),
             InUpper::Whiteout => {
                 // An upper from elsewhere may hold either form, whatever we write ourselves.
-                let is_device = device && self.is_device_whiteout(stack, name)?;
+                let stands_there = self.is_whiteout_object(stack, name)?;
                 Ok(Site {
-                    over_device: is_device,
-                    beside_file: !is_device,
+                    over_whiteout: stands_there,
+                    beside_file: !stands_there,
                     in_lowers: found.in_lowers,
                 })
             }
         }
     }
 
-    pub(super) fn is_device_whiteout(&self, stack: &DirStack, name: Name<'_>) -> Result<bool> {
+    /// Whether a whiteout stands at the name itself, not beside it (`.wh.NAME`).
+    pub(super) fn is_whiteout_object(&self, stack: &DirStack, name: Name<'_>) -> Result<bool> {
         let Some(upper) = &stack.upper else { return Ok(false) };
-        Ok(upper.dir().stat_entry(name)?.is_some_and(|stat| stat.is_whiteout_device()))
+        match upper.dir().stat_entry(name)? {
+            Some(stat) => upper.dir().is_whiteout(name, &stat),
+            None => Ok(false),
+        }
     }
 
     /// Makes a node for a new object; keeps its descriptor, if it has one.

@@ -53,7 +53,7 @@ impl Vfs {
             InUpper::Object { .. } => return Err(Errno::EEXIST.into()),
             InUpper::Absent if site.in_lowers => return Err(Errno::EEXIST.into()),
             InUpper::Absent => upper.link(&from, source, &to, name)?,
-            InUpper::Whiteout if self.is_device_whiteout(&stack, name)? => {
+            InUpper::Whiteout if self.is_whiteout_object(&stack, name)? => {
                 upper.stage_link(&from, source)?.publish(&to, name, Over::SameKind)?;
             }
             InUpper::Whiteout => {

@@ -121,8 +121,10 @@ pub(super) fn survey(stack: &DirStack, names: &Names, name: Name<'_>) -> Result<
     };
     let upper = match stat {
         None => InUpper::Absent,
-        Some(stat) if stat.is_whiteout_device() => InUpper::Whiteout,
-        Some(stat) => InUpper::Object { kind: stat.kind(), ino: stat.ino, cut: false },
+        Some(stat) => match &stack.upper {
+            Some(upper) if upper.dir().is_whiteout(name, &stat)? => InUpper::Whiteout,
+            _ => InUpper::Object { kind: stat.kind(), ino: stat.ino, cut: false },
+        },
     };
     Ok(Survey { upper, in_lowers: false })
 }

@@ -118,15 +118,17 @@ impl Vfs {
         // The source may have been replaced while it was copied up, with nothing locked.
         for _ in 0..TRIES {
             let source = self.child(&from, name)?;
-            self.make_movable(&source, &from, name)?;
             let partner = match mode {
-                RenameMode::Exchange => {
-                    let partner = self.child(&to, new_name)?;
-                    self.make_movable(&partner, &to, new_name)?;
-                    Some(partner)
-                }
+                RenameMode::Exchange => Some(self.child(&to, new_name)?),
                 _ => None,
             };
+            // Nothing is copied up for what cannot be moved.
+            check_movable(&source)?;
+            if let Some(partner) = &partner {
+                check_movable(partner)?;
+                self.make_movable(partner, &to, new_name)?;
+            }
+            self.make_movable(&source, &from, name)?;
             // A directory that is replaced has to be told that it is gone. What is wrong with it
             // shows again once all is locked.
             let replaced =
@@ -150,9 +152,8 @@ impl Vfs {
 
     /// Gets what is to move into the upper.
     fn make_movable(&self, node: &Arc<Node>, parent: &Arc<Node>, name: Name<'_>) -> Result<()> {
-        if let Ok(dir) = node.dir() {
-            let merged = !dir.stack.read().lowers.is_empty();
-            return if merged { Err(Errno::EXDEV.into()) } else { Ok(()) };
+        if node.kind().is_dir() {
+            return Ok(());
         }
         self.copy_up(node, Data::All)?;
         self.complete(node)?;
@@ -286,7 +287,7 @@ impl Vfs {
     ) -> Result<Occupied> {
         Ok(match survey(stack, names, to.name)?.upper {
             InUpper::Absent => Occupied::Free,
-            InUpper::Whiteout if self.is_device_whiteout(stack, to.name)? => {
+            InUpper::Whiteout if self.is_whiteout_object(stack, to.name)? => {
                 Occupied::WhiteoutDevice
             }
             InUpper::Whiteout => Occupied::WhiteoutFile,
@@ -359,6 +360,13 @@ impl Vfs {
         }
         Ok(())
     }
+}
+
+/// # Errors
+/// EXDEV for a directory that stands in a lower.
+fn check_movable(node: &Node) -> Result<()> {
+    let merged = node.dir().is_ok_and(|dir| !dir.stack.read().lowers.is_empty());
+    if merged { Err(Errno::EXDEV.into()) } else { Ok(()) }
 }
 
 fn check_kinds(source: FileType, target: FileType) -> Result<()> {

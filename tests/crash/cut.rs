@@ -2,8 +2,8 @@
 //!
 //! The operation runs in a thread of its own whose mutating system calls are handed to us first
 //! (seccomp_unotify(2)). We count them and let them pass, or answer with an error in their place:
-//! all from one on, and for the disk that is what a killed server looks like; or one alone, and that
-//! is a full disk.
+//! all from one on, and for the disk that is what a killed server looks like; or one alone, and
+//! that is a full disk.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::mpsc;

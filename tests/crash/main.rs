@@ -1,5 +1,5 @@
-//! Old or new: every operation is cut off before each of its mutating system calls, and the tree has
-//! to be the one before it or the one after it. So too where a call finds the disk full.
+//! Old or new: every operation is cut off before each of its mutating system calls, and the tree
+//! has to be the one before it or the one after it. So too where a call finds the disk full.
 //!
 //! Two things may lie between. A directory's modification time: a copy-up puts it back by a call of
 //! its own, as the kernel's does. And a link count: the names of a hard link come up one by one, so

@@ -1,5 +1,5 @@
-//! Directories marked `dirmeta_delegate`: names from all layers, metadata from the first that is not
-//! marked.
+//! Directories marked `dirmeta_delegate`: names from all layers, metadata from the first that is
+//! not marked.
 
 use ovlmerge::vfs::{Body, Change, NodeId};
 

@@ -1,5 +1,5 @@
-//! Random layers and random operations on the engine and on a reference of overlay semantics, with a
-//! full comparison after each operation and after a remount. No FUSE, no mount.
+//! Random layers and random operations on the engine and on a reference of overlay semantics, with
+//! a full comparison after each operation and after a remount. No FUSE, no mount.
 //!
 //! `OVLMERGE_MODEL_CASES` says how many cases each test runs. One that fails is shrunk and printed;
 //! it belongs into [`regression`].
@@ -52,7 +52,7 @@ fn random(test: &str, memory: Memory) {
         return;
     }
     let cases = std::env::var("OVLMERGE_MODEL_CASES").ok();
-    let cases = cases.map_or(3000, |cases| cases.parse().unwrap());
+    let cases = cases.map_or(5000, |cases| cases.parse().unwrap());
     let config =
         Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
     let strategy = (spec::layers(memory == Memory::Everything), vec(op::op(), 0..13));

@@ -1,7 +1,7 @@
 //! Operations as data, and what each does to the model.
 //!
-//! Objects and directories are chosen by number among those that there are at that moment, so that a
-//! sequence makes sense whatever the layers are.
+//! Objects and directories are chosen by number among those that there are at that moment, so that
+//! a sequence makes sense whatever the layers are.
 
 use std::collections::BTreeMap;
 

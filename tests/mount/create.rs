@@ -119,7 +119,8 @@ fn a_new_file_may_be_unwritable_for_all_but_its_maker() {
     assert_eq!(m.read("f"), "x");
 }
 
-/// Whether a file without a name can be had depends on the transport, but half of one is no answer.
+/// Whether a file without a name can be had depends on the transport, but half of one is no
+/// answer.
 #[test]
 fn a_nameless_file_is_whole_or_refused() {
     needs!(mount);

@@ -15,8 +15,8 @@ use crate::support::{Scratch, binary, raw};
 use crate::{needs, not_the_kernels};
 
 /// A file was opened for reading, and the kernel was handed the lower file to read from directly.
-/// When it was then opened for writing, the same backing file was used: the data went into the layer
-/// of the image, shared by all containers, and was missing from the merged tree.
+/// When it was then opened for writing, the same backing file was used: the data went into the
+/// layer of the image, shared by all containers, and was missing from the merged tree.
 #[test]
 fn a_write_after_a_read_went_into_the_lower_layer() {
     needs!(mount);
@@ -56,8 +56,9 @@ fn the_umask_was_ignored() {
     }
 }
 
-/// Directories lost their mode at copy-up: 0700 became 0755, which opens a private directory to all;
-/// 1777 became 1755, after which /tmp was of no use to ordinary users; 2775 lost its setgid bit.
+/// Directories lost their mode at copy-up: 0700 became 0755, which opens a private directory to
+/// all; 1777 became 1755, after which /tmp was of no use to ordinary users; 2775 lost its setgid
+/// bit.
 #[test]
 fn a_directory_lost_its_mode_at_copy_up() {
     needs!(mount);
@@ -210,7 +211,8 @@ fn lsattr_said_eio() {
     }
 }
 
-/// `\,` in an option was not taken for a comma, so layers with commas in their paths were not found.
+/// `\,` in an option was not taken for a comma, so layers with commas in their paths were not
+/// found.
 #[test]
 fn a_comma_in_a_path_was_not_understood() {
     needs!(mount);
@@ -263,9 +265,9 @@ fn attributes_with_odd_names_were_dropped_at_copy_up() {
     }
 }
 
-/// An owner that could not be kept at copy-up was dropped without a word: files of the image came to
-/// belong to whoever wrote to them. In a user namespace that does not know the owner, the copy-up has
-/// to fail, with nothing left of it.
+/// An owner that could not be kept at copy-up was dropped without a word: files of the image came
+/// to belong to whoever wrote to them. In a user namespace that does not know the owner, the
+/// copy-up has to fail, with nothing left of it.
 #[test]
 fn an_owner_was_lost_at_copy_up() {
     needs!(mount, userns);
@@ -276,7 +278,8 @@ fn an_owner_was_lost_at_copy_up() {
         dir.owner("", NOBODY, NOBODY);
     }
     let script = "\"$1\" -o \"$2\" \"$3\" || exit 9; cd \"$3\" || exit 9
-        cat foreign; (echo y >>foreign) 2>/dev/null && printf 0 || printf 2; cat foreign; cd /; umount \"$3\"";
+        cat foreign; (echo y >>foreign) 2>/dev/null && printf 0 || printf 2; cat foreign
+        cd /; umount \"$3\"";
     let output = output(
         Command::new("setpriv")
             .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
@@ -292,8 +295,8 @@ fn an_owner_was_lost_at_copy_up() {
     assert!(s.leftovers().is_empty(), "{:?}", s.leftovers());
 }
 
-/// Values from a layer were trusted, and `expect` did the rest. Whatever a layer holds, an operation
-/// may fail, but the mount lives on.
+/// Values from a layer were trusted, and `expect` did the rest. Whatever a layer holds, an
+/// operation may fail, but the mount lives on.
 #[test]
 fn a_hostile_layer_took_the_mount_down() {
     needs!(mount);

@@ -45,8 +45,8 @@ fn a_link_to_a_lower_file_shares_with_it() {
     assert_eq!(s.lower(0).read("a"), "lower");
 }
 
-/// While mounted, the names of one lower file stay names of one file, also once one of them has been
-/// written to. (Over a remount that takes an index.)
+/// While mounted, the names of one lower file stay names of one file, also once one of them has
+/// been written to. (Over a remount that takes an index.)
 #[test]
 fn lower_links_stay_one_file_while_mounted() {
     needs!(mount);

@@ -106,8 +106,9 @@ fn a_socket_can_be_bound_and_connected() {
     assert_errno(fs::File::open(m.path("d/s")), libc::ENXIO);
 }
 
-/// A lower's device is shown but, as for any mount that does not ask for `dev`, reading it opens no
-/// driver behind the container's back: either the device works or EACCES, never a hang or a file.
+/// A lower's device is shown but, as for any mount that does not ask for `dev`, reading it opens
+/// no driver behind the container's back: either the device works or EACCES, never a hang or a
+/// file.
 #[test]
 fn a_lower_device_is_never_opened_as_a_file() {
     needs!(mount);

@@ -138,8 +138,8 @@ fn a_file_that_another_was_renamed_over() {
     }
 }
 
-/// fuse-overlayfs issue 475 and the like: a reader that was there before must see the writer's data
-/// and metadata, not those of the lower layer.
+/// fuse-overlayfs issue 475 and the like: a reader that was there before must see the writer's
+/// data and metadata, not those of the lower layer.
 #[test]
 fn a_reader_from_before_the_copy_up() {
     needs!(mount);

@@ -118,8 +118,8 @@ fn races_for_one_name_have_one_winner() {
     assert_eq!(moved, 50);
 }
 
-/// Threads that walk, move, copy up and delete in one tree; in the end it must be the same tree after
-/// a remount, and the server alive.
+/// Threads that walk, move, copy up and delete in one tree; in the end it must be the same tree
+/// after a remount, and the server alive.
 #[test]
 fn a_busy_tree_is_the_same_after_a_remount() {
     needs!(mount);

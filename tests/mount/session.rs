@@ -139,8 +139,8 @@ fn a_busy_mount_cannot_be_unmounted_by_accident() {
     assert_eq!(m.read("f"), "x");
 }
 
-/// SingularityCE mounts on the root file system that is the lowest layer (fuse-overlayfs issues 277
-/// and 364: a hang).
+/// SingularityCE mounts on the root file system that is the lowest layer (fuse-overlayfs issues
+/// 277 and 364: a hang).
 #[test]
 fn the_mountpoint_can_be_a_layer() {
     needs!(mount);

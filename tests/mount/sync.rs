@@ -74,7 +74,8 @@ fn everything_can_be_synced() {
     assert_eq!(fs::read(s.upper.path("dir/new")).unwrap(), b"x");
 }
 
-/// The kernel leaves its mark of a volatile mount behind whatever happens, and refuses the next one.
+/// The kernel leaves its mark of a volatile mount behind whatever happens, and refuses the next
+/// one.
 fn clear_volatile(s: &Scratch) {
     let mark = s.work.path("work/incompat/volatile");
     match Engine::current() {

@@ -187,7 +187,8 @@ fn a_write_moves_mtime_and_a_chmod_only_ctime() {
     assert!(m.stat("chmodded").ctime() >= before);
 }
 
-/// fuse-overlayfs issue 384, "file changed as we read it": reading changes nothing that stat shows.
+/// fuse-overlayfs issue 384, "file changed as we read it": reading changes nothing that stat
+/// shows.
 #[test]
 fn reading_changes_no_time_of_a_lower() {
     needs!(mount);

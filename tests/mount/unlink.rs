@@ -27,7 +27,8 @@ fn a_name_goes_from_every_layer_at_once() {
     assert!(before == (dump(s.lower(0).root()), dump(s.lower(1).root())));
 }
 
-/// The kernel's way: a whiteout, and not a byte of the file is touched. Peers copy the file up first.
+/// The kernel's way: a whiteout, and not a byte of the file is touched. Peers copy the file up
+/// first.
 #[test]
 fn removing_a_huge_lower_file_copies_nothing() {
     needs!(mount);

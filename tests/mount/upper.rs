@@ -79,8 +79,8 @@ fn a_recreated_directory_is_opaque_and_holds_no_whiteout() {
     assert_canonical(&s);
 }
 
-/// The kernel marks every new directory in a merged one, to save itself lookups. It is harmless, but
-/// makes layers of builds differ for nothing.
+/// The kernel marks every new directory in a merged one, to save itself lookups. It is harmless,
+/// but makes layers of builds differ for nothing.
 #[test]
 fn a_directory_that_hides_nothing_is_not_opaque() {
     needs!(mount);
@@ -191,7 +191,8 @@ fn nothing_is_left_after_errors() {
     assert_canonical(&s);
 }
 
-/// The upper's root is the mount's root, and nothing of the mount's making may change what it shows.
+/// The upper's root is the mount's root, and nothing of the mount's making may change what it
+/// shows.
 #[test]
 fn the_root_is_that_of_the_upper() {
     needs!(mount);

@@ -1,5 +1,5 @@
-//! Whether the oracle itself can be believed: it must find the kernel equal to itself, and must find
-//! the defects of a program that has them.
+//! Whether the oracle itself can be believed: it must find the kernel equal to itself, and must
+//! find the defects of a program that has them.
 
 use super::case::Links;
 use super::pair::can_run;
@@ -31,8 +31,8 @@ fn kernel_equals_itself_in_a_user_namespace() {
     kernel_equals_itself("calibration::kernel_equals_itself_in_a_user_namespace", Place::Userns);
 }
 
-/// Scenarios in which a program that has been used for years goes wrong, in what its user sees: lost
-/// times, names that come back, errors instead of results.
+/// Scenarios in which a program that has been used for years goes wrong, in what its user sees:
+/// lost times, names that come back, errors instead of results.
 const KNOWN_DEFECTS: [&str; 8] = [
     "a removed directory comes back empty",
     "create with O_TRUNC of a lower file",

@@ -3,8 +3,8 @@
 //!
 //! Kept out of the comparison by what [`crate::tree::describe`] does not tell:
 //!
-//! * link counts and sizes of directories: the kernel gives 1 only for merged directories and passes
-//!   on what the layer has for others;
+//! * link counts and sizes of directories: the kernel gives 1 only for merged directories and
+//!   passes on what the layer has for others;
 //! * access and change times, block counts, device numbers of the mount;
 //! * exact times of what an operation changed just now.
 //!
@@ -24,12 +24,12 @@ pub struct Written {
 }
 
 /// Markers that the kernel keeps for features which ovlmerge does without, and which change nothing
-/// in the merged tree: `impure` (a hint for d_ino), `origin` (inode numbers over remounts), `nlink`,
-/// `upper` and `uuid` (with an index).
+/// in the merged tree: `impure` (a hint for d_ino), `origin` (inode numbers over remounts),
+/// `nlink`, `upper` and `uuid` (with an index).
 const BOOKKEEPING: [&str; 5] = ["impure", "origin", "nlink", "upper", "uuid"];
 
-/// Where a directory stands in one layer only, the kernel lists what is in the layer, whiteouts too:
-/// such a name appears in the listing and cannot be found. ovlmerge never lists it.
+/// Where a directory stands in one layer only, the kernel lists what is in the layer, whiteouts
+/// too: such a name appears in the listing and cannot be found. ovlmerge never lists it.
 pub fn hide_listed_whiteouts(tree: &mut Tree) {
     tree.0.retain(|_, attrs| attrs.get("lstat").is_none_or(|errno| errno != "ENOENT"));
 }
@@ -40,9 +40,9 @@ pub fn without_listed_whiteouts(names: &str) -> String {
     names.collect::<Vec<_>>().join(" ")
 }
 
-/// A file of a lower that was opened for reading and then lost its name: the kernel cannot copy it up
-/// any more, as it has no name to copy it to. ovlmerge goes on with a nameless copy. Says which slot
-/// the operation was for.
+/// A file of a lower that was opened for reading and then lost its name: the kernel cannot copy it
+/// up any more, as it has no name to copy it to. ovlmerge goes on with a nameless copy. Says which
+/// slot the operation was for.
 pub fn lost_by_kernel(op: &Op, kernels: &str) -> Option<usize> {
     match op {
         Op::Fchmod(slot, _) | Op::Fchown(slot, ..) | Op::Fsetxattr(slot, ..) => {
@@ -66,8 +66,8 @@ pub fn drop_link_counts(tree: &mut Tree) {
     }
 }
 
-/// A file of a lower that is open and has lost its name: the kernel goes on telling the lower's count
-/// of links, ovlmerge tells 0 as for any other file.
+/// A file of a lower that is open and has lost its name: the kernel goes on telling the lower's
+/// count of links, ovlmerge tells 0 as for any other file.
 pub fn counting_names(op: &Op, kernels: &str, ours: &str) -> String {
     let nameless = matches!(op, Op::Fstat(_)) && ours.contains(" nlink=0 ");
     let told = kernels.split(' ').map(|word| match word {
@@ -131,8 +131,8 @@ fn drop_needless(side: &mut Written, other: &Tree, lowers: &[Tree]) {
     });
 }
 
-/// The kernel copies a file up when it is opened for writing, with the directories above it, also if
-/// nothing is ever written. ovlmerge waits for the first change.
+/// The kernel copies a file up when it is opened for writing, with the directories above it, also
+/// if nothing is ever written. ovlmerge waits for the first change.
 fn unchanged(lower: &Attrs, upper: &Attrs) -> bool {
     let visible = |attrs: &Attrs| {
         let mut attrs = attrs.clone();

@@ -10,8 +10,8 @@
 //! [`documented`] lists what may differ, and why. Everything runs twice, as root and as root of a
 //! user namespace with `userxattr`, in processes of their own ([`executor`]).
 //!
-//! Environment: `OVLMERGE_ORACLE_CASES` (random sequences a test), `OVLMERGE_ORACLE_SEED` (repeats a
-//! run), `OVLMERGE_ORACLE_ONLY` (part of a scenario's name), `OVLMERGE_NO_SKIP` (a machine that
+//! Environment: `OVLMERGE_ORACLE_CASES` (random sequences a test), `OVLMERGE_ORACLE_SEED` (repeats
+//! a run), `OVLMERGE_ORACLE_ONLY` (part of a scenario's name), `OVLMERGE_NO_SKIP` (a machine that
 //! cannot run a test fails it).
 #![allow(
     clippy::unwrap_used,

@@ -1,8 +1,8 @@
 //! The language of the scenarios: one operation, one line.
 //!
 //! `Display` and `FromStr` are each other's inverse, so a random sequence that failed prints as the
-//! text that [`crate::scripted`] takes. The same lines build the layers, and go over the pipe to the
-//! process that runs them.
+//! text that [`crate::scripted`] takes. The same lines build the layers, and go over the pipe to
+//! the process that runs them.
 
 use std::fmt;
 use std::str::FromStr;

@@ -109,8 +109,8 @@ fn list_xattrs(path: &Path) -> Outcome {
     Ok(names.join(" "))
 }
 
-/// Names and types, sorted: the order of a directory is nobody's promise. `Ghost` is what looks like a
-/// whiteout and cannot be found.
+/// Names and types, sorted: the order of a directory is nobody's promise. `Ghost` is what looks
+/// like a whiteout and cannot be found.
 fn names(dir: &mut nix::dir::Dir) -> Outcome {
     let mut names = Vec::new();
     for entry in dir.iter() {

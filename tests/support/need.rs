@@ -1,7 +1,7 @@
 //! What a test needs from the machine.
 //!
-//! A test begins with `needs!(mount);` (or several of the functions below) and returns there, after
-//! a line that says so, where the machine lacks it.
+//! A test begins with `needs!(mount);` (or several of the functions below) and returns there,
+//! after a line that says so, where the machine lacks it.
 
 use std::path::Path;
 use std::process::Command;
@@ -17,7 +17,8 @@ macro_rules! needs {
     };
 }
 
-/// Returns from the test when the oracle is being run and what follows is not the oracle's business.
+/// Returns from the test when the oracle is being run and what follows is not the oracle's
+/// business.
 #[macro_export]
 macro_rules! not_the_kernels {
     ($why:expr) => {

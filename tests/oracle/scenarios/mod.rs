@@ -1,8 +1,8 @@
 //! The table of scenarios, by what they are about.
 //!
-//! Lowers are topmost first. In the names of scenarios, `links ` at the start says that a lower holds
-//! a file with two names, and the kernel then runs with an index; `root: ` says that it is not for
-//! user namespaces.
+//! Lowers are topmost first. In the names of scenarios, `links ` at the start says that a lower
+//! holds a file with two names, and the kernel then runs with an index; `root: ` says that it is
+//! not for user namespaces.
 
 mod attributes;
 mod content;

@@ -1,0 +1,166 @@
+//! Layers of programs that are not the kernel: fuse-overlayfs and AUFS.
+
+use std::process::Command;
+
+use crate::support::mount::is_mountpoint;
+use crate::support::process::{self, wait_for};
+use crate::support::tree::{Compare, assert_same_tree, dump};
+use crate::support::{Dir, Mount, Scratch};
+use crate::{needs, not_the_kernels};
+
+const FOREIGN: &str = "it does not read these forms";
+
+/// fuse-overlayfs, mounted until it is dropped.
+struct FuseOverlayfs(Dir);
+
+impl FuseOverlayfs {
+    fn mount(s: &Scratch) -> Self {
+        let lowers: Vec<_> = s.lowers().iter().map(|dir| dir.root().to_str().unwrap()).collect();
+        let [upper, work] = [&s.upper, &s.work].map(|dir| dir.root().display().to_string());
+        let options = format!("lowerdir={},upperdir={upper},workdir={work}", lowers.join(":"));
+        let mut command = Command::new("fuse-overlayfs");
+        let output = process::output(command.args(["-o", &options]).arg(s.mnt.root()));
+        assert!(output.status.success(), "{}", process::text(&output.stderr));
+        let mount = Self(s.mnt.clone());
+        assert!(is_mountpoint(mount.0.root()));
+        mount
+    }
+}
+
+impl Drop for FuseOverlayfs {
+    fn drop(&mut self) {
+        let place = self.0.root();
+        let daemons = process::pids_with_argument(place);
+        if let Err(err) = nix::mount::umount2(place, nix::mount::MntFlags::MNT_DETACH) {
+            eprintln!("{} stays mounted: {err}", place.display());
+        }
+        let patience = std::time::Duration::from_secs(20);
+        for pid in daemons {
+            if !wait_for(patience, || !process::is_alive(pid)) {
+                eprintln!("fuse-overlayfs {pid} stays");
+            }
+        }
+    }
+}
+
+fn below(dir: &Dir) {
+    for path in ["f", "g", "gone", "d/a", "d/b", "d/sub/x", "again/old", "again/sub/old", "kept/k"]
+    {
+        dir.file(path, path);
+    }
+    dir.symlink("l", "f").file(".opq", "a name that a marker may be about");
+    dir.file("again/.opq", "").file("d/.opq", "");
+}
+
+fn change(m: &Dir) {
+    m.file("f", "written").mode("g", 0o600).file("d/new", "new").owner("d/b", 3, 4);
+    std::fs::remove_file(m.path("gone")).unwrap();
+    std::fs::remove_file(m.path("d/a")).unwrap();
+    std::fs::remove_dir_all(m.path("again")).unwrap();
+    m.file("again/new", "new");
+    std::fs::remove_dir_all(m.path("d/sub")).unwrap();
+    std::fs::rename(m.path("kept/k"), m.path("k")).unwrap();
+    m.file("only/upper", "").hard_link("only/link", "only/upper");
+}
+
+/// Its upper is taken over, and serves as a lower too. What it leaves beside its marks (`.wh..opq`,
+/// `.wh..wh..opq`) shows nowhere and hides nothing more.
+#[test]
+fn an_upper_of_fuse_overlayfs() {
+    needs!(mount);
+    not_the_kernels!(FOREIGN);
+    if !crate::support::need::program(crate::test_name!(), "fuse-overlayfs") {
+        return;
+    }
+    let s = Scratch::new();
+    below(s.lower(0));
+    let oracle = {
+        let m = FuseOverlayfs::mount(&s);
+        change(&m.0);
+        dump(m.0.root())
+    };
+    assert!(oracle.keys().any(|path| path.as_os_str() == "again/new"));
+    let m = s.mount();
+    assert_same_tree(&oracle, &dump(m.root()), Compare::STRICT);
+    drop(m);
+    let lowers = vec![s.upper.root().to_owned(), s.lower(0).root().to_owned()];
+    let m = s.setup().lowers(lowers).read_only().mount();
+    assert_same_tree(&oracle, &dump(m.root()), Compare::STRICT);
+}
+
+/// The same with the markers written out, as release 1.10 leaves them on file systems of each kind.
+#[test]
+fn what_fuse_overlayfs_leaves_beside_its_marks() {
+    needs!(mount);
+    not_the_kernels!(FOREIGN);
+    let s = Scratch::with_lowers(2);
+    below(s.lower(1));
+    s.lower(0).file("again/new", "").file("again/.wh..wh..opq", "").file("again/.wh..opq", "");
+    s.lower(0).xattr("again", "user.fuseoverlayfs.opaque", "y");
+    s.lower(0).file("d/new", "").file("d/.wh.a", "").whiteout("gone");
+    s.upper.file("d/sub/new", "").file("d/sub/.wh..wh..opq", "");
+    s.upper.xattr("d/sub", "trusted.overlay.opaque", "y");
+    s.upper.xattr("d/sub", "user.fuseoverlayfs.opaque", "y");
+    let m = s.mount();
+    assert_eq!(m.names(""), [".opq", "again", "d", "f", "g", "kept", "l"]);
+    assert_eq!(m.names("again"), ["new"]);
+    assert_eq!(m.names("d"), [".opq", "b", "new", "sub"]);
+    assert_eq!(m.names("d/sub"), ["new"]);
+    assert!(m.xattr_names("again").is_empty() && m.xattr_names("d/sub").is_empty());
+}
+
+fn crfs() -> (Scratch, Mount) {
+    let s = Scratch::with_lowers(2);
+    s.lower(1).file("etc/localtime", "zone").file("etc/passwd", "root");
+    s.lower(1).file("etc/network/interfaces", "lo").file("etc/network/if-up.d/x", "");
+    s.lower(0).file("etc/.wh.localtime", "").file("etc/hostname", "h");
+    s.lower(0).file("etc/network/.wh..wh..opq", "").file("etc/network/own", "");
+    let m = s.mount();
+    (s, m)
+}
+
+/// The layer that the documentation of CRFS shows, unpacked as it is.
+#[test]
+fn a_layer_in_the_form_of_aufs() {
+    needs!(mount);
+    not_the_kernels!(FOREIGN);
+    let (_s, m) = crfs();
+    assert_eq!(m.names("etc"), ["hostname", "network", "passwd"]);
+    assert_eq!(m.names("etc/network"), ["own"]);
+    for hidden in ["etc/localtime", "etc/.wh.localtime", "etc/network/.wh..wh..opq"] {
+        assert!(!m.exists(hidden), "{hidden}");
+    }
+    assert!(!m.exists("etc/network/interfaces") && !m.exists("etc/network/if-up.d"));
+}
+
+/// The upper over such a layer has the kernel's form, and the names can come back.
+#[test]
+fn changes_above_a_layer_in_the_form_of_aufs() {
+    needs!(mount);
+    not_the_kernels!(FOREIGN);
+    let (s, mut m) = crfs();
+    m.file("etc/localtime", "new").file("etc/network/interfaces", "new");
+    std::fs::remove_file(m.path("etc/passwd")).unwrap();
+    m.remount();
+    assert_eq!(m.names("etc"), ["hostname", "localtime", "network"]);
+    assert_eq!(m.names("etc/network"), ["interfaces", "own"]);
+    assert_eq!(m.read("etc/localtime"), "new");
+    assert!(s.upper.is_whiteout("etc/passwd"));
+    assert_eq!(s.upper.names("etc"), ["localtime", "network", "passwd"]);
+    assert_eq!(s.upper.names("etc/network"), ["interfaces"]);
+}
+
+/// A redirect leads to a name that a layer between has taken away the AUFS way.
+#[test]
+fn a_redirect_ends_at_a_whiteout_of_aufs() {
+    needs!(mount);
+    not_the_kernels!(FOREIGN);
+    let s = Scratch::with_lowers(3);
+    s.lower(2).file("old/lowest", "").file("shut/lowest", "");
+    s.lower(1).file(".wh.old", "").file("shut/.wh..wh..opq", "").file("shut/middle", "");
+    s.lower(0).dir("new").xattr("new", "trusted.overlay.redirect", "old");
+    s.lower(0).dir("open").xattr("open", "trusted.overlay.redirect", "/shut");
+    let m = s.mount();
+    assert!(m.names("new").is_empty());
+    assert_eq!(m.names("open"), ["middle"]);
+}
