@@ -72,6 +72,9 @@ impl<'a> Descent<'a> {
 
     /// Takes a redirect into account that the object which was found last carries.
     pub fn redirect(&mut self, redirect: &Redirect) {
+        // A path from the root begins anew, whatever was opaque on the way (ovl_check_redirect,
+        // fs/overlayfs/namei.c).
+        self.done &= matches!(redirect, Redirect::Sibling(_));
         self.way = match (&self.way, redirect) {
             (Way::Sibling(_), Redirect::Sibling(name)) => Way::Sibling(name.clone()),
             (Way::Sibling(_), Redirect::Absolute(path)) => Way::Path(path.clone()),
@@ -122,8 +125,10 @@ impl<'a> Descent<'a> {
             here = here.child(name, &place.stat);
             // What this layer has below an opaque directory still counts; what deeper layers have
             // not.
-            self.done |= marks.opaque || here.dir().has_aufs_opaque()?;
-            if let Some(redirect) = marks.redirect {
+            if marks.opaque || here.dir().has_aufs_opaque()? {
+                self.done = true;
+            } else if let Some(redirect) = marks.redirect {
+                self.done &= matches!(redirect, Redirect::Sibling(_));
                 self.way = Way::Path(redirect.apply(path, position));
             }
         }

@@ -296,12 +296,10 @@ impl Search<'_> {
     }
 }
 
-/// Whether a file may be without data of its own. Such a file has no blocks but at most one for its
-/// attributes, so anything larger that is not sparse need not be asked.
+/// Whether a file may be without data of its own. Nothing but its marks tells: a copy of a layer may
+/// have filled the hole with zeros.
 fn may_lack_data(stat: &Stat) -> bool {
-    let bytes = stat.blocks.saturating_mul(512);
-    let at_most_attributes = bytes <= u64::from(stat.blksize);
-    stat.kind().is_file() && stat.size > 0 && (bytes < stat.size || at_most_attributes)
+    stat.kind().is_file() && stat.size > 0
 }
 
 /// The directories of one name, as they are found from the top down.

@@ -5,10 +5,10 @@ use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::layers::{Kernel, Layers, NO_INDEX, show};
-use crate::support::process::{output, wait_for};
+use crate::layers::{Kernel, Layers, NO_INDEX};
+use crate::support::tree::dump;
 use crate::support::{Dir, Mount, Scratch, assert_errno};
 use crate::{needs, not_the_kernels};
 
@@ -334,30 +334,28 @@ fn names_of_any_bytes() {
     layers.change(|m| {
         for byte in bytes().step_by(7) {
             fs::remove_file(m.path(name(2, byte))).unwrap();
-            m.mode(name(2, byte.max(2) - 1).with_file_name(name(2, 1)), 0o640);
+            m.mode(name(255, 2), 0o640);
         }
     });
 }
 
-/// A chain of marks as long as there are layers ends.
+/// Redirects in a circle, in many layers: each leads further down, so there is an end. The kernel
+/// gives some of these directories up with ESTALE.
 #[test]
-fn a_circle_in_every_layer_ends() {
+fn circles_end() {
     needs!(mount);
-    not_the_kernels!("ovlmerge's time is what counts");
-    let s = Scratch::with_lowers(40);
+    not_the_kernels!("it refuses some of the lookups");
+    let s = Scratch::with_lowers(20);
     for lower in s.lowers() {
-        lower.dir("a/in").dir("b/in");
+        lower.file("a/in/fa", "").file("b/in/fb", "");
         lower.xattr("a", REDIRECT, "/b/in").xattr("b", REDIRECT, "/a/in");
         lower.xattr("a/in", REDIRECT, "/b").xattr("b/in", REDIRECT, "/a");
     }
     let m = s.mount();
-    let mut list = std::process::Command::new("ls")
-        .arg("-lR")
-        .arg(m.root())
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    assert!(wait_for(Duration::from_secs(5), || list.try_wait().unwrap().is_some()));
-    assert!(output(std::process::Command::new("ls").arg(m.path("a/in"))).status.success());
-    assert_eq!(show(&m).len(), 5);
+    let begin = Instant::now();
+    let tree = dump(m.root());
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    for path in ["a/in/fa", "b/in/fb"] {
+        assert!(tree.contains_key(&PathBuf::from(path)), "{path}");
+    }
 }

@@ -1,9 +1,11 @@
 //! Whiteouts by attribute (Linux 6.7): in lower layers, where a device 0:0 could not be made.
 
 use std::fs;
+use std::path::Path;
 
-use crate::layers::{Layers, NO_INDEX};
+use crate::layers::{Layers, NO_INDEX, show};
 use crate::support::Dir;
+use crate::support::tree::Tree;
 
 const WHITEOUT: &str = "trusted.overlay.whiteout";
 const OPAQUE: &str = "trusted.overlay.opaque";
@@ -17,11 +19,14 @@ fn below(dir: &Dir) {
 /// A layer that says what it should: root and directory marked.
 fn marked(dir: &Dir) {
     dir.xattr("", OPAQUE, "x");
-    for path in ["d/a", "d/c", "d/nothing", "dir", "e/b"] {
-        dir.file(path, "");
-        dir.xattr(path, WHITEOUT, "y");
+    for path in ["d/a", "d/c", "d/nothing", "dir"] {
+        dir.file(path, "").xattr(path, WHITEOUT, "y");
     }
     dir.xattr("d", OPAQUE, "x");
+}
+
+fn has(tree: &Tree, path: &str) -> bool {
+    tree.contains_key(Path::new(path))
 }
 
 #[test]
@@ -32,11 +37,10 @@ fn in_the_middle_of_the_stack() {
         dir.file("d/new", "").file("dir/new", "");
     });
     let tree = layers.assert_alike();
-    let has = |path: &str| tree.keys().any(|key| key.as_os_str() == path);
-    assert!(has("d/b") && has("d/new") && !has("d/a") && !has("d/c") && !has("d/nothing"));
-    // `e` is not marked, so the file is a file.
-    assert!(has("e/b") && tree[&std::path::PathBuf::from("e/b")].size == 0);
-    assert!(has("dir/new") && !has("dir/x"));
+    assert!(has(&tree, "d/b") && has(&tree, "d/new") && has(&tree, "dir/new"));
+    for path in ["d/a", "d/c", "d/nothing", "dir/x"] {
+        assert!(!has(&tree, path), "{path}");
+    }
 }
 
 #[test]
@@ -44,19 +48,26 @@ fn on_top_of_the_lowers() {
     needs_both!();
     let mut layers = Layers::new(NO_INDEX, below);
     layers.plain(marked).plain(|_| ());
-    layers.assert_alike_as_upper();
+    let tree = layers.assert_alike();
+    assert!(has(&tree, "d/b") && !has(&tree, "d/a") && !has(&tree, "dir"));
 }
 
-/// The layer's root has to say that there are some.
+/// Without the mark of the directory, or of the root, the kernel lists a name and denies that it is
+/// there. Whichever way such a file is read, listing and lookup have to agree.
 #[test]
-fn not_without_the_mark_of_the_root() {
+fn listed_if_and_only_if_there() {
     needs_both!();
-    let mut layers = Layers::new(NO_INDEX, below);
-    layers.plain(marked);
-    xattr::remove(layers.top().path(""), OPAQUE).unwrap();
-    layers.plain(|_| ());
-    let tree = layers.assert_alike();
-    assert_eq!(tree[&std::path::PathBuf::from("d/a")].size, 0);
+    for unmarked in ["", "d"] {
+        let mut layers = Layers::new(NO_INDEX, below);
+        layers.plain(marked);
+        xattr::remove(layers.top().path(unmarked), OPAQUE).unwrap();
+        layers.plain(|_| ());
+        let m = layers.ours_lowers();
+        let listed = show(&m);
+        for path in ["d/a", "d/c", "d/nothing", "dir"] {
+            assert_eq!(m.exists(path), has(&listed, path), "{path}");
+        }
+    }
 }
 
 /// A file with data, or of another kind, is none.
@@ -69,14 +80,12 @@ fn only_empty_files() {
         dir.file("d/a", "data").xattr("d/a", WHITEOUT, "y").dir("d/c").xattr("d/c", WHITEOUT, "y");
         dir.file("d/b", "").xattr("d/b", WHITEOUT, "").xattr("d", OPAQUE, "x");
     });
-    layers.plain(|_| ());
-    let kernel = crate::layers::show(&layers.kernel_lowers());
-    let ours = crate::layers::show(&layers.ours_lowers());
-    // The kernel looks at the size only when it lists; a lookup takes any file with the mark.
+    let tree = show(&layers.ours_lowers());
     for (path, visible) in [("d/a", true), ("d/b", false), ("d/c", true), ("d/c/x", true)] {
-        assert_eq!(ours.contains_key(std::path::Path::new(path)), visible, "{path}");
+        assert_eq!(has(&tree, path), visible, "{path}");
     }
-    assert!(kernel.contains_key(std::path::Path::new("d/c/x")));
+    let kernel = layers.kernel_lowers();
+    assert!(!kernel.exists("d/b") && kernel.exists("d/c/x"));
 }
 
 #[test]
@@ -92,11 +101,26 @@ fn a_name_comes_back_and_goes() {
     });
 }
 
-/// The kernel does not read them in the upper, where a user's file may look like one.
+/// An upper that another tool has made: they are not there, and their names can be used.
 #[test]
-fn none_in_the_upper() {
+fn in_the_upper() {
     needs_both!();
     let mut layers = Layers::new(NO_INDEX, below);
     layers.plain(marked);
-    layers.assert_alike_as_upper();
+    let oracle = layers.kernel();
+    assert!(!oracle.exists("d/a") && !oracle.exists("dir"));
+    drop(oracle);
+    let mut m = layers.ours();
+    for _ in 0..2 {
+        assert_eq!([m.names(""), m.names("d")], [vec!["a", "b", "d", "e"], vec!["b"]]);
+        assert!(!m.exists("d/a") && !m.exists("dir"));
+        m.file("d/a", "again").dir("dir");
+        assert_eq!(m.read("d/a"), "again");
+        assert!(m.names("dir").is_empty());
+        m.remount();
+        assert_eq!(m.read("d/a"), "again");
+        assert!(m.names("dir").is_empty());
+        fs::remove_file(m.path("d/a")).unwrap();
+        fs::remove_dir(m.path("dir")).unwrap();
+    }
 }

@@ -148,7 +148,9 @@ fn planted(links: Links) -> impl Strategy<Value = Vec<Op>> {
     let linked = u32::from(links == Links::InLower) * 6;
     prop_oneof![
         5 => content.boxed(),
-        3 => dir().prop_map(move |path| above_first(path, |path| Op::Mkdir(path, Mode(0o755)))).boxed(),
+        3 => dir()
+            .prop_map(move |path| above_first(path, |path| Op::Mkdir(path, Mode(0o755))))
+            .boxed(),
         2 => file_or_dir().prop_map(move |path| above_first(path, Op::Whiteout)).boxed(),
         2 => opaque.boxed(),
         4 => building().prop_map(|op| vec![op]).boxed(),
