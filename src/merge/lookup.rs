@@ -296,8 +296,8 @@ impl Search<'_> {
     }
 }
 
-/// Whether a file may be without data of its own. Nothing but its marks tells: a copy of a layer may
-/// have filled the hole with zeros.
+/// Whether a file may be without data of its own. Nothing but its marks tells: a copy of a layer
+/// may have filled the hole with zeros.
 fn may_lack_data(stat: &Stat) -> bool {
     stat.kind().is_file() && stat.size > 0
 }

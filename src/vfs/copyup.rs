@@ -175,6 +175,7 @@ impl Vfs {
             }
             leaf.io.take();
             place.real = orphan(file.ok_or(Errno::ESTALE)?)?;
+            place.data = Contents::Own;
             return Ok(());
         }
         copied.publish(self.upper()?, Destination { dir: to, name })?;

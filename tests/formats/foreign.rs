@@ -44,10 +44,10 @@ impl Drop for FuseOverlayfs {
 }
 
 fn below(dir: &Dir) {
-    for path in ["f", "g", "gone", "d/a", "d/b", "d/sub/x", "again/old", "again/sub/old", "kept/k"]
-    {
+    for path in ["f", "g", "gone", "d/a", "d/b", "d/sub/x", "kept/k"] {
         dir.file(path, path);
     }
+    dir.file("again/old", "").file("again/sub/old", "");
     dir.symlink("l", "f").file(".opq", "a name that a marker may be about");
     dir.file("again/.opq", "").file("d/.opq", "");
 }
@@ -64,8 +64,8 @@ fn change(m: &Dir) {
 }
 
 /// Its upper is taken over, and serves as a lower too. What it leaves beside its marks (`.wh..opq`,
-/// `.wh..wh..opq`) shows nowhere and hides nothing more. Times are left out, as fuse-overlayfs shows
-/// those of its cache.
+/// `.wh..wh..opq`) shows nowhere and hides nothing more. Times are left out: fuse-overlayfs
+/// shows those of its cache.
 #[test]
 fn an_upper_of_fuse_overlayfs() {
     needs!(mount);

@@ -22,7 +22,8 @@ pub const NO_INDEX: &str = "redirect_dir=on,metacopy=on,index=off,xino=on";
 pub struct Kernel(Dir);
 
 impl Kernel {
-    fn overlay(lowers: &[Dir], upper: Option<(&Dir, &Dir)>, at: &Dir, options: &str) -> Self {
+    /// An overlay with these options besides its layers.
+    pub fn overlay(lowers: &[Dir], upper: Option<(&Dir, &Dir)>, at: &Dir, options: &str) -> Self {
         let lowers: Vec<_> = lowers.iter().map(|dir| dir.root().to_str().unwrap()).collect();
         let mut data = format!("lowerdir={}", lowers.join(":"));
         if let Some((upper, work)) = upper {

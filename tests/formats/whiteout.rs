@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use crate::layers::{Layers, NO_INDEX, show};
-use crate::support::Dir;
-use crate::support::tree::Tree;
+use crate::layers::{Kernel, Layers, NO_INDEX, show};
+use crate::support::tree::{Compare, Tree, assert_same_tree};
+use crate::support::{Dir, Scratch};
 
 const WHITEOUT: &str = "trusted.overlay.whiteout";
 const OPAQUE: &str = "trusted.overlay.opaque";
@@ -123,4 +123,35 @@ fn in_the_upper() {
         fs::remove_file(m.path("d/a")).unwrap();
         fs::remove_dir(m.path("dir")).unwrap();
     }
+}
+
+/// Written where the upper lies on an overlay, in which no device 0:0 can be made; the kernel reads
+/// such an upper as a lower.
+#[test]
+fn written_where_there_are_no_devices() {
+    needs_both!();
+    let s = Scratch::new();
+    below(s.lower(0));
+    let dir = |name: &str| s.base().sub(name).dir("").clone();
+    let (outer_upper, outer_work) = (dir("outer-upper"), dir("outer-work"));
+    let options = "redirect_dir=off,metacopy=off,index=off";
+    let outer =
+        Kernel::overlay(&[dir("empty")], Some((&outer_upper, &outer_work)), &dir("outer"), options);
+    let (upper, work) = (outer.sub("upper"), outer.sub("work"));
+    upper.dir("");
+    work.dir("");
+    let mut m = s.setup().upper(upper.root()).work(work.root()).mount();
+    fs::remove_file(m.path("a")).unwrap();
+    fs::remove_file(m.path("d/a")).unwrap();
+    fs::remove_dir_all(m.path("dir")).unwrap();
+    m.file("e/new", "");
+    let left = show(&m);
+    assert!(!has(&left, "a") && !has(&left, "d/a") && !has(&left, "dir"));
+    m.remount();
+    assert_same_tree(&left, &show(&m), Compare::STRICT);
+    drop(m);
+    assert!(upper.get_xattr("d/a", WHITEOUT).is_some());
+    assert_eq!(upper.get_xattr("d", OPAQUE).as_deref(), Some(&b"x"[..]));
+    let kernel = Kernel::overlay(&[upper, s.lower(0).clone()], None, &s.mnt, options);
+    assert_same_tree(&left, &show(&kernel), Compare::STRICT);
 }
