@@ -27,6 +27,8 @@ pub struct Config {
     pub durability: Durability,
     /// Whether directories marked `dirmeta_delegate` lend only their names.
     pub dirmeta_delegate: bool,
+    /// Whether redirects that layers carry are followed.
+    pub follow_redirects: bool,
     /// Let the kernel gather small writes before it sends them (FUSE writeback cache).
     pub writeback: bool,
     /// The largest WRITE and READ request, in bytes.
@@ -147,6 +149,7 @@ impl Config {
             namespace: NamespaceChoice::Auto,
             durability: Durability::Normal,
             dirmeta_delegate: true,
+            follow_redirects: true,
             writeback: false,
             max_write: Self::MAX_WRITE,
             threads: None,

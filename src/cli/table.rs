@@ -70,6 +70,20 @@ pub const OPTIONS: &[MountOption] = &[
               `overlay.dirmeta_delegate` come from the first one below it that does not.",
     },
     MountOption {
+        name: "redirect_dir",
+        metavar: "off|follow|nofollow|on",
+        group: Group::Layers,
+        takes: Takes::Choice(&[
+            ("off", |request| request.config.follow_redirects = true),
+            ("follow", |request| request.config.follow_redirects = true),
+            ("nofollow", |request| request.config.follow_redirects = false),
+            ("on", |request| request.config.follow_redirects = true),
+        ]),
+        help: "Whether redirects that layers carry are followed. Default: off, which follows them",
+        doc: "None are written: renaming a directory of a lower layer gives EXDEV with `on` as well. \
+              With `nofollow` a redirected directory gives EPERM, as in the kernel.",
+    },
+    MountOption {
         name: "xattr",
         metavar: "auto|trusted|user",
         group: Group::Storage,
@@ -294,14 +308,6 @@ pub const OPTIONS: &[MountOption] = &[
         metavar: "off",
         group: Group::Compatibility,
         takes: Takes::Only(&["off"]),
-        help: "Likewise",
-        doc: "",
-    },
-    MountOption {
-        name: "redirect_dir",
-        metavar: "off|nofollow",
-        group: Group::Compatibility,
-        takes: Takes::Only(&["off", "nofollow"]),
         help: "Likewise",
         doc: "",
     },

@@ -131,7 +131,9 @@ fn each_option() {
         ("threads=3", |c| c.threads = Some(3)),
         ("dirmeta_delegate=off", |c| c.dirmeta_delegate = false),
         ("dirmeta_delegate=on", |_| {}),
-        ("index=off,metacopy=off,redirect_dir=nofollow,nfs_export=off,static_nlink", |_| {}),
+        ("index=off,metacopy=off,nfs_export=off,static_nlink", |_| {}),
+        ("redirect_dir=nofollow", |c| c.follow_redirects = false),
+        ("redirect_dir=nofollow,redirect_dir=follow", |_| {}),
         ("xattr_permissions=0", |_| {}),
         ("x-systemd.automount,X-mount.mkdir=0755,user,_netdev,defaults,nofail", |_| {}),
     ];

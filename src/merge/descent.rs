@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::stack::DirStack;
-use crate::error::Result;
+use crate::error::{Errno, Error, Result};
 use crate::format::aufs;
 use crate::format::redirect::Redirect;
 use crate::layer::{LayerDir, LowerDir};
@@ -26,9 +26,20 @@ pub struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    /// Whether a redirect of an object in this layer can lead anywhere.
-    pub fn may_redirect(&self, layer: u16) -> bool {
-        self.follow && usize::from(layer) < self.roots.len()
+    /// Whether anything lies below this layer, so that a redirect can lead there and data can be
+    /// there.
+    pub fn has_below(&self, layer: u16) -> bool {
+        usize::from(layer) < self.roots.len()
+    }
+
+    /// # Errors
+    /// EPERM for a redirect where none is to be followed (fs/overlayfs/namei.c).
+    pub fn check(&self, redirect: &Redirect) -> Result<()> {
+        if self.follow {
+            return Ok(());
+        }
+        let text = format!("redirect_dir=nofollow, and there is a redirect ({redirect:?})");
+        Err(Error::new(Errno::EPERM, text))
     }
 }
 
@@ -128,6 +139,7 @@ impl<'a> Descent<'a> {
             if marks.opaque || here.dir().has_aufs_opaque()? {
                 self.done = true;
             } else if let Some(redirect) = marks.redirect {
+                self.rules.check(&redirect)?;
                 self.done &= matches!(redirect, Redirect::Sibling(_));
                 self.way = Way::Path(redirect.apply(path, position));
             }

@@ -213,7 +213,7 @@ impl Search<'_> {
     fn add(&mut self, above: &Arc<LayerDir>, name: Name<'_>, stat: Stat, more: bool) -> Result<()> {
         let gathered = &mut self.gathered;
         let first = gathered.top.is_none();
-        let may_redirect = self.rules.may_redirect(above.layer());
+        let may_redirect = self.rules.has_below(above.layer());
         let undecided = self.rules.delegation && gathered.source.is_none();
         let wanted = more || may_redirect || (undecided && !first);
         let marks = if wanted { above.marks_of(name)? } else { DirMarks::default() };
@@ -229,8 +229,9 @@ impl Search<'_> {
             gathered.closed = marks.opaque || gathered.newest()?.has_aufs_opaque()?;
         }
         gathered.closed |= marks.opaque;
-        if may_redirect && !gathered.closed {
-            gathered.redirect = marks.redirect.map(|redirect| (above.layer(), redirect));
+        if let Some(redirect) = marks.redirect.filter(|_| may_redirect && !gathered.closed) {
+            self.rules.check(&redirect)?;
+            gathered.redirect = Some((above.layer(), redirect));
         }
         Ok(())
     }
@@ -241,7 +242,7 @@ impl Search<'_> {
         let has_origin = matches!(found.what, What::Upper)
             && self.rules.lower_dev.is_some()
             && above.is_impure()?;
-        if has_origin || (may_lack_data(&stat) && self.rules.may_redirect(above.layer())) {
+        if has_origin || (may_lack_data(&stat) && self.rules.has_below(above.layer())) {
             self.read_marks(above, &mut found, has_origin);
         }
         Ok(Some(found))
@@ -278,6 +279,7 @@ impl Search<'_> {
     fn source(&self, layer: u16, redirect: Option<Redirect>) -> Result<Place> {
         let mut descent = Descent::new(self.rules, self.dir, self.name, layer);
         if let Some(redirect) = redirect {
+            self.rules.check(&redirect)?;
             descent.redirect(&redirect);
         }
         while let Some(place) = descent.step()? {
@@ -289,6 +291,7 @@ impl Search<'_> {
                 return Ok(place);
             }
             if let Some(redirect) = marks.redirect {
+                self.rules.check(&redirect)?;
                 descent.redirect(&redirect);
             }
         }

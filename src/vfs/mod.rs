@@ -112,7 +112,7 @@ impl Vfs {
             snapshots,
             renames,
             delegation,
-            follow: true,
+            follow: config.follow_redirects,
             lower_dev,
             listener: OnceLock::new(),
         })

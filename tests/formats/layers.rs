@@ -140,6 +140,11 @@ impl Layers {
         self.setup(&self.all()).mount()
     }
 
+    /// The same with an option.
+    pub fn ours_with(&self, option: &str) -> Mount {
+        self.setup(&self.all()).option(option).mount()
+    }
+
     /// Fails unless both engines show the same, whether the topmost layer is the upper or a lower,
     /// and returns it.
     #[track_caller]

@@ -58,6 +58,25 @@ fn an_absolute_redirect() {
     assert!(tree.contains_key(&PathBuf::from("c/sub/er/z")));
 }
 
+/// `redirect_dir=nofollow`: what was renamed is refused (the kernel answers EPERM too), the rest
+/// shows.
+#[test]
+fn redirects_are_not_followed_if_not_wanted() {
+    needs_both!();
+    let mut layers = Layers::new(ALL, fill);
+    layers.generation(|m| {
+        rename(m, "a", "a1");
+        rename(m, "b/f", "b/f1");
+    });
+    let m = layers.ours_with("redirect_dir=nofollow");
+    assert_eq!(m.names(""), ["a1", "b", "c", "empty", "small"]);
+    let refused = fs::metadata(m.path("a1")).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
+    let refused = fs::read(m.path("b/f1")).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::EIO), "its data is behind a redirect");
+    assert_eq!(m.read("b/g"), "b/g".repeat(700));
+}
+
 /// An absolute redirect leads out of what an opaque directory above hides.
 #[test]
 fn a_redirect_in_an_opaque_directory() {
