@@ -116,7 +116,7 @@ impl Table {
 
     /// The node for what was found, for the time of an operation.
     pub fn hold(&self, found: Found, parent: &Arc<Node>, name: &[u8]) -> Held<'_> {
-        Held { node: Some(self.intern(found, parent, name, 0)), table: self }
+        Held { node: self.intern(found, parent, name, 0), table: self }
     }
 
     /// The node of what was found, if there is one.
@@ -135,17 +135,21 @@ impl Table {
             Some(lookups.saturating_sub(count))
         });
         drop(node);
-        if before.is_ok_and(|before| before <= count) && !self.drop_if_unused(id) {
+        if before.is_ok_and(|before| before <= count) && !self.drop_if_unused(id, 1) {
             self.linger(id);
         }
     }
 
-    /// Returns whether there is nothing left to do about the node.
-    fn drop_if_unused(&self, id: NodeId) -> bool {
+    /// Lets a node go that the kernel does not know and that no more than `holders` hold, the table
+    /// among them. Returns whether there is nothing left to do about it.
+    fn drop_if_unused(&self, id: NodeId, holders: usize) -> bool {
+        if id == NodeId::ROOT {
+            return true;
+        }
         let mut wanted = false;
         let removed = self.nodes.remove_if(&id, |_, node| {
             wanted = node.lookups.load(Ordering::Relaxed) > 0;
-            !wanted && Arc::strong_count(node) == 1
+            !wanted && Arc::strong_count(node) <= holders
         });
         if removed.is_none() {
             return wanted || !self.nodes.contains_key(&id);
@@ -168,7 +172,7 @@ impl Table {
             }
             std::mem::take(&mut *lingering)
         };
-        let kept: Vec<_> = due.into_iter().filter(|id| !self.drop_if_unused(*id)).collect();
+        let kept: Vec<_> = due.into_iter().filter(|id| !self.drop_if_unused(*id, 1)).collect();
         self.lingering.lock().extend(kept);
     }
 }
@@ -177,34 +181,23 @@ impl Table {
 #[derive(Debug)]
 pub struct Held<'a> {
     table: &'a Table,
-    node: Option<Arc<Node>>,
-}
-
-impl Held<'_> {
-    /// The node.
-    pub fn node(&self) -> &Arc<Node> {
-        match &self.node {
-            Some(node) => node,
-            // Empty only while it is being dropped.
-            None => std::process::abort(),
-        }
-    }
+    node: Arc<Node>,
 }
 
 impl Deref for Held<'_> {
     type Target = Arc<Node>;
 
     fn deref(&self) -> &Arc<Node> {
-        self.node()
+        &self.node
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if let Some(node) = self.node.take() {
-            let id = node.id;
-            drop(node);
-            self.table.forget(id, 0);
+        // The table's and this one.
+        const HOLDERS: usize = 2;
+        if !self.table.drop_if_unused(self.node.id, HOLDERS) {
+            self.table.linger(self.node.id);
         }
     }
 }
