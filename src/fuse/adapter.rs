@@ -6,7 +6,6 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,10 +17,11 @@ use fuser::{
     ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::convert;
+use super::answer::{Answer, absent, guarded, reply_bytes, reply_empty, reply_written};
 use super::pool::Pool;
+use super::{convert, inode_flags};
 use crate::config::Config;
-use crate::error::{Errno, Result};
+use crate::error::Result;
 use crate::format::overlay::ACL_ACCESS;
 use crate::sys::creds;
 use crate::sys::ioctl;
@@ -123,46 +123,8 @@ impl Adapter {
     }
 }
 
-type Answer<T> = std::result::Result<T, Raw>;
-
-fn guarded<T>(name: &'static str, act: impl FnOnce() -> Result<T>) -> Answer<T> {
-    match catch_unwind(AssertUnwindSafe(act)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(err)) => {
-            match err.errno() {
-                // What a disk or a layer says is for the log too.
-                Errno::EIO | Errno::ESTALE => tracing::warn!("{name}: {err}"),
-                _ => tracing::debug!("{name}: {err}"),
-            }
-            Err(convert::errno(&err))
-        }
-        Err(_) => {
-            tracing::error!("{name}: a bug in ovlmerge; this request fails with EIO");
-            Err(Raw::EIO)
-        }
-    }
-}
-
 fn node(ino: INodeNo) -> NodeId {
     NodeId(ino.0)
-}
-
-fn reply_empty(answer: Answer<()>, reply: ReplyEmpty) {
-    match answer {
-        Ok(()) => reply.ok(),
-        Err(errno) => reply.error(errno),
-    }
-}
-
-/// Answers a request for bytes: their number if no room was offered, ERANGE if there is too little
-/// (getxattr(2)).
-fn reply_bytes(answer: Answer<Vec<u8>>, size: u32, reply: ReplyXattr) {
-    match answer {
-        Ok(bytes) if size == 0 => reply.size(u32::try_from(bytes.len()).unwrap_or(u32::MAX)),
-        Ok(bytes) if bytes.len() <= size as usize => reply.data(&bytes),
-        Ok(_) => reply.error(Raw::ERANGE),
-        Err(errno) => reply.error(errno),
-    }
 }
 
 impl Filesystem for Adapter {
@@ -667,7 +629,7 @@ impl Filesystem for Adapter {
         self.run_slow(
             "ioctl",
             sets && self.vfs.needs_copy_up(node(ino)),
-            move |vfs| inode_flags(vfs, node(ino), cmd, &input),
+            move |vfs| inode_flags::run(vfs, node(ino), cmd, &input),
             move |answer| match answer {
                 Ok(out) => reply.ioctl(0, out.get(..out_size as usize).unwrap_or(&out)),
                 Err(errno) => reply.error(errno),
@@ -741,52 +703,4 @@ const NAME_LEN: u32 = 255;
 thread_local! {
     /// Reads go through one buffer for each thread.
     static READ_BUFFER: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
-}
-
-fn reply_written(answer: Answer<usize>, reply: ReplyWrite) {
-    match answer {
-        Ok(len) => reply.written(u32::try_from(len).unwrap_or(u32::MAX)),
-        Err(errno) => reply.error(errno),
-    }
-}
-
-/// What stands for "no such name", and for what nobody looks at.
-fn absent() -> fuser::FileAttr {
-    let epoch = SystemTime::UNIX_EPOCH;
-    fuser::FileAttr {
-        ino: INodeNo(0),
-        size: 0,
-        blocks: 0,
-        atime: epoch,
-        mtime: epoch,
-        ctime: epoch,
-        crtime: epoch,
-        kind: fuser::FileType::RegularFile,
-        perm: 0,
-        nlink: 0,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        blksize: 0,
-        flags: 0,
-    }
-}
-
-/// The ioctls of chattr(1) and lsattr(1); ENOTTY for any other.
-fn inode_flags(vfs: &Vfs, id: NodeId, cmd: u32, input: &[u8]) -> Result<Vec<u8>> {
-    match cmd {
-        ioctl::GETFLAGS => Ok(vfs.get_flags(id)?.to_ne_bytes().to_vec()),
-        ioctl::SETFLAGS => {
-            let flags = input.first_chunk().ok_or(Errno::EINVAL)?;
-            vfs.set_flags(id, u32::from_ne_bytes(*flags))?;
-            Ok(Vec::new())
-        }
-        ioctl::FSGETXATTR => Ok(vfs.get_fsxattr(id)?.to_vec()),
-        ioctl::FSSETXATTR => {
-            let value = input.first_chunk().ok_or(Errno::EINVAL)?;
-            vfs.set_fsxattr(id, value)?;
-            Ok(Vec::new())
-        }
-        _ => Err(Errno::ENOTTY.into()),
-    }
 }

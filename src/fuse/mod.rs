@@ -1,7 +1,8 @@
 //! Between the kernel's FUSE and [`crate::vfs`]: the only place that names FUSE.
 //!
 //! * [`session`]: mounting, serving, leaving.
-//! * [`adapter`]: requests to operations and back; what a panic does.
+//! * [`adapter`]: requests to operations and back.
+//! * [`answer`]: results to replies, and what a panic does; [`inode_flags`]: chattr(1).
 //! * [`convert`]: attributes, times and errors in the transport's types.
 //! * [`pool`]: threads for what may take long.
 //!
@@ -16,7 +17,9 @@
 //! kernel's word on whether a truncating caller keeps set-id bits (anybody but uid 0 loses them).
 
 mod adapter;
+mod answer;
 mod convert;
+mod inode_flags;
 mod pool;
 pub mod session;
 
