@@ -30,13 +30,9 @@ pub enum Data {
 }
 
 impl Data {
-    /// The modification time of the copy: that of the original, unless contents are missing
-    /// already.
-    fn mtime(self, was: &Stat) -> SetTime {
-        match self {
-            Self::UpTo(size) if size < was.size => SetTime::Now,
-            _ => SetTime::At(was.mtime),
-        }
+    /// Whether contents are missing from the copy: it is then as new as the change that wants it so.
+    fn cuts(self, was: &Stat) -> bool {
+        matches!(self, Self::UpTo(size) if size < was.size)
     }
 }
 
@@ -107,7 +103,9 @@ fn build_file<'a>(
     let copy = Target::Fd(to.as_fd());
     note_origin(upper, source, lower.name, was, copy);
     finish(upper, Target::At(source, lower.name), copy, was)?;
-    at::set_times(copy, SetTime::Omit, data.mtime(was))?;
+    if data.cuts(was) {
+        at::set_times(copy, SetTime::Omit, SetTime::Now)?;
+    }
     if !upper.is_volatile() {
         file::sync(to.as_fd(), false)?;
     }
