@@ -30,7 +30,8 @@ pub enum Data {
 }
 
 impl Data {
-    /// Whether contents are missing from the copy: it is then as new as the change that wants it so.
+    /// Whether contents are missing from the copy: it is then as new as the change that wants it
+    /// so.
     fn cuts(self, was: &Stat) -> bool {
         matches!(self, Self::UpTo(size) if size < was.size)
     }
