@@ -1,8 +1,8 @@
 //! Random layers and random operations on the engine and on a reference of overlay semantics, with
 //! a full comparison after each operation and after a remount. No FUSE, no mount.
 //!
-//! `OVLMERGE_MODEL_CASES` says how many cases each test runs. One that fails is shrunk and printed;
-//! it belongs into [`regression`].
+//! `OVLMERGE_MODEL_CASES` says how many cases each test runs, `OVLMERGE_MODEL_SEED` (a number)
+//! which. One that fails is shrunk and printed; it belongs into [`regression`].
 //!
 //! Hard links of a layer: names that were looked up before a copy-up stay one file, also after a
 //! remount; of others the remount shows the old contents. So these cases forget nothing
@@ -32,7 +32,7 @@ mod spec;
 mod tree;
 
 use proptest::collection::vec;
-use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 
 use crate::run::Memory;
 
@@ -53,8 +53,15 @@ fn random(test: &str, memory: Memory) {
     }
     let cases = std::env::var("OVLMERGE_MODEL_CASES").ok();
     let cases = cases.map_or(5000, |cases| cases.parse().unwrap());
-    let config =
-        Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
+    // The same cases each run, so that a change is judged by what it changes.
+    let seed = std::env::var("OVLMERGE_MODEL_SEED").map_or(1, |seed| seed.parse().unwrap());
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 20_000,
+        rng_seed: RngSeed::Fixed(seed),
+        ..Config::default()
+    };
     let strategy = (spec::layers(memory == Memory::Everything), vec(op::op(), 0..13));
     let result = TestRunner::new(config).run(&strategy, |(layers, ops)| {
         run::run(&layers, &ops, memory).map_err(TestCaseError::fail)

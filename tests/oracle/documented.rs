@@ -66,6 +66,13 @@ pub fn drop_link_counts(tree: &mut Tree) {
     }
 }
 
+/// A rename of one name of a file to another name of the same file does nothing (rename(2)). Where
+/// the file came from a lower and was linked just before, the kernel says ESTALE instead. That
+/// ovlmerge did nothing either is seen when the trees are compared.
+pub fn renames_onto_itself(op: &Op, kernels: &str, ours: &str) -> bool {
+    matches!(op, Op::Rename(..)) && kernels == "ESTALE" && ours == "ok"
+}
+
 /// A file of a lower that is open and has lost its name: the kernel goes on telling the lower's
 /// count of links, ovlmerge tells 0 as for any other file.
 pub fn counting_names(op: &Op, kernels: &str, ours: &str) -> String {

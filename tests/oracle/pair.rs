@@ -117,6 +117,11 @@ fn step(sessions: &mut [Session; 2], engines: [Engine; 2], op: &Op) -> Result<()
     if outcomes[0] == outcomes[1] {
         return Ok(());
     }
+    if kernels
+        .is_some_and(|nth| documented::renames_onto_itself(op, &outcomes[nth], &outcomes[other]))
+    {
+        return Ok(());
+    }
     if let Some(slot) = kernels.and_then(|nth| documented::lost_by_kernel(op, &outcomes[nth])) {
         // From here on the file is another one on each side.
         for session in sessions.iter_mut() {
