@@ -438,12 +438,6 @@ impl TakenOut<'_> {
     pub fn discard(self) -> Result<()> {
         self.work.discard(&self.name)
     }
-
-    /// Puts it back where it was.
-    pub fn put_back(self, upper: &Upper, dir: &UpperDir, name: Name<'_>) -> Result<()> {
-        let (from, to) = (Name::new(self.name.as_bytes())?, dir.fd()?);
-        at::rename(upper.work.fd(), from, to.as_ref().as_fd(), name, Replace::No)
-    }
 }
 
 /// Marks a directory as one whose empty files may be whiteouts. An opaque one stays opaque: nothing

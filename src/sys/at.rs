@@ -140,7 +140,7 @@ pub fn open_quiet(dir: BorrowedFd<'_>, name: Name<'_>, flags: OFlag) -> Result<O
     }
 }
 
-/// An unnamed file in `dir` (`O_TMPFILE`), to be given a name by [`link_fd`].
+/// An unnamed file in `dir` (`O_TMPFILE`), which lives as long as its descriptor.
 ///
 /// # Errors
 /// EOPNOTSUPP, EISDIR or ENOENT where the file system has no such thing (open(2)).
@@ -168,16 +168,6 @@ pub fn open_parent(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
     let fd = check(unsafe { libc::openat(dir.as_raw_fd(), c"..".as_ptr(), flags) })?;
     // SAFETY: openat returned a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// Opens a second description of what `fd` refers to, with other flags, through procfs.
-pub fn reopen(fd: BorrowedFd<'_>, flags: OFlag) -> Result<OwnedFd> {
-    let path = proc_path(fd);
-    // SAFETY: the path ends with the NUL that `proc_path` puts there.
-    let new =
-        check(unsafe { libc::open(path.as_ptr().cast(), (flags | OFlag::O_CLOEXEC).bits()) })?;
-    // SAFETY: open returned a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(new) })
 }
 
 /// mkdirat(2). The mode is reduced by the umask of the process, which the daemon sets to 0.
@@ -213,27 +203,6 @@ pub fn readlink(target: Target<'_>) -> Result<Vec<u8>> {
 /// linkat(2) without following.
 pub fn link(from: BorrowedFd<'_>, name: Name<'_>, to: BorrowedFd<'_>, new: Name<'_>) -> Result<()> {
     Ok(nix::unistd::linkat(from, name.bytes(), to, new.bytes(), AtFlags::empty())?)
-}
-
-/// Gives a name to an open file, also to one from [`tmpfile`], through procfs.
-///
-/// # Errors
-/// EEXIST if the name is taken; ENOENT if the file had names and lost the last (linkat(2)).
-pub fn link_fd(fd: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
-    let path = proc_path(fd);
-    name.with_c(|c| {
-        // SAFETY: both paths are NUL-terminated strings that outlive the call.
-        check(unsafe {
-            libc::linkat(
-                libc::AT_FDCWD,
-                path.as_ptr().cast(),
-                dir.as_raw_fd(),
-                c,
-                libc::AT_SYMLINK_FOLLOW,
-            )
-        })
-    })?;
-    Ok(())
 }
 
 /// unlinkat(2) of what is not a directory.

@@ -78,13 +78,6 @@ pub fn sync(fd: BorrowedFd<'_>, data_only: bool) -> Result<()> {
     Ok(())
 }
 
-/// syncfs(2): the whole file system that `fd` lies on.
-pub fn sync_fs(fd: BorrowedFd<'_>) -> Result<()> {
-    // SAFETY: plain call on an open descriptor.
-    check(unsafe { libc::syncfs(fd.as_raw_fd()) })?;
-    Ok(())
-}
-
 /// fallocate(2) with its flags as they come.
 pub fn allocate(fd: BorrowedFd<'_>, mode: i32, offset: u64, len: u64) -> Result<()> {
     let (offset, len) = (position(offset, 0)?, position(len, 0)?);
