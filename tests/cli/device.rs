@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use super::refusal::assert_refusal;
+use crate::support::Scratch;
 use crate::support::process::output;
-use crate::support::{Scratch, binary};
 use crate::{needs, not_the_kernels};
 
 /// Runs the program in a mount namespace whose /dev holds only what `prepare` makes.
@@ -13,7 +13,7 @@ fn in_bare_dev(s: &Scratch, prepare: &str, user: &[&str]) -> std::process::Outpu
         "set -e; mount -t tmpfs tmpfs /dev; mknod -m 666 /dev/null c 1 3; {prepare}; exec \"$@\""
     );
     let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", &script, "sh"]).args(user).arg(binary());
+    command.args(["-m", "sh", "-c", &script, "sh"]).args(user).arg(s.program());
     output(command.arg("-o").arg(s.setup().option_string()).arg(s.mnt.root()))
 }
 
@@ -44,7 +44,7 @@ fn with_a_dev_fuse_that_may_not_be_used() {
 /// An ordinary user needs fusermount3 for the mount itself.
 #[test]
 fn without_fusermount() {
-    needs!(mount);
+    needs!(mount, fuse_for_users);
     not_the_kernels!("it needs none");
     let s = Scratch::new();
     for dir in [&s.upper, &s.work, &s.mnt] {
@@ -52,7 +52,7 @@ fn without_fusermount() {
     }
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
-    command.arg("env").arg("PATH=/nowhere").arg(binary());
+    command.arg("env").arg("PATH=/nowhere").arg(s.program());
     // Where a file of that name is looked for outside PATH too, there is nothing to refuse.
     let output = output(command.arg("-o").arg(s.setup().option_string()).arg(s.mnt.root()));
     if output.status.success() {

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::refusal::{assert_refusal, assert_refused};
 use crate::support::process::{output, run};
-use crate::support::{LoopFs, Scratch, binary};
+use crate::support::{LoopFs, Scratch};
 use crate::{needs, not_the_kernels};
 
 const NO_PROGRAM: &str = "it has messages of its own";
@@ -65,7 +65,7 @@ fn a_layer_that_the_user_may_not_read() {
     let output = output(
         Command::new("setpriv")
             .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
-            .arg(binary())
+            .arg(s.program())
             .arg("-o")
             .arg(setup.option_string())
             .arg(s.mnt.root()),
@@ -85,7 +85,7 @@ fn an_upper_that_the_user_may_not_write() {
     let output = output(
         Command::new("setpriv")
             .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
-            .arg(binary())
+            .arg(s.program())
             .arg("-o")
             .arg(s.setup().option_string())
             .arg(s.mnt.root()),

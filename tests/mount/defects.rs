@@ -11,7 +11,7 @@ use xattr::FileExt as _;
 use crate::support::process::{output, text};
 use crate::support::scratch::not_text;
 use crate::support::user::{NOBODY, as_user, with_umask};
-use crate::support::{Scratch, binary, raw};
+use crate::support::{Scratch, raw};
 use crate::{needs, not_the_kernels};
 
 /// A file was opened for reading, and the kernel was handed the lower file to read from directly.
@@ -270,7 +270,7 @@ fn attributes_with_odd_names_were_dropped_at_copy_up() {
 /// copy-up has to fail, with nothing left of it.
 #[test]
 fn an_owner_was_lost_at_copy_up() {
-    needs!(mount, userns);
+    needs!(mount, userns, fuse_for_users);
     not_the_kernels!("it is mounted otherwise in a user namespace");
     let s = Scratch::new();
     s.lower(0).file("foreign", "x").owner("foreign", 4321, 4321).mode("foreign", 0o666);
@@ -284,7 +284,7 @@ fn an_owner_was_lost_at_copy_up() {
         Command::new("setpriv")
             .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
             .args(["unshare", "-Urm", "sh", "-c", script, "sh"])
-            .arg(binary())
+            .arg(s.program())
             .arg(s.setup().option_string())
             .arg(s.mnt.root()),
     );

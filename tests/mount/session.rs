@@ -274,7 +274,7 @@ fn descriptors_do_not_pile_up() {
 /// A mount by an ordinary user, through fusermount3.
 #[test]
 fn an_ordinary_user_mounts_with_fusermount() {
-    needs!(mount);
+    needs!(mount, fuse_for_users);
     not_the_kernels!(NO_PROGRAM);
     if !crate::support::need::program(crate::test_name!(), "fusermount3") {
         return;
@@ -291,7 +291,7 @@ fn an_ordinary_user_mounts_with_fusermount() {
         Command::new("setpriv")
             .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
             .args(["sh", "-c", script, "sh"])
-            .arg(binary())
+            .arg(s.program())
             .arg(s.setup().option_string())
             .arg(s.mnt.root()),
     );
@@ -309,7 +309,7 @@ fn an_ordinary_user_mounts_with_fusermount() {
 /// As rootless containers do it.
 #[test]
 fn a_user_namespace_is_enough() {
-    needs!(mount, userns);
+    needs!(mount, userns, fuse_for_users);
     not_the_kernels!(NO_PROGRAM);
     let s = Scratch::new();
     s.lower(0).file("f", "x").file("gone", "").file("dir/old", "");
@@ -328,7 +328,7 @@ fn a_user_namespace_is_enough() {
         Command::new("setpriv")
             .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
             .args(["unshare", "-Urm", "sh", "-c", script, "sh"])
-            .arg(binary())
+            .arg(s.program())
             .arg(s.setup().option_string())
             .arg(s.mnt.root()),
     );

@@ -3,6 +3,7 @@
 //! A test begins with `needs!(mount);` (or several of the functions below) and returns there,
 //! after a line that says so, where the machine lacks it.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -67,6 +68,12 @@ pub fn root(test: &str) -> bool {
 pub fn fuse(test: &str) -> bool {
     let opened = std::fs::File::options().read(true).write(true).open("/dev/fuse");
     check(test, opened.is_ok(), "needs /dev/fuse, readable and writable")
+}
+
+/// What an ordinary user needs for a mount of their own.
+pub fn fuse_for_users(test: &str) -> bool {
+    let open = std::fs::metadata("/dev/fuse").is_ok_and(|found| found.mode() & 0o6 == 0o6);
+    check(test, open, "needs /dev/fuse, readable and writable by all (chmod 666 /dev/fuse)")
 }
 
 pub fn kernel_overlay(test: &str) -> bool {

@@ -217,6 +217,14 @@ impl Scratch {
         Self { _home: home, base, lowers, upper, work, mnt }
     }
 
+    /// The program, where users can start it who may not enter the directory it was built in.
+    pub fn program(&self) -> PathBuf {
+        let copy = self.base.path("ovlmerge");
+        fs::copy(super::binary(), &copy).unwrap();
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+        copy
+    }
+
     /// The directory that holds all the others.
     pub fn base(&self) -> &Dir {
         &self.base
