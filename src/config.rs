@@ -29,6 +29,8 @@ pub struct Config {
     pub dirmeta_delegate: bool,
     /// Whether redirects that layers carry are followed.
     pub follow_redirects: bool,
+    /// How the owners on the layers appear in the mount.
+    pub owners: Owners,
     /// Let the kernel gather small writes before it sends them (FUSE writeback cache).
     pub writeback: bool,
     /// The largest WRITE and READ request, in bytes.
@@ -99,6 +101,38 @@ pub enum NamespaceChoice {
     User,
 }
 
+/// How the owners on the layers appear in the mount.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Owners {
+    /// Users.
+    pub uids: IdView,
+    /// Groups.
+    pub gids: IdView,
+}
+
+/// How ids on the layers appear in the mount.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum IdView {
+    /// As they are.
+    #[default]
+    Same,
+    /// By ranges, which do not overlap on either side.
+    Mapped(Vec<IdRange>),
+    /// All as this one.
+    All(u32),
+}
+
+/// Ids that follow one another, on the layers and in the mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdRange {
+    /// The first on the layers.
+    pub stored: u32,
+    /// The first in the mount.
+    pub shown: u32,
+    /// How many; never 0, and both sides end below `u32::MAX`.
+    pub len: u32,
+}
+
 /// What reaches the disk, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
@@ -150,6 +184,7 @@ impl Config {
             durability: Durability::Normal,
             dirmeta_delegate: true,
             follow_redirects: true,
+            owners: Owners::default(),
             writeback: false,
             max_write: Self::MAX_WRITE,
             threads: None,

@@ -10,6 +10,7 @@ pub mod escape;
 pub mod help;
 mod log;
 pub mod options;
+pub mod owners;
 pub mod request;
 mod suggest;
 pub mod table;

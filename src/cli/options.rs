@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::escape::{split_paths, unescape};
 use super::request::{Request, UsageError};
 use super::table::{IGNORED, IGNORED_PREFIXES, OPTIONS};
-use crate::config::Config;
+use crate::config::{Config, IdRange};
+use crate::format::idmap;
 
 /// A word, and what it sets.
 pub type Word = (&'static str, fn(&mut Request));
@@ -38,6 +39,8 @@ pub enum Takes {
         /// Where it goes.
         set: fn(&mut Request, u32),
     },
+    /// Ids that become others.
+    Map(fn(&mut Request, Vec<IdRange>)),
     /// One of some words.
     Choice(&'static [Word]),
     /// An option of the kernel's overlayfs or of fuse-overlayfs: these values ask for what happens
@@ -54,6 +57,8 @@ pub enum Group {
     Layers,
     /// What is written, and when it reaches the disk.
     Storage,
+    /// Whom things belong to.
+    Owners,
     /// Who may use the mount.
     Access,
     /// What mount(8) knows for every file system.
@@ -66,8 +71,15 @@ pub enum Group {
 
 impl Group {
     /// All groups, in the order of the help.
-    pub const ALL: [Self; 6] =
-        [Self::Layers, Self::Storage, Self::Access, Self::Flags, Self::Speed, Self::Compatibility];
+    pub const ALL: [Self; 7] = [
+        Self::Layers,
+        Self::Storage,
+        Self::Owners,
+        Self::Access,
+        Self::Flags,
+        Self::Speed,
+        Self::Compatibility,
+    ];
 
     /// The heading.
     #[must_use]
@@ -75,6 +87,7 @@ impl Group {
         match self {
             Self::Layers => "Layers",
             Self::Storage => "Storage",
+            Self::Owners => "Owners",
             Self::Access => "Access",
             Self::Flags => "Mount flags",
             Self::Speed => "Speed",
@@ -149,6 +162,7 @@ impl MountOption {
             Takes::Switch(set) => set(request, self.switch(value)?),
             Takes::Seconds(set) => set(request, self.seconds(value)?),
             Takes::Number { min, max, set } => set(request, self.number(value, min, max)?),
+            Takes::Map(set) => set(request, self.map(value)?),
             Takes::Choice(choices) => self.choice(value, choices)?(request),
             Takes::Words(_) | Takes::Only(_) | Takes::Refused(_) => {}
         }
@@ -224,6 +238,10 @@ impl MountOption {
         parse(value)
             .filter(|number| (min..=max).contains(number))
             .ok_or_else(|| self.wrong(value, &format!("a whole number from {min} to {max}")))
+    }
+
+    fn map(&self, value: &[u8]) -> Result<Vec<IdRange>, UsageError> {
+        idmap::parse(value).map_err(|wanted| self.wrong(value, &wanted))
     }
 
     fn choice(&self, value: &[u8], choices: &[Word]) -> Result<fn(&mut Request), UsageError> {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::escape::{name_and_value, split_options};
 use super::options::{self, Found};
+use super::owners::{self, Ids};
 use super::suggest::nearest;
 use crate::config::{Config, UpperDirs};
 
@@ -42,6 +43,12 @@ pub struct Request {
     pub upper: Option<PathBuf>,
     /// `workdir`.
     pub work: Option<PathBuf>,
+    /// How users appear.
+    pub uids: Ids,
+    /// How groups appear.
+    pub gids: Ids,
+    /// `squash_to_root`.
+    pub squash_to_root: bool,
     /// All else; its layers and mountpoint are filled in by [`Request::finish`].
     pub config: Config,
     /// What is worth telling the user although the mount can go on.
@@ -54,6 +61,9 @@ impl Default for Request {
             lowers: Vec::new(),
             upper: None,
             work: None,
+            uids: Ids::default(),
+            gids: Ids::default(),
+            squash_to_root: false,
             config: Config::new(Vec::new(), None, PathBuf::new()),
             warnings: Vec::new(),
         }
@@ -120,7 +130,8 @@ impl Request {
             }
         };
         let mountpoint = absolute_mountpoint(mountpoint)?;
-        Ok(Config { lowers, upper, mountpoint, ..self.config })
+        let owners = owners::verified(self.uids, self.gids, self.squash_to_root)?;
+        Ok(Config { lowers, upper, mountpoint, owners, ..self.config })
     }
 }
 

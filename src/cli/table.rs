@@ -32,6 +32,10 @@ pub const IGNORED: &[&str] = &[
 /// How words begin that are for programs in user space only.
 pub const IGNORED_PREFIXES: &[&str] = &["x-", "X-"];
 
+/// The largest id that somebody can have; the next is that of nobody (`INVALID_UID`,
+/// linux/uidgid.h).
+const LAST_ID: u32 = u32::MAX - 1;
+
 /// Every mount option, in the order of the help.
 pub const OPTIONS: &[MountOption] = &[
     MountOption {
@@ -143,6 +147,55 @@ pub const OPTIONS: &[MountOption] = &[
         group: Group::Storage,
         takes: Takes::Words(&[("dirsync", |request| request.config.mount.dirsync = true)]),
         help: "The mount flag; FUSE gives it no effect",
+        doc: "",
+    },
+    MountOption {
+        name: "uidmapping",
+        metavar: "A:B:COUNT[:A:B:COUNT...]",
+        group: Group::Owners,
+        takes: Takes::Map(|request, ranges| request.uids.map = Some(ranges)),
+        help: "Users A to A+COUNT-1 of the layers appear as B to B+COUNT-1",
+        doc: "Users that no range has are nobody. A container runtime gives container:host:size. One \
+              colon may stand in front.",
+    },
+    MountOption {
+        name: "gidmapping",
+        metavar: "A:B:COUNT[:A:B:COUNT...]",
+        group: Group::Owners,
+        takes: Takes::Map(|request, ranges| request.gids.map = Some(ranges)),
+        help: "The same for groups",
+        doc: "",
+    },
+    MountOption {
+        name: "squash_to_uid",
+        metavar: "UID",
+        group: Group::Owners,
+        takes: Takes::Number {
+            min: 0,
+            max: LAST_ID,
+            set: |request, id| request.uids.all = Some(id),
+        },
+        help: "Everything belongs to this user",
+        doc: "New objects belong to whoever runs the mount; chown succeeds and changes no user.",
+    },
+    MountOption {
+        name: "squash_to_gid",
+        metavar: "GID",
+        group: Group::Owners,
+        takes: Takes::Number {
+            min: 0,
+            max: LAST_ID,
+            set: |request, id| request.gids.all = Some(id),
+        },
+        help: "The same for the group",
+        doc: "",
+    },
+    MountOption {
+        name: "squash_to_root",
+        metavar: "",
+        group: Group::Owners,
+        takes: Takes::Words(&[("squash_to_root", |request| request.squash_to_root = true)]),
+        help: "squash_to_uid=0 and squash_to_gid=0 in one",
         doc: "",
     },
     MountOption {
@@ -333,46 +386,6 @@ pub const OPTIONS: &[MountOption] = &[
         group: Group::Compatibility,
         takes: Takes::Refused(&["0"]),
         help: "Owners and modes in extended attributes: other values are refused for now",
-        doc: "",
-    },
-    MountOption {
-        name: "uidmapping",
-        metavar: "MAP",
-        group: Group::Compatibility,
-        takes: Takes::Refused(&[]),
-        help: "Mapping of owners: refused for now",
-        doc: "",
-    },
-    MountOption {
-        name: "gidmapping",
-        metavar: "MAP",
-        group: Group::Compatibility,
-        takes: Takes::Refused(&[]),
-        help: "Likewise",
-        doc: "",
-    },
-    MountOption {
-        name: "squash_to_uid",
-        metavar: "UID",
-        group: Group::Compatibility,
-        takes: Takes::Refused(&[]),
-        help: "Likewise",
-        doc: "",
-    },
-    MountOption {
-        name: "squash_to_gid",
-        metavar: "GID",
-        group: Group::Compatibility,
-        takes: Takes::Refused(&[]),
-        help: "Likewise",
-        doc: "",
-    },
-    MountOption {
-        name: "squash_to_root",
-        metavar: "",
-        group: Group::Compatibility,
-        takes: Takes::Refused(&[]),
-        help: "Likewise",
         doc: "",
     },
 ];

@@ -10,7 +10,7 @@ use super::args::{MountArgs, Subcommand, command, mount, subcommand};
 use super::options;
 use super::request::UsageError;
 use super::table::{IGNORED, OPTIONS};
-use crate::config::{Access, Config, Durability, NamespaceChoice};
+use crate::config::{Access, Config, Durability, IdRange, IdView, NamespaceChoice, Owners};
 
 fn parse(args: &[&str]) -> (Result<MountArgs, UsageError>, Vec<String>) {
     let args = ["ovlmerge"].iter().chain(args);
@@ -90,6 +90,11 @@ fn runtimes(#[case] options: &str) {
 
 type Change = fn(&mut Config);
 
+fn mapped(ranges: &[(u32, u32, u32)]) -> IdView {
+    let ranges = ranges.iter().map(|&(stored, shown, len)| IdRange { stored, shown, len });
+    IdView::Mapped(ranges.collect())
+}
+
 #[test]
 fn each_option() {
     let table: &[(&str, Change)] = &[
@@ -135,6 +140,19 @@ fn each_option() {
         ("redirect_dir=nofollow", |c| c.follow_redirects = false),
         ("redirect_dir=nofollow,redirect_dir=follow", |_| {}),
         ("xattr_permissions=0", |_| {}),
+        ("uidmapping=:0:1:70000", |c| c.owners.uids = mapped(&[(0, 1, 70_000)])),
+        ("gidmapping=0:1:5:5:0:1", |c| c.owners.gids = mapped(&[(0, 1, 5), (5, 0, 1)])),
+        ("uidmapping=0:1:5,uidmapping=0:2:5", |c| c.owners.uids = mapped(&[(0, 2, 5)])),
+        ("squash_to_uid=5,gidmapping=0:1:5", |c| {
+            c.owners = Owners { uids: IdView::All(5), gids: mapped(&[(0, 1, 5)]) };
+        }),
+        ("squash_to_gid=4294967294", |c| c.owners.gids = IdView::All(4_294_967_294)),
+        ("squash_to_root", |c| {
+            c.owners = Owners { uids: IdView::All(0), gids: IdView::All(0) };
+        }),
+        ("squash_to_root,squash_to_uid=0", |c| {
+            c.owners = Owners { uids: IdView::All(0), gids: IdView::All(0) };
+        }),
         ("x-systemd.automount,X-mount.mkdir=0755,user,_netdev,defaults,nofail", |_| {}),
     ];
     for (options, change) in table {
@@ -167,7 +185,25 @@ fn each_option() {
 #[case(&["-o", "lowerdir=/l,threads=many", "/m"], "`threads` cannot be \"many\"")]
 #[case(&["-o", "lowerdir=/l,fsync=2", "/m"], "one of 0, 1")]
 #[case(&["-o", "lowerdir=/l,xattr=both", "/m"], "one of auto, trusted, user")]
-#[case(&["-o", "lowerdir=/l,uidmapping=:0:1:70000", "/m"], "`uidmapping` is not supported yet")]
+#[case(&["-o", "lowerdir=/l,uidmapping=", "/m"], "`uidmapping` needs a value")]
+#[case(&["-o", "lowerdir=/l,uidmapping=0:1", "/m"], "`uidmapping` cannot be \"0:1\": give triples")]
+#[case(&["-o", "lowerdir=/l,gidmapping=0:1:0", "/m"], "`gidmapping` cannot be \"0:1:0\"")]
+#[case(&["-o", "lowerdir=/l,uidmapping=0:0:9:5:9:9", "/m"], "ranges that do not overlap")]
+#[case(&["-o", "lowerdir=/l,squash_to_uid=root", "/m"], "`squash_to_uid` cannot be \"root\"")]
+#[case(&["-o", "lowerdir=/l,squash_to_gid=4294967295", "/m"], "from 0 to 4294967294")]
+#[case(&["-o", "lowerdir=/l,squash_to_root=1", "/m"], "`squash_to_root` takes no value")]
+#[case(
+    &["-o", "lowerdir=/l,squash_to_uid=5,uidmapping=0:1:5", "/m"],
+    "`uidmapping` and `squash_to_uid` exclude each other"
+)]
+#[case(
+    &["-o", "lowerdir=/l,gidmapping=0:1:5,squash_to_root", "/m"],
+    "`gidmapping` and `squash_to_root` exclude each other"
+)]
+#[case(
+    &["-o", "lowerdir=/l,squash_to_root,squash_to_gid=5", "/m"],
+    "`squash_to_gid` and `squash_to_root` exclude each other"
+)]
 #[case(&["-o", "lowerdir=/l,xattr_permissions=2", "/m"], "leave it out")]
 fn errors_name_the_option(#[case] args: &[&str], #[case] expected: &str) {
     let found = error(args);

@@ -1,4 +1,5 @@
-//! POSIX ACLs as the `system.posix_acl_*` attributes carry them, as far as creating objects needs.
+//! POSIX ACLs as the `system.posix_acl_*` attributes carry them, as far as creating objects and
+//! mapping owners needs.
 //!
 //! The file systems below apply a default ACL by themselves when an object is created in its
 //! directory. What is built in the work directory and moved into place has to get it from us.
@@ -17,7 +18,9 @@ const ENTRY: usize = 8;
 
 // Tags of linux/posix_acl.h.
 const USER_OBJ: u16 = 0x01;
+const USER: u16 = 0x02;
 const GROUP_OBJ: u16 = 0x04;
+const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
 
@@ -58,6 +61,38 @@ pub fn inherit(default_acl: &[u8], mode: u32) -> Result<Inherited> {
     Ok(Inherited { mode: bits, access: extended.then(|| emit(&entries)) })
 }
 
+/// An ACL with other ids in it: `of_user` and `of_group` say which. An entry whose id has none
+/// goes: there is nobody whom it could mean.
+///
+/// # Errors
+/// EIO for bytes that are not an ACL.
+pub fn with_ids(
+    bytes: &[u8],
+    of_user: impl Fn(u32) -> Option<u32>,
+    of_group: impl Fn(u32) -> Option<u32>,
+) -> Result<Vec<u8>> {
+    let mut entries = parse(bytes)?;
+    entries.retain_mut(|entry| {
+        let id = u32::from_le_bytes(entry.id);
+        let other = match entry.tag {
+            USER => of_user(id),
+            GROUP => of_group(id),
+            _ => return true,
+        };
+        entry.id = other.unwrap_or(id).to_le_bytes();
+        other.is_some()
+    });
+    Ok(emit(&entries))
+}
+
+/// How many entries an ACL has.
+///
+/// # Errors
+/// EIO for bytes that are not an ACL.
+pub fn len(bytes: &[u8]) -> Result<usize> {
+    Ok(parse(bytes)?.len())
+}
+
 struct Entry {
     tag: u16,
     perm: u16,
@@ -65,7 +100,7 @@ struct Entry {
 }
 
 fn parse(bytes: &[u8]) -> Result<Vec<Entry>> {
-    let bad = || crate::error::Error::new(Errno::EIO, "a default ACL of unknown form");
+    let bad = || crate::error::Error::new(Errno::EIO, "an ACL of unknown form");
     let (header, body) = bytes.split_first_chunk::<HEADER>().ok_or_else(bad)?;
     if u32::from_le_bytes(*header) != VERSION || body.len() % ENTRY != 0 {
         return Err(bad());
@@ -122,6 +157,27 @@ mod tests {
         let access = parse(&got.access.unwrap()).unwrap();
         let perm = |tag| access.iter().find(|e| e.tag == tag).unwrap().perm;
         assert_eq!((perm(USER_OBJ), perm(GROUP_OBJ), perm(MASK), perm(OTHER)), (6, 7, 4, 4));
+    }
+
+    #[test]
+    fn ids_change_and_nobody_goes() {
+        let before = [
+            (USER_OBJ, 7, u32::MAX),
+            (USER, 6, 1000),
+            (USER, 5, 9),
+            (GROUP_OBJ, 7, u32::MAX),
+            (GROUP, 4, 1000),
+            (MASK, 7, u32::MAX),
+            (OTHER, 5, u32::MAX),
+        ];
+        let after = with_ids(&acl(&before), |id| id.checked_sub(10), |id| Some(id + 1)).unwrap();
+        let mut expected = before.to_vec();
+        expected[1].2 = 990;
+        expected[4].2 = 1001;
+        expected.remove(2);
+        assert_eq!(after, acl(&expected));
+        assert_eq!(len(&after).unwrap(), 6);
+        assert!(with_ids(b"rubbish", Some, Some).is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub mod acl;
 pub mod aufs;
 pub mod dirmark;
+pub mod idmap;
 pub mod metacopy;
 pub mod origin;
 pub mod overlay;

@@ -96,7 +96,7 @@ fn open_upper(
     .context(|| {
         format!("upperdir={up}: it may not be written; check its owner, mode and file system")
     })?;
-    Upper::new(upper, work, config.namespace, cache).map_err(|err| {
+    Upper::new(upper, work, config, cache).map_err(|err| {
         let advice = match err.errno() {
             Errno::ENOSPC | Errno::EDQUOT => "its file system is full; make room",
             _ => "it cannot be used",

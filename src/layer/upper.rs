@@ -3,6 +3,8 @@
 //! Everything that writes to a layer is a method of [`Upper`]. Which marker forms the upper can
 //! hold is found out once, when the mount begins, and kept in [`Forms`].
 
+mod owner;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ use super::dir::UpperDir;
 use super::fdcache::FdCache;
 use super::staged::{Over, Staged};
 use super::work::Work;
-use crate::config::NamespaceChoice;
+use crate::config::{Config, IdView, NamespaceChoice};
 use crate::error::{Context, Errno, Error, Result, best_effort};
 use crate::format::aufs;
 use crate::format::overlay::{Mark, Namespace};
@@ -21,6 +23,8 @@ use crate::sys::at::{Replace, SetTime};
 use crate::sys::creds::{self, Owner};
 use crate::sys::xattr::SetMode;
 use crate::sys::{Name, Stat, Target, at, stat, xattr};
+
+pub use owner::Given;
 
 /// How a name is marked as gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +65,17 @@ pub struct Upper {
     owner: Owner,
     /// What stat(2) shows for ids that have no place in our user namespace.
     unmapped: Option<Owner>,
+    /// Which ids nobody in the mount can see.
+    squashed: Squashed,
     /// A whiteout in the work directory that others are hard links of: one inode for many.
     shared_whiteout: Mutex<Option<String>>,
+}
+
+/// Which ids of owners look the same for all objects in the mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Squashed {
+    uid: bool,
+    gid: bool,
 }
 
 /// Mode of a whiteout device (`WHITEOUT_MODE`, linux/fs.h).
@@ -73,24 +86,25 @@ impl Upper {
     ///
     /// # Errors
     /// EOPNOTSUPP if the namespace that was asked for cannot be used.
-    pub fn new(
-        root: OwnedFd,
-        work: Work,
-        choice: NamespaceChoice,
-        cache: &Arc<FdCache>,
-    ) -> Result<Self> {
-        let opaque = probe_opaque(&work, choice)?;
+    pub fn new(root: OwnedFd, work: Work, config: &Config, cache: &Arc<FdCache>) -> Result<Self> {
+        let opaque = probe_opaque(&work, config.namespace)?;
         let forms = Forms { whiteout: probe_whiteout(&work, opaque)?, opaque };
         if let (WhiteoutForm::Xattr, OpaqueForm::Xattr(namespace)) = (forms.whiteout, opaque) {
             mark_xattr_whiteouts(Target::Fd(root.as_fd()), namespace)?;
         }
         tracing::info!(?forms, "markers of the upper");
+        let all_the_same = |view: &IdView| matches!(view, IdView::All(_));
+        let squashed = Squashed {
+            uid: all_the_same(&config.owners.uids),
+            gid: all_the_same(&config.owners.gids),
+        };
         Ok(Self {
             root: UpperDir::root(root, 0, cache)?,
             work,
             forms,
             owner: creds::effective(),
             unmapped: creds::overflow_owner(),
+            squashed,
             shared_whiteout: Mutex::new(None),
         })
     }
@@ -117,21 +131,6 @@ impl Upper {
     #[must_use]
     pub fn owner(&self) -> Owner {
         self.owner
-    }
-
-    /// Whether we can give an object this owner.
-    ///
-    /// # Errors
-    /// EOVERFLOW for an owner whom our user namespace does not know (as the kernel's copy-up says):
-    /// the copy would be somebody else's.
-    pub fn check_owner(&self, was: &Stat) -> Result<()> {
-        match self.unmapped {
-            Some(nobody) if was.uid == nobody.uid || was.gid == nobody.gid => Err(Error::new(
-                Errno::EOVERFLOW,
-                "its owner is not mapped into this user namespace",
-            )),
-            _ => Ok(()),
-        }
     }
 
     // Objects in the making -------------------------------------------------------------------

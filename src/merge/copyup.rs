@@ -152,12 +152,9 @@ fn note_origin(upper: &Upper, dir: BorrowedFd<'_>, name: Name<'_>, was: &Stat, c
 /// Copies the metadata of `was`. The owner first, as chown(2) takes set-id bits and capabilities
 /// away; the times last, as everything else changes them.
 fn finish(upper: &Upper, from: Target<'_>, to: Target<'_>, was: &Stat) -> Result<()> {
-    upper.check_owner(was)?;
-    at::chown(to, Some(was.uid), Some(was.gid))?;
+    let given = upper.give_owner(to, was)?;
     xattr::copy(from, to)?;
-    if was.kind() != FileType::Symlink {
-        at::chmod(to, was.permissions())?;
-    }
+    upper.give_mode(to, was, given)?;
     at::set_times(to, SetTime::At(was.atime), SetTime::At(was.mtime))
 }
 

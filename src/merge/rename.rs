@@ -120,9 +120,9 @@ fn clear_markers(upper: &Upper, at: &End<'_>) -> Result<()> {
     upper.with_entry(at.dir, at.name, |old| {
         let was = stat::stat(old)?;
         let new = empty.target()?;
-        at::chown(new, Some(was.uid), Some(was.gid))?;
+        let given = upper.give_owner(new, &was)?;
         xattr::copy(old, new)?;
-        at::chmod(new, was.permissions())?;
+        upper.give_mode(new, &was, given)?;
         at::set_times(new, SetTime::At(was.atime), SetTime::At(was.mtime))
     })?;
     if at.in_lowers {

@@ -43,7 +43,7 @@ impl Vfs {
             },
             Err(_) => self.stat_of_leaf(node.as_leaf()?)?,
         };
-        Ok(Stat { ino: node.id.0, ..stat })
+        Ok(Stat { ino: node.id.0, ..self.owners.shown(stat) })
     }
 
     fn stat_of_leaf(&self, leaf: &Leaf) -> Result<Stat> {
@@ -115,11 +115,13 @@ impl Vfs {
     /// Changes attributes and returns the new ones.
     ///
     /// # Errors
-    /// EROFS; EISDIR or EINVAL for the size of what is not a regular file (truncate(2)); what
-    /// copy-up and the calls of chmod(2), chown(2), utimensat(2), ftruncate(2) say.
+    /// EROFS; EISDIR or EINVAL for the size of what is not a regular file (truncate(2)); EOVERFLOW
+    /// for an owner that has no id on the layers; what copy-up and the calls of chmod(2), chown(2),
+    /// utimensat(2), ftruncate(2) say.
     pub fn setattr(&self, id: NodeId, change: &Change, privilege: Privilege) -> Result<Stat> {
         let node = self.node(id)?;
         self.upper()?;
+        let change = &self.owners.stored_change(change)?;
         match node.dir() {
             Ok(_) if change.size.is_some() => Err(Errno::EISDIR.into()),
             Ok(_) => {
@@ -211,10 +213,11 @@ impl Vfs {
         names.inherit = None;
         let shown = stack.stat()?;
         let source = stack.meta_dir()?.fd()?;
-        self.upper()?.with_dir(upper_dir, |target| {
-            at::chown(target, Some(shown.uid), Some(shown.gid))?;
+        let upper = self.upper()?;
+        upper.with_dir(upper_dir, |target| {
+            let given = upper.give_owner(target, &shown)?;
             visible::replace(Target::Fd(source.as_ref().as_fd()), target)?;
-            at::chmod(target, shown.permissions())?;
+            upper.give_mode(target, &shown, given)?;
             let (atime, mtime) = (at::SetTime::At(shown.atime), at::SetTime::At(shown.mtime));
             at::set_times(target, atime, mtime)?;
             drop_delegation(target)

@@ -19,7 +19,8 @@ impl Vfs {
     /// # Errors
     /// EROFS; EEXIST; EPERM for a device 0:0, which is a whiteout (as in the kernel's overlayfs,
     /// dir.c); EINVAL for a name that begins with `.wh.`, which layers use for whiteouts; ENOENT in
-    /// a removed directory; what [`create::create`] says.
+    /// a removed directory; EOVERFLOW for a caller who has no id on the layers; what
+    /// [`create::create`] says.
     pub fn create(
         &self,
         parent: NodeId,
@@ -32,6 +33,7 @@ impl Vfs {
         }
         let parent = self.node(parent)?;
         let name = self.new_name(name)?;
+        let request = &self.owners.stored_request(request)?;
         let dir = parent.dir()?;
         let upper_dir = self.dir_to_write(&parent)?;
         let mut names = self.names_mut(dir)?;
@@ -132,6 +134,6 @@ impl Vfs {
             let weak: std::sync::Weak<Node> = Arc::downgrade(&node);
             self.cache.opened(weak);
         }
-        Entry { node: node.id, stat: Stat { ino: node.id.0, ..stat } }
+        Entry { node: node.id, stat: Stat { ino: node.id.0, ..self.owners.shown(stat) } }
     }
 }

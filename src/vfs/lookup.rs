@@ -39,7 +39,7 @@ impl Vfs {
     pub(super) fn give_out(&self, found: Found, parent: &Arc<Node>, name: &[u8]) -> Result<Entry> {
         let in_lower = matches!(found.what, What::Lower(_));
         let merged = matches!(&found.what, What::Dir(dir) if dir.is_merged());
-        let stat = presented(&found.stat, merged);
+        let stat = self.owners.shown(presented(&found.stat, merged));
         let node = self.table.intern(found, parent, name, 1);
         // Another name of the same file may have brought it into the upper already.
         let moved_on = in_lower

@@ -37,7 +37,7 @@ use parking_lot::Mutex;
 use crate::config::Config;
 use crate::error::{Errno, Result};
 use crate::layer::{FdCache, Stack, Upper, open};
-use crate::merge::{DirStack, Rules};
+use crate::merge::{DirStack, Owners, Rules};
 use crate::sys::{Stat, creds};
 
 pub use crate::merge::attr::Change;
@@ -63,6 +63,7 @@ pub struct Vfs {
     delegation: bool,
     follow: bool,
     lower_dev: Option<u64>,
+    owners: Owners,
     /// Called when attributes change that the client did not ask to change.
     listener: OnceLock<Listener>,
 }
@@ -114,6 +115,7 @@ impl Vfs {
             delegation,
             follow: config.follow_redirects,
             lower_dev,
+            owners: Owners::new(&config.owners),
             listener: OnceLock::new(),
         })
     }

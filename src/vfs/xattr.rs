@@ -25,7 +25,8 @@ impl Vfs {
         if self.is_bare(&node)? {
             return Err(Errno::ENODATA.into());
         }
-        self.with_node(&node, |target| xattr::get(target, name))
+        let value = self.with_node(&node, |target| xattr::get(target, name))?;
+        if is_acl(name) { self.owners.shown_acl(value) } else { Ok(value) }
     }
 
     /// All visible names, each NUL-terminated.
@@ -54,10 +55,14 @@ impl Vfs {
     /// Sets one value.
     ///
     /// # Errors
-    /// EROFS; EEXIST, ENODATA by the mode; EPERM for names that belong to us; ENOSPC, EDQUOT,
-    /// E2BIG, EOPNOTSUPP of setxattr(2).
+    /// EROFS; EEXIST, ENODATA by the mode; EPERM for names that belong to us; EINVAL for an ACL
+    /// with an id that the layers do not have; ENOSPC, EDQUOT, E2BIG, EOPNOTSUPP of setxattr(2).
     pub fn setxattr(&self, id: NodeId, name: &[u8], value: &[u8], mode: SetMode) -> Result<()> {
         let node = self.node(id)?;
+        if is_acl(name) {
+            let value = self.owners.stored_acl(value.to_vec())?;
+            return self.change(&node, |target| xattr::set(target, name, &value, mode));
+        }
         self.change(&node, |target| xattr::set(target, name, value, mode))
     }
 

@@ -33,6 +33,7 @@ mod markers;
 mod mknod;
 mod mmap;
 mod open_files;
+mod owners;
 mod parallel;
 mod permissions;
 mod readdir;

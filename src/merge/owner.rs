@@ -1,0 +1,252 @@
+//! Owners as they are on the layers, and as users of the mount see them.
+//!
+//! There are two kinds of ids, *stored* and *shown*, and this is the one place where one becomes
+//! the other. All of the engine works with stored ids; [`crate::vfs`] shows what it gives out and
+//! stores what it is given. What is copied up keeps its stored ids.
+
+use crate::config;
+use crate::error::{Errno, Error, Result};
+use crate::format::acl;
+use crate::format::idmap::{self, IdMap};
+use crate::merge::attr::Change;
+use crate::merge::create::Request;
+use crate::sys::Stat;
+use crate::sys::creds::{self, Owner};
+
+/// How owners appear.
+#[derive(Debug)]
+pub enum Owners {
+    /// As they are on the layers.
+    Plain,
+    /// Otherwise.
+    Changed(Box<Views>),
+}
+
+/// Users and groups have views of their own.
+#[derive(Debug)]
+pub struct Views {
+    uid: View,
+    gid: View,
+    /// Who we are: where owners are not told apart, new objects are ours.
+    ours: Owner,
+}
+
+#[derive(Debug)]
+enum View {
+    Same,
+    Map(IdMap),
+    /// All are this one.
+    All(u32),
+}
+
+impl View {
+    fn new(view: &config::IdView) -> Self {
+        match view {
+            config::IdView::Same => Self::Same,
+            config::IdView::Mapped(ranges) => Self::Map(IdMap::new(ranges)),
+            config::IdView::All(id) => Self::All(*id),
+        }
+    }
+
+    fn shown(&self, id: u32) -> Option<u32> {
+        match self {
+            Self::Same => Some(id),
+            Self::Map(map) => map.shown(id),
+            Self::All(all) => Some(*all),
+        }
+    }
+
+    /// Ids in an ACL, where they tell people apart whose files look the same.
+    fn shown_in_acl(&self, id: u32) -> Option<u32> {
+        match self {
+            Self::Map(map) => map.shown(id),
+            Self::Same | Self::All(_) => Some(id),
+        }
+    }
+
+    /// The opposite of [`Self::shown_in_acl`].
+    fn stored_in_acl(&self, id: u32) -> Option<u32> {
+        match self {
+            Self::Map(map) => map.stored(id),
+            Self::Same | Self::All(_) => Some(id),
+        }
+    }
+
+    /// Whose an object is that somebody makes. Root, where the map lacks it, acts as root of the
+    /// layers: a runtime prepares the tree of a container as itself.
+    ///
+    /// # Errors
+    /// As [`Self::stored`].
+    fn maker(&self, id: u32, ours: u32) -> Result<u32> {
+        const ROOT: u32 = 0;
+        match self {
+            Self::Map(map)
+                if id == ROOT && map.stored(id).is_none() && map.shown(ROOT).is_some() =>
+            {
+                Ok(ROOT)
+            }
+            _ => self.stored(id, ours),
+        }
+    }
+
+    /// # Errors
+    /// EOVERFLOW for an id that the map lacks (`fsuidgid_has_mapping`, linux/fs.h, and
+    /// notify_change in fs/attr.c say so of an id-mapped mount).
+    fn stored(&self, id: u32, ours: u32) -> Result<u32> {
+        match self {
+            Self::Same => Ok(id),
+            Self::Map(map) => map.stored(id).ok_or_else(|| {
+                Error::new(Errno::EOVERFLOW, format!("no id of the layers is mapped to {id}"))
+            }),
+            Self::All(_) => Ok(ours),
+        }
+    }
+
+    /// An id that an object is to be given; none where it would not be seen.
+    fn given(&self, id: Option<u32>) -> Result<Option<u32>> {
+        match (self, id) {
+            (Self::All(_), _) | (_, None) => Ok(None),
+            (_, Some(id)) => self.stored(id, id).map(Some),
+        }
+    }
+}
+
+impl Owners {
+    /// What the options ask for.
+    #[must_use]
+    pub fn new(owners: &config::Owners) -> Self {
+        if *owners == config::Owners::default() {
+            return Self::Plain;
+        }
+        let (uid, gid) = (View::new(&owners.uids), View::new(&owners.gids));
+        Self::Changed(Box::new(Views { uid, gid, ours: creds::effective() }))
+    }
+
+    /// Attributes as users see them. An owner that the map lacks becomes one that is nobody
+    /// ([`idmap::INVALID`]).
+    #[must_use]
+    pub fn shown(&self, stat: Stat) -> Stat {
+        match self {
+            Self::Plain => stat,
+            Self::Changed(views) => Stat {
+                uid: views.uid.shown(stat.uid).unwrap_or(idmap::INVALID),
+                gid: views.gid.shown(stat.gid).unwrap_or(idmap::INVALID),
+                ..stat
+            },
+        }
+    }
+
+    /// A request by somebody of the mount, as it concerns the layers.
+    ///
+    /// # Errors
+    /// EOVERFLOW if the caller has no id on the layers.
+    pub fn stored_request(&self, request: &Request) -> Result<Request> {
+        match self {
+            Self::Plain => Ok(*request),
+            Self::Changed(views) => Ok(Request {
+                uid: views.uid.maker(request.uid, views.ours.uid)?,
+                gid: views.gid.maker(request.gid, views.ours.gid)?,
+                ..*request
+            }),
+        }
+    }
+
+    /// A change as it concerns the layers. Where all owners look the same, changing one changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// EOVERFLOW for an owner that has no id on the layers.
+    pub fn stored_change(&self, change: &Change) -> Result<Change> {
+        match self {
+            Self::Plain => Ok(*change),
+            Self::Changed(views) => Ok(Change {
+                uid: views.uid.given(change.uid)?,
+                gid: views.gid.given(change.gid)?,
+                ..*change
+            }),
+        }
+    }
+
+    /// An ACL as users see it, without entries for ids that the map lacks: they mean nobody here.
+    ///
+    /// # Errors
+    /// EIO for bytes that are not an ACL.
+    pub fn shown_acl(&self, stored: Vec<u8>) -> Result<Vec<u8>> {
+        match self {
+            Self::Plain => Ok(stored),
+            Self::Changed(views) => acl::with_ids(
+                &stored,
+                |id| views.uid.shown_in_acl(id),
+                |id| views.gid.shown_in_acl(id),
+            ),
+        }
+    }
+
+    /// An ACL as it goes to the layers. Where all owners look the same, its ids stay as they are.
+    ///
+    /// # Errors
+    /// EINVAL for an id that the map lacks (`posix_acl_valid`, fs/posix_acl.c).
+    pub fn stored_acl(&self, shown: Vec<u8>) -> Result<Vec<u8>> {
+        let Self::Changed(views) = self else { return Ok(shown) };
+        let stored = acl::with_ids(
+            &shown,
+            |id| views.uid.stored_in_acl(id),
+            |id| views.gid.stored_in_acl(id),
+        )?;
+        if acl::len(&stored)? < acl::len(&shown)? {
+            return Err(Error::new(Errno::EINVAL, "an ACL with an id that the map lacks"));
+        }
+        Ok(stored)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{IdRange, IdView};
+
+    fn owners(uids: IdView, gids: IdView) -> Owners {
+        Owners::new(&config::Owners { uids, gids })
+    }
+
+    fn to_5000() -> IdView {
+        IdView::Mapped(vec![IdRange { stored: 0, shown: 5000, len: 1000 }])
+    }
+
+    const REQUEST: Request = Request { uid: 5007, gid: 7, mode: 0o644, umask: 0 };
+
+    #[test]
+    fn users_and_groups_have_views_of_their_own() {
+        let owners = owners(to_5000(), IdView::Same);
+        let stored = owners.stored_request(&REQUEST).unwrap();
+        assert_eq!((stored.uid, stored.gid, stored.mode), (7, 7, 0o644));
+        let change = Change { uid: Some(5001), gid: Some(5001), ..Change::NONE };
+        let stored = owners.stored_change(&change).unwrap();
+        assert_eq!((stored.uid, stored.gid), (Some(1), Some(5001)));
+    }
+
+    #[test]
+    fn who_is_not_in_the_map_can_make_and_get_nothing() {
+        let owners = owners(to_5000(), to_5000());
+        let err = owners.stored_request(&REQUEST).unwrap_err();
+        assert_eq!(err.errno(), Errno::EOVERFLOW, "its group is 7");
+        let change = Change { uid: Some(6000), ..Change::NONE };
+        assert_eq!(owners.stored_change(&change).unwrap_err().errno(), Errno::EOVERFLOW);
+        let change = Change { uid: Some(0), ..Change::NONE };
+        assert_eq!(owners.stored_change(&change).unwrap_err().errno(), Errno::EOVERFLOW);
+        let change = Change { mode: Some(0o600), ..Change::NONE };
+        assert_eq!(owners.stored_change(&change).unwrap(), change);
+        let root = owners.stored_request(&Request { uid: 0, gid: 0, ..REQUEST }).unwrap();
+        assert_eq!((root.uid, root.gid), (0, 0));
+    }
+
+    #[test]
+    fn where_all_look_the_same_nobody_gets_anything() {
+        let owners = owners(IdView::All(7), IdView::Same);
+        let change = Change { uid: Some(1), gid: Some(2), ..Change::NONE };
+        let stored = owners.stored_change(&change).unwrap();
+        assert_eq!((stored.uid, stored.gid), (None, Some(2)));
+        let stored = owners.stored_request(&REQUEST).unwrap();
+        assert_eq!((stored.uid, stored.gid), (creds::effective().uid, 7));
+    }
+}
