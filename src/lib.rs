@@ -12,6 +12,7 @@
 //! # Dependencies
 //! Left may use right, nothing else: `main` → [`cli`] → [`fuse`] → [`vfs`] → [`merge`] → [`layer`]
 //! → [`format`](mod@format) → [`sys`] → [`error`]. [`config`] is plain data for all of them.
+//! [`tools`] stands beside [`vfs`]: below [`cli`], above [`merge`].
 //!
 //! # Invariants
 //! * A lower layer has no mutating method: [`layer::LowerDir`].
@@ -35,4 +36,5 @@ pub mod fuse;
 pub mod layer;
 pub mod merge;
 pub mod sys;
+pub mod tools;
 pub mod vfs;

@@ -7,6 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::help;
 use super::request::{Request, UsageError};
+use super::tools::Tool;
 use crate::config::Config;
 
 /// A program of its own behind the first word.
@@ -14,6 +15,8 @@ use crate::config::Config;
 pub enum Subcommand {
     /// `ovlmerge demo`.
     Demo,
+    /// `ovlmerge diff` and the like.
+    Tool(Tool),
 }
 
 impl Subcommand {
@@ -27,10 +30,17 @@ impl Subcommand {
 
 /// What `args` (without the program's name) ask for, if it is not a mount.
 ///
-/// The first positional decides, and only where there is no `-o`: a mount without layers makes no
+/// A tool for layers takes options of a mount itself, so its name has to be the very first word: to
+/// mount on a directory called so, write `./diff`, or the options first. Otherwise the first
+/// positional decides, and only where there is no `-o`: a mount without layers makes no
 /// sense, so a mountpoint may have the name of a subcommand.
 #[must_use]
 pub fn subcommand(args: &[OsString]) -> Option<(Subcommand, Vec<OsString>)> {
+    if let Some((first, rest)) = args.split_first()
+        && let Some(tool) = Tool::named(first)
+    {
+        return Some((Subcommand::Tool(tool), rest.to_vec()));
+    }
     if args.iter().any(|arg| is_mount_option(arg)) {
         return None;
     }
@@ -69,7 +79,7 @@ pub fn command() -> Command {
         .about("Merges directories into one file system, the topmost writable (overlay, in user space)")
         .override_usage(
             "ovlmerge [-f] [-d] -o lowerdir=DIR[:DIR...][,upperdir=DIR,workdir=DIR][,OPTION...] \
-             [SOURCE] MOUNTPOINT\n       ovlmerge demo",
+             [SOURCE] MOUNTPOINT\n       ovlmerge demo\n       ovlmerge diff ...",
         )
         .arg(flag("foreground", 'f', "Stay in the foreground, and log to stderr"))
         .arg(flag("debug", 'd', "Log every request to stderr; implies -f"))
@@ -92,7 +102,8 @@ pub fn command() -> Command {
         )
         .after_help(format!(
             "`ovlmerge demo` shows merging, copy-up, whiteouts and opaque directories in a \
-             temporary folder.\nUnmount with `umount MOUNTPOINT`, or `fusermount3 -u MOUNTPOINT` \
+             temporary folder.\n`ovlmerge diff` makes an OCI layer of an upper; see `ovlmerge diff --help`.\n\
+             Unmount with `umount MOUNTPOINT`, or `fusermount3 -u MOUNTPOINT` \
              as an ordinary user.\n\nMount options:\n{}",
             help::terminal()
         ))

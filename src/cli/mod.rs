@@ -16,6 +16,7 @@ mod suggest;
 pub mod table;
 #[cfg(test)]
 mod tests;
+pub mod tools;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -51,6 +52,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let own = args.get(1..).unwrap_or_default();
     let exit = match args::subcommand(own) {
         Some((Subcommand::Demo, rest)) => demo::run(rest),
+        Some((Subcommand::Tool(tool), rest)) => tools::run(tool, rest),
         None => mount(args),
     };
     exit.into()

@@ -3,6 +3,7 @@
 //! * [`architecture`]: where to begin reading, what is where, what must stay true.
 //! * [`semantics`]: what the mount does, operation by operation.
 //! * [`format`](mod@format): what layers contain, what is read and what is written.
+//! * [`tools`]: what the subcommands do with layers.
 //! * [`performance`]: what is cached, and what an operation costs.
 
 pub mod architecture {
@@ -19,4 +20,8 @@ pub mod format {
 
 pub mod performance {
     #![doc = include_str!("performance.md")]
+}
+
+pub mod tools {
+    #![doc = include_str!("tools.md")]
 }

@@ -103,6 +103,26 @@ impl Index {
         Ok(building.finish())
     }
 
+    /// The same for a few names, without listing the lowers: what it costs depends on how many names
+    /// and layers there are, not on how much is in the directory.
+    pub fn of_names<'a>(
+        dir: &DirStack,
+        names: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Result<Self> {
+        let mut building = Building::default();
+        if let Some(upper) = &dir.upper
+            && building.add_upper(upper.dir())?
+        {
+            return Ok(building.finish());
+        }
+        for (level, lower) in (0u16..).zip(dir.lowers.iter()) {
+            for name in names.clone() {
+                building.probe_lower(lower.dir(), level, name)?;
+            }
+        }
+        Ok(building.finish())
+    }
+
     /// What is known of a name.
     #[must_use]
     pub fn get(&self, name: Name<'_>) -> Option<&Entry> {
@@ -218,6 +238,25 @@ impl Building {
             self.at(&name).open = false;
         }
         Ok(opaque)
+    }
+
+    /// What one lower has under one name. That no level is below an opaque one is known.
+    fn probe_lower(&mut self, dir: &Arc<LayerDir>, level: u16, name: &[u8]) -> Result<()> {
+        if aufs::is_reserved(name) || self.entries.get(name).is_some_and(|known| !known.open) {
+            return Ok(());
+        }
+        let checked = Name::new(name)?;
+        if let Some(stat) = dir.stat_entry(checked)? {
+            let kind = (!dir.is_whiteout(checked, &stat)?).then(|| stat.kind());
+            self.at(name).add_lower(level, kind, stat.ino);
+        }
+        // A name that is too long for a whiteout beside it has none.
+        if let Ok(marker) = Name::new(&aufs::whiteout_of(name))
+            && dir.stat_entry(marker)?.is_some()
+        {
+            self.at(name).open = false;
+        }
+        Ok(())
     }
 
     fn finish(self) -> Index {

@@ -1,0 +1,151 @@
+//! The subcommands that work on layers: what they have in common.
+
+mod diff;
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use super::request::{Request, UsageError};
+use super::{Exit, complain, log, show};
+use crate::config::Config;
+use crate::error::Error;
+
+/// The tools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tool {
+    /// `ovlmerge diff`.
+    Diff,
+}
+
+impl Tool {
+    /// The tool of this name.
+    #[must_use]
+    pub fn named(word: &OsStr) -> Option<Self> {
+        match word.as_bytes() {
+            b"diff" => Some(Self::Diff),
+            _ => None,
+        }
+    }
+
+    fn command(self) -> Command {
+        match self {
+            Self::Diff => diff::command(),
+        }
+    }
+}
+
+/// Why a tool stopped.
+#[derive(Debug)]
+enum Stop {
+    /// The command line makes no sense.
+    Usage(UsageError),
+    /// It did not work.
+    Failed(Error),
+}
+
+impl From<UsageError> for Stop {
+    fn from(err: UsageError) -> Self {
+        Self::Usage(err)
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(err: Error) -> Self {
+        Self::Failed(err)
+    }
+}
+
+fn usage(text: impl Into<String>) -> Stop {
+    UsageError::new(text).into()
+}
+
+/// Runs a tool; `args` are those behind its name.
+pub(super) fn run(tool: Tool, args: Vec<OsString>) -> Exit {
+    let command = tool.command();
+    let name = command.get_name().to_owned();
+    let matches =
+        match command.try_get_matches_from([OsString::from(&name)].into_iter().chain(args)) {
+            Ok(matches) => matches,
+            Err(answer) => return show(&answer),
+        };
+    log::start(false);
+    let result = match tool {
+        Tool::Diff => diff::run(&matches),
+    };
+    match result {
+        Ok(exit) => exit,
+        Err(Stop::Usage(err)) => {
+            complain(format_args!("{name}: {err}"));
+            complain(format_args!("see `ovlmerge {name} --help`"));
+            Exit::Usage
+        }
+        Err(Stop::Failed(err)) => {
+            complain(format_args!("{name}: {err}"));
+            Exit::Failed
+        }
+    }
+}
+
+/// The grammar that all tools share.
+fn base(name: &'static str, about: &'static str) -> Command {
+    Command::new(name)
+        .bin_name(format!("ovlmerge {name}"))
+        .about(about)
+        .after_help("Exit status: 0 done, 1 it did not work, 2 the command line makes no sense.")
+}
+
+/// `-o`, with the options of a mount.
+fn options_arg(help: &'static str) -> Arg {
+    Arg::new("options")
+        .short('o')
+        .value_name("OPTION[,OPTION...]")
+        .value_parser(value_parser!(OsString))
+        .action(ArgAction::Append)
+        .allow_hyphen_values(true)
+        .help(help)
+}
+
+fn json_arg() -> Arg {
+    flag("json", "Print the result as JSON")
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+/// The mount options of `-o`.
+fn request(matches: &ArgMatches) -> Result<Request, UsageError> {
+    let mut request = Request::default();
+    for options in matches.get_many::<OsString>("options").unwrap_or_default() {
+        request.add(options.as_bytes())?;
+    }
+    std::mem::take(&mut request.warnings).into_iter().for_each(complain);
+    Ok(request)
+}
+
+/// The layers of `-o`: the upper, and the rest as a mount of the lowers alone has it.
+fn layers(request: Request) -> Result<(PathBuf, Config), UsageError> {
+    let Some(upper) = request.upper else {
+        return Err(UsageError::new(
+            "option `upperdir` is missing: name the layer whose changes are wanted, \
+             as in -o lowerdir=/path/below,upperdir=/path/to/layer",
+        ));
+    };
+    if request.lowers.is_empty() {
+        return Err(UsageError::new(
+            "option `lowerdir` is missing: name the layers below, the topmost first; \
+             an empty directory stands for none",
+        ));
+    }
+    let config = Config { lowers: request.lowers, upper: None, ..request.config };
+    Ok((upper, config))
+}
+
+/// A path from the command line, or `None` for `-`.
+fn path_or_dash<'a>(matches: &'a ArgMatches, name: &str) -> Option<&'a Path> {
+    let path = matches.get_one::<OsString>(name)?;
+    (path != "-").then(|| Path::new(path))
+}

@@ -1,0 +1,144 @@
+//! One object that the upper brings, with all that a reader of it may want to know.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use crate::error::{Context, Errno, Error, Result};
+use crate::layer::LayerDir;
+use crate::merge::lookup::Contents;
+use crate::merge::{DirStack, Found, What, xattr as shown};
+use crate::sys::{FileType, Name, Stat, Target, at, xattr};
+use crate::tools::oci::printable;
+
+/// Attributes that say something of one machine, and that nobody may carry to another: labels of
+/// SELinux, signatures over inode numbers (security/integrity/evm), ACLs of a mounted NFS.
+const OF_THE_MACHINE: [&[u8]; 3] = [b"security.selinux", b"security.evm", b"system.nfs4_acl"];
+
+/// Names and values, by name.
+pub type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// An object of the merged tree.
+#[derive(Debug)]
+pub struct Object<'a> {
+    /// Its path, without a slash at either end; empty for the root.
+    pub path: &'a [u8],
+    /// Effective attributes.
+    pub stat: &'a Stat,
+    /// The lowers have something under this path.
+    pub below: bool,
+    holder: Holder<'a>,
+}
+
+#[derive(Debug)]
+enum Holder<'a> {
+    Dir(&'a DirStack),
+    Leaf { dir: &'a Arc<LayerDir>, name: Name<'a>, data: &'a Contents },
+}
+
+impl<'a> Object<'a> {
+    /// A directory.
+    pub(super) fn dir(path: &'a [u8], stat: &'a Stat, below: bool, stack: &'a DirStack) -> Self {
+        Self { path, stat, below, holder: Holder::Dir(stack) }
+    }
+
+    /// What was looked up as `name`.
+    pub(super) fn found(
+        path: &'a [u8],
+        name: Name<'a>,
+        found: &'a Found,
+        below: bool,
+    ) -> Result<Self> {
+        let holder = match &found.what {
+            What::Dir(stack) => Holder::Dir(stack),
+            What::Lower(dir) => Holder::Leaf { dir: dir.dir(), name, data: &found.data },
+            What::Upper => return Err(Errno::EIO.into()),
+        };
+        Ok(Self { path, stat: &found.stat, below, holder })
+    }
+
+    /// Type of the object.
+    #[must_use]
+    pub fn kind(&self) -> FileType {
+        self.stat.kind()
+    }
+
+    /// What tells it from others with several names: layer, device and inode number.
+    #[must_use]
+    pub fn identity(&self) -> (u16, u64, u64) {
+        let layer = match &self.holder {
+            Holder::Leaf { dir, .. } => dir.layer(),
+            Holder::Dir(_) => 0,
+        };
+        (layer, self.stat.dev, self.stat.ino)
+    }
+
+    fn on_target<T>(&self, act: impl FnOnce(Target<'_>) -> Result<T>) -> Result<T> {
+        match &self.holder {
+            Holder::Dir(stack) => act(Target::Fd(stack.meta_dir()?.fd()?.as_ref().as_fd())),
+            Holder::Leaf { dir, name, .. } => act(Target::At(dir.fd()?.as_ref().as_fd(), *name)),
+        }
+    }
+
+    /// The extended attributes that users of a mount see, by name, without those that say something
+    /// of this machine.
+    ///
+    /// # Errors
+    /// Those of listxattr(2) and getxattr(2).
+    pub fn xattrs(&self) -> Result<Attributes> {
+        self.on_target(attributes).context(|| printable(self.path))
+    }
+
+    /// The target of a symbolic link.
+    ///
+    /// # Errors
+    /// Those of readlink(2).
+    pub fn target(&self) -> Result<Vec<u8>> {
+        self.on_target(at::readlink).context(|| printable(self.path))
+    }
+
+    /// A descriptor to read the data of a file.
+    ///
+    /// # Errors
+    /// Those of open(2); EIO if no layer has the data.
+    pub fn open(&self) -> Result<OwnedFd> {
+        let opened = match &self.holder {
+            Holder::Dir(_) => Err(Errno::EISDIR.into()),
+            Holder::Leaf { dir, name, data } => match data {
+                Contents::Own => dir.open_to_read(*name),
+                Contents::Elsewhere(source) => {
+                    source.dir.dir().open_to_read(Name::new(&source.name)?)
+                }
+                Contents::Missing => {
+                    Err(Error::new(Errno::EIO, "a metacopy file, and no layer has its data"))
+                }
+            },
+        };
+        opened.context(|| printable(self.path))
+    }
+
+    /// Whether a directory has the metadata of another: mode, owner, time of the last change,
+    /// extended attributes.
+    pub(super) fn same_metadata(&self, stat: &Stat, other: &DirStack) -> Result<bool> {
+        let facts = |stat: &Stat| (stat.mode, stat.uid, stat.gid, stat.mtime);
+        if facts(self.stat) != facts(stat) {
+            return Ok(false);
+        }
+        let theirs = attributes(Target::Fd(other.meta_dir()?.fd()?.as_ref().as_fd()))?;
+        Ok(self.xattrs()? == theirs)
+    }
+}
+
+fn attributes(target: Target<'_>) -> Result<Attributes> {
+    let list = shown::list(target)?;
+    let mut found = Attributes::new();
+    for name in xattr::names(&list).filter(|name| !OF_THE_MACHINE.contains(name)) {
+        match shown::get(target, name) {
+            Ok(value) => found.push((name.to_vec(), value)),
+            // It went between the two calls.
+            Err(err) if xattr::is_absent(&err) => {}
+            Err(err) => return Err(err),
+        }
+    }
+    found.sort();
+    Ok(found)
+}

@@ -1,0 +1,81 @@
+//! The layers with the upper on top, and without it.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::error::{Context, Errno, Error, Result};
+use crate::layer::{FdCache, Stack, open};
+use crate::merge::{DirStack, Rules};
+use crate::sys::{at, creds, stat};
+
+/// Which layers are compared, and how they are read.
+#[derive(Clone, Debug)]
+pub struct Layers {
+    /// The layer whose changes are wanted. It is only read.
+    pub upper: PathBuf,
+    /// The lowers, and all that says how layers are read.
+    pub config: Config,
+}
+
+/// One stack of layers, only read.
+#[derive(Debug)]
+pub(super) struct View {
+    stack: Stack,
+    delegation: bool,
+    follow: bool,
+}
+
+impl View {
+    fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Self> {
+        let stack = open::open(config, cache)?;
+        Ok(Self { stack, delegation: config.dirmeta_delegate, follow: config.follow_redirects })
+    }
+
+    /// What lookups go by. Numbers of inodes are of no interest here, so no origin is looked at.
+    pub fn rules(&self) -> Rules<'_> {
+        let Self { stack, delegation, follow } = self;
+        Rules { roots: &stack.lowers, delegation: *delegation, follow: *follow, lower_dev: None }
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> Result<DirStack> {
+        DirStack::root(&self.stack, self.delegation)
+    }
+}
+
+/// Both views. In the first the upper is the topmost of the lowers, so nothing can change it.
+#[derive(Debug)]
+pub(super) struct Views {
+    pub merged: View,
+    pub below: View,
+}
+
+impl Views {
+    /// # Errors
+    /// What is wrong with a layer, in a sentence that names it.
+    pub fn open(layers: &Layers) -> Result<Self> {
+        let Layers { upper, config } = layers;
+        check_upper(upper, &config.lowers)?;
+        let cache = Arc::new(FdCache::for_open_files(creds::raise_open_files()?));
+        let below = Config { upper: None, ..config.clone() };
+        let all = [std::slice::from_ref(upper), &config.lowers].concat();
+        let merged = Config { lowers: all, ..below.clone() };
+        Ok(Self { merged: View::open(&merged, &cache)?, below: View::open(&below, &cache)? })
+    }
+}
+
+fn check_upper(path: &Path, lowers: &[PathBuf]) -> Result<()> {
+    let what = || format!("upperdir={}", path.display());
+    let upper = at::open_root(path).context(what)?;
+    let upper = stat::fstat(upper.as_fd())?;
+    for lower in lowers {
+        let fd = at::open_root(lower).context(|| format!("lowerdir={}", lower.display()))?;
+        if stat::fstat(fd.as_fd())?.same_object(&upper) {
+            let text = format!("{} is also a lowerdir; name the layers below it", what());
+            return Err(Error::new(Errno::EINVAL, text));
+        }
+    }
+    Ok(())
+}

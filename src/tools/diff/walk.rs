@@ -1,0 +1,280 @@
+//! Going through the upper, and saying what it changes.
+//!
+//! A directory that merges with what the lowers have under its path is gone through by the names
+//! that the upper has in it. One that hides them, or merges with something else (a redirect), or
+//! stands where the lowers have no directory, is new as a whole: all that it shows is told.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::Sink;
+use super::object::Object;
+use super::views::{Layers, Views};
+use crate::error::{Context, Errno, Error, Result};
+use crate::format::aufs::{self, AufsName};
+use crate::layer::LayerDir;
+use crate::merge::lookup::{Found, What, lookup};
+use crate::merge::{DirStack, Index};
+use crate::sys::{FileType, Name, Stat};
+use crate::tools::oci::printable;
+
+/// How a directory that hides what is below says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OpaqueAs {
+    /// By a whiteout for each name that the lowers have and it has not.
+    #[default]
+    Whiteouts,
+    /// By one marker.
+    Marker,
+}
+
+/// Which directories are told that have only changes below them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Parents {
+    /// All, with their metadata, so that no reader has to make it up.
+    #[default]
+    All,
+    /// None.
+    Changed,
+}
+
+/// How changes are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Of opaque directories.
+    pub opaque: OpaqueAs,
+    /// Of directories that are as they were.
+    pub parents: Parents,
+}
+
+/// Tells `sink` what the upper changes.
+///
+/// # Errors
+/// Those of the layers and of the sink; EINVAL for an entry of the upper that is no marker but has
+/// the name of one.
+pub fn walk(layers: &Layers, rules: Rules, sink: &mut dyn Sink) -> Result<()> {
+    let views = Views::open(layers)?;
+    let mut walk = Walk { views: &views, rules, sink, open: Vec::new() };
+    walk.root()?;
+    while walk.step()? {}
+    Ok(())
+}
+
+/// A directory that is being gone through.
+struct Open {
+    path: Vec<u8>,
+    merged: DirStack,
+    index: Index,
+    /// What the lowers have here, if it is a directory, and as long as it is not hidden.
+    below: Option<(DirStack, Index)>,
+    /// All that it shows is new.
+    whole: bool,
+    /// Names that show something, in their order.
+    names: std::vec::IntoIter<Box<[u8]>>,
+}
+
+struct Walk<'a> {
+    views: &'a Views,
+    rules: Rules,
+    sink: &'a mut dyn Sink,
+    open: Vec<Open>,
+}
+
+impl Walk<'_> {
+    fn root(&mut self) -> Result<()> {
+        let (merged, below) = (self.views.merged.root()?, self.views.below.root()?);
+        let (stat, was) = (merged.stat()?, below.stat()?);
+        let object = Object::dir(b"", &stat, true, &merged);
+        if self.rules.parents == Parents::All || !object.same_metadata(&was, &below)? {
+            self.sink.object(&object)?;
+        }
+        let whole = !merges_with(&merged, &below);
+        self.enter(Vec::new(), merged, Some(below), whole)
+    }
+
+    /// Goes one name on. Says whether anything is left.
+    fn step(&mut self) -> Result<bool> {
+        // Taken out for the time being: a directory found in it is pushed above it.
+        let Some(mut dir) = self.open.pop() else { return Ok(false) };
+        let Some(name) = dir.names.next() else { return Ok(true) };
+        let path = join(&dir.path, &name);
+        let result = self.entry(&dir, &path, Name::new(&name)?);
+        let below = result.context(|| printable(&path))?;
+        let whole = dir.whole;
+        self.open.push(dir);
+        if let Some((merged, below)) = below {
+            let whole = whole || !below.as_ref().is_some_and(|it| merges_with(&merged, it));
+            self.enter(path, merged, below, whole)?;
+        }
+        Ok(true)
+    }
+
+    /// Tells of one object. A directory is returned, with what the lowers have there.
+    fn entry(
+        &mut self,
+        dir: &Open,
+        path: &[u8],
+        name: Name<'_>,
+    ) -> Result<Option<(DirStack, Option<DirStack>)>> {
+        let gone = || Error::new(Errno::ESTALE, "it went away while it was being read");
+        let found = lookup(self.views.merged.rules(), &dir.merged, Some(&dir.index), name)?;
+        let found = found.ok_or_else(gone)?;
+        let below = match &dir.below {
+            Some((below, index)) => lookup(self.views.below.rules(), below, Some(index), name)?,
+            None => None,
+        };
+        let object = Object::found(path, name, &found, below.is_some())?;
+        if found.stat.kind() == FileType::Socket {
+            self.sink.skipped(path, "a socket");
+            return Ok(None);
+        }
+        if !self.is_unchanged(&object, &found, below.as_ref())? {
+            self.sink.object(&object)?;
+        }
+        let below = below.and_then(|below| match below.what {
+            What::Dir(stack) => Some(stack),
+            _ => None,
+        });
+        Ok(match found.what {
+            What::Dir(stack) => Some((stack, below)),
+            _ => None,
+        })
+    }
+
+    /// Whether this is a directory that need not be told.
+    fn is_unchanged(
+        &self,
+        object: &Object<'_>,
+        found: &Found,
+        below: Option<&Found>,
+    ) -> Result<bool> {
+        match (&found.what, below) {
+            (What::Dir(_), Some(Found { what: What::Dir(was), stat, .. })) => {
+                Ok(self.rules.parents == Parents::Changed && object.same_metadata(stat, was)?)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Lists a directory, tells its whiteouts, and puts what is left to be gone through.
+    fn enter(
+        &mut self,
+        path: Vec<u8>,
+        merged: DirStack,
+        below: Option<DirStack>,
+        whole: bool,
+    ) -> Result<()> {
+        let open = self.list(&path, merged, below, whole);
+        let mut open = open.context(|| printable(&path))?;
+        let mut names: BTreeSet<&[u8]> = open.index.iter().map(|(name, _)| name).collect();
+        if let Some((_, below)) = &open.below {
+            let hides = below.iter().map(|(name, _)| name);
+            if whole && self.rules.opaque == OpaqueAs::Marker {
+                if hides.count() > 0 {
+                    self.sink.opaque(&path)?;
+                }
+            } else {
+                let socket = |name: &&[u8]| is_socket(&open.index, name);
+                let gone: BTreeSet<_> =
+                    hides.filter(|name| !names.contains(name) || socket(name)).collect();
+                for name in gone {
+                    self.sink.whiteout(&path, name)?;
+                }
+            }
+        }
+        let names: Vec<Box<[u8]>> = std::mem::take(&mut names).into_iter().map(Box::from).collect();
+        if whole && self.rules.opaque == OpaqueAs::Marker {
+            open.below = None;
+        }
+        self.open.push(Open { path, names: names.into_iter(), ..open });
+        Ok(())
+    }
+
+    fn list(
+        &self,
+        path: &[u8],
+        merged: DirStack,
+        below: Option<DirStack>,
+        whole: bool,
+    ) -> Result<Open> {
+        let (index, below) = if whole {
+            if is_of_upper(&merged) {
+                names_of(merged.top()?, path)?;
+            }
+            let index = Index::build(&merged)?;
+            (index, below.map(|below| Ok::<_, Error>((Index::build(&below)?, below))).transpose()?)
+        } else {
+            let names = names_of(merged.top()?, path)?;
+            let names = names.iter().map(|name| &**name);
+            let index = Index::of_names(&merged, names.clone())?;
+            let of = |below| Ok::<_, Error>((Index::of_names(&below, names.clone())?, below));
+            (index, below.map(of).transpose()?)
+        };
+        let below = below.map(|(index, below)| (below, index));
+        Ok(Open { path: Vec::new(), merged, index, below, whole, names: Vec::new().into_iter() })
+    }
+}
+
+/// Number of the upper in the view that has it: that of the topmost lower.
+const UPPER: u16 = 1;
+
+fn is_of_upper(merged: &DirStack) -> bool {
+    merged.top().is_ok_and(|top| top.layer() == UPPER)
+}
+
+/// Whether what is below the topmost directory of the first is the second.
+fn merges_with(merged: &DirStack, below: &DirStack) -> bool {
+    let facts = |dir: &Arc<LayerDir>, layer: u16| (layer, dir.dev(), dir.ino());
+    if !is_of_upper(merged) {
+        return false;
+    }
+    // In the view with the upper every lower has a number that is one higher.
+    let ours = merged.levels().skip(1).map(|dir| facts(dir, dir.layer()));
+    ours.eq(below.levels().map(|dir| facts(dir, dir.layer() + UPPER)))
+}
+
+fn is_socket(index: &Index, name: &[u8]) -> bool {
+    let entry = Name::new(name).ok().and_then(|name| index.get(name));
+    entry.is_some_and(|entry| entry.kind() == Some(FileType::Socket))
+}
+
+/// The names that a directory of the upper says something of, each once.
+fn names_of(dir: &Arc<LayerDir>, path: &[u8]) -> Result<BTreeSet<Box<[u8]>>> {
+    let mut names = BTreeSet::new();
+    let mut markers: Vec<Box<[u8]>> = Vec::new();
+    dir.for_each(|entry| {
+        match aufs::classify(entry.name) {
+            AufsName::Plain => {
+                names.insert(entry.name.into());
+            }
+            AufsName::Whiteout(name) => {
+                markers.push(entry.name.into());
+                names.insert(name.into());
+            }
+            AufsName::Opaque | AufsName::Meta => {}
+        }
+        Ok(())
+    })?;
+    for marker in markers {
+        if let Some(stat) = dir.stat_entry(Name::new(&marker)?)? {
+            check_marker(&stat).context(|| printable(&join(path, &marker)))?;
+        }
+    }
+    Ok(names)
+}
+
+/// What has the name of a whiteout is an empty file, unless it is somebody's own.
+fn check_marker(stat: &Stat) -> Result<()> {
+    if (stat.kind().is_file() && stat.size == 0) || stat.is_whiteout_device() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Errno::EINVAL,
+        "names that begin with .wh. are markers in a layer, and this is no marker; rename it",
+    ))
+}
+
+/// The path of an entry.
+fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
+}

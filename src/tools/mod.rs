@@ -1,0 +1,11 @@
+//! Tools that work on layers without a mount.
+//!
+//! | tool | what it does |
+//! |---|---|
+//! | [`diff`](mod@diff) | makes an OCI layer of what an upper changes |
+//!
+//! They look at layers through [`crate::merge`], as a mount does, so that a mark means the same
+//! here and there. [`oci`] is the form of the archives.
+
+pub mod diff;
+pub mod oci;

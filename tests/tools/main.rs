@@ -1,0 +1,22 @@
+//! The tools for layers, as a user calls them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unreachable,
+    missing_docs
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod call;
+mod changes;
+mod content;
+mod diff;
+mod layer;
+mod reproducible;
