@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_in_the_extension() {
         let path = [b"d/".as_slice(), &[0xff; 120]].concat();
-        let xattrs = [(b"user.b".to_vec(), b"\0\n".to_vec()), (b"user.a".to_vec(), vec![])];
+        let xattrs = [(b"user.b".to_vec(), b"\0b".to_vec()), (b"user.a".to_vec(), vec![])];
         let mtime = Time { sec: -1, nsec: 500_000_000 };
         let header = Header { path: &path, uid: 3_000_000_000, mtime, xattrs: &xattrs, ..PLAIN };
         let bytes = header.encode().unwrap();
@@ -266,7 +266,7 @@ mod tests {
             let keys: Vec<_> = records.iter().map(|(key, _)| key.as_str()).collect();
             let xattr = ["SCHILY.xattr.user.a", "SCHILY.xattr.user.b"];
             assert_eq!(keys, [&xattr[..], &["hdrcharset", "mtime", "path", "uid"]].concat());
-            assert_eq!(records[1].1, b"\0\n");
+            assert_eq!(records[1].1, b"\0b");
             assert_eq!(records[3].1, b"-0.5");
             assert_eq!(records[5].1, b"3000000000");
         });
