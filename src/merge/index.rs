@@ -103,8 +103,8 @@ impl Index {
         Ok(building.finish())
     }
 
-    /// The same for a few names, without listing the lowers: what it costs depends on how many names
-    /// and layers there are, not on how much is in the directory.
+    /// The same for a few names, without listing the lowers: what it costs depends on how many
+    /// names and layers there are, not on how much is in the directory.
     pub fn of_names<'a>(
         dir: &DirStack,
         names: impl Iterator<Item = &'a [u8]> + Clone,

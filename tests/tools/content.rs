@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use nix::sys::stat::SFlag;
 
 use crate::call::{changed, diff, pack, refused};
+use crate::layer::Layer;
 use crate::needs;
 use crate::support::process::{run, text};
 use crate::support::scratch::not_text;
@@ -171,4 +172,31 @@ fn holes_are_zeros() {
     assert_eq!(content.len(), 3_000_003);
     assert!(content[..3_000_000].iter().all(|byte| *byte == 0));
     assert_eq!(&content[3_000_000..], b"end");
+}
+
+#[test]
+fn owners_as_a_mount_with_these_options_shows_them() {
+    needs!(root);
+    let s = Scratch::new();
+    s.upper.file("f", "").owner("f", 100_007, 0).owner("", 100_000, 0);
+    assert_eq!(
+        diff_with(&s, "uidmapping=100000:0:1000").lines(),
+        ["d 0755 0:0 ./", "f 0644 7:0 f"]
+    );
+    assert_eq!(diff_with(&s, "squash_to_root").lines(), ["d 0755 0:0 ./", "f 0644 0:0 f"]);
+    s.upper.owner("f", 5, 0);
+    let output = call_with(&s, "uidmapping=100000:0:1000");
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("f: its owner"), "{said}");
+}
+
+fn call_with(s: &Scratch, option: &str) -> std::process::Output {
+    let mut options = crate::call::layers(s);
+    options.push(",");
+    options.push(option);
+    crate::call::call(["diff".into(), "-o".into(), options])
+}
+
+fn diff_with(s: &Scratch, option: &str) -> Layer {
+    Layer::read(&call_with(s, option).stdout)
 }

@@ -1,7 +1,7 @@
 //! A layer as text: one line for each entry, in their order.
 //!
-//! `TYPE MODE UID:GID PATH`, then what the type has: ` -> TARGET`, ` = CONTENT`, ` MAJOR,MINOR`, then
-//! attributes as ` {NAME=VALUE}`. Times are left out; [`Layer::mtime`] tells them.
+//! `TYPE MODE UID:GID PATH`, then what the type has: ` -> TARGET`, ` = CONTENT`, ` MAJOR,MINOR`,
+//! then attributes as ` {NAME=VALUE}`. Times are left out; [`Layer::mtime`] tells them.
 
 use std::io::Read;
 

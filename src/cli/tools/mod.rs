@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::request::{Request, UsageError};
-use super::{Exit, complain, log, show};
+use super::{Exit, complain, log, owners, show};
 use crate::config::Config;
 use crate::error::Error;
 
@@ -140,7 +140,8 @@ fn layers(request: Request) -> Result<(PathBuf, Config), UsageError> {
              an empty directory stands for none",
         ));
     }
-    let config = Config { lowers: request.lowers, upper: None, ..request.config };
+    let owners = owners::verified(request.uids, request.gids, request.squash_to_root)?;
+    let config = Config { lowers: request.lowers, upper: None, owners, ..request.config };
     Ok((upper, config))
 }
 

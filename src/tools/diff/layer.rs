@@ -153,7 +153,7 @@ impl Sink for LayerWriter<'_> {
             let text = format!("{}: a layer cannot hold this name", printable(object.path));
             return Err(Error::new(Errno::EINVAL, text));
         }
-        let stat = object.stat;
+        let stat = &object.stat;
         let first = self.first_name(object);
         let (kind, link) = match (&first, object.kind()) {
             (Some(first), _) => (Kind::HardLink, first.to_vec()),

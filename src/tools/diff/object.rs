@@ -4,8 +4,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::error::{Context, Errno, Error, Result};
+use crate::format::idmap;
+use crate::format::overlay::{ACL_ACCESS, ACL_DEFAULT};
 use crate::layer::LayerDir;
 use crate::merge::lookup::Contents;
+use crate::merge::owner::Owners;
 use crate::merge::{DirStack, Found, What, xattr as shown};
 use crate::sys::{FileType, Name, Stat, Target, at, xattr};
 use crate::tools::oci::printable;
@@ -22,11 +25,12 @@ pub type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
 pub struct Object<'a> {
     /// Its path, without a slash at either end; empty for the root.
     pub path: &'a [u8],
-    /// Effective attributes.
-    pub stat: &'a Stat,
+    /// Effective attributes, with owners as users of a mount see them.
+    pub stat: Stat,
     /// The lowers have something under this path.
     pub below: bool,
     holder: Holder<'a>,
+    owners: &'a Owners,
 }
 
 #[derive(Debug)]
@@ -36,9 +40,10 @@ enum Holder<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// A directory.
-    pub(super) fn dir(path: &'a [u8], stat: &'a Stat, below: bool, stack: &'a DirStack) -> Self {
-        Self { path, stat, below, holder: Holder::Dir(stack) }
+    /// The root directory.
+    pub(super) fn root(stat: Stat, stack: &'a DirStack, owners: &'a Owners) -> Self {
+        let stat = owners.shown(stat);
+        Self { path: b"", stat, below: true, holder: Holder::Dir(stack), owners }
     }
 
     /// What was looked up as `name`.
@@ -47,13 +52,14 @@ impl<'a> Object<'a> {
         name: Name<'a>,
         found: &'a Found,
         below: bool,
+        owners: &'a Owners,
     ) -> Result<Self> {
         let holder = match &found.what {
             What::Dir(stack) => Holder::Dir(stack),
             What::Lower(dir) => Holder::Leaf { dir: dir.dir(), name, data: &found.data },
             What::Upper => return Err(Errno::EIO.into()),
         };
-        Ok(Self { path, stat: &found.stat, below, holder })
+        Ok(Self { path, stat: owners.shown(found.stat), below, holder, owners })
     }
 
     /// Type of the object.
@@ -85,7 +91,7 @@ impl<'a> Object<'a> {
     /// # Errors
     /// Those of listxattr(2) and getxattr(2).
     pub fn xattrs(&self) -> Result<Attributes> {
-        self.on_target(attributes).context(|| printable(self.path))
+        self.on_target(|target| attributes(target, self.owners)).context(|| printable(self.path))
     }
 
     /// The target of a symbolic link.
@@ -116,23 +122,36 @@ impl<'a> Object<'a> {
         opened.context(|| printable(self.path))
     }
 
+    /// # Errors
+    /// EOVERFLOW if the owner is nobody in the view that was asked for.
+    pub(super) fn check_owner(&self) -> Result<()> {
+        if self.stat.uid == idmap::INVALID || self.stat.gid == idmap::INVALID {
+            let text = "its owner has no id in uidmapping or gidmapping";
+            return Err(Error::new(Errno::EOVERFLOW, text));
+        }
+        Ok(())
+    }
+
     /// Whether a directory has the metadata of another: mode, owner, time of the last change,
     /// extended attributes.
     pub(super) fn same_metadata(&self, stat: &Stat, other: &DirStack) -> Result<bool> {
-        let facts = |stat: &Stat| (stat.mode, stat.uid, stat.gid, stat.mtime);
-        if facts(self.stat) != facts(stat) {
+        let facts = |stat: Stat| (stat.mode, stat.uid, stat.gid, stat.mtime);
+        if facts(self.stat) != facts(self.owners.shown(*stat)) {
             return Ok(false);
         }
-        let theirs = attributes(Target::Fd(other.meta_dir()?.fd()?.as_ref().as_fd()))?;
+        let other = other.meta_dir()?.fd()?;
+        let theirs = attributes(Target::Fd(other.as_ref().as_fd()), self.owners)?;
         Ok(self.xattrs()? == theirs)
     }
 }
 
-fn attributes(target: Target<'_>) -> Result<Attributes> {
+fn attributes(target: Target<'_>, owners: &Owners) -> Result<Attributes> {
+    let is_acl = |name: &[u8]| [ACL_ACCESS, ACL_DEFAULT].iter().any(|acl| acl.to_bytes() == name);
     let list = shown::list(target)?;
     let mut found = Attributes::new();
     for name in xattr::names(&list).filter(|name| !OF_THE_MACHINE.contains(name)) {
         match shown::get(target, name) {
+            Ok(value) if is_acl(name) => found.push((name.to_vec(), owners.shown_acl(value)?)),
             Ok(value) => found.push((name.to_vec(), value)),
             // It went between the two calls.
             Err(err) if xattr::is_absent(&err) => {}

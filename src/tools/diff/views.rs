@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::error::{Context, Errno, Error, Result};
 use crate::layer::{FdCache, Stack, open};
+use crate::merge::owner::Owners;
 use crate::merge::{DirStack, Rules};
 use crate::sys::{at, creds, stat};
 
@@ -50,6 +51,8 @@ impl View {
 pub(super) struct Views {
     pub merged: View,
     pub below: View,
+    /// How owners appear.
+    pub owners: Owners,
 }
 
 impl Views {
@@ -62,7 +65,11 @@ impl Views {
         let below = Config { upper: None, ..config.clone() };
         let all = [std::slice::from_ref(upper), &config.lowers].concat();
         let merged = Config { lowers: all, ..below.clone() };
-        Ok(Self { merged: View::open(&merged, &cache)?, below: View::open(&below, &cache)? })
+        Ok(Self {
+            merged: View::open(&merged, &cache)?,
+            below: View::open(&below, &cache)?,
+            owners: Owners::new(&config.owners),
+        })
     }
 }
 

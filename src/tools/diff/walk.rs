@@ -84,7 +84,8 @@ impl Walk<'_> {
     fn root(&mut self) -> Result<()> {
         let (merged, below) = (self.views.merged.root()?, self.views.below.root()?);
         let (stat, was) = (merged.stat()?, below.stat()?);
-        let object = Object::dir(b"", &stat, true, &merged);
+        let object = Object::root(stat, &merged, &self.views.owners);
+        object.check_owner().context(|| "the root directory")?;
         if self.rules.parents == Parents::All || !object.same_metadata(&was, &below)? {
             self.sink.object(&object)?;
         }
@@ -123,7 +124,9 @@ impl Walk<'_> {
             Some((below, index)) => lookup(self.views.below.rules(), below, Some(index), name)?,
             None => None,
         };
-        let object = Object::found(path, name, &found, below.is_some())?;
+        let owners = &self.views.owners;
+        let object = Object::found(path, name, &found, below.is_some(), owners)?;
+        object.check_owner()?;
         if found.stat.kind() == FileType::Socket {
             self.sink.skipped(path, "a socket");
             return Ok(None);
