@@ -31,6 +31,8 @@ pub struct Config {
     pub follow_redirects: bool,
     /// How the owners on the layers appear in the mount.
     pub owners: Owners,
+    /// How inode numbers are put together.
+    pub numbers: Numbers,
     /// Let the kernel gather small writes before it sends them (FUSE writeback cache).
     pub writeback: bool,
     /// The largest WRITE and READ request, in bytes.
@@ -133,6 +135,19 @@ pub struct IdRange {
     pub len: u32,
 }
 
+/// How the numbers that stat(2) shows are put together, where layers lie on several file systems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Numbers {
+    /// `xino=on`, `xino=auto`: the file system in the upper bits, as in the kernel.
+    #[default]
+    Tagged,
+    /// `xino=off`: no bits are added; objects of other file systems than the first get numbers for
+    /// as long as the kernel knows them.
+    Plain,
+    /// `ino32_t`: no more than 32 bits.
+    Short,
+}
+
 /// What reaches the disk, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
@@ -185,6 +200,7 @@ impl Config {
             dirmeta_delegate: true,
             follow_redirects: true,
             owners: Owners::default(),
+            numbers: Numbers::Tagged,
             writeback: false,
             max_write: Self::MAX_WRITE,
             threads: None,

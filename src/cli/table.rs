@@ -1,7 +1,7 @@
 //! The table of mount options.
 
 use super::options::{Group, MountOption, Takes};
-use crate::config::{Access, Config, Durability, NamespaceChoice};
+use crate::config::{Access, Config, Durability, NamespaceChoice, Numbers};
 
 /// Words of mount(8), of fstab and of container runtimes that ask nothing of a file system.
 pub const IGNORED: &[&str] = &[
@@ -86,6 +86,27 @@ pub const OPTIONS: &[MountOption] = &[
         help: "Whether redirects that layers carry are followed. Default: off, which follows them",
         doc: "None are written: renaming a directory of a lower layer gives EXDEV with `on` as well. \
               With `nofollow` a redirected directory gives EPERM, as in the kernel.",
+    },
+    MountOption {
+        name: "xino",
+        metavar: "on|off|auto",
+        group: Group::Layers,
+        takes: Takes::Choice(&[
+            ("on", |request| request.config.numbers = Numbers::Tagged),
+            ("off", |request| request.config.numbers = Numbers::Plain),
+            ("auto", |request| request.config.numbers = Numbers::Tagged),
+        ]),
+        help: "Whether the upper bits of inode numbers tell the file system. Default: auto",
+        doc: "Matters where layers lie on several file systems; `auto` is `on`. With `off`, what is not \
+              on the upper's file system has numbers that last until the kernel forgets them.",
+    },
+    MountOption {
+        name: "ino32_t",
+        metavar: "",
+        group: Group::Layers,
+        takes: Takes::Words(&[("ino32_t", |request| request.config.numbers = Numbers::Short)]),
+        help: "Inode numbers of no more than 32 bits, for programs that know no others",
+        doc: "",
     },
     MountOption {
         name: "xattr",

@@ -5,7 +5,7 @@
 
 use std::ffi::CStr;
 
-use super::origin;
+use super::origin::{self, Origin};
 use super::overlay::{Mark, Namespace};
 use super::redirect::Redirect;
 use crate::error::{Errno, Error, Result};
@@ -17,8 +17,8 @@ pub struct FileMarks {
     pub metacopy: bool,
     /// Where the data is, if not under the same name.
     pub redirect: Option<Redirect>,
-    /// Inode number of the lower file that it was copied from.
-    pub origin: Option<u64>,
+    /// The lower file that it was copied from.
+    pub origin: Option<Origin>,
     /// The file has no attributes of any kind.
     pub no_attributes: bool,
 }
@@ -43,7 +43,7 @@ impl FileMarks {
                 }
                 let key = namespace.key(Mark::Origin);
                 if key.to_bytes() == name {
-                    marks.origin = origin::inode(&value(key)?);
+                    marks.origin = origin::decode(&value(key)?);
                 }
                 let key = namespace.key(Mark::Redirect);
                 if key.to_bytes() == name {

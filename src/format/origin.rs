@@ -10,6 +10,8 @@ const VERSION: u8 = 0;
 const MAGIC: u8 = 0xfb;
 /// Set if the machine that wrote the handle was big-endian (`OVL_FH_FLAG_BIG_ENDIAN`).
 const BIG_ENDIAN: u8 = 1;
+/// Set on the handle of a directory of the upper (`OVL_FH_FLAG_PATH_UPPER`).
+const PATH_UPPER: u8 = 4;
 
 // Kinds of handles, linux/exportfs.h.
 /// 32 bits of inode number and a generation; on tmpfs the generation and 64 bits of number.
@@ -19,68 +21,119 @@ const INO64_GEN: u8 = 0x81;
 /// Object id and tree (btrfs, without and with a parent).
 const BTRFS: [u8; 3] = [0x4d, 0x4e, 0x4f];
 
+/// Bytes of the UUID of a file system; all zero if there is none, or none is known.
+pub const UUID_LEN: usize = 16;
+/// The UUID of a file system that has none.
+pub const NO_UUID: [u8; UUID_LEN] = [0; UUID_LEN];
+
+/// What a handle in a value is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// An object of a lower.
+    Lower,
+    /// The root of the upper, on the directory of the index (`OVL_FH_FLAG_PATH_UPPER`).
+    Upper,
+}
+
+/// What a value says of the object that it is a handle of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The file system.
+    pub uuid: [u8; UUID_LEN],
+    /// The tree of numbers within it, on btrfs, where a file system has several.
+    pub tree: Option<u64>,
+    /// The inode number.
+    pub ino: u64,
+}
+
 /// The value for a handle, as the kernel writes it.
 #[must_use]
-pub fn encode(kind: u8, handle: &[u8]) -> Vec<u8> {
-    let flags = if cfg!(target_endian = "big") { BIG_ENDIAN } else { 0 };
-    let len = u8::try_from(HEADER + handle.len()).unwrap_or(0);
-    if len == 0 {
-        return Vec::new();
-    }
+pub fn encode(side: Side, uuid: &[u8; UUID_LEN], kind: u8, handle: &[u8]) -> Vec<u8> {
+    let endian = if cfg!(target_endian = "big") { BIG_ENDIAN } else { 0 };
+    let flags = endian | if side == Side::Upper { PATH_UPPER } else { 0 };
+    let Ok(len) = u8::try_from(HEADER + handle.len()) else { return Vec::new() };
     let mut out = vec![VERSION, MAGIC, len, flags, kind];
-    // The UUID that the kernel leaves empty too when all layers lie on one file system.
-    out.resize(HEADER, 0);
+    out.extend_from_slice(uuid);
     out.extend_from_slice(handle);
     out
 }
 
-/// The inode number in a value; `None` for what is unknown, foreign or malformed, which all means
-/// that nothing is known.
+/// Reads a value; `None` for what is unknown, foreign or malformed, which all means that nothing is
+/// known.
 #[must_use]
-pub fn inode(value: &[u8]) -> Option<u64> {
+pub fn decode(value: &[u8]) -> Option<Origin> {
     let (&[version, magic, len, flags, kind], rest) = value.split_first_chunk::<5>()?;
     let here = if cfg!(target_endian = "big") { BIG_ENDIAN } else { 0 };
     let foreign = version != VERSION || magic != MAGIC || flags & BIG_ENDIAN != here;
     if foreign || usize::from(len) != value.len() {
         return None;
     }
-    let handle = rest.get(HEADER - 5..)?;
+    let (uuid, handle) = rest.split_first_chunk::<UUID_LEN>()?;
     let word = |at: usize| Some(u32::from_ne_bytes(*handle.get(at..)?.first_chunk()?));
     let long = |at: usize| Some(u64::from_ne_bytes(*handle.get(at..)?.first_chunk()?));
-    match (kind, handle.len()) {
-        (INO32_GEN, 8) => Some(word(0)?.into()),
-        (INO32_GEN, 12) => Some(u64::from(word(1)?) | u64::from(word(2)?) << 32),
-        (INO64_GEN, _) => long(0),
-        (kind, _) if BTRFS.contains(&kind) => long(0),
-        _ => None,
-    }
+    let (ino, tree) = match (kind, handle.len()) {
+        (INO32_GEN, 8) => (word(0)?.into(), None),
+        (INO32_GEN, 12) => (u64::from(word(1)?) | u64::from(word(2)?) << 32, None),
+        (INO64_GEN, _) => (long(0)?, None),
+        (kind, _) if BTRFS.contains(&kind) => (long(0)?, Some(long(8)?)),
+        _ => return None,
+    };
+    Some(Origin { uuid: *uuid, tree, ino })
+}
+
+/// Whether a handle says that inode numbers of its file system have no more than 32 bits, by which
+/// the kernel decides how it composes numbers (`ovl_can_decode_fh`, fs/overlayfs/util.c).
+#[must_use]
+pub fn has_short_numbers(kind: u8, handle: &[u8]) -> bool {
+    kind == INO32_GEN && handle.len() == 8
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A value that Linux 6.18 wrote on ext4.
+    const UUID: [u8; UUID_LEN] = [0x54; UUID_LEN];
+
+    fn ino(value: &[u8]) -> Option<u64> {
+        decode(value).map(|origin| origin.ino)
+    }
+
+    /// Values that Linux 6.18 wrote on ext4, without and with a UUID.
     #[test]
-    fn a_kernel_value() {
+    fn kernel_values() {
         let value = [
             0x00, 0xfb, 0x1d, 0x00, 0x01, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x3d,
             0x43, 0x99, 0x00, 0x43, 0x17, 0x5f, 0xd1,
         ];
-        assert_eq!(inode(&value), Some(0x0099_433d));
-        assert_eq!(encode(1, &value[21..]), value);
+        assert_eq!(decode(&value), Some(Origin { uuid: NO_UUID, tree: None, ino: 0x0099_433d }));
+        assert_eq!(encode(Side::Lower, &NO_UUID, 1, &value[21..]), value);
+        let value = [
+            0x00, 0xfb, 0x1d, 0x04, 0x01, 0x54, 0x94, 0xe7, 0x19, 0xa0, 0x05, 0x40, 0x4f, 0x93,
+            0x1a, 0xd1, 0xfe, 0x05, 0xb3, 0xf5, 0x94, 0x01, 0x08, 0, 0, 0xea, 0xe7, 0x9b, 0x12,
+        ];
+        assert_eq!(ino(&value), Some(0x801));
+        let uuid = value[5..21].try_into().unwrap();
+        assert_eq!(encode(Side::Upper, &uuid, 1, &value[21..]), value);
+    }
+
+    #[test]
+    fn trees_of_btrfs_are_told_apart() {
+        let handle = [300u64.to_ne_bytes(), 256u64.to_ne_bytes()].concat();
+        let value = encode(Side::Lower, &UUID, 0x4d, &[&handle[..], &[0; 4]].concat());
+        assert_eq!(decode(&value), Some(Origin { uuid: UUID, tree: Some(256), ino: 300 }));
     }
 
     #[test]
     fn rubbish_says_nothing() {
-        let good = encode(1, &[1, 0, 0, 0, 2, 0, 0, 0]);
-        assert_eq!(inode(&good), Some(1));
+        let lower = |kind, handle: &[u8]| encode(Side::Lower, &UUID, kind, handle);
+        let good = lower(1, &[1, 0, 0, 0, 2, 0, 0, 0]);
+        assert_eq!(ino(&good), Some(1));
         for cut in 0..good.len() {
-            assert_eq!(inode(&good[..cut]), None, "{cut}");
+            assert_eq!(ino(&good[..cut]), None, "{cut}");
         }
-        assert_eq!(inode(&[0xff; 29]), None);
-        assert_eq!(inode(&encode(0x77, &[1; 8])), None, "an unknown kind");
-        assert_eq!(inode(&encode(0x81, &[1; 4])), None, "too short");
-        assert_eq!(encode(1, &[0; 300]), b"");
+        assert_eq!(ino(&[0xff; 29]), None);
+        assert_eq!(ino(&lower(0x77, &[1; 8])), None, "an unknown kind");
+        assert_eq!(ino(&lower(0x81, &[1; 4])), None, "too short");
+        assert_eq!(lower(1, &[0; 300]), b"");
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod dir;
 pub mod fdcache;
+pub mod filesystems;
 pub mod open;
 pub mod staged;
 pub mod upper;
@@ -13,6 +14,7 @@ pub mod work;
 
 pub use dir::{LayerDir, LowerDir, UpperDir};
 pub use fdcache::FdCache;
+pub use filesystems::FileSystems;
 pub use staged::{Over, Staged};
 pub use upper::Upper;
 
@@ -23,14 +25,6 @@ pub struct Stack {
     pub upper: Option<Upper>,
     /// Roots of the read-only layers, topmost first; never empty.
     pub lowers: Vec<LowerDir>,
-}
-
-impl Stack {
-    /// The file system of the lowers, if all lie on one.
-    #[must_use]
-    pub fn lower_dev(&self) -> Option<u64> {
-        let mut devs = self.lowers.iter().map(|lower| lower.dir().dev());
-        let first = devs.next()?;
-        devs.all(|dev| dev == first).then_some(first)
-    }
+    /// What they lie on.
+    pub filesystems: FileSystems,
 }

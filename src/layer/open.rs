@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::Stack;
 use super::dir::LowerDir;
 use super::fdcache::FdCache;
+use super::filesystems::{FileSystem, FileSystems};
 use super::upper::Upper;
 use super::work::Work;
 use crate::config::{Config, Durability, UpperDirs};
@@ -24,6 +25,8 @@ pub fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
         .iter()
         .map(|path| Ok((path, open_dir("lowerdir", path)?)))
         .collect::<Result<Vec<_>>>()?;
+    let layers: Vec<_> =
+        lowers.iter().map(|(_, fd)| FileSystem::of(fd.as_fd())).collect::<Result<_>>()?;
     let upper = match &config.upper {
         Some(dirs) => Some(open_upper(dirs, &lowers, config, cache)?),
         None => None,
@@ -32,7 +35,8 @@ pub fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
         .zip(lowers)
         .map(|(layer, (path, fd))| LowerDir::root(without_mounts(path, fd), layer, cache))
         .collect::<Result<_>>()?;
-    Ok(Stack { upper, lowers })
+    let top = upper.as_ref().map(Upper::file_system).transpose()?;
+    Ok(Stack { upper, lowers, filesystems: FileSystems::new(top, layers) })
 }
 
 /// A lower as the kernel's overlayfs sees it, without what is mounted below: our own mount may be,

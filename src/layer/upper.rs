@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::dir::UpperDir;
 use super::fdcache::FdCache;
+use super::filesystems::FileSystem;
 use super::staged::{Over, Staged};
 use super::work::Work;
 use crate::config::{Config, IdView, NamespaceChoice};
@@ -113,6 +114,14 @@ impl Upper {
     #[must_use]
     pub fn root(&self) -> &UpperDir {
         &self.root
+    }
+
+    /// What it lies on.
+    ///
+    /// # Errors
+    /// Those of fstat(2).
+    pub fn file_system(&self) -> Result<FileSystem> {
+        FileSystem::of(self.root.fd()?.as_ref().as_fd())
     }
 
     /// The marker forms that are written.

@@ -11,14 +11,13 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Context, Errno, Result};
-use crate::format::origin;
 use crate::format::overlay::{Mark, Namespace};
-use crate::layer::{LowerDir, Over, Staged, Upper, UpperDir};
+use crate::layer::{FileSystems, LowerDir, Over, Staged, Upper, UpperDir};
 use crate::merge::lookup::{Contents, Source};
 use crate::merge::stack::DirStack;
 use crate::merge::xattr;
 use crate::sys::at::SetTime;
-use crate::sys::{FileType, Name, Stat, Target, at, copy, file, handle, stat, xattr as sys_xattr};
+use crate::sys::{FileType, Name, Stat, Target, at, copy, file, stat, xattr as sys_xattr};
 
 /// How much of a file's data is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +54,8 @@ pub struct Lower<'a> {
     pub name: Name<'a>,
     /// Where its data is.
     pub data: &'a Contents,
+    /// What its layer lies on.
+    pub filesystems: &'a FileSystems,
 }
 
 /// A copy that nobody sees yet: the expensive part, made with no lock held.
@@ -102,7 +103,7 @@ fn build_file<'a>(
     let dir = lower.dir.dir().fd()?;
     let source = dir.as_ref().as_fd();
     let copy = Target::Fd(to.as_fd());
-    note_origin(upper, source, lower.name, was, copy);
+    note_origin(upper, lower, source, was, copy);
     finish(upper, Target::At(source, lower.name), copy, was)?;
     if data.cuts(was) {
         at::set_times(copy, SetTime::Omit, SetTime::Now)?;
@@ -129,7 +130,7 @@ fn build_other<'a>(upper: &'a Upper, lower: &Lower<'_>, was: &Stat) -> Result<Co
         FileType::Symlink => upper.stage_symlink(&at::readlink(from)?)?,
         _ => upper.stage_node(was.mode, was.rdev)?,
     };
-    note_origin(upper, dir.as_ref().as_fd(), lower.name, was, staged.target()?);
+    note_origin(upper, lower, dir.as_ref().as_fd(), was, staged.target()?);
     finish(upper, from, staged.target()?, was)?;
     let stat = stat::stat(staged.target()?)?;
     Ok(Copied { staged, stat, file: None })
@@ -137,16 +138,16 @@ fn build_other<'a>(upper: &'a Upper, lower: &Lower<'_>, was: &Stat) -> Result<Co
 
 /// Notes the origin of a copy, which gives it its number after the next mount. One of several hard
 /// links gets a number of its own, as in the kernel's overlayfs.
-fn note_origin(upper: &Upper, dir: BorrowedFd<'_>, name: Name<'_>, was: &Stat, copy: Target<'_>) {
-    if was.nlink > 1 {
-        return;
+fn note_origin(
+    upper: &Upper,
+    lower: &Lower<'_>,
+    dir: BorrowedFd<'_>,
+    was: &Stat,
+    copy: Target<'_>,
+) {
+    if was.nlink == 1 {
+        upper.set_origin(copy, &lower.filesystems.origin(was.dev, dir, lower.name));
     }
-    let value = match handle::of(dir, name) {
-        Ok(handle) => origin::encode(handle.kind, &handle.bytes),
-        // "Copied up, from where is not known".
-        Err(_) => Vec::new(),
-    };
-    upper.set_origin(copy, &value);
 }
 
 /// Copies the metadata of `was`. The owner first, as chown(2) takes set-id bits and capabilities

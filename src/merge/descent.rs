@@ -9,7 +9,7 @@ use super::stack::DirStack;
 use crate::error::{Errno, Error, Result};
 use crate::format::aufs;
 use crate::format::redirect::Redirect;
-use crate::layer::{LayerDir, LowerDir};
+use crate::layer::{FileSystems, LayerDir, LowerDir};
 use crate::sys::{Name, Stat};
 
 /// What looking things up has to know of the mount.
@@ -21,8 +21,8 @@ pub struct Rules<'a> {
     pub delegation: bool,
     /// Redirects are followed.
     pub follow: bool,
-    /// The file system of the lowers, if it is one: where the number in an origin is from.
-    pub lower_dev: Option<u64>,
+    /// Where the number in an origin is from.
+    pub filesystems: &'a FileSystems,
 }
 
 impl Rules<'_> {

@@ -239,9 +239,7 @@ impl Search<'_> {
     fn leaf(&self, stat: Stat, above: &Arc<LayerDir>, what: What) -> Result<Option<Found>> {
         let origin = Key { dev: stat.dev, ino: stat.ino, layer: above.layer() };
         let mut found = Found { stat, origin, what, data: Contents::Own, bare: false };
-        let has_origin = matches!(found.what, What::Upper)
-            && self.rules.lower_dev.is_some()
-            && above.is_impure()?;
+        let has_origin = matches!(found.what, What::Upper) && above.is_impure()?;
         if has_origin || (may_lack_data(&stat) && self.rules.has_below(above.layer())) {
             self.read_marks(above, &mut found, has_origin);
         }
@@ -258,8 +256,10 @@ impl Search<'_> {
         let marks = above.file_marks(self.name);
         if let Ok(marks) = &marks {
             found.bare = marks.no_attributes;
-            if let (true, Some(dev), Some(ino)) = (has_origin, self.rules.lower_dev, marks.origin) {
-                found.origin = Key { dev, ino, layer: 0 };
+            if let (true, Some(origin)) = (has_origin, marks.origin)
+                && let Some(dev) = self.rules.filesystems.device_of(&origin)
+            {
+                found.origin = Key { dev, ino: origin.ino, layer: 0 };
             }
         }
         found.data = match marks.and_then(source) {

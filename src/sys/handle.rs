@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use std::ffi::c_char;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::at::{Name, check};
@@ -24,6 +25,18 @@ pub struct Handle {
 /// # Errors
 /// EOPNOTSUPP where the file system has none.
 pub fn of(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<Handle> {
+    name.with_c(|c| by_path(dir, c, 0))
+}
+
+/// The handle of what is open.
+///
+/// # Errors
+/// EOPNOTSUPP where the file system has none.
+pub fn of_open(fd: BorrowedFd<'_>) -> Result<Handle> {
+    by_path(fd, c"".as_ptr(), libc::AT_EMPTY_PATH)
+}
+
+fn by_path(dir: BorrowedFd<'_>, path: *const c_char, flags: i32) -> Result<Handle> {
     #[repr(C)]
     struct FileHandle {
         bytes: u32,
@@ -32,12 +45,10 @@ pub fn of(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<Handle> {
     }
     let mut out = FileHandle { bytes: LONGEST as u32, kind: 0, handle: [0; LONGEST] };
     let mut mount = 0;
-    name.with_c(|c| {
-        // SAFETY: `out` begins as struct file_handle does and has the room that it states.
-        check(unsafe {
-            libc::name_to_handle_at(dir.as_raw_fd(), c, (&raw mut out).cast(), &raw mut mount, 0)
-        })
-    })?;
+    let (to, dir) = ((&raw mut out).cast(), dir.as_raw_fd());
+    // SAFETY: both callers pass a string with an end; `out` begins as struct file_handle does and
+    // has the room that it states.
+    check(unsafe { libc::name_to_handle_at(dir, path, to, &raw mut mount, flags) })?;
     let kind = u8::try_from(out.kind).map_err(|_| Errno::EOPNOTSUPP)?;
     let bytes = out.handle.get(..out.bytes as usize).ok_or(Errno::EIO)?.to_vec();
     Ok(Handle { kind, bytes })

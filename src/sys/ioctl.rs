@@ -22,6 +22,23 @@ pub const FSSETXATTR: u32 = 0x401c_5820;
 /// Size of `struct fsxattr` in linux/fs.h, in bytes.
 pub const FSXATTR_LEN: usize = 28;
 
+/// `FS_IOC_GETFSUUID` of linux/fs.h (Linux 6.9): a length and up to 16 bytes.
+const GETFSUUID: u32 = 0x8011_1500;
+
+/// Bytes of a file system's UUID.
+pub const UUID_LEN: usize = 16;
+
+/// The UUID of a file system; `None` where it has none or the kernel does not tell.
+#[must_use]
+pub fn fs_uuid(fd: BorrowedFd<'_>) -> Option<[u8; UUID_LEN]> {
+    let mut out = [0u8; 1 + UUID_LEN];
+    // SAFETY: the kernel writes one struct fsuuid2, for which there is room.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), GETFSUUID.into(), out.as_mut_ptr()) }).ok()?;
+    let (len, uuid) = out.split_first()?;
+    let whole = usize::from(*len) == UUID_LEN;
+    whole.then(|| uuid.try_into().ok()).flatten()
+}
+
 /// Reads the inode flags.
 pub fn get_flags(fd: BorrowedFd<'_>) -> Result<u32> {
     let mut flags: libc::c_int = 0;

@@ -124,7 +124,8 @@ impl Vfs {
                 Ok(())
             }
             (Real::Lower { dir, name }, Some(link)) => {
-                let from = Lower { dir: &dir, name: Name::new(&name)?, data: &source };
+                let (name, filesystems) = (Name::new(&name)?, &self.stack.filesystems);
+                let from = Lower { dir: &dir, name, data: &source, filesystems };
                 match self.copy_up_lower(node, leaf, &from, &link, data) {
                     Err(err) if err.errno() == Errno::EAGAIN => {
                         drop(gate);

@@ -1,13 +1,17 @@
 //! Numbers for nodes.
 //!
-//! A node's number is what stat(2) shows as `st_ino`: the inode number of the object on its layer,
-//! so that it stays over copy-up and remount. Objects of a second file system get a tag in the
-//! upper byte. What does not fit, or is taken, gets a number from a range of its own, for the life
-//! of the node.
+//! A node's number is what stat(2) shows as `st_ino`: it follows from the inode number of the
+//! object on its layer and from the file system that the layer lies on, so that it stays over
+//! copy-up and remount. How it is put together is a matter of the option `xino`; the usual form is
+//! that of the kernel's overlayfs. What does not fit, or is taken, gets a number from a range of
+//! its own, for the life of the node.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
+
+use crate::config::Numbers;
+use crate::layer::FileSystems;
 
 /// The number of a node, never 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -18,56 +22,180 @@ impl NodeId {
     pub const ROOT: Self = Self(1);
 }
 
-/// Bits that are left for the number of an object; the upper byte tells the file system.
-const OBJECT_BITS: u32 = 56;
-/// Tag of numbers that stand for nothing on a disk.
-const FREE_TAG: u64 = 0xff;
+/// How a number is put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    /// The inode number itself, of file system 0; others, if they get numbers that follow from
+    /// their objects, have a tag in the upper byte.
+    Plain { others: bool },
+    /// The inode number below, the file system above bit `shift`; bit `shift` itself is set in
+    /// numbers that follow from no object (`ovl_map_dev_ino`, fs/overlayfs/inode.c).
+    Tagged { shift: u32 },
+    /// 32 bits: the inode number where it is small and of file system 0, else a hash.
+    Short,
+}
+
+/// Where the tag of `Scheme::Plain` begins.
+const TAG: u32 = 56;
+/// From this tag on they are ours; below, they belong to large inode numbers of file system 0.
+const FIRST_TAG: u64 = 0x80;
+/// Above this, numbers of `Scheme::Plain` follow from no object.
+const FREE: u64 = 0xff << TAG;
+/// Above this, numbers of `Scheme::Short` are hashes, or follow from no object.
+const HASHED: u64 = 1 << 31;
 
 /// Gives out numbers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ids {
-    /// Device number to tag, in the order in which they are met.
-    tags: DashMap<u64, u64>,
-    next_tag: AtomicU64,
+    filesystems: FileSystems,
+    scheme: Scheme,
+    /// Devices that no layer's root lies on, such as further subvolumes of btrfs, with numbers in
+    /// the order in which they are met.
+    strangers: DashMap<u64, u64>,
+    next_stranger: AtomicU64,
     next_free: AtomicU64,
 }
 
 impl Ids {
-    /// The number of the object `(device, inode)`, or `None` if it has to get a free one.
-    pub fn of(&self, (dev, ino): (u64, u64)) -> Option<NodeId> {
-        let tag = match self.tags.get(&dev) {
-            Some(tag) => *tag,
-            None => *self
-                .tags
-                .entry(dev)
-                .or_insert_with(|| self.next_tag.fetch_add(1, Ordering::Relaxed)),
+    /// Numbers for the objects of these file systems.
+    pub fn new(filesystems: FileSystems, numbers: Numbers) -> Self {
+        let scheme = match numbers {
+            Numbers::Short => Scheme::Short,
+            Numbers::Tagged if !filesystems.is_single() => {
+                Scheme::Tagged { shift: 64 - tag_bits(&filesystems) }
+            }
+            Numbers::Tagged => Scheme::Plain { others: true },
+            Numbers::Plain => Scheme::Plain { others: false },
         };
-        let number = tag << OBJECT_BITS | ino;
-        let fits = tag < FREE_TAG && ino >> OBJECT_BITS == 0 && number > NodeId::ROOT.0;
-        fits.then_some(NodeId(number))
+        let next_stranger = AtomicU64::new(filesystems.count() as u64);
+        let (strangers, next_free) = (DashMap::new(), AtomicU64::new(0));
+        Self { filesystems, scheme, strangers, next_stranger, next_free }
     }
 
-    /// A number that nothing else has.
-    pub fn free(&self) -> NodeId {
-        NodeId(FREE_TAG << OBJECT_BITS | self.next_free.fetch_add(1, Ordering::Relaxed))
+    /// The number of a file system.
+    fn file_system(&self, dev: u64) -> u64 {
+        if let Some(known) = self.filesystems.number(dev) {
+            return known;
+        }
+        if let Some(met) = self.strangers.get(&dev) {
+            return *met;
+        }
+        let next = || self.next_stranger.fetch_add(1, Ordering::Relaxed);
+        *self.strangers.entry(dev).or_insert_with(next)
     }
+
+    /// The number of the object `(device, inode)`, or `None` if it has to get a free one.
+    pub fn of(&self, (dev, ino): (u64, u64)) -> Option<NodeId> {
+        let fs = self.file_system(dev);
+        let tag = fs.saturating_add(FIRST_TAG - 1);
+        let number = match self.scheme {
+            Scheme::Plain { .. } if fs == 0 && ino < FIRST_TAG << TAG => ino,
+            Scheme::Plain { others: true } if ino >> TAG == 0 && tag < FREE >> TAG => {
+                tag << TAG | ino
+            }
+            Scheme::Tagged { shift } if ino >> shift == 0 && fs < 1 << (63 - shift) => {
+                fs << (shift + 1) | ino
+            }
+            Scheme::Short if fs == 0 && ino > NodeId::ROOT.0 && ino < HASHED => ino,
+            Scheme::Short => HASHED | mix(fs << 56 ^ ino) & (HASHED - 1),
+            Scheme::Plain { .. } | Scheme::Tagged { .. } => return None,
+        };
+        (number > NodeId::ROOT.0).then_some(NodeId(number))
+    }
+
+    /// A number that no object has; with `Scheme::Short`, one that hardly any has.
+    pub fn free(&self) -> NodeId {
+        let next = self.next_free.fetch_add(1, Ordering::Relaxed);
+        NodeId(match self.scheme {
+            Scheme::Plain { .. } => FREE | next,
+            Scheme::Tagged { shift } => 1 << shift | next,
+            Scheme::Short => HASHED | mix(!next) & (HASHED - 1),
+        })
+    }
+
+    /// What a listing says of an object whose number is not known before it is looked up: as large
+    /// as numbers get.
+    pub fn unknown(&self) -> u64 {
+        match self.scheme {
+            Scheme::Short => u32::MAX.into(),
+            _ => u64::MAX,
+        }
+    }
+}
+
+/// How many upper bits the kernel takes for the file system, the one for free numbers included: 32
+/// where no file system needs them, else as few as will do (fs/overlayfs/super.c).
+fn tag_bits(filesystems: &FileSystems) -> u32 {
+    if filesystems.have_short_numbers() {
+        return u32::BITS;
+    }
+    let others = u64::try_from(filesystems.count()).unwrap_or(u64::MAX).saturating_sub(1);
+    others.max(1).ilog2() + 2
+}
+
+/// Spreads a number over 64 bits, always alike (the finalizer of splitmix64).
+fn mix(number: u64) -> u64 {
+    let step = |n: u64, shift: u32, factor: u64| (n ^ n >> shift).wrapping_mul(factor);
+    let n = step(number, 30, 0xbf58_476d_1ce4_e5b9);
+    let n = step(n, 27, 0x94d0_49bb_1331_11eb);
+    n ^ n >> 31
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layer::filesystems::FileSystem;
+
+    fn ids(count: u64, short_numbers: bool, numbers: Numbers) -> Ids {
+        let fs = |dev| FileSystem { dev, uuid: None, tree: None, short_numbers };
+        Ids::new(FileSystems::new(Some(fs(0)), (1..count).map(fs)), numbers)
+    }
 
     #[test]
-    fn numbers_are_apart() {
-        let ids = Ids::default();
-        assert_eq!(ids.of((5, 77)), Some(NodeId(77)));
-        assert_eq!(ids.of((5, 1)), None, "the root's");
-        assert_eq!(ids.of((5, 0)), None);
-        let other = ids.of((6, 77)).unwrap();
-        assert_ne!(other, NodeId(77));
-        assert_eq!(ids.of((6, 77)), Some(other), "the same again");
-        assert!(ids.of((6, 1)).is_some());
-        assert_eq!(ids.of((5, u64::MAX)), None);
+    fn of_one_file_system_they_are_its_own() {
+        let ids = ids(1, false, Numbers::Tagged);
+        assert_eq!(ids.of((0, 77)), Some(NodeId(77)));
+        assert_eq!(ids.of((0, 1)), None, "the root's");
+        assert_eq!(ids.of((0, 0)), None);
+        assert_eq!(ids.of((0, u64::MAX)), None, "too large");
+        assert_eq!(ids.of((5, 77)), Some(NodeId(0x80 << 56 | 77)), "of no layer's root");
+        assert_eq!(ids.of((6, 77)), Some(NodeId(0x81 << 56 | 77)));
         assert_ne!(ids.free(), ids.free());
+    }
+
+    /// As Linux 6.18 shows them.
+    #[test]
+    fn of_several_they_are_tagged_as_the_kernel_does() {
+        let long = ids(3, false, Numbers::Tagged);
+        assert_eq!(long.of((0, 77)), Some(NodeId(77)));
+        assert_eq!(long.of((1, 77)), Some(NodeId(1 << 62 | 77)));
+        assert_eq!(long.of((2, 77)), Some(NodeId(2 << 62 | 77)));
+        assert_eq!(long.of((1, 1 << 61)), None, "too large");
+        assert_eq!(long.of((3, 77)), Some(NodeId(3 << 62 | 77)), "of no layer's root");
+        assert_eq!(long.of((4, 77)), None, "no room");
+        assert!(long.of((1, 1)).is_some());
+        let short = ids(3, true, Numbers::Tagged);
+        assert_eq!(short.of((2, 77)), Some(NodeId(2 << 33 | 77)));
+        assert_eq!(short.free(), NodeId(1 << 32));
+    }
+
+    #[test]
+    fn without_tags_other_file_systems_have_none() {
+        let ids = ids(2, true, Numbers::Plain);
+        assert_eq!(ids.of((0, 77)), Some(NodeId(77)));
+        assert_eq!(ids.of((1, 77)), None);
+    }
+
+    #[test]
+    fn thirty_two_bits() {
+        let ids = ids(2, false, Numbers::Short);
+        assert_eq!(ids.of((0, 77)), Some(NodeId(77)));
+        for object in [(0, 0), (0, 1), (1, 77), (0, u64::MAX), (0, 1 << 31), (1, 1 << 40)] {
+            let number = ids.of(object).unwrap();
+            assert!((1 << 31..1 << 32).contains(&number.0), "{object:?}: {number:?}");
+            assert_eq!(ids.of(object), Some(number), "always the same");
+        }
+        assert_ne!(ids.of((1, 77)), ids.of((1, 78)));
+        assert!(ids.free().0 < 1 << 32);
     }
 }

@@ -48,6 +48,7 @@ pub use ids::NodeId;
 pub use readdir::{DirEntry, Plus};
 pub use rename::RenameMode;
 
+use ids::Ids;
 use node::Node;
 use snapshots::Snapshots;
 use table::Table;
@@ -62,7 +63,6 @@ pub struct Vfs {
     renames: Mutex<()>,
     delegation: bool,
     follow: bool,
-    lower_dev: Option<u64>,
     owners: Owners,
     /// Called when attributes change that the client did not ask to change.
     listener: OnceLock<Listener>,
@@ -105,16 +105,15 @@ impl Vfs {
         let delegation = config.dirmeta_delegate;
         let root = DirStack::root(&stack, delegation)?;
         let (snapshots, renames) = (Snapshots::default(), Mutex::new(()));
-        let lower_dev = stack.lower_dev();
+        let ids = Ids::new(stack.filesystems.clone(), config.numbers);
         Ok(Self {
             stack,
-            table: Table::new(root),
+            table: Table::new(root, ids),
             cache,
             snapshots,
             renames,
             delegation,
             follow: config.follow_redirects,
-            lower_dev,
             owners: Owners::new(&config.owners),
             listener: OnceLock::new(),
         })
@@ -143,7 +142,7 @@ impl Vfs {
             roots: &self.stack.lowers,
             delegation: self.delegation,
             follow: self.follow,
-            lower_dev: self.lower_dev,
+            filesystems: &self.stack.filesystems,
         }
     }
 

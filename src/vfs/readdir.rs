@@ -243,7 +243,7 @@ impl Vfs {
     fn number_by_name(&self, stack: &DirStack, index: Option<&Index>, name: &[u8]) -> Result<u64> {
         let found = lookup::lookup(self.rules(), stack, index, Name::new(name)?);
         let number = found.ok().flatten().and_then(|found| self.table.number_of(&found));
-        Ok(number.map_or(u64::MAX, |id| id.0))
+        Ok(number.map_or_else(|| self.table.unknown_number(), |id| id.0))
     }
 
     /// The number of an entry; never 0, which some readers take for "no entry".
@@ -252,7 +252,7 @@ impl Vfs {
         match self.table.number(key) {
             Some(id) => id.0,
             // It will get one of its own when it is looked up.
-            None => u64::MAX,
+            None => self.table.unknown_number(),
         }
     }
 }

@@ -34,10 +34,10 @@ const SWEEP: usize = 64;
 
 impl Table {
     /// A table with the root in it.
-    pub fn new(root: DirStack) -> Self {
+    pub fn new(root: DirStack, ids: Ids) -> Self {
         let nodes = DashMap::default();
         nodes.insert(NodeId::ROOT, Arc::new(Node::directory(NodeId::ROOT, None, root)));
-        let (aliases, aliased, ids) = (DashMap::default(), DashMap::default(), Ids::default());
+        let (aliases, aliased) = (DashMap::default(), DashMap::default());
         Self { nodes, aliases, aliased, ids, lingering: Mutex::default() }
     }
 
@@ -106,12 +106,20 @@ impl Table {
             }
         }
         // Taken by another object: a number for the life of this node.
-        let id = self.ids.free();
-        self.alias(identity, id);
-        let node = Arc::new(build(id, found, parent, name));
-        node.lookups.fetch_add(lookups, Ordering::Relaxed);
-        self.nodes.insert(id, Arc::clone(&node));
-        node
+        loop {
+            let id = self.ids.free();
+            if let Slot::Vacant(free) = self.nodes.entry(id) {
+                self.alias(identity, id);
+                let node = Arc::new(build(id, found, parent, name));
+                node.lookups.fetch_add(lookups, Ordering::Relaxed);
+                return Arc::clone(&free.insert(node));
+            }
+        }
+    }
+
+    /// What a listing says of an object whose number only a lookup will tell.
+    pub fn unknown_number(&self) -> u64 {
+        self.ids.unknown()
     }
 
     /// The node for what was found, for the time of an operation.

@@ -24,6 +24,11 @@ impl LoopFs {
         Self::new("mkfs.ext4", &["-q", "-m", "0"], mebibytes)
     }
 
+    /// The same with a UUID that another may have too.
+    pub fn ext4_with_uuid(mebibytes: u64, uuid: &str) -> Self {
+        Self::new("mkfs.ext4", &["-q", "-m", "0", "-U", uuid], mebibytes)
+    }
+
     /// XFS with reflinks; the smallest is 300 MiB.
     pub fn xfs(mebibytes: u64) -> Self {
         Self::new("mkfs.xfs", &["-q"], mebibytes)

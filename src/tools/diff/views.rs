@@ -34,10 +34,11 @@ impl View {
         Ok(Self { stack, delegation: config.dirmeta_delegate, follow: config.follow_redirects })
     }
 
-    /// What lookups go by. Numbers of inodes are of no interest here, so no origin is looked at.
+    /// What lookups go by.
     pub fn rules(&self) -> Rules<'_> {
         let Self { stack, delegation, follow } = self;
-        Rules { roots: &stack.lowers, delegation: *delegation, follow: *follow, lower_dev: None }
+        let (roots, filesystems) = (&stack.lowers, &stack.filesystems);
+        Rules { roots, delegation: *delegation, follow: *follow, filesystems }
     }
 
     /// The root directory.

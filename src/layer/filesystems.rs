@@ -1,0 +1,179 @@
+//! The file systems that the layers lie on: what tells numbers of one from numbers of another, and
+//! how a handle in a layer (`P origin`) leads back to the file system that it is of.
+
+use std::os::fd::BorrowedFd;
+
+use crate::error::Result;
+use crate::format::origin::{self, NO_UUID, Origin, Side, UUID_LEN};
+use crate::sys::{Name, handle, ioctl, stat};
+
+/// One file system; on btrfs, one of its trees of numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileSystem {
+    /// Device number.
+    pub dev: u64,
+    /// The UUID, if it is known.
+    pub uuid: Option<[u8; UUID_LEN]>,
+    /// The tree, on btrfs.
+    pub tree: Option<u64>,
+    /// Its handles say that its numbers have no more than 32 bits.
+    pub short_numbers: bool,
+}
+
+impl FileSystem {
+    /// That of an open directory.
+    ///
+    /// # Errors
+    /// Those of fstat(2).
+    pub fn of(dir: BorrowedFd<'_>) -> Result<Self> {
+        let dev = stat::fstat(dir)?.dev;
+        let handle = handle::of_open(dir).ok();
+        let value = |h: &handle::Handle| origin::encode(Side::Lower, &NO_UUID, h.kind, &h.bytes);
+        Ok(Self {
+            dev,
+            uuid: ioctl::fs_uuid(dir),
+            tree: handle.as_ref().and_then(|h| origin::decode(&value(h))?.tree),
+            short_numbers: handle.is_some_and(|h| origin::has_short_numbers(h.kind, &h.bytes)),
+        })
+    }
+}
+
+/// Those of a mount, in the order in which the kernel's overlayfs numbers them: that of the upper
+/// is 0, then come those of the lowers, the topmost first.
+#[derive(Clone, Debug, Default)]
+pub struct FileSystems {
+    /// Number 0; `None` in a mount without an upper, where the number stays unused.
+    upper: Option<FileSystem>,
+    /// All other numbers, from 1.
+    others: Vec<FileSystem>,
+    /// Those that lowers lie on, and that handles can be of.
+    lowers: Vec<FileSystem>,
+}
+
+impl FileSystems {
+    /// Those of the roots of the layers.
+    #[must_use]
+    pub fn new(upper: Option<FileSystem>, layers: impl IntoIterator<Item = FileSystem>) -> Self {
+        let mut all = Self { upper, ..Self::default() };
+        for fs in layers {
+            if all.lowers.iter().all(|known| known.dev != fs.dev) {
+                all.lowers.push(fs);
+            }
+            if all.number(fs.dev).is_none() {
+                all.others.push(fs);
+            }
+        }
+        all
+    }
+
+    /// How many numbers there are, that of the upper included.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        1 + self.others.len()
+    }
+
+    /// Whether all objects of the layers are on one file system, as far as the roots tell.
+    #[must_use]
+    pub fn is_single(&self) -> bool {
+        usize::from(self.upper.is_some()) + self.others.len() <= 1
+    }
+
+    /// Whether no file system has numbers of more than 32 bits, by what its handles say.
+    #[must_use]
+    pub fn have_short_numbers(&self) -> bool {
+        self.upper.iter().chain(&self.others).all(|fs| fs.short_numbers)
+    }
+
+    /// The number of the file system of a device; `None` for one that no layer's root lies on.
+    #[must_use]
+    pub fn number(&self, dev: u64) -> Option<u64> {
+        if self.upper.is_some_and(|fs| fs.dev == dev) || (self.upper.is_none() && self.is_only(dev))
+        {
+            return Some(0);
+        }
+        let position = self.others.iter().position(|fs| fs.dev == dev)?;
+        u64::try_from(position + 1).ok()
+    }
+
+    fn is_only(&self, dev: u64) -> bool {
+        matches!(self.others.as_slice(), [only] if only.dev == dev)
+    }
+
+    /// The device of the lower that a handle is of; `None` if that is none of ours, or cannot be
+    /// told because several have the same UUID (`ovl_lower_uuid_ok`, fs/overlayfs/super.c).
+    #[must_use]
+    pub fn device_of(&self, origin: &Origin) -> Option<u64> {
+        let all_in_one = self.lowers.len() == 1;
+        let mut candidates = self.lowers.iter().filter(|fs| {
+            let same_tree = fs.tree == origin.tree || fs.tree.is_none() || origin.tree.is_none();
+            match fs.uuid {
+                Some(uuid) if origin.uuid != NO_UUID => uuid == origin.uuid && same_tree,
+                // Written without one: by a mount whose lowers were on one file system.
+                Some(_) => all_in_one,
+                // btrfs tells the kernel none (Linux 6.18), but the tree.
+                None => same_tree && (all_in_one || origin.uuid == NO_UUID),
+            }
+        });
+        let found = candidates.next()?;
+        candidates.next().is_none().then_some(found.dev)
+    }
+
+    /// The value of `P origin` for the entry `name` of a directory of a lower on device `dev`;
+    /// empty ("from where is not known") where there are no handles.
+    #[must_use]
+    pub fn origin(&self, dev: u64, dir: BorrowedFd<'_>, name: Name<'_>) -> Vec<u8> {
+        let fs = self.lowers.iter().find(|fs| fs.dev == dev);
+        let uuid = fs.and_then(|fs| fs.uuid).unwrap_or(NO_UUID);
+        match handle::of(dir, name) {
+            Ok(handle) => origin::encode(Side::Lower, &uuid, handle.kind, &handle.bytes),
+            Err(_) => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fs(dev: u64, uuid: u8) -> FileSystem {
+        let uuid = (uuid != 0).then_some([uuid; UUID_LEN]);
+        FileSystem { dev, uuid, tree: None, short_numbers: true }
+    }
+
+    fn origin(uuid: u8) -> Origin {
+        Origin { uuid: [uuid; UUID_LEN], tree: None, ino: 9 }
+    }
+
+    #[test]
+    fn numbered_as_the_kernel_does() {
+        let all = FileSystems::new(Some(fs(1, 1)), [fs(2, 2), fs(1, 1), fs(3, 3), fs(2, 2)]);
+        assert_eq!([1, 2, 3, 4].map(|dev| all.number(dev)), [Some(0), Some(1), Some(2), None]);
+        assert_eq!((all.count(), all.is_single()), (3, false));
+        let lowers = FileSystems::new(None, [fs(2, 2), fs(3, 3)]);
+        assert_eq!([2, 3].map(|dev| lowers.number(dev)), [Some(1), Some(2)]);
+        let one = FileSystems::new(None, [fs(2, 2), fs(2, 2)]);
+        assert_eq!((one.number(2), one.is_single()), (Some(0), true));
+    }
+
+    #[test]
+    fn handles_lead_back() {
+        let all = FileSystems::new(Some(fs(1, 1)), [fs(2, 2), fs(3, 3), fs(4, 3), fs(5, 0)]);
+        assert_eq!(all.device_of(&origin(2)), Some(2));
+        assert_eq!(all.device_of(&origin(1)), None, "no lower is there");
+        assert_eq!(all.device_of(&origin(3)), None, "two have it");
+        assert_eq!(all.device_of(&origin(0)), Some(5), "the only one without");
+        let one = FileSystems::new(None, [fs(2, 2)]);
+        assert_eq!([0, 2, 3].map(|uuid| one.device_of(&origin(uuid))), [Some(2), Some(2), None]);
+    }
+
+    #[test]
+    fn trees_of_one_file_system() {
+        for uuid in [0, 1] {
+            let tree = |dev, tree| FileSystem { tree: Some(tree), ..fs(dev, uuid) };
+            let all = FileSystems::new(None, [tree(1, 256), tree(2, 257)]);
+            let at = |tree| all.device_of(&Origin { tree, ..origin(uuid) });
+            let found = [Some(256), Some(257), Some(258), None].map(at);
+            assert_eq!(found, [Some(1), Some(2), None, None]);
+        }
+    }
+}
