@@ -23,7 +23,9 @@ class Mount:
     """A fresh mount with an empty upper; for `plain` a fresh directory, or the merged tree itself."""
 
     def __init__(self, engine: str, layers: Layers, scratch: Path, rootless: bool, program: str):
-        self.engine = engine
+        # `ovlmerge:writeback=1` is ovlmerge with one more option.
+        self.engine, _, self.option = engine.partition(":")
+        self.label = engine
         self.layers = layers
         self.rootless = rootless
         self.program = program
@@ -41,6 +43,7 @@ class Mount:
             return self._plain(writing)
         stack = ":".join(map(str, self.layers.lowers))
         options = f"lowerdir={stack},upperdir={self.base}/u,workdir={self.base}/w"
+        options += f",{self.option}" if self.option else ""
         if self.engine == BASELINE:
             extra = "userxattr" if self.rootless else "redirect_dir=off"
             extra += ",index=off,metacopy=off,xino=off"

@@ -59,6 +59,7 @@ errnos!(
     ENAMETOOLONG,
     ENOTCONN,
     ENOSYS,
+    EPROTO,
     ENOTEMPTY,
     ELOOP,
     ENODATA,

@@ -1,15 +1,11 @@
-//! From results to replies.
+//! From results to answers: what fails is logged, and what panics too.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::SystemTime;
 
-use fuser::{Errno as Raw, INodeNo, ReplyEmpty, ReplyWrite, ReplyXattr};
-
-use super::convert;
 use crate::error::{Errno, Result};
 
 /// What an operation gave, with the errno that the kernel gets.
-pub type Answer<T> = std::result::Result<T, Raw>;
+pub type Answer<T> = std::result::Result<T, Errno>;
 
 /// Runs an operation; a panic in it is EIO and a line in the log.
 pub fn guarded<T>(name: &'static str, act: impl FnOnce() -> Result<T>) -> Answer<T> {
@@ -21,61 +17,12 @@ pub fn guarded<T>(name: &'static str, act: impl FnOnce() -> Result<T>) -> Answer
                 Errno::EIO | Errno::ESTALE => tracing::warn!("{name}: {err}"),
                 _ => tracing::debug!("{name}: {err}"),
             }
-            Err(convert::errno(&err))
+            Err(err.errno())
         }
         Err(_) => {
             tracing::error!("{name}: a bug in ovlmerge; this request fails with EIO");
-            Err(Raw::EIO)
+            Err(Errno::EIO)
         }
-    }
-}
-
-/// Answers a request that gives nothing.
-pub fn reply_empty(answer: Answer<()>, reply: ReplyEmpty) {
-    match answer {
-        Ok(()) => reply.ok(),
-        Err(errno) => reply.error(errno),
-    }
-}
-
-/// Answers a request for bytes: their number if no room was offered, ERANGE if there is too little
-/// (getxattr(2)).
-pub fn reply_bytes(answer: Answer<Vec<u8>>, size: u32, reply: ReplyXattr) {
-    match answer {
-        Ok(bytes) if size == 0 => reply.size(u32::try_from(bytes.len()).unwrap_or(u32::MAX)),
-        Ok(bytes) if bytes.len() <= size as usize => reply.data(&bytes),
-        Ok(_) => reply.error(Raw::ERANGE),
-        Err(errno) => reply.error(errno),
-    }
-}
-
-/// Answers a request that gives a length.
-pub fn reply_written(answer: Answer<usize>, reply: ReplyWrite) {
-    match answer {
-        Ok(len) => reply.written(u32::try_from(len).unwrap_or(u32::MAX)),
-        Err(errno) => reply.error(errno),
-    }
-}
-
-/// What stands for "no such name", and for what nobody looks at.
-pub fn absent() -> fuser::FileAttr {
-    let epoch = SystemTime::UNIX_EPOCH;
-    fuser::FileAttr {
-        ino: INodeNo(0),
-        size: 0,
-        blocks: 0,
-        atime: epoch,
-        mtime: epoch,
-        ctime: epoch,
-        crtime: epoch,
-        kind: fuser::FileType::RegularFile,
-        perm: 0,
-        nlink: 0,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        blksize: 0,
-        flags: 0,
     }
 }
 
@@ -86,7 +33,7 @@ mod tests {
     #[test]
     fn a_panic_is_eio_and_no_more() {
         let answer = guarded("test", || -> Result<()> { panic!("a bug") });
-        assert_eq!(answer.map_err(i32::from), Err(libc::EIO));
-        assert_eq!(guarded("test", || Ok(7)).map_err(i32::from), Ok(7), "and life goes on");
+        assert_eq!(answer, Err(Errno::EIO));
+        assert_eq!(guarded("test", || Ok(7)), Ok(7), "and life goes on");
     }
 }

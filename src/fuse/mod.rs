@@ -1,9 +1,10 @@
 //! Between the kernel's FUSE and [`crate::vfs`]: the only place that names FUSE.
 //!
-//! * [`session`]: mounting, serving, leaving.
-//! * [`adapter`]: requests to operations and back.
-//! * [`answer`]: results to replies, and what a panic does; [`inode_flags`]: chattr(1).
-//! * [`convert`]: attributes, times and errors in the transport's types.
+//! * [`session`]: mounting, serving, leaving; [`negotiation`]: what is agreed on first.
+//! * [`device`]: the connection; [`abi`], [`wire`]: its numbers and bytes.
+//! * [`request`]: bytes to typed requests; [`reply`]: answers to bytes.
+//! * [`handler`]: requests to operations of the tree; [`answer`]: what fails, and what panics.
+//! * [`walkers`]: who gets attributes with the names of a listing; [`inode_flags`]: chattr(1).
 //! * [`pool`]: threads for what may take long.
 //!
 //! # What the kernel may remember
@@ -12,15 +13,17 @@
 //! names, the kernel knows by itself: it drops the attributes of a directory in which it made or
 //! removed a name, and of a file to which it wrote.
 //!
-//! # What the transport does not carry
-//! `O_TMPFILE` (EOPNOTSUPP; programs fall back to a name), the birth time of statx(2), and the
-//! kernel's word on whether a truncating caller keeps set-id bits (anybody but uid 0 loses them).
-
-mod adapter;
+mod abi;
 mod answer;
-mod convert;
+mod device;
+mod handler;
 mod inode_flags;
+mod negotiation;
 mod pool;
+mod reply;
+mod request;
 pub mod session;
+mod walkers;
+mod wire;
 
 pub use session::{StartError, serve};

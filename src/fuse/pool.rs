@@ -28,6 +28,12 @@ pub struct Pool {
     shared: Arc<(Mutex<State>, Condvar)>,
 }
 
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("threads", &self.shared.0.lock().threads).finish()
+    }
+}
+
 impl Pool {
     /// Runs a job on some other thread; on this one if none can be had.
     pub fn run(&self, job: impl FnOnce() + Send + 'static) {

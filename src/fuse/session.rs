@@ -1,13 +1,19 @@
 //! The life of a mount: layers, connection, requests, end.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
 use nix::mount::MsFlags;
 use nix::sys::signal::{SigSet, Signal};
 
-use super::adapter::{Adapter, OpenMode};
+use super::abi;
+use super::device::Device;
+use super::handler::{Handler, OpenMode};
+use super::negotiation;
+use super::reply::Reply;
+use super::request::{Operation, Request};
 use crate::config::{Access, Config, MountOptions};
 use crate::error::{Errno, Error, best_effort};
 use crate::sys::{creds, mount};
@@ -55,7 +61,7 @@ pub fn serve(config: &Config, ready: impl FnOnce()) -> Result<(), StartError> {
     };
     unmount_on_signal(signals, &config.mountpoint)?;
     ready();
-    session.run().map_err(Error::from)?;
+    session.run()?;
     Ok(())
 }
 
@@ -85,7 +91,7 @@ fn check_mountpoint(path: &Path) -> Result<(), Error> {
 }
 
 /// Makes the mount and returns its connection.
-fn attach(config: &Config, vfs: &Vfs) -> Result<std::os::fd::OwnedFd, Error> {
+fn attach(config: &Config, vfs: &Vfs) -> Result<OwnedFd, Error> {
     let options = &config.mount;
     let privileged = nix::unistd::geteuid().is_root();
     let access =
@@ -147,11 +153,17 @@ fn flags(options: &MountOptions, privileged: bool, no_upper: bool) -> (MsFlags, 
     (flags, words)
 }
 
-fn start(
-    config: &Config,
-    vfs: Arc<Vfs>,
-    device: std::os::fd::OwnedFd,
-) -> Result<fuser::Session<Adapter>, Error> {
+/// A connection with who answers.
+#[derive(Debug)]
+struct Session {
+    device: Arc<Device>,
+    handler: Handler,
+    /// Bytes of a thread's buffer.
+    buffer: usize,
+    threads: usize,
+}
+
+fn start(config: &Config, vfs: Arc<Vfs>, device: OwnedFd) -> Result<Session, Error> {
     // Who may override permissions can open any file again at any time, so the kernel need not tell
     // us when files are opened.
     let mode = if creds::has_capability(creds::CAP_DAC_OVERRIDE)? {
@@ -159,28 +171,97 @@ fn start(
     } else {
         OpenMode::Pinned
     };
-    let acl = match config.mount.access {
-        Some(Access::OwnerAndRoot) => fuser::SessionACL::RootAndOwner,
-        _ => fuser::SessionACL::All,
-    };
-    let mut session = fuser::Config::default();
-    session.acl = acl;
-    session.n_threads = Some(config.threads.unwrap_or_else(default_threads));
-    let adapter = Adapter::new(Arc::clone(&vfs), config, mode);
-    let session = fuser::Session::from_fd(adapter, device, acl, session)?;
-    let notifier = session.notifier();
+    let device = Arc::new(Device::new(device));
+    let listener = Arc::clone(&device);
     vfs.listen(Listener::new(move |node| {
-        // Attributes alone: an offset below zero leaves the pages (fuse_reverse_inval_inode).
-        let told = notifier.inval_inode(fuser::INodeNo(node.0), -1, 0).map_err(Error::from);
-        match told {
-            // The kernel does not know the node any more.
-            Err(err) if err.errno() == Errno::ENOENT => {}
-            other => {
-                best_effort("telling the kernel of new attributes", other);
+        best_effort("telling the kernel of new attributes", listener.forget_attributes(node.0));
+    }));
+    let session = Session {
+        device,
+        handler: Handler::new(vfs, config, mode),
+        buffer: negotiation::max_write(config) as usize + abi::ROOM_BESIDES_DATA,
+        threads: config.threads.unwrap_or_else(default_threads),
+    };
+    session.shake_hands()?;
+    Ok(session)
+}
+
+impl Session {
+    /// Answers INIT, which the kernel sends first.
+    fn shake_hands(&self) -> Result<(), Error> {
+        let mut buffer = vec![0; self.buffer];
+        loop {
+            let Some(len) = self.device.receive(&mut buffer)? else {
+                return Err(Error::new(Errno::ENOTCONN, "unmounted before it was used"));
+            };
+            let request = buffer.get(..len).unwrap_or_default();
+            let Ok(request) = Request::parse(request, false) else {
+                return Err(Error::new(Errno::EPROTO, "the kernel does not speak FUSE"));
+            };
+            let reply = Reply::new(&self.device, request.header.unique);
+            let Operation::Init(offer) = request.operation else {
+                reply.error(Errno::EIO);
+                continue;
+            };
+            self.handler.init(&offer, reply)?;
+            if offer.major == abi::MAJOR {
+                return Ok(());
             }
         }
-    }));
-    Ok(session)
+    }
+
+    /// Serves until unmounted, with this thread and others.
+    fn run(&self) -> Result<(), Error> {
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..self.threads)
+                .map(|number| {
+                    let name = format!("reader-{number}");
+                    std::thread::Builder::new().name(name).spawn_scoped(scope, || self.serve())
+                })
+                .collect::<Result<_, _>>()
+                .map_err(Error::from)?;
+            let mut end = self.serve();
+            for other in others {
+                end = end.and(other.join().unwrap_or_else(|_| Err(Errno::EIO.into())));
+            }
+            end
+        })
+    }
+
+    fn serve(&self) -> Result<(), Error> {
+        let mut buffer = vec![0; self.buffer];
+        let extended = self.handler.agreed().setxattr_ext;
+        while let Some(len) = self.device.receive(&mut buffer)? {
+            self.take(buffer.get(..len).unwrap_or_default(), extended);
+        }
+        Ok(())
+    }
+
+    fn take(&self, bytes: &[u8], extended: bool) {
+        let request = match Request::parse(bytes, extended) {
+            Ok(request) => request,
+            Err(header) => {
+                tracing::error!("a request that makes no sense: {header:?}");
+                if let Some(header) = header {
+                    Reply::new(&self.device, header.unique).error(Errno::EIO);
+                }
+                return;
+            }
+        };
+        // These two get no answer.
+        match request.operation {
+            Operation::Forget { count } => self.handler.forget(request.header.node, count),
+            Operation::BatchForget(forgets) => {
+                for (node, count) in forgets {
+                    self.handler.forget(node, count);
+                }
+            }
+            _ => {
+                let reply = Reply::new(&self.device, request.header.unique);
+                self.handler.handle(&request, reply);
+            }
+        }
+    }
 }
 
 /// Threads that read requests. A wake-up on another CPU costs ten times one on the same, so few are

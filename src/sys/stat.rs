@@ -109,6 +109,8 @@ pub struct Stat {
     pub mtime: Time,
     /// Last change of the attributes.
     pub ctime: Time,
+    /// When it was made, if the file system knows.
+    pub btime: Option<Time>,
 }
 
 impl Stat {
@@ -137,13 +139,17 @@ impl Stat {
     }
 }
 
+/// What is asked for. The time of birth costs nothing: file systems that have it read it with the
+/// rest.
+const WANTED: libc::c_uint = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+
 /// Attributes of `target`; a symbolic link's own.
 pub fn stat(target: Target<'_>) -> Result<Stat> {
     let mut out = MaybeUninit::<libc::statx>::uninit();
     target.with_at(|dir, path, flags| {
         let flags = flags | libc::AT_NO_AUTOMOUNT | libc::AT_STATX_SYNC_AS_STAT;
         // SAFETY: the path is NUL-terminated and `out` has room for one statx.
-        check(unsafe { libc::statx(dir, path, flags, libc::STATX_BASIC_STATS, out.as_mut_ptr()) })
+        check(unsafe { libc::statx(dir, path, flags, WANTED, out.as_mut_ptr()) })
     })?;
     // SAFETY: statx succeeded, so it filled the structure (and padding is not looked at).
     Ok(from_statx(unsafe { out.assume_init_ref() }))
@@ -192,5 +198,6 @@ fn from_statx(s: &libc::statx) -> Stat {
         atime: time(&s.stx_atime),
         mtime: time(&s.stx_mtime),
         ctime: time(&s.stx_ctime),
+        btime: (s.stx_mask & libc::STATX_BTIME != 0).then(|| time(&s.stx_btime)),
     }
 }

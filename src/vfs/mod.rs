@@ -45,7 +45,7 @@ pub use crate::merge::create::{Body, Request};
 pub use attr::Privilege;
 pub use data::Write;
 pub use ids::NodeId;
-pub use readdir::{DirEntry, Plus};
+pub use readdir::{Attributes, DirEntry, Plus};
 pub use rename::RenameMode;
 
 use ids::Ids;

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::node::Node;
+use super::node::{Names, Node};
 use super::snapshots::Cookie;
 use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result};
@@ -47,12 +47,20 @@ pub struct DirEntry<'a> {
 /// What is told of an entry besides its name.
 #[derive(Clone, Copy, Debug)]
 pub enum Plus {
-    /// It is `.` or `..`.
-    Dot,
     /// A node, counted as looked up once.
     Known(Entry),
-    /// Looking it up fails; a number that stands for nothing.
-    Broken(NodeId),
+    /// Nothing: it is `.` or `..`, nobody wants to know, or looking it up fails, which who uses the
+    /// name finds out.
+    NameOnly,
+}
+
+/// Which entries of a listing come with attributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attributes {
+    /// All.
+    All,
+    /// Directories; the rest are names.
+    OfDirectories,
 }
 
 impl Listing {
@@ -104,8 +112,8 @@ impl Vfs {
         Ok(())
     }
 
-    /// The same with attributes: each entry but `.` and `..` counts as looked up once if `each`
-    /// takes it. A name that went since the snapshot is left out.
+    /// The same with attributes: each entry that has them counts as looked up once if `each` takes
+    /// it. A name that went since the snapshot is left out, where that is noticed.
     ///
     /// # Errors
     /// ENOTDIR; any error of any layer.
@@ -113,6 +121,7 @@ impl Vfs {
         &self,
         id: NodeId,
         from: u64,
+        attributes: Attributes,
         mut each: impl FnMut(DirEntry<'_>, Plus) -> bool,
     ) -> Result<()> {
         let node = self.node(id)?;
@@ -123,29 +132,19 @@ impl Vfs {
         let mut position = cookie.position;
         while let Some(entry) = listing.get(position, cookie) {
             position += 1;
-            if matches!(entry.name, b"." | b"..") {
-                if !each(entry, Plus::Dot) {
-                    break;
+            let wanted = attributes == Attributes::All || entry.kind.is_dir();
+            let plus = if wanted && !matches!(entry.name, b"." | b"..") {
+                match self.entry_in(&node, &names, &stack, entry.name) {
+                    Ok(None) => continue,
+                    Ok(Some(given)) => Plus::Known(given),
+                    // One object that is broken does not hide the others.
+                    Err(err) => {
+                        tracing::debug!("{}: {err}", entry.name.escape_ascii());
+                        Plus::NameOnly
+                    }
                 }
-                continue;
-            }
-            let given = if names.dead {
-                Ok(None)
             } else {
-                let look = |name| lookup::lookup(self.rules(), &stack, names.index.as_ref(), name);
-                let found = Name::new(entry.name).and_then(look);
-                found.and_then(|found| {
-                    found.map(|found| self.give_out(found, &node, entry.name)).transpose()
-                })
-            };
-            let plus = match given {
-                Ok(None) => continue,
-                Ok(Some(given)) => Plus::Known(given),
-                // One object that is broken does not hide the others.
-                Err(err) => {
-                    tracing::debug!("{}: {err}", entry.name.escape_ascii());
-                    Plus::Broken(self.table.unused_number())
-                }
+                Plus::NameOnly
             };
             if !each(entry, plus) {
                 if let Plus::Known(given) = plus {
@@ -155,6 +154,21 @@ impl Vfs {
             }
         }
         Ok(())
+    }
+
+    /// Looks up a name of a directory whose names are locked, and gives it out.
+    fn entry_in(
+        &self,
+        node: &Arc<Node>,
+        names: &Names,
+        stack: &DirStack,
+        name: &[u8],
+    ) -> Result<Option<Entry>> {
+        if names.dead {
+            return Ok(None);
+        }
+        let found = lookup::lookup(self.rules(), stack, names.index.as_ref(), Name::new(name)?)?;
+        found.map(|found| self.give_out(found, node, name)).transpose()
     }
 
     /// The snapshot that a reader is in, and where.

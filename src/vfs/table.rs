@@ -67,11 +67,6 @@ impl Table {
         }
     }
 
-    /// A number that is no node's and never will be.
-    pub fn unused_number(&self) -> NodeId {
-        self.ids.free()
-    }
-
     /// Notes that a node is now in the upper, where its object has another number.
     pub fn copied_up(&self, node: &Node, key: Key) {
         if self.ids.of((key.dev, key.ino)) != Some(node.id) {

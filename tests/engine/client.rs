@@ -130,7 +130,7 @@ impl Client {
     /// The same names by readdirplus, with what it gives out.
     pub fn list_plus(&self, dir: NodeId) -> Result<Vec<(Vec<u8>, Entry)>> {
         let mut all = Vec::new();
-        self.vfs.readdir_plus(dir, 0, |name, entry| {
+        self.vfs.readdir_plus(dir, 0, ovlmerge::vfs::Attributes::All, |name, entry| {
             if let ovlmerge::vfs::Plus::Known(entry) = entry {
                 all.push((name.name.to_vec(), self.note(entry)));
             }

@@ -179,7 +179,7 @@ fn fight(vfs: &Vfs, (here, there): Dirs, mine: &[u8]) {
 
 fn list(vfs: &Vfs, (here, there): Dirs) {
     vfs.readdir(here, 0, |_| true).unwrap();
-    vfs.readdir_plus(there, 0, |_, given| {
+    vfs.readdir_plus(there, 0, ovlmerge::vfs::Attributes::All, |_, given| {
         if let ovlmerge::vfs::Plus::Known(given) = given {
             vfs.forget(given.node, 1);
         }

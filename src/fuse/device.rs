@@ -1,0 +1,66 @@
+//! The connection to the kernel: each read(2) gives one request, each write(2) takes one answer
+//! (fuse(4)).
+
+use std::io::IoSlice;
+use std::os::fd::OwnedFd;
+
+use nix::sys::uio::writev;
+use nix::unistd::read;
+
+use super::abi;
+use super::wire::Message;
+use crate::error::{Errno, Error, Result};
+
+/// An opened and mounted /dev/fuse. Any thread may read and write.
+#[derive(Debug)]
+pub struct Device(OwnedFd);
+
+impl Device {
+    /// The connection of this descriptor.
+    pub fn new(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+
+    /// Waits for a request and returns its length; `None` once the mount is gone.
+    ///
+    /// # Errors
+    /// What fuse(4) names for a buffer that is too small (EIO), and anything unknown.
+    pub fn receive(&self, buffer: &mut [u8]) -> Result<Option<usize>> {
+        loop {
+            match read(&self.0, buffer) {
+                Ok(len) => return Ok(Some(len)),
+                Err(nix::errno::Errno::ENODEV) => return Ok(None),
+                // ENOENT: the caller gave up before we took the request.
+                Err(
+                    nix::errno::Errno::EINTR
+                    | nix::errno::Errno::EAGAIN
+                    | nix::errno::Errno::ENOENT,
+                ) => {}
+                Err(err) => return Err(Error::from(err).context("reading from /dev/fuse")),
+            }
+        }
+    }
+
+    /// Sends one message. That nobody waits for it any more is not an error.
+    pub fn send(&self, parts: &[&[u8]]) -> Result<()> {
+        let mut slices = [IoSlice::new(&[]), IoSlice::new(&[])];
+        for (slice, part) in slices.iter_mut().zip(parts) {
+            *slice = IoSlice::new(part);
+        }
+        let slices = slices.get(..parts.len()).ok_or(Errno::EINVAL)?;
+        match writev(&self.0, slices) {
+            // The caller was killed, or the mount went.
+            Ok(_) | Err(nix::errno::Errno::ENOENT | nix::errno::Errno::ENODEV) => Ok(()),
+            Err(err) => Err(Error::from(err).context("writing to /dev/fuse")),
+        }
+    }
+
+    /// Makes the kernel ask for the attributes of a node again. Its pages stay: an offset below
+    /// zero leaves them (`fuse_reverse_inval_inode`, fs/fuse/inode.c).
+    pub fn forget_attributes(&self, node: u64) -> Result<()> {
+        let mut message = Message::new();
+        message.u64(node).u64((-1i64).cast_unsigned()).u64(0);
+        // ENOENT: the kernel does not know the node any more.
+        self.send(&[message.finish(0, abi::NOTIFY_INVAL_INODE, 0)])
+    }
+}

@@ -1,0 +1,489 @@
+//! Requests to operations, results to answers.
+//!
+//! A request whose operation may copy a file or wait for the disk is answered from the pool; all
+//! others on the thread that read it. A panic in an operation is EIO for that request and a line in
+//! the log; the mount lives on.
+
+use std::cell::RefCell;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use super::abi::{flag, open};
+use super::answer::{Answer, guarded};
+use super::inode_flags;
+use super::negotiation::{self, Agreed, Offer};
+use super::pool::Pool;
+use super::reply::{Listing, Reply};
+use super::request::{Header, Operation, Request};
+use super::walkers::Walkers;
+use crate::config::{Access, Config};
+use crate::error::{Errno, Result};
+use crate::format::overlay::ACL_ACCESS;
+use crate::sys::xattr::SetMode;
+use crate::sys::{creds, ioctl};
+use crate::vfs::{
+    Body, Change, Entry, NodeId, Plus, Privilege, RenameMode, Request as Wanted, Vfs, Write,
+};
+
+/// How the kernel tells of files being opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// Not at all: OPEN is answered ENOSYS once. For a server that can open any file at any time.
+    NotAsked,
+    /// Each time: the descriptor stays open as long as the file is.
+    Pinned,
+}
+
+/// Answers requests.
+#[derive(Debug)]
+pub struct Handler {
+    vfs: Arc<Vfs>,
+    config: Config,
+    pool: Pool,
+    open_mode: OpenMode,
+    agreed: OnceLock<Agreed>,
+    walkers: Walkers,
+    /// The only user besides root that may come, with `allow_root`.
+    only: Option<u32>,
+    /// We, and with us the mount, live in the initial user namespace.
+    initial_namespace: bool,
+}
+
+thread_local! {
+    /// Reads go through one buffer for each thread.
+    static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Handler {
+    /// For requests to `vfs`.
+    pub fn new(vfs: Arc<Vfs>, config: &Config, open_mode: OpenMode) -> Self {
+        let owner = || nix::unistd::geteuid().as_raw();
+        Self {
+            vfs,
+            config: config.clone(),
+            pool: Pool::default(),
+            open_mode,
+            agreed: OnceLock::new(),
+            walkers: Walkers::default(),
+            only: (config.mount.access == Some(Access::OwnerAndRoot)).then(owner),
+            initial_namespace: creds::in_initial_user_namespace(),
+        }
+    }
+
+    /// What INIT agreed on; nothing before.
+    pub fn agreed(&self) -> Agreed {
+        self.agreed.get().copied().unwrap_or_default()
+    }
+
+    /// Takes one request. It is answered before this returns, or later from the pool.
+    pub fn handle(&self, request: &Request<'_>, reply: Reply) {
+        let header = &request.header;
+        if self.is_stranger(header, &request.operation) {
+            return reply.error(Errno::EACCES);
+        }
+        let id = header.node;
+        match request.operation {
+            Operation::Lookup { name } => self.lookup(header, name, reply),
+            Operation::GetAttr => self.get_attr(id, reply),
+            Operation::Statx => self.statx(id, reply),
+            Operation::SetAttr { change, kills_set_id } => {
+                self.set_attr(header, change, kills_set_id, reply);
+            }
+            Operation::ReadLink => match self.run("readlink", |vfs| vfs.readlink(id)) {
+                Ok(target) => reply.data(&target),
+                Err(errno) => reply.error(errno),
+            },
+            Operation::Symlink { .. } | Operation::MakeNode { .. } | Operation::MakeDir { .. } => {
+                self.make(header, &request.operation, reply);
+            }
+            Operation::Create { name, mode, umask } => {
+                self.create(header, name, (mode, umask), reply);
+            }
+            Operation::Unlink { name } => finish(self.run("unlink", |v| v.unlink(id, name)), reply),
+            Operation::RemoveDir { name } => {
+                finish(self.run("rmdir", |vfs| vfs.rmdir(id, name)), reply);
+            }
+            Operation::Rename { name, parent, new_name, flags } => {
+                self.rename((id, name), (parent, new_name), flags, reply);
+            }
+            Operation::Link { node, name } => self.link(node, id, name, reply),
+            Operation::Open { flags } => self.open(id, flags, reply),
+            Operation::Release => {
+                if self.open_mode == OpenMode::Pinned {
+                    self.vfs.unpin(id);
+                }
+                reply.ok();
+            }
+            Operation::OpenDir => self.open_dir(reply),
+            Operation::ReleaseDir | Operation::Destroy => reply.ok(),
+            Operation::ReadDir { offset, size, plus } => {
+                self.read_dir(header, offset, size, plus, reply);
+            }
+            Operation::StatFs => match self.run("statfs", Vfs::statfs) {
+                Ok(space) => reply.statfs(&space),
+                Err(errno) => reply.error(errno),
+            },
+            _ => self.handle_data(header, &request.operation, reply),
+        }
+    }
+
+    /// The same for contents and extended attributes of open files.
+    fn handle_data(&self, header: &Header, operation: &Operation<'_>, reply: Reply) {
+        let id = header.node;
+        match *operation {
+            Operation::Read { offset, size } => self.read(id, offset, size, reply),
+            Operation::Write { offset, data, flags } => self.write(id, offset, data, flags, reply),
+            Operation::Fsync { data_only } => {
+                let act = move |vfs: &Vfs| vfs.fsync(id, data_only);
+                self.run_slow("fsync", true, act, move |answer| finish(answer, reply));
+            }
+            Operation::SetXattr { name, value, flags, kills_setgid } => {
+                self.set_xattr(header, (name, value), flags, kills_setgid, reply);
+            }
+            Operation::GetXattr { name, size } => {
+                let answer = self.run("getxattr", |vfs| vfs.getxattr(id, name));
+                finish_with(answer, reply, |reply, bytes| reply.attribute(&bytes, size));
+            }
+            Operation::ListXattr { size } => {
+                let answer = self.run("listxattr", |vfs| vfs.listxattr(id));
+                finish_with(answer, reply, |reply, bytes| reply.attribute(&bytes, size));
+            }
+            Operation::RemoveXattr { name } => {
+                let (name, slow) = (name.to_vec(), self.vfs.needs_copy_up(id));
+                let act = move |vfs: &Vfs| vfs.removexattr(id, &name);
+                self.run_slow("removexattr", slow, act, move |answer| finish(answer, reply));
+            }
+            Operation::Ioctl { command, data, room } => {
+                self.ioctl(id, command, data, room, reply);
+            }
+            Operation::Fallocate { offset, length, mode } => {
+                let who = self.privilege(header);
+                let act = move |vfs: &Vfs| vfs.fallocate(id, mode, offset, length, who);
+                self.run_slow("fallocate", true, act, move |answer| finish(answer, reply));
+            }
+            Operation::Seek { offset, whence } => {
+                let answer = self.run("lseek", |vfs| vfs.seek(id, offset, whence));
+                finish_with(answer, reply, Reply::offset);
+            }
+            Operation::CopyRange { offset, to, to_offset, length } => {
+                // What one answer can count (a 32-bit number, in whole pages).
+                let length = length.min(1 << 30);
+                let who = self.privilege(header);
+                let act =
+                    move |vfs: &Vfs| vfs.copy_range((id, offset), (to, to_offset), length, who);
+                let reply = move |answer| finish_with(answer, reply, Reply::written);
+                self.run_slow("copy_file_range", true, act, reply);
+            }
+            // ENOSYS means "never ask again". FLUSH: writes have reached the layer when they are
+            // answered. ACCESS: with default_permissions the kernel decides by itself. INTERRUPT:
+            // what is under way goes on.
+            _ => reply.error(Errno::ENOSYS),
+        }
+    }
+
+    /// Takes nodes back.
+    pub fn forget(&self, id: NodeId, count: u64) {
+        self.vfs.forget(id, count);
+    }
+
+    /// Answers INIT. Nothing else is answered before.
+    ///
+    /// # Errors
+    /// EPROTO for a kernel that is too old.
+    pub fn init(&self, offer: &Offer, reply: Reply) -> Result<()> {
+        match negotiation::agree(&self.config, offer) {
+            Ok((agreed, fields)) => {
+                if let Some(agreed) = agreed {
+                    self.agreed.get_or_init(|| agreed);
+                }
+                reply.fields(fields);
+                Ok(())
+            }
+            Err(err) => {
+                reply.error(Errno::EPROTO);
+                Err(err)
+            }
+        }
+    }
+
+    /// Runs one operation on this thread.
+    fn run<T>(&self, name: &'static str, act: impl FnOnce(&Vfs) -> Result<T>) -> Answer<T> {
+        guarded(name, || act(&self.vfs))
+    }
+
+    /// Runs one operation, and `reply` with what it gave; elsewhere if `slow`.
+    fn run_slow<T>(
+        &self,
+        name: &'static str,
+        slow: bool,
+        act: impl FnOnce(&Vfs) -> Result<T> + Send + 'static,
+        reply: impl FnOnce(Answer<T>) + Send + 'static,
+    ) {
+        if slow {
+            let vfs = Arc::clone(&self.vfs);
+            self.pool.run(move || reply(guarded(name, || act(&vfs))));
+        } else {
+            reply(guarded(name, || act(&self.vfs)));
+        }
+    }
+
+    fn lifetime(&self) -> Duration {
+        self.config.timeout
+    }
+
+    /// Whether `allow_root` keeps this caller out. What is open already, and what the kernel sends
+    /// by itself, goes on.
+    fn is_stranger(&self, header: &Header, operation: &Operation<'_>) -> bool {
+        let goes_on = matches!(
+            operation,
+            Operation::Read { .. }
+                | Operation::Write { .. }
+                | Operation::Release
+                | Operation::ReleaseDir
+                | Operation::Fsync { .. }
+                | Operation::Destroy
+        );
+        !goes_on && header.uid != 0 && self.only.is_some_and(|only| only != header.uid)
+    }
+
+    /// Whether a caller keeps set-id bits where a request tells nothing but the user: the kernel
+    /// asks for CAP_FSETID in the initial user namespace (`setattr_should_drop_suidgid`, fs/attr.c).
+    fn privilege(&self, header: &Header) -> Privilege {
+        if header.uid == 0 && self.initial_namespace {
+            Privilege::KeepsSetId
+        } else {
+            Privilege::LosesSetId
+        }
+    }
+
+    fn lookup(&self, header: &Header, name: &[u8], reply: Reply) {
+        match self.run("lookup", |vfs| vfs.lookup(header.node, name)) {
+            Ok(entry) => {
+                self.walkers.looked_up(header.pid);
+                reply.entry(&entry, self.lifetime());
+            }
+            // An absent name is remembered too.
+            Err(Errno::ENOENT) if !self.lifetime().is_zero() => reply.absent(self.lifetime()),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn get_attr(&self, id: NodeId, reply: Reply) {
+        let answer = self.run("getattr", |vfs| vfs.getattr(id));
+        finish_with(answer, reply, |reply, stat| reply.attributes(&stat, self.lifetime()));
+    }
+
+    fn statx(&self, id: NodeId, reply: Reply) {
+        let answer = self.run("statx", |vfs| vfs.getattr(id));
+        finish_with(answer, reply, |reply, stat| reply.statx(&stat, self.lifetime()));
+    }
+
+    fn set_attr(&self, header: &Header, change: Change, kills_set_id: bool, reply: Reply) {
+        let (id, lifetime) = (header.node, self.lifetime());
+        let who = match (self.agreed().says_who_kills, kills_set_id) {
+            (true, false) => Privilege::KeepsSetId,
+            (true, true) => Privilege::LosesSetId,
+            (false, _) => self.privilege(header),
+        };
+        let act = move |vfs: &Vfs| vfs.setattr(id, &change, who);
+        self.run_slow("setattr", self.vfs.needs_copy_up(id), act, move |answer| {
+            finish_with(answer, reply, |reply, stat| reply.attributes(&stat, lifetime));
+        });
+    }
+
+    fn create_entry(
+        &self,
+        header: &Header,
+        name: &[u8],
+        (mode, umask): (u32, u32),
+        body: Body<'_>,
+    ) -> Answer<Entry> {
+        let wanted = Wanted { uid: header.uid, gid: header.gid, mode, umask };
+        self.run("create", |vfs| vfs.create(header.node, name, body, &wanted))
+    }
+
+    fn make(&self, header: &Header, operation: &Operation<'_>, reply: Reply) {
+        let answer = match *operation {
+            Operation::Symlink { name, target } => {
+                self.create_entry(header, name, (0o777, 0), Body::Symlink { target })
+            }
+            Operation::MakeNode { name, mode, umask, rdev } => {
+                let body = match mode & libc::S_IFMT {
+                    libc::S_IFREG | 0 => Body::File,
+                    kind => Body::Node { kind, rdev: rdev.into() },
+                };
+                self.create_entry(header, name, (mode, umask), body)
+            }
+            Operation::MakeDir { name, mode, umask } => {
+                self.create_entry(header, name, (mode, umask), Body::Dir)
+            }
+            _ => Err(Errno::ENOSYS),
+        };
+        finish_with(answer, reply, |reply, entry| reply.entry(&entry, self.lifetime()));
+    }
+
+    fn create(&self, header: &Header, name: &[u8], mode: (u32, u32), reply: Reply) {
+        let answer = self.create_entry(header, name, mode, Body::File);
+        finish_with(answer, reply, |reply, entry| {
+            if self.open_mode == OpenMode::Pinned {
+                self.vfs.pin_created(entry.node);
+            }
+            reply.created(&entry, self.lifetime(), open::KEEP_CACHE);
+        });
+    }
+
+    fn rename(&self, from: (NodeId, &[u8]), to: (NodeId, &[u8]), flags: u32, reply: Reply) {
+        let mode = match flags {
+            0 => RenameMode::Replace,
+            libc::RENAME_NOREPLACE => RenameMode::NoReplace,
+            libc::RENAME_EXCHANGE => RenameMode::Exchange,
+            // Whiteouts are made by us alone, as in the kernel's overlayfs.
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let slow = self.vfs.rename_copies(from.0, from.1);
+        let (parent, name) = (from.0, from.1.to_vec());
+        let (new_parent, new_name) = (to.0, to.1.to_vec());
+        let act = move |vfs: &Vfs| vfs.rename(parent, &name, new_parent, &new_name, mode);
+        self.run_slow("rename", slow, act, move |answer| finish(answer, reply));
+    }
+
+    fn link(&self, id: NodeId, parent: NodeId, name: &[u8], reply: Reply) {
+        let (name, lifetime, slow) = (name.to_vec(), self.lifetime(), self.vfs.needs_copy_up(id));
+        let act = move |vfs: &Vfs| vfs.link(id, parent, &name);
+        self.run_slow("link", slow, act, move |answer| {
+            finish_with(answer, reply, |reply, entry| reply.entry(&entry, lifetime));
+        });
+    }
+
+    fn open(&self, id: NodeId, flags: i32, reply: Reply) {
+        if self.open_mode == OpenMode::NotAsked {
+            return reply.error(Errno::ENOSYS);
+        }
+        let to_write = flags & libc::O_ACCMODE != libc::O_RDONLY;
+        let answer = self.run("open", |vfs| vfs.pin(id, to_write));
+        finish_with(answer, reply, |reply, ()| reply.opened(open::KEEP_CACHE));
+    }
+
+    fn open_dir(&self, reply: Reply) {
+        if self.lifetime().is_zero() {
+            return reply.opened(0);
+        }
+        if self.agreed().no_opendir {
+            // Listings are kept by the kernel, and readers are known by their position: there is
+            // nothing to open or to close, and the kernel need not ask again.
+            return reply.error(Errno::ENOSYS);
+        }
+        reply.opened(open::CACHE_DIR | open::KEEP_CACHE);
+    }
+
+    fn read_dir(&self, header: &Header, offset: u64, size: usize, plus: bool, reply: Reply) {
+        let (id, lifetime) = (header.node, self.lifetime());
+        let mut listing = Listing::new(size);
+        let answer = if plus {
+            let attributes = self.walkers.want(header.pid);
+            let mut by_name = 0;
+            let answer = self.run("readdirplus", |vfs| {
+                vfs.readdir_plus(id, offset, attributes, |entry, given| match given {
+                    Plus::Known(node) => listing.push_plus(&entry, Some(&node), lifetime),
+                    Plus::NameOnly => {
+                        by_name += 1;
+                        listing.push_plus(&entry, None, lifetime)
+                    }
+                })
+            });
+            self.walkers.listed(header.pid, by_name);
+            answer
+        } else {
+            self.run("readdir", |vfs| vfs.readdir(id, offset, |entry| listing.push(&entry)))
+        };
+        finish_with(answer, reply, |reply, ()| reply.listing(listing));
+    }
+
+    fn read(&self, id: NodeId, offset: u64, size: usize, reply: Reply) {
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            if buffer.len() < size {
+                buffer.resize(size, 0);
+            }
+            let answer = self.run("read", |vfs| {
+                let room = buffer.get_mut(..size).ok_or(Errno::EINVAL)?;
+                vfs.read(id, offset, room)
+            });
+            finish_with(answer, reply, |reply, len| {
+                reply.data(buffer.get(..len).unwrap_or_default());
+            });
+        });
+    }
+
+    fn write(&self, id: NodeId, offset: u64, data: &[u8], flags: u32, reply: Reply) {
+        // The kernel says so where it knows; a delayed write is nobody's.
+        let kill = flags & flag::WRITE_KILL_SUIDGID != 0;
+        let privilege = if kill { Privilege::LosesSetId } else { Privilege::KeepsSetId };
+        let whole = flags & flag::WRITE_CACHE != 0;
+        if self.vfs.needs_copy_up(id) {
+            let data = data.to_vec();
+            let act =
+                move |vfs: &Vfs| vfs.write(id, &Write { offset, data: &data, privilege, whole });
+            let reply = move |answer| finish_with(answer, reply, Reply::written);
+            self.run_slow("write", true, act, reply);
+        } else {
+            let write = Write { offset, data, privilege, whole };
+            let answer = self.run("write", |vfs| vfs.write(id, &write));
+            finish_with(answer, reply, Reply::written);
+        }
+    }
+
+    fn set_xattr(
+        &self,
+        header: &Header,
+        (name, value): (&[u8], &[u8]),
+        flags: i32,
+        kills_setgid: bool,
+        reply: Reply,
+    ) {
+        let mode = match flags {
+            0 => SetMode::Any,
+            libc::XATTR_CREATE => SetMode::Create,
+            libc::XATTR_REPLACE => SetMode::Replace,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let id = header.node;
+        // An older kernel does not say who loses the setgid bit.
+        let asked = !self.agreed().setxattr_ext && name == ACL_ACCESS.to_bytes() && header.uid != 0;
+        let (pid, gid) = (header.pid, header.gid);
+        let groups = asked.then(|| creds::groups_of(pid, gid));
+        let groups = groups.or(kills_setgid.then(Vec::new));
+        let (name, value) = (name.to_vec(), value.to_vec());
+        let act = move |vfs: &Vfs| {
+            vfs.setxattr(id, &name, &value, mode)?;
+            match groups {
+                Some(groups) => vfs.drop_foreign_setgid(id, &groups),
+                None => Ok(()),
+            }
+        };
+        let slow = self.vfs.needs_copy_up(id);
+        self.run_slow("setxattr", slow, act, move |answer| finish(answer, reply));
+    }
+
+    fn ioctl(&self, id: NodeId, command: u32, data: &[u8], room: usize, reply: Reply) {
+        let sets = matches!(command, ioctl::SETFLAGS | ioctl::FSSETXATTR);
+        let slow = sets && self.vfs.needs_copy_up(id);
+        let data = data.to_vec();
+        let act = move |vfs: &Vfs| inode_flags::run(vfs, id, command, &data);
+        self.run_slow("ioctl", slow, act, move |answer| {
+            finish_with(answer, reply, |reply, out| reply.ioctl(out.get(..room).unwrap_or(&out)));
+        });
+    }
+}
+
+/// Answers a request that gives nothing.
+fn finish(answer: Answer<()>, reply: Reply) {
+    finish_with(answer, reply, |reply, ()| reply.ok());
+}
+
+/// Answers a request with what it gave, or with what went wrong.
+fn finish_with<T>(answer: Answer<T>, reply: Reply, give: impl FnOnce(Reply, T)) {
+    match answer {
+        Ok(value) => give(reply, value),
+        Err(errno) => reply.error(errno),
+    }
+}

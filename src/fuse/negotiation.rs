@@ -1,0 +1,138 @@
+//! INIT: what we and the kernel agree on.
+
+use super::abi::{self, capability as cap};
+use super::wire::Message;
+use crate::config::Config;
+use crate::error::{Errno, Error, Result};
+
+/// What was agreed on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Agreed {
+    /// OPENDIR may be answered ENOSYS (Linux 5.1).
+    pub no_opendir: bool,
+    /// SETXATTR has flags of its own (Linux 5.12).
+    pub setxattr_ext: bool,
+    /// The kernel says when a caller loses set-id bits (Linux 5.12).
+    pub says_who_kills: bool,
+}
+
+/// Requests that the kernel has under way in the background (readahead, delayed writes) before it
+/// holds others back; three quarters of it count as congestion, as in the kernel's own defaults.
+const MAX_BACKGROUND: u16 = 16;
+const CONGESTION: u16 = MAX_BACKGROUND / 4 * 3;
+
+/// Bytes of a page, in which the kernel counts the data of one request. A larger page makes the
+/// limit larger than asked for, which harms nobody.
+const PAGE: u32 = 4096;
+
+/// Smallest `max_write` that the kernel takes (`FUSE_MIN_READ_BUFFER` and headers).
+const LEAST_WRITE: u32 = 4096;
+
+/// The kernel's side of INIT.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    /// Version.
+    pub major: u32,
+    /// Version.
+    pub minor: u32,
+    /// In bytes.
+    pub max_readahead: u32,
+    /// What it can do.
+    pub flags: u64,
+}
+
+/// What we want of what there is to be had; what an older kernel does not know is done without.
+fn wanted(config: &Config) -> u64 {
+    let base = cap::DONT_MASK
+        | cap::BIG_WRITES
+        | cap::PARALLEL_DIROPS
+        | cap::DO_READDIRPLUS
+        | cap::READDIRPLUS_AUTO
+        | cap::POSIX_ACL
+        | cap::CACHE_SYMLINKS
+        | cap::HANDLE_KILLPRIV_V2
+        | cap::SETXATTR_EXT
+        | cap::EXPLICIT_INVAL_DATA
+        | cap::ASYNC_DIO
+        | cap::DIRECT_IO_ALLOW_MMAP
+        | cap::MAX_PAGES
+        | cap::INIT_EXT;
+    if config.writeback { base | cap::WRITEBACK_CACHE } else { base }
+}
+
+/// Data of one WRITE, in bytes.
+pub fn max_write(config: &Config) -> u32 {
+    config.max_write.max(LEAST_WRITE)
+}
+
+/// Answers INIT: what was agreed on, and the fields of the answer. With a kernel whose major
+/// version is newer the answer only names ours, and INIT comes again.
+///
+/// # Errors
+/// EPROTO for a kernel that is too old.
+pub fn agree(config: &Config, offer: &Offer) -> Result<(Option<Agreed>, Message)> {
+    let mut answer = Message::new();
+    if offer.major > abi::MAJOR {
+        answer.u32(abi::MAJOR).u32(abi::MINOR).zeros(56);
+        return Ok((None, answer));
+    }
+    if offer.major < abi::MAJOR || offer.minor < abi::OLDEST_MINOR {
+        let text = format!(
+            "the kernel speaks FUSE {}.{}; {}.{} (Linux 3.15) is the oldest that will do",
+            offer.major,
+            offer.minor,
+            abi::MAJOR,
+            abi::OLDEST_MINOR
+        );
+        return Err(Error::new(Errno::EPROTO, text));
+    }
+    let flags = wanted(config) & offer.flags;
+    let [low, high] = halves(flags);
+    let pages = u16::try_from(max_write(config).div_ceil(PAGE)).unwrap_or(u16::MAX);
+    answer.u32(abi::MAJOR).u32(abi::MINOR).u32(offer.max_readahead).u32(low);
+    answer.u16(MAX_BACKGROUND).u16(CONGESTION).u32(max_write(config));
+    // Times are told to the nanosecond.
+    answer.u32(1).u16(pages).u16(0).u32(high).zeros(28);
+    let has = |flag| flags & flag != 0;
+    let agreed = Agreed {
+        no_opendir: offer.flags & cap::NO_OPENDIR_SUPPORT != 0,
+        setxattr_ext: has(cap::SETXATTR_EXT),
+        says_who_kills: has(cap::HANDLE_KILLPRIV_V2),
+    };
+    Ok((Some(agreed), answer))
+}
+
+/// Lower and upper 32 bits.
+fn halves(flags: u64) -> [u32; 2] {
+    [flags & u64::from(u32::MAX), flags >> 32].map(|half| u32::try_from(half).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuse::wire::Input;
+
+    fn offer(major: u32, minor: u32, flags: u64) -> Offer {
+        Offer { major, minor, max_readahead: 131_072, flags }
+    }
+
+    #[test]
+    fn nothing_is_agreed_on_that_the_kernel_does_not_offer() {
+        let config = Config::new(Vec::new(), None, "/mnt".into());
+        let (agreed, mut answer) = agree(&config, &offer(7, 31, cap::DONT_MASK)).unwrap();
+        assert!(!agreed.unwrap().setxattr_ext);
+        let bytes = answer.finish(1, 0, 0).to_vec();
+        assert_eq!(bytes.len(), 16 + 64);
+        let mut input = Input::new(&bytes);
+        input.skip(16 + 12).unwrap();
+        assert_eq!(u64::from(input.u32().unwrap()), cap::DONT_MASK);
+    }
+
+    #[test]
+    fn versions() {
+        let config = Config::new(Vec::new(), None, "/mnt".into());
+        assert!(agree(&config, &offer(8, 0, 0)).unwrap().0.is_none(), "asked again");
+        assert_eq!(agree(&config, &offer(7, 22, 0)).unwrap_err().errno(), Errno::EPROTO);
+        assert_eq!(agree(&config, &offer(6, 99, 0)).unwrap_err().errno(), Errno::EPROTO);
+    }
+}

@@ -1,0 +1,344 @@
+//! Answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::abi::OUT_HEADER;
+use super::device::Device;
+use super::wire::{self, Message};
+use crate::error::{Errno, best_effort};
+use crate::sys::file::FsStat;
+use crate::sys::{FileType, Stat, Time};
+use crate::vfs::{DirEntry, Entry};
+
+/// The longest name, in bytes (`NAME_MAX`).
+const NAME_LEN: u32 = 255;
+
+/// The one answer that a request gets. Dropped without one, it is EIO, so that nobody waits for
+/// ever.
+#[derive(Debug)]
+pub struct Reply {
+    device: Arc<Device>,
+    unique: u64,
+    open: bool,
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if self.open {
+            self.message(Errno::EIO.raw(), &mut Message::new());
+        }
+    }
+}
+
+/// How long the kernel may believe what it is told.
+pub type Lifetime = Duration;
+
+impl Reply {
+    /// For the request with this number.
+    pub fn new(device: &Arc<Device>, unique: u64) -> Self {
+        Self { device: Arc::clone(device), unique, open: true }
+    }
+
+    fn message(&mut self, errno: i32, message: &mut Message) {
+        self.open = false;
+        let sent = self.device.send(&[message.finish(self.unique, -errno, 0)]);
+        best_effort("an answer is lost", sent);
+    }
+
+    /// Nothing to tell.
+    pub fn ok(mut self) {
+        self.message(0, &mut Message::new());
+    }
+
+    /// It failed.
+    pub fn error(mut self, errno: Errno) {
+        self.message(errno.raw(), &mut Message::new());
+    }
+
+    /// Fields that were put together elsewhere.
+    pub fn fields(mut self, mut message: Message) {
+        self.message(0, &mut message);
+    }
+
+    /// Bytes.
+    pub fn data(mut self, data: &[u8]) {
+        self.open = false;
+        let header = wire::header(OUT_HEADER + data.len(), self.unique, 0);
+        best_effort("an answer is lost", self.device.send(&[&header, data]));
+    }
+
+    /// A listing.
+    pub fn listing(mut self, listing: Listing) {
+        self.message(0, &mut { listing.message });
+    }
+
+    /// A name with its node.
+    pub fn entry(self, entry: &Entry, lifetime: Lifetime) {
+        let mut message = Message::new();
+        put_entry(&mut message, entry, lifetime);
+        self.fields(message);
+    }
+
+    /// A name that is not there, to be remembered: an entry without a node.
+    pub fn absent(self, lifetime: Lifetime) {
+        let mut message = Message::new();
+        put_no_node(&mut message, lifetime);
+        self.fields(message);
+    }
+
+    /// A new file, opened.
+    pub fn created(self, entry: &Entry, lifetime: Lifetime, flags: u32) {
+        let mut message = Message::new();
+        put_entry(&mut message, entry, lifetime);
+        put_opened(&mut message, flags);
+        self.fields(message);
+    }
+
+    /// A file or directory, opened.
+    pub fn opened(self, flags: u32) {
+        let mut message = Message::new();
+        put_opened(&mut message, flags);
+        self.fields(message);
+    }
+
+    /// Attributes.
+    pub fn attributes(self, stat: &Stat, lifetime: Lifetime) {
+        let mut message = Message::new();
+        message.u64(lifetime.as_secs()).u32(lifetime.subsec_nanos()).zeros(4);
+        put_attributes(&mut message, stat);
+        self.fields(message);
+    }
+
+    /// Attributes with the time of birth, as far as the layer knows it.
+    pub fn statx(self, stat: &Stat, lifetime: Lifetime) {
+        let mut message = Message::new();
+        message.u64(lifetime.as_secs()).u32(lifetime.subsec_nanos()).zeros(4 + 16);
+        put_statx(&mut message, stat);
+        self.fields(message);
+    }
+
+    /// A length.
+    pub fn written(self, len: usize) {
+        let mut message = Message::new();
+        message.u32(u32::try_from(len).unwrap_or(u32::MAX)).zeros(4);
+        self.fields(message);
+    }
+
+    /// An offset.
+    pub fn offset(self, offset: u64) {
+        let mut message = Message::new();
+        message.u64(offset);
+        self.fields(message);
+    }
+
+    /// The bytes of an attribute or of a list of names: their number if no room was offered,
+    /// ERANGE if there is too little (getxattr(2)).
+    pub fn attribute(self, bytes: &[u8], room: u32) {
+        if room == 0 {
+            // `fuse_getxattr_out` is laid out as `fuse_write_out` is.
+            return self.written(bytes.len());
+        }
+        if bytes.len() > room as usize {
+            return self.error(Errno::ERANGE);
+        }
+        self.data(bytes);
+    }
+
+    /// What an ioctl gave back.
+    pub fn ioctl(self, bytes: &[u8]) {
+        let mut message = Message::new();
+        message.zeros(16).bytes(bytes);
+        self.fields(message);
+    }
+
+    /// Space of a file system.
+    pub fn statfs(self, s: &FsStat) {
+        let mut message = Message::new();
+        for count in [s.blocks, s.bfree, s.bavail, s.files, s.ffree] {
+            message.u64(count);
+        }
+        message.u32(s.bsize).u32(NAME_LEN).u32(s.frsize).zeros(28);
+        self.fields(message);
+    }
+}
+
+fn put_lifetimes(message: &mut Message, lifetime: Lifetime) {
+    let (whole, part) = (lifetime.as_secs(), lifetime.subsec_nanos());
+    message.u64(whole).u64(whole).u32(part).u32(part);
+}
+
+/// `fuse_entry_out`.
+fn put_entry(message: &mut Message, entry: &Entry, lifetime: Lifetime) {
+    // Nodes are never reused for another object while the kernel knows them: generation 0.
+    message.u64(entry.node.0).u64(0);
+    put_lifetimes(message, lifetime);
+    put_attributes(message, &entry.stat);
+}
+
+/// `fuse_entry_out` without a node.
+fn put_no_node(message: &mut Message, lifetime: Lifetime) {
+    message.u64(0).u64(0);
+    put_lifetimes(message, lifetime);
+    message.zeros(ATTRIBUTES);
+}
+
+/// `fuse_open_out`, with no handle: nothing is kept for an open file.
+fn put_opened(message: &mut Message, flags: u32) {
+    message.u64(0).u32(flags).zeros(4);
+}
+
+/// Bytes of `fuse_attr`.
+const ATTRIBUTES: usize = 88;
+
+/// The kernel's 32-bit encoding of a device number is the lower half of makedev(3)'s.
+fn device_number(stat: &Stat) -> u32 {
+    u32::try_from(stat.rdev & u64::from(u32::MAX)).unwrap_or(0)
+}
+
+/// `fuse_attr`.
+fn put_attributes(message: &mut Message, stat: &Stat) {
+    message.u64(stat.ino).u64(stat.size).u64(stat.blocks);
+    for time in [stat.atime, stat.mtime, stat.ctime] {
+        // Signed, whatever the header file says.
+        message.u64(time.sec.cast_unsigned());
+    }
+    for time in [stat.atime, stat.mtime, stat.ctime] {
+        message.u32(time.nsec);
+    }
+    message.u32(stat.mode).u32(stat.nlink).u32(stat.uid).u32(stat.gid);
+    message.u32(device_number(stat)).u32(stat.blksize).u32(0);
+}
+
+/// `fuse_statx`.
+fn put_statx(message: &mut Message, stat: &Stat) {
+    let mask = match stat.btime {
+        Some(_) => libc::STATX_BASIC_STATS | libc::STATX_BTIME,
+        None => libc::STATX_BASIC_STATS,
+    };
+    message.u32(mask).u32(stat.blksize).u64(0);
+    message.u32(stat.nlink).u32(stat.uid).u32(stat.gid);
+    message.u16(u16::try_from(stat.mode).unwrap_or(0)).zeros(2);
+    message.u64(stat.ino).u64(stat.size).u64(stat.blocks).u64(0);
+    let born = stat.btime.unwrap_or_default();
+    for Time { sec, nsec } in [stat.atime, born, stat.ctime, stat.mtime] {
+        message.u64(sec.cast_unsigned()).u32(nsec).zeros(4);
+    }
+    message.u32(libc::major(stat.rdev)).u32(libc::minor(stat.rdev)).zeros(8 + 112);
+}
+
+/// Entries of a directory, as many as there is room for.
+#[derive(Debug)]
+pub struct Listing {
+    message: Message,
+    room: usize,
+}
+
+/// Bytes of `fuse_dirent` before the name, and of `fuse_entry_out`.
+const DIRENT: usize = 24;
+const ENTRY: usize = 40 + ATTRIBUTES;
+
+impl Listing {
+    /// An empty one.
+    pub fn new(room: usize) -> Self {
+        Self { message: Message::new(), room: room + OUT_HEADER }
+    }
+
+    /// Adds an entry; false if there is no room for it.
+    pub fn push(&mut self, entry: &DirEntry<'_>) -> bool {
+        let fits = self.fits(DIRENT, entry.name);
+        if fits {
+            self.put_dirent(entry);
+        }
+        fits
+    }
+
+    /// The same with the node, or without if it is not told or has none.
+    pub fn push_plus(
+        &mut self,
+        entry: &DirEntry<'_>,
+        node: Option<&Entry>,
+        lifetime: Lifetime,
+    ) -> bool {
+        let fits = self.fits(ENTRY + DIRENT, entry.name);
+        if fits {
+            match node {
+                Some(node) => put_entry(&mut self.message, node, lifetime),
+                // The kernel takes it for a plain entry (`fuse_direntplus_link`, fs/fuse/readdir.c).
+                None => put_no_node(&mut self.message, Lifetime::ZERO),
+            }
+            self.put_dirent(entry);
+        }
+        fits
+    }
+
+    fn fits(&self, before: usize, name: &[u8]) -> bool {
+        self.message.len() + before + name.len().next_multiple_of(8) <= self.room
+    }
+
+    fn put_dirent(&mut self, entry: &DirEntry<'_>) {
+        self.message.u64(entry.number).u64(entry.next);
+        self.message.u32(u32::try_from(entry.name.len()).unwrap_or(0)).u32(type_of(entry.kind));
+        let padding = entry.name.len().next_multiple_of(8) - entry.name.len();
+        self.message.bytes(entry.name).zeros(padding);
+    }
+}
+
+/// The `d_type` of readdir(3).
+fn type_of(kind: FileType) -> u32 {
+    u32::from(kind as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::NodeId;
+
+    fn stat() -> Stat {
+        let time = |sec| Time { sec, nsec: 7 };
+        Stat {
+            dev: 1,
+            ino: 77,
+            mode: libc::S_IFREG | 0o4755,
+            nlink: 2,
+            uid: 3,
+            gid: 4,
+            rdev: libc::makedev(8, 300),
+            size: 5,
+            blocks: 6,
+            blksize: 4096,
+            atime: time(-1),
+            mtime: time(i64::MAX),
+            ctime: time(9),
+            btime: Some(time(-2)),
+        }
+    }
+
+    /// The sizes that the kernel checks (`fuse_copy_out_args` wants them to the byte).
+    #[test]
+    fn structures_have_the_sizes_of_the_header_file() {
+        let size = |put: &dyn Fn(&mut Message)| {
+            let mut message = Message::new();
+            put(&mut message);
+            message.len() - OUT_HEADER
+        };
+        let entry = Entry { node: NodeId(5), stat: stat() };
+        assert_eq!(size(&|m| put_attributes(m, &stat())), 88);
+        assert_eq!(size(&|m| put_entry(m, &entry, Lifetime::ZERO)), 128);
+        assert_eq!(size(&|m| put_no_node(m, Lifetime::ZERO)), 128);
+        assert_eq!(size(&|m| put_opened(m, 0)), 16);
+        assert_eq!(size(&|m| put_statx(m, &stat())), 256, "and 32 before it");
+    }
+
+    #[test]
+    fn a_listing_stops_when_it_is_full() {
+        let entry = DirEntry { name: b"name", number: 1, kind: FileType::Regular, next: 2 };
+        let mut plain = Listing::new(2 * 32 + 31);
+        assert!(plain.push(&entry) && plain.push(&entry));
+        assert!(!plain.push(&entry));
+        let mut plus = Listing::new(128 + 32);
+        assert!(plus.push_plus(&entry, None, Lifetime::ZERO));
+        assert!(!plus.push_plus(&entry, None, Lifetime::ZERO));
+        assert_eq!(plus.message.len(), OUT_HEADER + 160);
+    }
+}

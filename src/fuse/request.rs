@@ -1,0 +1,376 @@
+//! Requests as types.
+
+use super::abi::{self, opcode, setattr};
+use super::negotiation::Offer;
+use super::wire::{Input, Malformed};
+use crate::sys::Time;
+use crate::sys::at::SetTime;
+use crate::vfs::{Change, NodeId};
+
+/// Who asks, about what, and where the answer goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// Number of the operation.
+    pub opcode: u32,
+    /// Names the request in its answer.
+    pub unique: u64,
+    /// The object.
+    pub node: NodeId,
+    /// User of the caller, for access to files (`fsuid`).
+    pub uid: u32,
+    /// Group of the caller, for access to files.
+    pub gid: u32,
+    /// Thread of the caller; 0 if it is in a process namespace that the mount does not see.
+    pub pid: u32,
+}
+
+/// One request.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Who and about what.
+    pub header: Header,
+    /// What is asked for.
+    pub operation: Operation<'a>,
+}
+
+/// What is asked for. Names are bytes, without the NUL.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)] // The fields have the names of their manual pages.
+pub enum Operation<'a> {
+    Init(Offer),
+    Destroy,
+    Lookup {
+        name: &'a [u8],
+    },
+    Forget {
+        count: u64,
+    },
+    BatchForget(Forgets<'a>),
+    GetAttr,
+    Statx,
+    SetAttr {
+        change: Change,
+        kills_set_id: bool,
+    },
+    ReadLink,
+    Symlink {
+        name: &'a [u8],
+        target: &'a [u8],
+    },
+    MakeNode {
+        name: &'a [u8],
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+    },
+    MakeDir {
+        name: &'a [u8],
+        mode: u32,
+        umask: u32,
+    },
+    Unlink {
+        name: &'a [u8],
+    },
+    RemoveDir {
+        name: &'a [u8],
+    },
+    Rename {
+        name: &'a [u8],
+        parent: NodeId,
+        new_name: &'a [u8],
+        flags: u32,
+    },
+    /// A new name, in the directory that the header names, for `node`.
+    Link {
+        node: NodeId,
+        name: &'a [u8],
+    },
+    Open {
+        flags: i32,
+    },
+    Create {
+        name: &'a [u8],
+        mode: u32,
+        umask: u32,
+    },
+    TmpFile {
+        mode: u32,
+        umask: u32,
+    },
+    Read {
+        offset: u64,
+        size: usize,
+    },
+    Write {
+        offset: u64,
+        data: &'a [u8],
+        flags: u32,
+    },
+    StatFs,
+    Release,
+    /// Of a file or of a directory.
+    Fsync {
+        data_only: bool,
+    },
+    SetXattr {
+        name: &'a [u8],
+        value: &'a [u8],
+        flags: i32,
+        kills_setgid: bool,
+    },
+    GetXattr {
+        name: &'a [u8],
+        size: u32,
+    },
+    ListXattr {
+        size: u32,
+    },
+    RemoveXattr {
+        name: &'a [u8],
+    },
+    OpenDir,
+    ReadDir {
+        offset: u64,
+        size: usize,
+        plus: bool,
+    },
+    ReleaseDir,
+    Ioctl {
+        command: u32,
+        data: &'a [u8],
+        room: usize,
+    },
+    Fallocate {
+        offset: u64,
+        length: u64,
+        mode: i32,
+    },
+    Seek {
+        offset: i64,
+        whence: i32,
+    },
+    CopyRange {
+        offset: u64,
+        to: NodeId,
+        to_offset: u64,
+        length: u64,
+    },
+    /// Anything else: ENOSYS.
+    Unknown,
+}
+
+/// Nodes that the kernel lets go, with counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Forgets<'a>(Input<'a>);
+
+impl Iterator for Forgets<'_> {
+    type Item = (NodeId, u64);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some((NodeId(self.0.u64().ok()?), self.0.u64().ok()?))
+    }
+}
+
+impl Header {
+    fn parse(input: &mut Input<'_>) -> Result<Self, Malformed> {
+        input.skip(4)?;
+        let (opcode, unique, node) = (input.u32()?, input.u64()?, NodeId(input.u64()?));
+        let (uid, gid, pid) = (input.u32()?, input.u32()?, input.u32()?);
+        // Extensions follow the arguments, and none was agreed on.
+        input.skip(4)?;
+        Ok(Self { opcode, unique, node, uid, gid, pid })
+    }
+}
+
+impl<'a> Request<'a> {
+    /// Reads one request. `extended`: SETXATTR_EXT was agreed on.
+    ///
+    /// # Errors
+    /// The header, as far as there is one, of a request that makes no sense.
+    pub fn parse(bytes: &'a [u8], extended: bool) -> Result<Self, Option<Header>> {
+        let mut input = Input::new(bytes);
+        let header = Header::parse(&mut input).map_err(|Malformed| None)?;
+        let operation = operation(&header, input, extended).map_err(|Malformed| Some(header))?;
+        Ok(Self { header, operation })
+    }
+}
+
+fn operation<'a>(
+    header: &Header,
+    mut input: Input<'a>,
+    extended: bool,
+) -> Result<Operation<'a>, Malformed> {
+    let i = &mut input;
+    Ok(match header.opcode {
+        opcode::LOOKUP => Operation::Lookup { name: i.name()? },
+        opcode::FORGET => Operation::Forget { count: i.u64()? },
+        opcode::BATCH_FORGET => {
+            i.skip(8)?;
+            Operation::BatchForget(Forgets(input))
+        }
+        opcode::GETATTR => Operation::GetAttr,
+        opcode::STATX => Operation::Statx,
+        opcode::SETATTR => set_attr(i)?,
+        opcode::READLINK => Operation::ReadLink,
+        opcode::UNLINK => Operation::Unlink { name: i.name()? },
+        opcode::RMDIR => Operation::RemoveDir { name: i.name()? },
+        opcode::OPEN => Operation::Open { flags: i.u32()?.cast_signed() },
+        opcode::STATFS => Operation::StatFs,
+        opcode::RELEASE => Operation::Release,
+        opcode::RELEASEDIR => Operation::ReleaseDir,
+        opcode::OPENDIR => Operation::OpenDir,
+        opcode::REMOVEXATTR => Operation::RemoveXattr { name: i.name()? },
+        opcode::DESTROY => Operation::Destroy,
+        opcode::INIT => init(i)?,
+        opcode::SYMLINK
+        | opcode::MKNOD
+        | opcode::MKDIR
+        | opcode::CREATE
+        | opcode::TMPFILE
+        | opcode::LINK
+        | opcode::RENAME
+        | opcode::RENAME2 => naming(header.opcode, i)?,
+        opcode::SETXATTR | opcode::GETXATTR | opcode::LISTXATTR => {
+            attributes(header.opcode, i, extended)?
+        }
+        _ => data(header.opcode, i)?,
+    })
+}
+
+fn init<'a>(i: &mut Input<'a>) -> Result<Operation<'a>, Malformed> {
+    let (major, minor, max_readahead) = (i.u32()?, i.u32()?, i.u32()?);
+    let low = u64::from(i.u32()?);
+    // Sent since ABI 7.36, and worth something only where the kernel says so.
+    let high = i.u32().map_or(0, u64::from) << 32;
+    let flags = if low & abi::capability::INIT_EXT == 0 { low } else { low | high };
+    Ok(Operation::Init(Offer { major, minor, max_readahead, flags }))
+}
+
+/// Requests that give a name to something.
+fn naming<'a>(opcode: u32, i: &mut Input<'a>) -> Result<Operation<'a>, Malformed> {
+    Ok(match opcode {
+        opcode::SYMLINK => Operation::Symlink { name: i.name()?, target: i.name()? },
+        opcode::MKNOD => {
+            let (mode, rdev, umask) = (i.u32()?, i.u32()?, i.u32()?);
+            i.skip(4)?;
+            Operation::MakeNode { name: i.name()?, mode, umask, rdev }
+        }
+        opcode::MKDIR => {
+            let (mode, umask) = (i.u32()?, i.u32()?);
+            Operation::MakeDir { name: i.name()?, mode, umask }
+        }
+        opcode::LINK => Operation::Link { node: NodeId(i.u64()?), name: i.name()? },
+        opcode::RENAME | opcode::RENAME2 => {
+            let parent = NodeId(i.u64()?);
+            let flags = if opcode == opcode::RENAME2 { i.u32()? } else { 0 };
+            i.skip(if opcode == opcode::RENAME2 { 4 } else { 0 })?;
+            Operation::Rename { name: i.name()?, parent, new_name: i.name()?, flags }
+        }
+        _ => {
+            i.skip(4)?;
+            let (mode, umask) = (i.u32()?, i.u32()?);
+            i.skip(4)?;
+            match opcode {
+                opcode::CREATE => Operation::Create { name: i.name()?, mode, umask },
+                _ => Operation::TmpFile { mode, umask },
+            }
+        }
+    })
+}
+
+fn attributes<'a>(
+    opcode: u32,
+    i: &mut Input<'a>,
+    extended: bool,
+) -> Result<Operation<'a>, Malformed> {
+    let size = i.u32()?;
+    let flags = i.u32()?;
+    Ok(match opcode {
+        opcode::GETXATTR => Operation::GetXattr { name: i.name()?, size },
+        opcode::LISTXATTR => Operation::ListXattr { size },
+        _ => {
+            let more = if extended { i.u32()? } else { 0 };
+            i.skip(if extended { 4 } else { 0 })?;
+            let (name, value) = (i.name()?, i.bytes(size as usize)?);
+            let kills_setgid = more & abi::flag::SETXATTR_ACL_KILL_SGID != 0;
+            Operation::SetXattr { name, value, flags: flags.cast_signed(), kills_setgid }
+        }
+    })
+}
+
+/// Requests on open files and directories. They begin with a handle, of which we have none.
+fn data<'a>(opcode: u32, i: &mut Input<'a>) -> Result<Operation<'a>, Malformed> {
+    let handle = Input::skip;
+    Ok(match opcode {
+        opcode::READ | opcode::READDIR | opcode::READDIRPLUS => {
+            handle(i, 8)?;
+            let (offset, size) = (i.u64()?, i.u32()? as usize);
+            match opcode {
+                opcode::READ => Operation::Read { offset, size },
+                _ => Operation::ReadDir { offset, size, plus: opcode == opcode::READDIRPLUS },
+            }
+        }
+        opcode::WRITE => {
+            handle(i, 8)?;
+            let (offset, size, flags) = (i.u64()?, i.u32()? as usize, i.u32()?);
+            i.skip(16)?;
+            Operation::Write { offset, data: i.bytes(size)?, flags }
+        }
+        opcode::FSYNC | opcode::FSYNCDIR => {
+            handle(i, 8)?;
+            Operation::Fsync { data_only: i.u32()? & abi::flag::FSYNC_FDATASYNC != 0 }
+        }
+        opcode::IOCTL => {
+            handle(i, 8)?;
+            i.skip(4)?;
+            let command = i.u32()?;
+            i.skip(8)?;
+            let (size, room) = (i.u32()? as usize, i.u32()? as usize);
+            Operation::Ioctl { command, data: i.bytes(size)?, room }
+        }
+        opcode::FALLOCATE => {
+            handle(i, 8)?;
+            let (offset, length, mode) = (i.u64()?, i.u64()?, i.u32()?.cast_signed());
+            Operation::Fallocate { offset, length, mode }
+        }
+        opcode::LSEEK => {
+            handle(i, 8)?;
+            Operation::Seek { offset: i.u64()?.cast_signed(), whence: i.u32()?.cast_signed() }
+        }
+        opcode::COPY_FILE_RANGE => {
+            handle(i, 8)?;
+            let (offset, to) = (i.u64()?, NodeId(i.u64()?));
+            handle(i, 8)?;
+            Operation::CopyRange { offset, to, to_offset: i.u64()?, length: i.u64()? }
+        }
+        _ => Operation::Unknown,
+    })
+}
+
+fn set_attr<'a>(i: &mut Input<'a>) -> Result<Operation<'a>, Malformed> {
+    let valid = i.u32()?;
+    i.skip(12)?;
+    let size = i.u64()?;
+    i.skip(8)?;
+    let (atime, mtime, _ctime) = (i.u64()?, i.u64()?, i.u64()?);
+    let (atime_nsec, mtime_nsec, _ctime_nsec) = (i.u32()?, i.u32()?, i.u32()?);
+    let mode = i.u32()?;
+    i.skip(4)?;
+    let (uid, gid) = (i.u32()?, i.u32()?);
+    let has = |bit| valid & bit != 0;
+    // Seconds are signed, whatever the header file says (`fuse_setattr_in`).
+    let time = |set, now, sec: u64, nsec| match (has(set), has(now)) {
+        (false, _) => SetTime::Omit,
+        (true, true) => SetTime::Now,
+        (true, false) => SetTime::At(Time { sec: sec.cast_signed(), nsec }),
+    };
+    let change = Change {
+        mode: has(setattr::MODE).then_some(mode),
+        uid: has(setattr::UID).then_some(uid),
+        gid: has(setattr::GID).then_some(gid),
+        size: has(setattr::SIZE).then_some(size),
+        atime: time(setattr::ATIME, setattr::ATIME_NOW, atime, atime_nsec),
+        mtime: time(setattr::MTIME, setattr::MTIME_NOW, mtime, mtime_nsec),
+    };
+    Ok(Operation::SetAttr { change, kills_set_id: has(setattr::KILL_SUIDGID) })
+}

@@ -1,0 +1,119 @@
+//! Who looks at what they list.
+//!
+//! The kernel's first READDIRPLUS of a directory wants all attributes with the names. A program
+//! that only reads names (find, a shell's glob, git looking for what is new) never looks at them,
+//! and on a cold disk they cost a read for each file; to one that looks at each (ls -l, tar, rm)
+//! they save a LOOKUP each. Nothing in a request tells the two apart, but the LOOKUPs that follow
+//! do: a thread gets names until it has looked up about half of what it was given, and attributes
+//! from then on. Directories come with attributes always, as walkers enter them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::vfs::Attributes;
+
+/// Threads that are told apart. More of them share a place, and get what suits most of them.
+const PLACES: usize = 256;
+
+/// As many names as a listing gives in one or two answers: enough to judge by.
+const ENOUGH: u32 = 16;
+
+/// Counts are halved when they pass this, so that a thread which changes its ways is noticed.
+const MANY: u32 = 4096;
+
+/// What threads did with names that came without attributes.
+#[derive(Debug)]
+pub struct Walkers {
+    /// The upper half counts names that were given, the lower one those that were looked up.
+    places: Box<[AtomicU64]>,
+}
+
+impl Default for Walkers {
+    fn default() -> Self {
+        Self { places: (0..PLACES).map(|_| AtomicU64::new(0)).collect() }
+    }
+}
+
+impl Walkers {
+    /// Notes that a thread was given names without attributes.
+    pub fn listed(&self, thread: u32, names: u32) {
+        if names > 0 {
+            self.update(thread, |given, looked| (given.saturating_add(names), looked));
+        }
+    }
+
+    /// Notes that a thread looked up a name that is there.
+    pub fn looked_up(&self, thread: u32) {
+        let Some(place) = self.place(thread) else { return };
+        let (given, looked) = halves(place.load(Ordering::Relaxed));
+        // Whoever lists nothing is nobody's business, and costs nothing.
+        if looked < given {
+            self.update(thread, |given, looked| (given, looked.saturating_add(1).min(given)));
+        }
+    }
+
+    /// What a thread gets with the names that it lists.
+    pub fn want(&self, thread: u32) -> Attributes {
+        let Some(place) = self.place(thread) else { return Attributes::All };
+        let (given, looked) = halves(place.load(Ordering::Relaxed));
+        if given >= ENOUGH && looked >= given / 2 {
+            Attributes::All
+        } else {
+            Attributes::OfDirectories
+        }
+    }
+
+    fn place(&self, thread: u32) -> Option<&AtomicU64> {
+        self.places.get(thread as usize % PLACES)
+    }
+
+    fn update(&self, thread: u32, change: impl Fn(u32, u32) -> (u32, u32)) {
+        let Some(place) = self.place(thread) else { return };
+        let next = |counts: u64| {
+            let (given, looked) = halves(counts);
+            let (given, looked) = change(given, looked);
+            Some(if given > MANY { whole(given / 2, looked / 2) } else { whole(given, looked) })
+        };
+        place.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok();
+    }
+}
+
+fn halves(counts: u64) -> (u32, u32) {
+    let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(0);
+    (half(counts >> 32), half(counts))
+}
+
+fn whole(given: u32, looked: u32) -> u64 {
+    u64::from(given) << 32 | u64::from(looked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_looks_gets_attributes() {
+        let walkers = Walkers::default();
+        assert_eq!(walkers.want(1), Attributes::OfDirectories, "nothing is known of it");
+        walkers.listed(1, 100);
+        for _ in 0..49 {
+            walkers.looked_up(1);
+        }
+        assert_eq!(walkers.want(1), Attributes::OfDirectories);
+        walkers.looked_up(1);
+        assert_eq!(walkers.want(1), Attributes::All);
+        assert_eq!(walkers.want(2), Attributes::OfDirectories, "another thread");
+        // With attributes nothing more is counted: it stays so.
+        walkers.listed(1, 0);
+        assert_eq!(walkers.want(1), Attributes::All);
+    }
+
+    #[test]
+    fn lookups_without_a_listing_do_not_count() {
+        let walkers = Walkers::default();
+        for _ in 0..100 {
+            walkers.looked_up(1);
+        }
+        walkers.listed(1, 100);
+        assert_eq!(walkers.want(1), Attributes::OfDirectories);
+    }
+}
