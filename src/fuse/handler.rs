@@ -99,6 +99,7 @@ impl Handler {
             Operation::Create { name, mode, umask } => {
                 self.create(header, name, (mode, umask), reply);
             }
+            Operation::TmpFile { mode, umask } => self.create_unnamed(header, (mode, umask), reply),
             Operation::Unlink { name } => finish(self.run("unlink", |v| v.unlink(id, name)), reply),
             Operation::RemoveDir { name } => {
                 finish(self.run("rmdir", |vfs| vfs.rmdir(id, name)), reply);
@@ -323,7 +324,16 @@ impl Handler {
     }
 
     fn create(&self, header: &Header, name: &[u8], mode: (u32, u32), reply: Reply) {
-        let answer = self.create_entry(header, name, mode, Body::File);
+        self.finish_created(self.create_entry(header, name, mode, Body::File), reply);
+    }
+
+    fn create_unnamed(&self, header: &Header, (mode, umask): (u32, u32), reply: Reply) {
+        let wanted = Wanted { uid: header.uid, gid: header.gid, mode, umask };
+        let answer = self.run("tmpfile", |vfs| vfs.create_unnamed(header.node, &wanted));
+        self.finish_created(answer, reply);
+    }
+
+    fn finish_created(&self, answer: Answer<Entry>, reply: Reply) {
         finish_with(answer, reply, |reply, entry| {
             if self.open_mode == OpenMode::Pinned {
                 self.vfs.pin_created(entry.node);

@@ -5,7 +5,7 @@
 
 mod owner;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::fcntl::OFlag;
@@ -252,6 +252,27 @@ impl Upper {
     /// Makes a symbolic link at its final name.
     pub fn symlink(&self, dir: &UpperDir, name: Name<'_>, target: &[u8]) -> Result<()> {
         at::symlink(target, dir.fd()?.as_ref().as_fd(), name)
+    }
+
+    /// A file without a name, which may get one later (open(2), `O_TMPFILE`).
+    ///
+    /// # Errors
+    /// EOPNOTSUPP where the file system has no such thing.
+    pub fn linkable_file(&self, mode: u32) -> Result<OwnedFd> {
+        at::tmpfile(self.work.fd(), mode).map_err(|err| match err.errno() {
+            Errno::EISDIR | Errno::ENOENT => Errno::EOPNOTSUPP.into(),
+            _ => err,
+        })
+    }
+
+    /// The first name of such a file.
+    pub fn link_unnamed(&self, file: BorrowedFd<'_>, to: &UpperDir, new: Name<'_>) -> Result<()> {
+        at::link_unnamed(file, to.fd()?.as_ref().as_fd(), new)
+    }
+
+    /// The same in the work directory.
+    pub fn stage_unnamed(&self, file: BorrowedFd<'_>) -> Result<Staged<'_>> {
+        Staged::build(&self.work, |dir, new| at::link_unnamed(file, dir, new))
     }
 
     /// One more name for an object of the upper.

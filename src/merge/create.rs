@@ -131,6 +131,19 @@ pub fn create(
     Ok(created)
 }
 
+/// Makes a file without a name that `parent` would pass the same things on to (open(2),
+/// `O_TMPFILE`).
+///
+/// # Errors
+/// EOPNOTSUPP where the upper has no such files; what chown(2) says.
+pub fn unnamed(upper: &Upper, parent: &Parent<'_>, request: &Request) -> Result<Created> {
+    let plan = Plan::new(upper, parent, Body::File, request)?;
+    let file = upper.linkable_file(plan.mode)?;
+    finish(upper, Target::Fd(file.as_fd()), Body::File, &plan)?;
+    let stat = stat::fstat(file.as_fd())?;
+    Ok(Created { stat, file: Some(file) })
+}
+
 /// Owner, mode and ACLs of the object to be.
 struct Plan {
     uid: u32,
@@ -222,7 +235,7 @@ fn make_staged(
     over: Over,
 ) -> Result<Created> {
     let (staged, file) = stage(upper, body, plan)?;
-    finish(upper, &staged, body, plan)?;
+    finish(upper, staged.target()?, body, plan)?;
     if opaque {
         upper.set_opaque(staged.target()?)?;
     }
@@ -247,8 +260,7 @@ fn stage<'a>(
     })
 }
 
-fn finish(upper: &Upper, staged: &Staged<'_>, body: Body<'_>, plan: &Plan) -> Result<()> {
-    let target = staged.target()?;
+fn finish(upper: &Upper, target: Target<'_>, body: Body<'_>, plan: &Plan) -> Result<()> {
     let owner = upper.owner();
     let given_away = plan.uid != owner.uid || plan.gid != owner.gid;
     if given_away {

@@ -205,6 +205,17 @@ pub fn link(from: BorrowedFd<'_>, name: Name<'_>, to: BorrowedFd<'_>, new: Name<
     Ok(nix::unistd::linkat(from, name.bytes(), to, new.bytes(), AtFlags::empty())?)
 }
 
+/// Gives a file that was made without a name (`O_TMPFILE`) its first one.
+///
+/// # Errors
+/// ENOENT for a file that has lost its names (linkat(2)).
+pub fn link_unnamed(file: BorrowedFd<'_>, to: BorrowedFd<'_>, new: Name<'_>) -> Result<()> {
+    // `AT_EMPTY_PATH` wants CAP_DAC_READ_SEARCH; this way does not (open(2), O_TMPFILE).
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let flags = AtFlags::AT_SYMLINK_FOLLOW;
+    Ok(nix::unistd::linkat(nix::fcntl::AT_FDCWD, path.as_str(), to, new.bytes(), flags)?)
+}
+
 /// unlinkat(2) of what is not a directory.
 pub fn unlink(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
     // SAFETY: the name is a NUL-terminated string that outlives the call.

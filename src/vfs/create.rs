@@ -53,6 +53,32 @@ impl Vfs {
         Ok(self.adopt(made, &parent, &into, name))
     }
 
+    /// Makes a file without a name and counts one lookup of it; [`Vfs::link`] may give it one. It
+    /// gets from `parent` what a file with a name there would get.
+    ///
+    /// # Errors
+    /// EROFS; EOPNOTSUPP where the upper has no such files; ENOENT in a removed directory.
+    pub fn create_unnamed(&self, parent: NodeId, request: &Request) -> Result<Entry> {
+        let parent = self.node(parent)?;
+        let request = &self.owners.stored_request(request)?;
+        let dir = parent.dir()?;
+        let upper_dir = self.dir_to_write(&parent)?;
+        let mut names = dir.names.write();
+        if names.dead {
+            return Err(Errno::ENOENT.into());
+        }
+        let inherit = match names.inherit {
+            Some(inherit) => inherit,
+            None => *names.inherit.insert(Inherit::of(&upper_dir)?),
+        };
+        let into = Parent { dir: &upper_dir, inherit };
+        let made = create::unnamed(self.upper()?, &into, request)?;
+        let file = made.file.ok_or(Errno::EIO)?;
+        let node = self.table.add_unnamed(&made.stat, file);
+        let stat = self.owners.shown(made.stat);
+        Ok(Entry { node: node.id, stat: Stat { ino: node.id.0, ..stat } })
+    }
+
     /// A name that users may give.
     pub(super) fn new_name<'a>(&self, name: &'a [u8]) -> Result<Name<'a>> {
         if aufs::is_reserved(name) {

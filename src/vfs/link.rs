@@ -1,12 +1,13 @@
 //! Hard links, and reading symbolic ones.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use super::lookup::survey;
-use super::node::{Link, Node, Real};
+use super::node::{Link, Node, Place, Real};
 use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result, best_effort};
-use crate::layer::Over;
+use crate::layer::{Over, Staged, Upper, UpperDir};
 use crate::merge::copyup::Data;
 use crate::merge::index::InUpper;
 use crate::sys::{FileType, Name, at};
@@ -40,26 +41,25 @@ impl Vfs {
         let stack = dir.stack.read().clone();
         let site = survey(&stack, &names, name)?;
         let mut place = node.as_leaf()?.place.write();
-        let (Real::Upper { key }, Some(source)) = (&place.real, place.upper_link()) else {
-            return Err(Errno::ENOENT.into());
-        };
-        let (key, source) = (*key, source.clone());
-        let from = source.parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
-        let source = Name::new(&source.name)?;
-        if from.dir().is_impure()? {
+        let existing = Existing::of(&place)?;
+        let key = place.real.upper_key().ok_or(Errno::ENOENT)?;
+        if existing.is_impure()? {
             upper.set_impure(&to)?;
         }
         match site.upper {
             InUpper::Object { .. } => return Err(Errno::EEXIST.into()),
             InUpper::Absent if site.in_lowers => return Err(Errno::EEXIST.into()),
-            InUpper::Absent => upper.link(&from, source, &to, name)?,
+            InUpper::Absent => existing.link(upper, &to, name)?,
             InUpper::Whiteout if self.is_whiteout_object(&stack, name)? => {
-                upper.stage_link(&from, source)?.publish(&to, name, Over::SameKind)?;
+                existing.stage(upper)?.publish(&to, name, Over::SameKind)?;
             }
             InUpper::Whiteout => {
-                upper.link(&from, source, &to, name)?;
+                existing.link(upper, &to, name)?;
                 best_effort("a whiteout stays", upper.remove_whiteout_file(&to, name));
             }
+        }
+        if let Existing::Unnamed(_) = existing {
+            place.real = Real::Upper { key };
         }
         place.add(Link { parent: Arc::clone(parent), name: name.bytes().into(), in_upper: true });
         if let Some(index) = &mut names.index {
@@ -78,5 +78,49 @@ impl Vfs {
             return Err(Errno::EINVAL.into());
         }
         self.with_node(&node, at::readlink)
+    }
+}
+
+/// What a new name is made of.
+enum Existing {
+    /// A name in the upper.
+    Named(UpperDir, Box<[u8]>),
+    /// A file that has none. It was either made so (`O_TMPFILE`), or has lost its last one, and then
+    /// linkat(2) says ENOENT.
+    Unnamed(Arc<OwnedFd>),
+}
+
+impl Existing {
+    fn of(place: &Place) -> Result<Self> {
+        match &place.real {
+            Real::Upper { .. } => {
+                let source = place.upper_link().ok_or(Errno::ENOENT)?;
+                let dir = source.parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
+                Ok(Self::Named(dir, source.name.clone()))
+            }
+            Real::Orphan { fd, .. } => Ok(Self::Unnamed(Arc::clone(fd))),
+            Real::Lower { .. } => Err(Errno::ENOENT.into()),
+        }
+    }
+
+    fn is_impure(&self) -> Result<bool> {
+        match self {
+            Self::Named(dir, _) => dir.dir().is_impure(),
+            Self::Unnamed(_) => Ok(false),
+        }
+    }
+
+    fn link(&self, upper: &Upper, to: &UpperDir, name: Name<'_>) -> Result<()> {
+        match self {
+            Self::Named(from, source) => upper.link(from, Name::new(source)?, to, name),
+            Self::Unnamed(file) => upper.link_unnamed(file.as_ref().as_fd(), to, name),
+        }
+    }
+
+    fn stage<'a>(&self, upper: &'a Upper) -> Result<Staged<'a>> {
+        match self {
+            Self::Named(from, source) => upper.stage_link(from, Name::new(source)?),
+            Self::Unnamed(file) => upper.stage_unnamed(file.as_ref().as_fd()),
+        }
     }
 }

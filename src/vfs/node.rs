@@ -219,6 +219,21 @@ impl Node {
 
     /// Anything else.
     pub fn leaf(id: NodeId, kind: FileType, link: Link, real: Real, data: Contents) -> Self {
+        Self::with_links(id, kind, SmallVec::from_iter([link]), real, data)
+    }
+
+    /// A file without a name.
+    pub fn unnamed(id: NodeId, real: Real) -> Self {
+        Self::with_links(id, FileType::Regular, SmallVec::new(), real, Contents::Own)
+    }
+
+    fn with_links(
+        id: NodeId,
+        kind: FileType,
+        links: SmallVec<[Link; 1]>,
+        real: Real,
+        data: Contents,
+    ) -> Self {
         let layer = match &real {
             Real::Lower { dir, .. } => dir.dir().layer(),
             _ => 0,
@@ -226,7 +241,7 @@ impl Node {
         let leaf = Leaf {
             kind,
             layer,
-            place: RwLock::new(Place { links: SmallVec::from_iter([link]), real, data }),
+            place: RwLock::new(Place { links, real, data }),
             io: FdSlot::default(),
             io_read_only: AtomicBool::new(false),
             pins: AtomicU32::new(0),

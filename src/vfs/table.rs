@@ -1,6 +1,7 @@
 //! All nodes, by number.
 
 use std::ops::Deref;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -14,6 +15,7 @@ use super::ids::{Ids, NodeId};
 use super::node::{Link, Node, Real};
 use crate::merge::lookup::Key;
 use crate::merge::{DirStack, Found, What};
+use crate::sys::Stat;
 
 /// The nodes of a mount.
 #[derive(Debug)]
@@ -115,6 +117,22 @@ impl Table {
     /// What a listing says of an object whose number only a lookup will tell.
     pub fn unknown_number(&self) -> u64 {
         self.ids.unknown()
+    }
+
+    /// A node, looked up once, for a new file of the upper without a name.
+    pub fn add_unnamed(&self, stat: &Stat, file: OwnedFd) -> Arc<Node> {
+        let key = Key { dev: stat.dev, ino: stat.ino, layer: 0 };
+        let follows = self.ids.of((key.dev, key.ino));
+        let id = follows.filter(|id| !self.nodes.contains_key(id)).unwrap_or_else(|| {
+            let id = self.ids.free();
+            self.alias(key, id);
+            id
+        });
+        let real = Real::Orphan { fd: Arc::new(file), key: Some((stat.dev, stat.ino)) };
+        let node = Arc::new(Node::unnamed(id, real));
+        node.lookups.store(1, Ordering::Relaxed);
+        self.nodes.insert(id, Arc::clone(&node));
+        node
     }
 
     /// The node for what was found, for the time of an operation.

@@ -118,29 +118,3 @@ fn a_new_file_may_be_unwritable_for_all_but_its_maker() {
     assert_eq!(m.mode_of("f"), 0o400);
     assert_eq!(m.read("f"), "x");
 }
-
-/// Whether a file without a name can be had depends on the transport, but half of one is no
-/// answer.
-#[test]
-fn a_nameless_file_is_whole_or_refused() {
-    needs!(mount);
-    let s = Scratch::new();
-    s.lower(0).dir("d");
-    let m = s.mount();
-    let opened =
-        OpenOptions::new().read(true).write(true).custom_flags(libc::O_TMPFILE).open(m.path("d"));
-    let mut file = match opened {
-        Ok(file) => file,
-        Err(err) => {
-            assert_eq!(err.raw_os_error(), Some(libc::EOPNOTSUPP), "{err}");
-            return;
-        }
-    };
-    file.write_all(b"nameless").unwrap();
-    assert!(m.names("d").is_empty());
-    let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
-    let at = nix::fcntl::AT_FDCWD;
-    let follow = nix::fcntl::AtFlags::AT_SYMLINK_FOLLOW;
-    nix::unistd::linkat(at, link.as_str(), at, &m.path("d/named"), follow).unwrap();
-    assert_eq!(m.read("d/named"), "nameless");
-}

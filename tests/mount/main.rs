@@ -32,6 +32,7 @@ mod many_layers;
 mod markers;
 mod mknod;
 mod mmap;
+mod nameless;
 mod open_files;
 mod owners;
 mod parallel;

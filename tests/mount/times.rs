@@ -206,3 +206,21 @@ fn reading_changes_no_time_of_a_lower() {
     assert_eq!(atime(s.lower(0), "f"), (1_000, 1));
     assert!(!s.upper.exists("f"));
 }
+
+/// The time of birth, as far as the layer knows it: of the copy once there is one.
+#[test]
+fn when_it_was_born() {
+    needs!(mount);
+    let s = Scratch::new();
+    s.lower(0).file("f", "x").file("d/g", "x");
+    let born = |dir: &Dir, path: &str| fs::metadata(dir.path(path)).unwrap().created().unwrap();
+    let m = s.mount();
+    for path in ["f", "d", "d/g"] {
+        assert_eq!(born(&m, path), born(s.lower(0), path), "{path}");
+    }
+    fs::write(m.path("f"), "y").unwrap();
+    m.file("new", "");
+    for path in ["f", "new"] {
+        assert_eq!(born(&m, path), born(&s.upper, path), "{path}");
+    }
+}
