@@ -177,7 +177,7 @@ impl Upper {
 
     /// A regular file without a name, for one that was unlinked while in use.
     pub fn unnamed_file(&self, mode: u32) -> Result<OwnedFd> {
-        match at::tmpfile(self.work.fd(), mode) {
+        match at::tmpfile(self.work.fd(), mode, false) {
             Err(err)
                 if matches!(err.errno(), Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT) =>
             {
@@ -259,7 +259,7 @@ impl Upper {
     /// # Errors
     /// EOPNOTSUPP where the file system has no such thing.
     pub fn linkable_file(&self, mode: u32) -> Result<OwnedFd> {
-        at::tmpfile(self.work.fd(), mode).map_err(|err| match err.errno() {
+        at::tmpfile(self.work.fd(), mode, true).map_err(|err| match err.errno() {
             Errno::EISDIR | Errno::ENOENT => Errno::EOPNOTSUPP.into(),
             _ => err,
         })

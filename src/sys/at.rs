@@ -144,8 +144,9 @@ pub fn open_quiet(dir: BorrowedFd<'_>, name: Name<'_>, flags: OFlag) -> Result<O
 ///
 /// # Errors
 /// EOPNOTSUPP, EISDIR or ENOENT where the file system has no such thing (open(2)).
-pub fn tmpfile(dir: BorrowedFd<'_>, mode: u32) -> Result<OwnedFd> {
-    let flags = libc::O_TMPFILE | libc::O_RDWR | libc::O_CLOEXEC;
+pub fn tmpfile(dir: BorrowedFd<'_>, mode: u32, may_be_named: bool) -> Result<OwnedFd> {
+    let never = if may_be_named { 0 } else { libc::O_EXCL };
+    let flags = libc::O_TMPFILE | libc::O_RDWR | libc::O_CLOEXEC | never;
     // SAFETY: the path is a NUL-terminated literal.
     let fd = check(unsafe { libc::openat(dir.as_raw_fd(), c".".as_ptr(), flags, mode) })?;
     // SAFETY: openat returned a new descriptor that nobody else owns.
