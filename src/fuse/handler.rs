@@ -248,7 +248,8 @@ impl Handler {
     }
 
     /// Whether a caller keeps set-id bits where a request tells nothing but the user: the kernel
-    /// asks for CAP_FSETID in the initial user namespace (`setattr_should_drop_suidgid`, fs/attr.c).
+    /// asks for CAP_FSETID in the initial user namespace (`setattr_should_drop_suidgid`,
+    /// fs/attr.c).
     fn privilege(&self, header: &Header) -> Privilege {
         if header.uid == 0 && self.initial_namespace {
             Privilege::KeepsSetId

@@ -264,7 +264,7 @@ impl Listing {
         if fits {
             match node {
                 Some(node) => put_entry(&mut self.message, node, lifetime),
-                // The kernel takes it for a plain entry (`fuse_direntplus_link`, fs/fuse/readdir.c).
+                // The kernel takes it for a plain entry (fs/fuse/readdir.c).
                 None => put_no_node(&mut self.message, Lifetime::ZERO),
             }
             self.put_dirent(entry);

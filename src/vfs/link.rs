@@ -85,7 +85,7 @@ impl Vfs {
 enum Existing {
     /// A name in the upper.
     Named(UpperDir, Box<[u8]>),
-    /// A file that has none. It was either made so (`O_TMPFILE`), or has lost its last one, and then
+    /// A file that has none. It was made so (`O_TMPFILE`), or has lost its last one, and then
     /// linkat(2) says ENOENT.
     Unnamed(Arc<OwnedFd>),
 }
