@@ -1,0 +1,110 @@
+//! The life of containers.
+
+use rstest::rstest;
+
+use crate::space::{Space, Who, can_run};
+use crate::store::{BASE, Driver, Store};
+
+/// Runs until it is told to stop.
+const WAIT: &str = "trap exit TERM; while :; do sleep 0.1; done";
+
+#[rstest]
+fn run_exec_copy_diff_commit(#[values(Who::Root, Who::User)] who: Who) {
+    if !can_run("run_exec_copy_diff_commit") {
+        return;
+    }
+    let space = Space::new(who);
+    let store = Store::new(&space, "store", Driver::Program);
+    let script = format!("rm -rf /opt/old; mkdir -p /opt/old/new; echo a > /etc/a; {WAIT}");
+    store.podman(&["run", "--detach", "--name=one", BASE, "sh", "-euc", &script]);
+    assert_eq!(store.podman(&["exec", "one", "sh", "-c", "echo b > /etc/b; cat /etc/a"]), "a\n");
+
+    // Into the container and out of it again.
+    store.home().file("in", "from outside\n");
+    store.podman(&["cp", "store/in", "one:/opt/old/new/in"]);
+    store.podman(&["cp", "one:/opt", "store/out"]);
+    assert_eq!(store.home().read("out/old/new/in"), "from outside\n");
+    assert_eq!(store.home().names("out/old"), ["new"]);
+
+    let expected = [
+        "A /etc/a", "A /etc/b", "A /opt/old/new", "A /opt/old/new/in", "C /etc", "C /opt",
+        "C /opt/old", "D /opt/old/deep", "D /opt/old/fifo", "D /opt/old/file", "D /opt/old/link",
+        "D /opt/old/twin",
+    ];
+    assert_eq!(store.diff("one"), expected, "while it runs");
+    store.podman(&["stop", "one"]);
+    assert_eq!(store.diff("one"), expected, "when it is stopped");
+    store.podman(&["commit", "--quiet", "one", "localhost/committed"]);
+    assert_eq!(store.diff("localhost/committed"), expected, "as an image");
+    store.podman(&["start", "one"]);
+    assert_eq!(store.podman(&["exec", "one", "cat", "/etc/b"]), "b\n", "started again");
+    store.podman(&["rm", "--force", "--time=1", "one"]);
+
+    let script = "cat /etc/a /etc/b /opt/old/new/in; ls /opt/old";
+    assert_eq!(store.in_new("localhost/committed", script), "a\nb\nfrom outside\nnew\n");
+    assert_eq!(store.in_new(BASE, "ls /etc/a 2>/dev/null || cat /opt/old/file"), "first\n");
+    space.expect_nothing_mounted();
+}
+
+#[rstest]
+fn volumes(#[values(Who::Root, Who::User)] who: Who) {
+    if !can_run("volumes") {
+        return;
+    }
+    let space = Space::new(who);
+    let store = Store::new(&space, "store", Driver::Program);
+    // Characters that have a meaning in the options of a mount.
+    let source = space.own_dir("source, with: \\ marks");
+    let source = source.root().to_str().unwrap();
+    let plain = space.own_dir("plain");
+    plain.file("kept", "kept\n");
+    let plain = plain.root().to_str().unwrap();
+    let _ = source;
+    let script = "echo new > /volume/new; rm /over/kept; echo over > /over/over; ls /over; \
+                  echo named > /named/file; cat /image/opt/old/file; echo i > /image/opt/old/file";
+    let out = store.podman(&[
+        "run",
+        "--rm",
+        &format!("--volume={plain}:/volume"),
+        &format!("--volume={plain}:/over:O"),
+        "--volume=named:/named",
+        &format!("--mount=type=image,source={BASE},destination=/image,rw=true"),
+        BASE,
+        "sh",
+        "-euc",
+        script,
+    ]);
+    assert_eq!(out, "new\nover\nfirst\n", "of the overlay and the image");
+    assert_eq!(space.home().names("plain"), ["kept", "new"]);
+    let again = store.podman(&["run", "--rm", "--volume=named:/named", BASE, "cat", "/named/file"]);
+    assert_eq!(again, "named\n");
+    space.expect_nothing_mounted();
+}
+
+#[rstest]
+fn ten_containers_at_once_on_one_image(#[values(Who::Root, Who::User)] who: Who) {
+    if !can_run("ten_containers_at_once_on_one_image") {
+        return;
+    }
+    let space = Space::new(who);
+    let store = Store::new(&space, "store", Driver::Program);
+    let names: Vec<_> = (0..10).map(|number| format!("c{number}")).collect();
+    let script = "echo $0 > /opt/old/file; rm /opt/old/link; echo more >> /bin/busybox.copy; ";
+    let script = format!("cp /bin/busybox /bin/busybox.copy; {script}{WAIT}");
+    std::thread::scope(|scope| {
+        for name in &names {
+            let args = ["run", "--detach", "--name", name, BASE, "sh", "-euc", &script, name];
+            let store = &store;
+            scope.spawn(move || store.podman(&args));
+        }
+    });
+    for name in &names {
+        let read = "until tail -n1 /bin/busybox.copy | grep -q more; do sleep 0.05; done; \
+                    cat /opt/old/file; ls /opt/old";
+        let out = store.podman(&["exec", name, "sh", "-euc", read]);
+        assert_eq!(out, format!("{name}\ndeep\nfifo\nfile\ntwin\n"));
+    }
+    store.podman(&["rm", "--force", "--time=0", "--all"]);
+    assert_eq!(store.in_new(BASE, "cat /opt/old/link"), "first\n");
+    space.expect_nothing_mounted();
+}
