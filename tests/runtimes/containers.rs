@@ -2,17 +2,19 @@
 
 use rstest::rstest;
 
-use crate::space::{Space, Who, can_run};
-use crate::store::{BASE, Driver, Store};
+use crate::needs_runtimes;
+use crate::space::{Space, Who, succeed};
+use crate::store::{BASE, Driver, Store, assert_same};
+
+/// One less than podman allows.
+const LAYERS: &str = "127";
 
 /// Runs until it is told to stop.
 const WAIT: &str = "trap exit TERM; while :; do sleep 0.1; done";
 
 #[rstest]
 fn run_exec_copy_diff_commit(#[values(Who::Root, Who::User)] who: Who) {
-    if !can_run("run_exec_copy_diff_commit") {
-        return;
-    }
+    needs_runtimes!();
     let space = Space::new(who);
     let store = Store::new(&space, "store", Driver::Program);
     let script = format!("rm -rf /opt/old; mkdir -p /opt/old/new; echo a > /etc/a; {WAIT}");
@@ -27,8 +29,17 @@ fn run_exec_copy_diff_commit(#[values(Who::Root, Who::User)] who: Who) {
     assert_eq!(store.home().names("out/old"), ["new"]);
 
     let expected = [
-        "A /etc/a", "A /etc/b", "A /opt/old/new", "A /opt/old/new/in", "C /etc", "C /opt",
-        "C /opt/old", "D /opt/old/deep", "D /opt/old/fifo", "D /opt/old/file", "D /opt/old/link",
+        "A /etc/a",
+        "A /etc/b",
+        "A /opt/old/new",
+        "A /opt/old/new/in",
+        "C /etc",
+        "C /opt",
+        "C /opt/old",
+        "D /opt/old/deep",
+        "D /opt/old/fifo",
+        "D /opt/old/file",
+        "D /opt/old/link",
         "D /opt/old/twin",
     ];
     assert_eq!(store.diff("one"), expected, "while it runs");
@@ -48,18 +59,12 @@ fn run_exec_copy_diff_commit(#[values(Who::Root, Who::User)] who: Who) {
 
 #[rstest]
 fn volumes(#[values(Who::Root, Who::User)] who: Who) {
-    if !can_run("volumes") {
-        return;
-    }
+    needs_runtimes!();
     let space = Space::new(who);
     let store = Store::new(&space, "store", Driver::Program);
-    // Characters that have a meaning in the options of a mount.
-    let source = space.own_dir("source, with: \\ marks");
-    let source = source.root().to_str().unwrap();
     let plain = space.own_dir("plain");
     plain.file("kept", "kept\n");
     let plain = plain.root().to_str().unwrap();
-    let _ = source;
     let script = "echo new > /volume/new; rm /over/kept; echo over > /over/over; ls /over; \
                   echo named > /named/file; cat /image/opt/old/file; echo i > /image/opt/old/file";
     let out = store.podman(&[
@@ -83,9 +88,7 @@ fn volumes(#[values(Who::Root, Who::User)] who: Who) {
 
 #[rstest]
 fn ten_containers_at_once_on_one_image(#[values(Who::Root, Who::User)] who: Who) {
-    if !can_run("ten_containers_at_once_on_one_image") {
-        return;
-    }
+    needs_runtimes!();
     let space = Space::new(who);
     let store = Store::new(&space, "store", Driver::Program);
     let names: Vec<_> = (0..10).map(|number| format!("c{number}")).collect();
@@ -106,5 +109,27 @@ fn ten_containers_at_once_on_one_image(#[values(Who::Root, Who::User)] who: Who)
     }
     store.podman(&["rm", "--force", "--time=0", "--all"]);
     assert_eq!(store.in_new(BASE, "cat /opt/old/link"), "first\n");
+    space.expect_nothing_mounted();
+}
+
+/// With opaque directories in both forms of the specification, names that change what they are,
+/// and directories that only some layers give other owners.
+#[rstest]
+fn an_image_of_127_layers(#[values(Who::Root, Who::User)] who: Who) {
+    needs_runtimes!();
+    let space = Space::new(who);
+    let base = space.base_image();
+    let many = space.own_dir("many");
+    succeed(space.command(&[], &["python3", "many.py", base.to_str().unwrap(), "many", LAYERS]));
+    assert!(many.exists("index.json"));
+    let trees = [("ours", Driver::Program), ("kernels", Driver::Kernel)].map(|(name, driver)| {
+        let store = Store::empty(&space, name, driver);
+        store.run(&["skopeo", "copy", "-q", "oci:many", "containers-storage:localhost/many"]);
+        let out =
+            store.in_new("localhost/many", "cat /many/last; echo n > /many/last; ls /many/opaque");
+        assert_eq!(out, "layer 126\n126\n");
+        store.tree("localhost/many")
+    });
+    assert_same(&trees[0], &trees[1]);
     space.expect_nothing_mounted();
 }

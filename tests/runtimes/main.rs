@@ -18,5 +18,7 @@ mod support;
 
 mod builds;
 mod containers;
+mod nested;
 mod space;
 mod store;
+mod stores;

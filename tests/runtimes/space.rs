@@ -15,6 +15,9 @@ use crate::support::{Dir, binary, need};
 /// The ordinary user's number: one that no machine is likely to have given to somebody.
 const USER: u32 = 64_242;
 
+/// Where programs are found in there.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// How long one command may take. The longest takes some 30 s on two busy processors.
 const PATIENCE: &str = "240";
 
@@ -37,14 +40,37 @@ pub struct Space {
     _home: TempDir,
 }
 
+/// What the tests call in there.
+const PROGRAMS: [&str; 11] = [
+    "podman",
+    "buildah",
+    "skopeo",
+    "umoci",
+    "crun",
+    "conmon",
+    "newuidmap",
+    "busybox",
+    "python3",
+    "setcap",
+    "setfattr",
+];
+
 /// Whether the machine has what all tests of runtimes need.
 pub fn can_run(test: &str) -> bool {
-    let programs = ["podman", "buildah", "skopeo", "crun", "conmon", "newuidmap", "busybox"];
     need::root(test)
         && need::fuse_for_users(test)
         && need::kernel_overlay(test)
-        && programs.iter().all(|program| need::program(test, program))
-        && ["python3", "setcap", "setfattr"].iter().all(|program| need::program(test, program))
+        && PROGRAMS.iter().all(|program| need::program(test, program))
+}
+
+/// Returns from the test, saying why, unless container programs can be run here.
+#[macro_export]
+macro_rules! needs_runtimes {
+    () => {
+        if !$crate::space::can_run($crate::test_name!()) {
+            return;
+        }
+    };
 }
 
 impl Space {
@@ -64,6 +90,8 @@ impl Space {
             ("space.sh", include_str!("space.sh")),
             ("image.sh", include_str!("image.sh")),
             ("tree.py", include_str!("tree.py")),
+            ("oci.py", include_str!("oci.py")),
+            ("many.py", include_str!("many.py")),
         ] {
             home.file(name, content);
         }
@@ -120,22 +148,25 @@ impl Space {
         }
         command.args(["timeout", "--kill-after=5", PATIENCE, "env", "-i"]);
         command.arg(format!("--chdir={}", self.home.root().display())).arg("LC_ALL=C.UTF-8");
-        command.arg("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.arg(format!("PATH={PATH}"));
         command.arg(format!("TMPDIR={}", self.home.path("tmp").display()));
         command.args(environment).args(args).stdin(Stdio::null());
         command
     }
 
-    /// Whether the program serves a mount in there.
-    fn is_serving(&self) -> bool {
-        !pids_with_argument(&self.program()).is_empty()
+    /// A directory for other names of the program, beside it.
+    pub fn links(&self) -> Dir {
+        self.home.dir("ovlmerge.links");
+        self.home.sub("ovlmerge.links")
     }
 
     /// Fails if a mount outlives its container, or the program its mount.
     #[track_caller]
     pub fn expect_nothing_mounted(&self) {
-        let quiet = wait_for(Duration::from_secs(10), || !self.is_serving());
-        assert!(quiet, "still there: {:?}", pids_with_argument(&self.program()));
+        // By whichever name it was called.
+        let servers = || pids_with_argument(&self.program());
+        let quiet = wait_for(Duration::from_secs(10), || servers().is_empty());
+        assert!(quiet, "still there: {:?}", servers());
     }
 }
 

@@ -1,9 +1,10 @@
 //! A store of images and containers, and the programs that work on it.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::space::{Space, Who, succeed};
+use crate::space::{PATH, Space, Who, succeed};
 use crate::support::Dir;
 use crate::support::process::output;
 
@@ -65,11 +66,15 @@ impl<'a> Store<'a> {
         self.home.file("storage.conf", text);
     }
 
+    /// Looks for programs in `dir` first, from now on.
+    pub fn search_first(&mut self, dir: &Path) {
+        self.environment.push(format!("PATH={}:{PATH}", dir.display()));
+    }
+
     /// The home directory of whom the store belongs to.
     pub fn home(&self) -> &Dir {
         &self.home
     }
-
 
     /// A command with this store.
     pub fn command(&self, args: &[&str]) -> Command {
