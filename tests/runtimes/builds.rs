@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 
 use rstest::rstest;
 
-use crate::needs_runtimes;
+use crate::image;
 use crate::space::{Space, Who};
 use crate::store::{BASE, Driver, Store, assert_same};
+use crate::support::need;
+use crate::{needs_runtimes, test_name};
 
 const BUILT: &str = "localhost/built";
 
@@ -30,6 +32,11 @@ fn pushed(store: &Store, image: &str, name: &str) -> BTreeSet<String> {
 /// The paths of a tree.
 fn paths(tree: &BTreeSet<String>) -> BTreeSet<String> {
     tree.iter().map(|line| line.split_once(": ").unwrap().0.to_owned()).collect()
+}
+
+/// All but the line of the root, to which podman gives attributes of its own.
+fn without_root(tree: &BTreeSet<String>) -> BTreeSet<String> {
+    tree.iter().filter(|line| !line.starts_with("'': ")).cloned().collect()
 }
 
 /// The same steps with the program and with the kernel's overlayfs give the same image. What is
@@ -59,9 +66,9 @@ fn a_build_in_two_stages_is_what_the_kernel_makes(#[values(Who::Root, Who::User)
     let oci = format!("oci:{}:latest", ours.home().path("oci").display());
     kernels.run(&["skopeo", "copy", "-q", &oci, "containers-storage:localhost/pulled"]);
     assert_same(&tree, &kernels.tree("localhost/pulled"));
-    let umoci =
-        "umoci raw unpack --image ours/oci:latest ours/unpacked; python3 tree.py ours/unpacked";
-    assert_same(&tree, &ours.inside(umoci, &[]).lines().map(str::to_owned).collect());
+    let script = "umoci raw unpack --image ours/oci:latest tmp/out; python3 tree.py tmp/out";
+    let unpacked = ours.inside(script, &[]).lines().map(str::to_owned).collect();
+    assert_same(&without_root(&tree), &without_root(&unpacked));
     space.expect_nothing_mounted();
 }
 
@@ -97,5 +104,38 @@ fn buildah_step_by_step(#[values(Who::Root, Who::User)] who: Who) {
     has("'opt/old': 40755 0:0", "");
     assert!(!tree.iter().any(|line| line.starts_with("'opt/old/")), "{tree:#?}");
     assert_same(&pushed(&store, BUILT, "oci"), &paths(&tree));
+    space.expect_nothing_mounted();
+}
+
+/// Packages are installed and removed in a Debian image, by dpkg and its scripts.
+#[test]
+fn packages_are_installed_in_a_build() {
+    needs_runtimes!();
+    let image = match image::cached() {
+        Ok(image) => image,
+        Err(reason) => {
+            need::lacks(test_name!(), &reason);
+            return;
+        }
+    };
+    let space = Space::new(Who::User);
+    let store = Store::empty(&space, "store", Driver::Program);
+    let tar = space.home().path("debian.tar");
+    std::fs::copy(image, &tar).unwrap();
+    store.podman(&["import", "--quiet", tar.to_str().unwrap(), "localhost/debian"]);
+    space.home().file("build/Containerfile", include_str!("Containerfile.debian"));
+    let tag = format!("--tag={BUILT}");
+    store.podman(&["build", "--quiet", isolation(Who::User), "--layers", &tag, "build"]);
+    let script = "getcap /usr/bin/less; getfattr --only-values -n user.kept /usr/share/kept; echo; \
+                  dpkg --audit; dpkg -V | grep -v ' /usr/share/doc/' || true; \
+                  ls /usr/bin/tree 2>/dev/null || ls /usr/share/doc; stat -c %u:%g /usr/share/doc";
+    assert_eq!(store.in_new(BUILT, script), "/usr/bin/less cap_net_raw=ep\nyes\n0:0\n");
+    let (mut found, mut shown) = (pushed(&store, BUILT, "oci"), paths(&store.tree(BUILT)));
+    for paths in [&mut found, &mut shown] {
+        // A user's podman leaves out the devices of a layer.
+        paths.retain(|path| !path.starts_with("'dev/"));
+    }
+    assert_same(&found, &shown);
+    assert!(found.len() > 5_000, "{}", found.len());
     space.expect_nothing_mounted();
 }

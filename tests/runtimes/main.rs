@@ -18,7 +18,11 @@ mod support;
 
 mod builds;
 mod containers;
+#[allow(dead_code)] // the other test that has it uses more of it
+#[path = "../rootfs/image.rs"]
+mod image;
 mod nested;
 mod space;
 mod store;
 mod stores;
+mod userns;

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use crate::space::{PATH, Space, Who, succeed};
 use crate::support::Dir;
-use crate::support::process::output;
 
 /// What mounts the containers of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,11 +90,6 @@ impl<'a> Store<'a> {
     #[track_caller]
     pub fn podman(&self, args: &[&str]) -> String {
         self.run(&[&["podman"], args].concat())
-    }
-
-    /// Runs podman, which may fail.
-    pub fn try_podman(&self, args: &[&str]) -> Output {
-        output(&mut self.command(&[&["podman"], args].concat()))
     }
 
     /// Runs a shell command in a new container that goes at once.
