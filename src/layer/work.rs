@@ -150,7 +150,10 @@ fn entries(dir: BorrowedFd<'_>) -> Result<Vec<Box<[u8]>>> {
 }
 
 /// Removes `name` and all below it. Not recursive: the tree may be deeper than a stack.
-fn remove_tree(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
+///
+/// # Errors
+/// Those of the calls; what was removed until then is gone.
+pub fn remove_tree(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
     /// A directory being emptied: descriptor, name, entries that are left.
     type Open = (OwnedFd, Box<[u8]>, Vec<Box<[u8]>>);
     let mut open: Vec<Open> = Vec::new();

@@ -3,9 +3,11 @@
 //! | tool | what it does |
 //! |---|---|
 //! | [`diff`](mod@diff) | makes an OCI layer of what an upper changes |
+//! | [`apply`] | unpacks an OCI layer into a layer for an overlay |
 //!
 //! They look at layers through [`crate::merge`], as a mount does, so that a mark means the same
 //! here and there. [`oci`] is the form of the archives.
 
+pub mod apply;
 pub mod diff;
 pub mod oci;

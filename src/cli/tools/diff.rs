@@ -5,13 +5,14 @@ use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{Exit, Stop, base, flag, json_arg, layers, options_arg, path_or_dash, request, usage};
+use super::{
+    Exit, Stop, base, flag, json_arg, layers, options_arg, path_or_dash, print, progress, request,
+    usage,
+};
 use crate::error::{Context, Error};
 use crate::tools::diff::changes::{Changes, Kind};
 use crate::tools::diff::layer::{Counts, LayerWriter};
@@ -104,7 +105,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<Exit, Stop> {
         }
         None => {
             let summary = pack(io::stdout().lock(), &layers, rules, &output)?.1;
-            tell(&mut io::stderr(), &summary)
+            print(&mut io::stderr(), &summary)
         }
     }
 }
@@ -129,14 +130,9 @@ fn latest(matches: &ArgMatches) -> Result<Option<i64>, Stop> {
     }
 }
 
-/// Everything that was found out about a layer, as it is printed.
-struct Told {
-    text: String,
-}
-
-fn told(output: &Output, summary: &Summary, counts: Counts) -> Told {
+fn told(output: &Output, summary: &Summary, counts: Counts) -> String {
     let Summary { digest, diff_id, size, .. } = summary;
-    let text = if output.json {
+    if output.json {
         json!({
             "digest": digest,
             "diff_id": diff_id,
@@ -149,13 +145,7 @@ fn told(output: &Output, summary: &Summary, counts: Counts) -> Told {
         .to_string()
     } else {
         format!("digest {digest}\ndiff-id {diff_id}\nsize {size}")
-    };
-    Told { text }
-}
-
-fn tell(to: &mut dyn Write, told: &Told) -> Result<Exit, Stop> {
-    writeln!(to, "{}", told.text).map_err(Error::from).context(|| "printing the result")?;
-    Ok(Exit::Done)
+    }
 }
 
 /// Writes the layer to `to`.
@@ -164,10 +154,10 @@ fn pack<W: Write>(
     layers: &Layers,
     rules: Rules,
     output: &Output,
-) -> Result<(BufWriter<W>, Told), Stop> {
+) -> Result<(BufWriter<W>, String), Stop> {
     let begin = |err: io::Error| Error::from(err).context("compressing the layer");
     let mut blob = BlobWriter::new(BufWriter::new(to), output.compression).map_err(begin)?;
-    let bar = progress_bar();
+    let bar = progress();
     let mut progress = |path: &[u8], bytes: u64| {
         bar.inc(bytes);
         bar.set_message(printable(path));
@@ -183,22 +173,6 @@ fn pack<W: Write>(
     Ok((to, told(output, &summary, counts)))
 }
 
-/// Shown if standard error is a terminal.
-fn progress_bar() -> ProgressBar {
-    let bar = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {bytes} {wide_msg}") {
-        bar.set_style(style);
-    }
-    if io::stderr().is_terminal() {
-        /// Ten times a second: more than an eye follows.
-        const REDRAW: Duration = Duration::from_millis(100);
-        bar.enable_steady_tick(REDRAW);
-    } else {
-        bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
-    }
-    bar
-}
-
 /// A file appears when it is whole. A device or a pipe is written to as it is.
 fn to_file(path: &Path, layers: &Layers, rules: Rules, output: &Output) -> Result<Exit, Stop> {
     let what = || path.display().to_string();
@@ -206,7 +180,7 @@ fn to_file(path: &Path, layers: &Layers, rules: Rules, output: &Output) -> Resul
     if path.metadata().is_ok_and(|found| !found.is_file()) {
         let file = File::options().write(true).open(path).map_err(failed)?;
         let told = pack(file, layers, rules, output)?.1;
-        return tell(&mut io::stdout(), &told);
+        return print(&mut io::stdout(), &told);
     }
     let beside = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
@@ -219,7 +193,7 @@ fn to_file(path: &Path, layers: &Layers, rules: Rules, output: &Output) -> Resul
     let file = file.into_inner().map_err(|err| failed(err.into_error()))?;
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|err| failed(err.error))?;
-    tell(&mut io::stdout(), &told)
+    print(&mut io::stdout(), &told)
 }
 
 fn list(layers: &Layers, rules: Rules, as_json: bool) -> Result<Exit, Stop> {

@@ -1,23 +1,29 @@
 //! The subcommands that work on layers: what they have in common.
 
+mod apply;
 mod diff;
 
 use std::ffi::{OsStr, OsString};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use super::request::{Request, UsageError};
 use super::{Exit, complain, log, owners, show};
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{Context, Error};
 
 /// The tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tool {
     /// `ovlmerge diff`.
     Diff,
+    /// `ovlmerge apply`.
+    Apply,
 }
 
 impl Tool {
@@ -26,6 +32,7 @@ impl Tool {
     pub fn named(word: &OsStr) -> Option<Self> {
         match word.as_bytes() {
             b"diff" => Some(Self::Diff),
+            b"apply" => Some(Self::Apply),
             _ => None,
         }
     }
@@ -33,6 +40,7 @@ impl Tool {
     fn command(self) -> Command {
         match self {
             Self::Diff => diff::command(),
+            Self::Apply => apply::command(),
         }
     }
 }
@@ -74,6 +82,7 @@ pub(super) fn run(tool: Tool, args: Vec<OsString>) -> Exit {
     log::start(false);
     let result = match tool {
         Tool::Diff => diff::run(&matches),
+        Tool::Apply => apply::run(&matches),
     };
     match result {
         Ok(exit) => exit,
@@ -149,4 +158,26 @@ fn layers(request: Request) -> Result<(PathBuf, Config), UsageError> {
 fn path_or_dash<'a>(matches: &'a ArgMatches, name: &str) -> Option<&'a Path> {
     let path = matches.get_one::<OsString>(name)?;
     (path != "-").then(|| Path::new(path))
+}
+
+/// Prints a result.
+fn print(to: &mut dyn Write, text: &str) -> Result<Exit, Stop> {
+    writeln!(to, "{text}").map_err(Error::from).context(|| "printing the result")?;
+    Ok(Exit::Done)
+}
+
+/// Shown if standard error is a terminal.
+fn progress() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {bytes} {wide_msg}") {
+        bar.set_style(style);
+    }
+    if io::stderr().is_terminal() {
+        /// Ten times a second: more than an eye follows.
+        const REDRAW: Duration = Duration::from_millis(100);
+        bar.enable_steady_tick(REDRAW);
+    } else {
+        bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
+    }
+    bar
 }

@@ -3,9 +3,11 @@
 //! # References
 //! layer.md and media types of the OCI image specification; pax(1) of POSIX for the archive.
 
+pub mod archive;
 pub mod blob;
 pub mod header;
 pub mod pax;
+pub mod source;
 
 /// What the names of attributes in an archive begin with (star's form; umoci, containers/storage,
 /// containerd and GNU tar read and write it).

@@ -44,9 +44,82 @@ pub fn time(time: Time) -> String {
     text.trim_end_matches('0').to_owned()
 }
 
+/// The records of an extended header, keys and values.
+pub fn records(mut rest: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8])>> {
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let record = split(rest);
+        rest = record.map_or(&[], |(.., rest)| rest);
+        let wrong = || Error::new(Errno::EINVAL, "an extended header that is none");
+        Some(record.map(|(key, value, _)| (key, value)).ok_or_else(wrong))
+    })
+}
+
+/// Key and value of the first record, and what follows it.
+fn split(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let blank = bytes.iter().position(|byte| *byte == b' ')?;
+    let len: usize = std::str::from_utf8(bytes.get(..blank)?).ok()?.parse().ok()?;
+    let (record, rest) = bytes.split_at_checked(len)?;
+    let record = record.get(blank + 1..)?.strip_suffix(b"\n")?;
+    let equals = record.iter().position(|byte| *byte == b'=')?;
+    let (key, value) = record.split_at_checked(equals)?;
+    Some((key, value.get(1..)?, rest))
+}
+
+/// The opposite of [`time`]; what is finer than a nanosecond is dropped.
+#[must_use]
+pub fn parse_time(text: &[u8]) -> Option<Time> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text),
+    };
+    let (sec, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if sec.is_empty() || !is_number(sec) || !is_number(fraction) {
+        return None;
+    }
+    let sec: i64 = sec.parse().ok()?;
+    let nsec: u32 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
+    match (negative, nsec) {
+        (false, _) => Some(Time { sec, nsec }),
+        (true, 0) => Some(Time { sec: -sec, nsec }),
+        (true, _) => Some(Time { sec: -sec - 1, nsec: 1_000_000_000 - nsec }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn records_come_back() {
+        let mut bytes = Vec::new();
+        for (key, value) in [(&b"a"[..], &b"1\n2=3\0"[..]), (b"key", b""), (b"k", &[7; 300])] {
+            push(&mut bytes, key, value).unwrap();
+        }
+        let back: Vec<_> = records(&bytes).map(Result::unwrap).collect();
+        assert_eq!(back, [(&b"a"[..], &b"1\n2=3\0"[..]), (b"key", b""), (b"k", &[7; 300])]);
+        for wrong in
+            [&b"5 a=b"[..], b"99 a=b\n", b"0 a=b\n", b"x", b"6 ab\n\n", b"-1 a=\n", b"3 \n"]
+        {
+            assert!(records(wrong).any(|record| record.is_err()), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn times_come_back() {
+        for (sec, nsec) in [(0, 0), (5, 1), (-1, 750_000_000), (-5, 0), (1 << 40, 999_999_999)] {
+            let there = Time { sec, nsec };
+            assert_eq!(parse_time(time(there).as_bytes()), Some(there));
+        }
+        assert_eq!(parse_time(b"1.0000000019"), Some(Time { sec: 1, nsec: 1 }));
+        for wrong in [&b""[..], b"-", b".5", b"1e3", b"1.-5", b"--1", b"99999999999999999999"] {
+            assert_eq!(parse_time(wrong), None, "{wrong:?}");
+        }
+    }
 
     #[test]
     fn a_record_counts_itself() {

@@ -1,0 +1,119 @@
+//! `ovlmerge apply`.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+use serde_json::json;
+
+use super::{Exit, Stop, base, json_arg, options_arg, path_or_dash, print, progress, request};
+use crate::cli::owners;
+use crate::config::{Config, NamespaceChoice};
+use crate::error::Error;
+use crate::tools::apply::{Options, Unpacked, apply};
+use crate::tools::oci::printable;
+
+pub(super) fn command() -> Command {
+    let limit = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).value_parser(value_parser!(u64)).help(help)
+    };
+    base("apply", "Unpacks an OCI layer into a directory that is a layer for an overlay")
+        .override_usage("ovlmerge apply [OPTIONS] LAYER DIR")
+        .arg(
+            Arg::new("layer")
+                .value_name("LAYER")
+                .required(true)
+                .value_parser(value_parser!(OsString))
+                .help("The archive: plain, gzip or zstd; - is standard input"),
+        )
+        .arg(
+            Arg::new("dir")
+                .value_name("DIR")
+                .required(true)
+                .value_parser(value_parser!(PathBuf))
+                .help("A new directory, or an empty one"),
+        )
+        .arg(options_arg("uidmapping, gidmapping and squash_to_* of the mount that is to be"))
+        .arg(
+            Arg::new("xattr")
+                .long("xattr")
+                .value_parser(["auto", "trusted", "user"])
+                .default_value("auto")
+                .help("Where markers are kept, as the mount option xattr="),
+        )
+        .arg(
+            Arg::new("dirmeta-delegate")
+                .long("dirmeta-delegate")
+                .value_parser(["on", "off"])
+                .default_value("on")
+                .help("Mark directories that the archive only implies, so that their metadata is \
+                       that of the layers below"),
+        )
+        .arg(limit("max-entries", "N", "Refuse a layer with more entries"))
+        .arg(limit("max-size", "BYTES", "Refuse a layer with more data"))
+        .arg(json_arg())
+}
+
+pub(super) fn run(matches: &ArgMatches) -> Result<Exit, Stop> {
+    let request = request(matches)?;
+    let owners = owners::verified(request.uids, request.gids, request.squash_to_root)?;
+    let word = |name: &str| matches.get_one::<String>(name).map(String::as_str);
+    let config = Config {
+        namespace: match word("xattr") {
+            Some("trusted") => NamespaceChoice::Trusted,
+            Some("user") => NamespaceChoice::User,
+            _ => request.config.namespace,
+        },
+        dirmeta_delegate: word("dirmeta-delegate") != Some("off")
+            && request.config.dirmeta_delegate,
+        owners,
+        ..request.config
+    };
+    let options = Options {
+        config,
+        most_entries: matches.get_one("max-entries").copied(),
+        most_bytes: matches.get_one("max-size").copied(),
+    };
+    let empty = PathBuf::new();
+    let dir = matches.get_one::<PathBuf>("dir").unwrap_or(&empty);
+    let bar = progress();
+    let mut advance = |path: &[u8], bytes: u64| {
+        bar.inc(bytes);
+        bar.set_message(printable(path));
+    };
+    let unpacked = match path_or_dash(matches, "layer") {
+        None => apply(io::stdin().lock(), dir, &options, &mut advance)?,
+        Some(path) => apply(open(path)?, dir, &options, &mut advance)?,
+    };
+    bar.finish_and_clear();
+    print(&mut io::stdout(), &told(&unpacked, matches.get_flag("json")))
+}
+
+fn open(path: &Path) -> Result<File, Stop> {
+    let opened = File::open(path);
+    opened.map_err(|err| Error::from(err).context(path.display()).into())
+}
+
+fn told(unpacked: &Unpacked, as_json: bool) -> String {
+    let Unpacked { summary, compression, counts } = unpacked;
+    if !as_json {
+        return format!(
+            "digest {}\ndiff-id {}\nentries {}",
+            summary.digest, summary.diff_id, counts.entries
+        );
+    }
+    json!({
+        "digest": summary.digest,
+        "diff_id": summary.diff_id,
+        "size": summary.size,
+        "media_type": compression.media_type(),
+        "entries": counts.entries,
+        "markers": counts.markers,
+        "bytes": counts.bytes,
+        "implied_directories": counts.implied,
+        "attributes_left_out": counts.attributes_left_out,
+    })
+    .to_string()
+}

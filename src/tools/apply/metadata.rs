@@ -1,0 +1,131 @@
+//! Owners, modes, attributes and times, in the order in which none undoes another.
+
+use std::collections::BTreeSet;
+use std::ffi::CString;
+
+use crate::error::{Context, Errno, Error, Result};
+use crate::format::overlay::{self, ACL_ACCESS, ACL_DEFAULT};
+use crate::merge::attr::Change;
+use crate::merge::owner::Owners;
+use crate::sys::at::SetTime;
+use crate::sys::stat::Time;
+use crate::sys::xattr::SetMode;
+use crate::sys::{Target, at, xattr};
+use crate::tools::oci::archive::Entry;
+
+/// What a directory is given when nothing is put into it any more: a mode and an ACL that may keep us
+/// out, an ACL that every entry would get, a time that every entry changes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Later {
+    pub mode: u32,
+    pub mtime: Time,
+    /// Names and values of both ACLs.
+    pub acls: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Gives objects what their entries say.
+pub(super) struct Metadata {
+    owners: Owners,
+    /// Names of attributes that could not be set and were told of.
+    told: BTreeSet<Vec<u8>>,
+    pub left_out: u64,
+}
+
+impl Metadata {
+    pub fn new(owners: &crate::config::Owners) -> Self {
+        Self { owners: Owners::new(owners), told: BTreeSet::new(), left_out: 0 }
+    }
+
+    /// All there is for an object that is no directory.
+    pub fn give(&mut self, target: Target<'_>, entry: &Entry, is_link: bool) -> Result<()> {
+        self.owner(target, entry)?;
+        if !is_link {
+            at::chmod(target, entry.mode)?;
+        }
+        for (name, value) in &entry.xattrs {
+            self.attribute(target, name, value)?;
+        }
+        set_time(target, entry.mtime)
+    }
+
+    /// What a directory can be given at once, and what is left for later.
+    pub fn begin(&mut self, target: Target<'_>, entry: &Entry) -> Result<Later> {
+        self.owner(target, entry)?;
+        let mut later = Later { mode: entry.mode, mtime: entry.mtime, acls: Vec::new() };
+        for (name, value) in &entry.xattrs {
+            if is_acl(name) {
+                later.acls.push((name.clone(), value.clone()));
+            } else {
+                self.attribute(target, name, value)?;
+            }
+        }
+        Ok(later)
+    }
+
+    /// What was left for later.
+    pub fn end(&mut self, target: Target<'_>, later: &Later) -> Result<()> {
+        at::chmod(target, later.mode)?;
+        for (name, value) in &later.acls {
+            self.attribute(target, name, value)?;
+        }
+        set_time(target, later.mtime)
+    }
+
+    fn owner(&self, target: Target<'_>, entry: &Entry) -> Result<()> {
+        let wanted = Change { uid: Some(entry.uid), gid: Some(entry.gid), ..Change::NONE };
+        let stored = self.owners.stored_change(&wanted)?;
+        if stored.uid.is_none() && stored.gid.is_none() {
+            return Ok(());
+        }
+        let given = at::chown(target, stored.uid, stored.gid);
+        given.map_err(|err| match err.errno() {
+            Errno::EPERM | Errno::EINVAL => err.context(format!(
+                "it cannot be given to {}:{}; call this as root, in a user namespace that has these \
+                 ids (podman unshare), or with -o squash_to_root",
+                entry.uid, entry.gid
+            )),
+            _ => err,
+        })
+    }
+
+    fn attribute(&mut self, target: Target<'_>, name: &[u8], value: &[u8]) -> Result<()> {
+        // A label is the matter of the machine that it is on.
+        if name == b"security.selinux" {
+            return Ok(());
+        }
+        let text = || format!("attribute {}", name.escape_ascii());
+        let set = || {
+            let stored = overlay::stored(name).ok_or(Errno::EOPNOTSUPP)?;
+            let key = CString::new(stored.into_owned()).map_err(|_| Errno::EINVAL)?;
+            if is_acl(name) {
+                let value = self.owners.stored_acl(value.to_vec())?;
+                return xattr::set(target, &key, &value, SetMode::Any);
+            }
+            xattr::set(target, &key, value, SetMode::Any)
+        };
+        let decides_access = is_acl(name) || name == b"security.capability";
+        match set() {
+            Err(err) if !decides_access && may_be_left_out(&err) => {
+                self.left_out += 1;
+                if self.told.insert(name.to_vec()) {
+                    tracing::warn!("{} is left out: {err}", text());
+                }
+                Ok(())
+            }
+            other => other.context(text),
+        }
+    }
+}
+
+fn is_acl(name: &[u8]) -> bool {
+    [ACL_ACCESS, ACL_DEFAULT].iter().any(|acl| acl.to_bytes() == name)
+}
+
+/// The file system does not have such attributes, we may not set them, or they belong to us.
+fn may_be_left_out(err: &Error) -> bool {
+    matches!(err.errno(), Errno::EOPNOTSUPP | Errno::EPERM)
+}
+
+fn set_time(target: Target<'_>, time: Time) -> Result<()> {
+    at::set_times(target, SetTime::At(time), SetTime::At(time))
+}

@@ -1,0 +1,157 @@
+//! The place beside the directory where a layer is made.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::fcntl::OFlag;
+
+use crate::config::{Config, UpperDirs};
+use crate::error::{Context, Errno, Error, Result, best_effort};
+use crate::format::overlay::{ACL_ACCESS, ACL_DEFAULT};
+use crate::layer::{FdCache, Upper, open, work};
+use crate::sys::at::Replace;
+use crate::sys::{Name, Target, at, creds, dir, xattr};
+
+/// The layer in the making, its work directory, and what AUFS kept aside of hard links.
+const ROOT: &str = "root";
+const WORK: &str = "work";
+const LINKS: &str = "links";
+
+/// A directory beside the wanted one. What is in it goes with it, but for a layer that was
+/// published.
+#[derive(Debug)]
+pub(super) struct Stage {
+    above: OwnedFd,
+    /// Its own name there.
+    name: String,
+    /// The wanted name there.
+    wanted: Vec<u8>,
+    path: PathBuf,
+    dir: OwnedFd,
+    links: OwnedFd,
+    upper: Option<Upper>,
+}
+
+impl Stage {
+    /// # Errors
+    /// EEXIST or ENOTDIR for a name that is taken.
+    pub fn new(path: &Path, config: &Config) -> Result<Self> {
+        let what = || path.display().to_string();
+        let (above_path, wanted) = match (path.parent(), path.file_name()) {
+            (Some(above), Some(wanted)) if above.as_os_str().is_empty() => (Path::new("."), wanted),
+            (Some(above), Some(wanted)) => (above, wanted),
+            _ => {
+                let text = format!("{}: give it a name, as in ./layer", what());
+                return Err(Error::new(Errno::EINVAL, text));
+            }
+        };
+        let wanted = wanted.as_bytes().to_vec();
+        let above = at::open_root(above_path).context(|| above_path.display().to_string())?;
+        check_free(above.as_fd(), &wanted).context(what)?;
+        let name = temporary_name();
+        let stage = Name::new(name.as_bytes())?;
+        at::mkdir(above.as_fd(), stage, 0o700).context(|| above_path.display().to_string())?;
+        let made = Self::fill(above.as_fd(), stage, &above_path.join(&name), config);
+        match made {
+            Ok((dir, links, upper)) => {
+                let path = path.to_owned();
+                Ok(Self { above, name, wanted, path, dir, links, upper: Some(upper) })
+            }
+            Err(err) => {
+                best_effort("removing what was made", work::remove_tree(above.as_fd(), stage));
+                Err(err.context(what()))
+            }
+        }
+    }
+
+    fn fill(
+        above: BorrowedFd<'_>,
+        stage: Name<'_>,
+        path: &Path,
+        config: &Config,
+    ) -> Result<(OwnedFd, OwnedFd, Upper)> {
+        let open_dir = |above: BorrowedFd<'_>, name: Name<'_>| {
+            at::open(above, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0)
+        };
+        let dir = open_dir(above, stage)?;
+        // Nothing of what it may have got from the directory above is to be passed on.
+        for acl in [ACL_DEFAULT, ACL_ACCESS] {
+            match xattr::remove(Target::Fd(dir.as_fd()), acl) {
+                Err(err) if xattr::is_absent(&err) => {}
+                other => other?,
+            }
+        }
+        at::chmod(Target::Fd(dir.as_fd()), 0o700)?;
+        for name in [ROOT, WORK, LINKS] {
+            at::mkdir(dir.as_fd(), Name::new(name.as_bytes())?, 0o700)?;
+        }
+        let links = open_dir(dir.as_fd(), Name::new(LINKS.as_bytes())?)?;
+        let dirs = UpperDirs { upper: path.join(ROOT), work: path.join(WORK) };
+        let config = Config { lowers: Vec::new(), upper: Some(dirs), ..config.clone() };
+        let cache = Arc::new(FdCache::for_open_files(creds::raise_open_files()?));
+        let upper = open::open(&config, &cache)?.upper.ok_or(Errno::EIO)?;
+        Ok((dir, links, upper))
+    }
+
+    /// The layer in the making.
+    pub fn upper(&self) -> Result<&Upper> {
+        self.upper.as_ref().ok_or_else(|| Errno::EIO.into())
+    }
+
+    /// Where files go that AUFS kept for their hard links.
+    pub fn links(&self) -> BorrowedFd<'_> {
+        self.links.as_fd()
+    }
+
+    /// Puts the layer in its place.
+    ///
+    /// # Errors
+    /// ENOTEMPTY and the like if the place was taken meanwhile.
+    pub fn publish(mut self) -> Result<()> {
+        self.upper = None;
+        nix::unistd::syncfs(&self.dir).map_err(Error::from).context(|| "writing to the disk")?;
+        let (root, wanted) = (Name::new(ROOT.as_bytes())?, Name::new(&self.wanted)?);
+        at::rename(self.dir.as_fd(), root, self.above.as_fd(), wanted, Replace::Yes)
+            .context(|| self.path.display().to_string())
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.upper = None;
+        let removed = Name::new(self.name.as_bytes())
+            .and_then(|name| work::remove_tree(self.above.as_fd(), name));
+        best_effort("removing what was made on the way", removed);
+    }
+}
+
+fn temporary_name() -> String {
+    // Unique among those that run now, and not the same after another that was killed.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let nanoseconds = now.map_or(0, |now| now.as_nanos());
+    format!(".ovlmerge-apply-{}-{nanoseconds:x}", std::process::id())
+}
+
+/// The name must be free, or an empty directory.
+fn check_free(above: BorrowedFd<'_>, wanted: &[u8]) -> Result<()> {
+    let wanted = Name::new(wanted)?;
+    let here = match at::open(above, wanted, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0) {
+        Ok(here) => here,
+        Err(err) if err.errno() == Errno::ENOENT => return Ok(()),
+        Err(err) => return Err(err.context("it is to be a new directory")),
+    };
+    let mut count = 0;
+    dir::for_each(here.as_fd(), |_| {
+        count += 1;
+        Ok(())
+    })?;
+    if count > 0 {
+        return Err(Error::new(
+            Errno::ENOTEMPTY,
+            "a layer is unpacked into a new or empty directory; give another name",
+        ));
+    }
+    Ok(())
+}

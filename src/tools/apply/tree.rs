@@ -1,0 +1,338 @@
+//! The layer in the making: finding places in it, and putting markers there.
+
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+
+use rustc_hash::FxHashMap;
+
+use crate::error::{Errno, Error, Result};
+use crate::format::aufs::{self, AufsName};
+use crate::format::overlay::Mark;
+use crate::layer::upper::{OpaqueForm, WhiteoutForm};
+use crate::layer::{Over, Upper, UpperDir};
+use crate::sys::xattr::SetMode;
+use crate::sys::{FileType, Name, Stat, Target, at, xattr};
+
+/// How many symbolic links are followed on the way to one place (path_resolution(7)).
+const MOST_LINKS: u32 = 40;
+
+/// What a directory is given when all is in it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DirState {
+    /// What its entry says; none if it is only implied by what is in it.
+    pub given: Option<super::metadata::Later>,
+    /// Nothing below it shows.
+    pub opaque: bool,
+}
+
+/// What stands under a name.
+pub(super) enum There {
+    Nothing,
+    Whiteout,
+    Dir(Stat),
+    Link,
+    Other,
+}
+
+/// What is done about directories that are missing on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// They are made: an object is to be put there.
+    Make,
+    /// They are made, but not where the layers below do not show anyway: a marker is to be put
+    /// there, and it would mean nothing.
+    MakeForMarker,
+    /// There is no such place.
+    Fail,
+}
+
+/// One directory on the way to the current one.
+struct Level {
+    name: Box<[u8]>,
+    dir: UpperDir,
+    /// It, or one above it, hides what is below.
+    opaque: bool,
+}
+
+pub(super) struct Tree<'a> {
+    pub upper: &'a Upper,
+    /// The way from the root to the current directory; the root is not in it.
+    way: Vec<Level>,
+    /// Every directory, by its path.
+    pub dirs: FxHashMap<Vec<u8>, DirState>,
+    pub implied: u64,
+}
+
+impl<'a> Tree<'a> {
+    pub fn new(upper: &'a Upper) -> Self {
+        let dirs = FxHashMap::from_iter([(Vec::new(), DirState::default())]);
+        Self { upper, way: Vec::new(), dirs, implied: 0 }
+    }
+
+    /// The current directory.
+    pub fn here(&self) -> UpperDir {
+        self.way.last().map_or_else(|| self.upper.root().clone(), |level| level.dir.clone())
+    }
+
+    /// Whether nothing of the layers below shows in the current directory.
+    pub fn is_hidden(&self) -> bool {
+        match self.way.last() {
+            Some(level) => level.opaque,
+            None => self.dirs.get(&[][..]).is_some_and(|root| root.opaque),
+        }
+    }
+
+    /// The path of an entry of the current directory; of itself for an empty name.
+    pub fn path(&self, name: &[u8]) -> Vec<u8> {
+        let mut path = Vec::new();
+        for part in self.way.iter().map(|level| &*level.name).chain([name]) {
+            if !path.is_empty() && !part.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(part);
+        }
+        path
+    }
+
+    /// What stands under a name of the current directory.
+    pub fn there(&self, name: Name<'_>) -> Result<There> {
+        let here = self.here();
+        let dir = here.dir();
+        match dir.stat_entry(name)? {
+            Some(stat) if dir.is_whiteout(name, &stat)? => Ok(There::Whiteout),
+            Some(stat) if stat.kind().is_dir() => Ok(There::Dir(stat)),
+            Some(stat) if stat.kind() == FileType::Symlink => Ok(There::Link),
+            Some(_) => Ok(There::Other),
+            None if self.upper.forms().whiteout == WhiteoutForm::Aufs => {
+                let marker = aufs::whiteout_of(name.bytes());
+                let found = dir.stat_entry(Name::new(&marker)?)?;
+                Ok(if found.is_some() { There::Whiteout } else { There::Nothing })
+            }
+            None => Ok(There::Nothing),
+        }
+    }
+
+    /// Goes to a directory. Symbolic links of this layer are followed, but never out of it. Says
+    /// whether the directory is there.
+    ///
+    /// # Errors
+    /// ENOTDIR for a file on the way, ELOOP for too many links.
+    pub fn go(&mut self, path: &[&[u8]], missing: Missing) -> Result<bool> {
+        let same = self.way.iter().zip(path).take_while(|(level, part)| *level.name == ***part);
+        let same = same.count();
+        self.way.truncate(same);
+        let mut todo: VecDeque<Vec<u8>> = path.iter().skip(same).map(|part| part.to_vec()).collect();
+        let mut links = 0;
+        while let Some(part) = todo.pop_front() {
+            if part == b".." {
+                self.way.pop();
+                continue;
+            }
+            let name = Name::new(&part)?;
+            if aufs::is_reserved(&part) {
+                let text = format!("a link to {name}, which is the name of a marker");
+                return Err(Error::new(Errno::EINVAL, text));
+            }
+            match self.there(name)? {
+                There::Dir(stat) => self.step(name, &stat),
+                There::Link => {
+                    links += 1;
+                    if links > MOST_LINKS {
+                        return Err(Errno::ELOOP.into());
+                    }
+                    let fd = self.here().dir().fd()?;
+                    let target = at::readlink(Target::At(fd.as_ref().as_fd(), name))?;
+                    if target.starts_with(b"/") {
+                        self.way.clear();
+                    }
+                    for part in super::unpack::parts_of(&target).into_iter().rev() {
+                        todo.push_front(part.to_vec());
+                    }
+                }
+                There::Nothing | There::Whiteout if missing == Missing::Make => {
+                    self.make_dir(name)?;
+                }
+                There::Nothing if missing == Missing::MakeForMarker && !self.is_hidden() => {
+                    self.make_dir(name)?;
+                }
+                There::Other if missing == Missing::Make => {
+                    let text = format!("{name} is a file, and a directory of the same layer");
+                    return Err(Error::new(Errno::ENOTDIR, text));
+                }
+                There::Nothing | There::Whiteout | There::Other => return Ok(false),
+            }
+        }
+        Ok(missing != Missing::MakeForMarker || !self.is_hidden())
+    }
+
+    fn step(&mut self, name: Name<'_>, stat: &Stat) {
+        let dir = self.here().child(name, stat);
+        let above = self.is_hidden();
+        let own = self.dirs.get(&self.path(name.bytes())).is_some_and(|state| state.opaque);
+        self.way.push(Level { name: name.bytes().into(), dir, opaque: above || own });
+    }
+
+    /// Makes a directory in the current one, and goes there. Where a whiteout stood it hides what is
+    /// below.
+    pub fn make_dir(&mut self, name: Name<'_>) -> Result<()> {
+        let here = self.here();
+        let over = matches!(self.there(name)?, There::Whiteout);
+        if over {
+            self.take_whiteout(name)?;
+        }
+        self.upper.mkdir(&here, name, 0o700)?;
+        self.implied += 1;
+        let path = self.path(name.bytes());
+        self.dirs.insert(path, DirState::default());
+        let stat = here.dir().stat_entry(name)?.ok_or(Errno::ESTALE)?;
+        self.step(name, &stat);
+        if over { self.hide_below() } else { Ok(()) }
+    }
+
+    /// Removes a whiteout of the current directory.
+    pub fn take_whiteout(&self, name: Name<'_>) -> Result<()> {
+        let here = self.here();
+        match self.upper.forms().whiteout {
+            WhiteoutForm::Device | WhiteoutForm::Xattr => self.upper.unlink(&here, name),
+            WhiteoutForm::Aufs => self.upper.remove_whiteout_file(&here, name),
+        }
+    }
+
+    /// Makes the current directory hide what the layers below have there: marked, and without
+    /// markers in it, which would mean nothing any more.
+    pub fn hide_below(&mut self) -> Result<()> {
+        if self.is_hidden() {
+            return Ok(());
+        }
+        let here = self.here();
+        self.sweep(&here, &self.path(b""))?;
+        match self.upper.forms().opaque {
+            OpaqueForm::Xattr(namespace) => self.upper.with_dir(&here, |target| {
+                xattr::set(target, namespace.key(Mark::Opaque), b"y", SetMode::Any)
+            })?,
+            OpaqueForm::Aufs => {
+                let mode = libc::S_IFREG | 0o600;
+                self.upper.mknod(&here, Name::new(aufs::OPAQUE)?, mode, 0)?;
+            }
+        }
+        self.dirs.entry(self.path(b"")).or_default().opaque = true;
+        if let Some(level) = self.way.last_mut() {
+            level.opaque = true;
+        }
+        Ok(())
+    }
+
+    /// Takes the markers out of a directory and all below it.
+    fn sweep(&mut self, dir: &UpperDir, path: &[u8]) -> Result<()> {
+        let mut open = vec![(dir.clone(), path.to_vec())];
+        while let Some((dir, path)) = open.pop() {
+            for (name, found) in self.entries(&dir)? {
+                let name = Name::new(&name)?;
+                match found {
+                    There::Whiteout => self.upper.unlink(&dir, name)?,
+                    There::Dir(stat) => {
+                        let below = dir.child(name, &stat);
+                        let path = if path.is_empty() {
+                            name.bytes().to_vec()
+                        } else {
+                            [&path, &b"/"[..], name.bytes()].concat()
+                        };
+                        self.show_below(&below, &path)?;
+                        open.push((below, path));
+                    }
+                    There::Nothing | There::Link | There::Other => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the mark from a directory that need not hide anything, as one above does.
+    fn show_below(&mut self, dir: &UpperDir, path: &[u8]) -> Result<()> {
+        let Some(state) = self.dirs.get_mut(path).filter(|state| state.opaque) else {
+            return Ok(());
+        };
+        state.opaque = false;
+        match self.upper.forms().opaque {
+            OpaqueForm::Xattr(namespace) => {
+                self.upper.with_dir(dir, |target| xattr::remove(target, namespace.key(Mark::Opaque)))
+            }
+            OpaqueForm::Aufs => self.upper.unlink(dir, Name::new(aufs::OPAQUE)?),
+        }
+    }
+
+    /// What is in a directory; whiteouts of the AUFS form under the names of their files.
+    fn entries(&self, dir: &UpperDir) -> Result<Vec<(Box<[u8]>, There)>> {
+        let mut names: Vec<Box<[u8]>> = Vec::new();
+        dir.dir().for_each(|entry| {
+            names.push(entry.name.into());
+            Ok(())
+        })?;
+        let dir = dir.dir();
+        let found = names.into_iter().map(|bytes| {
+            let name = Name::new(&bytes)?;
+            let found = match (aufs::classify(&bytes), dir.stat_entry(name)?) {
+                (AufsName::Whiteout(_), Some(_)) => There::Whiteout,
+                (AufsName::Plain, Some(stat)) if dir.is_whiteout(name, &stat)? => There::Whiteout,
+                (AufsName::Plain, Some(stat)) if stat.kind().is_dir() => There::Dir(stat),
+                (AufsName::Plain, Some(_)) => There::Other,
+                _ => There::Nothing,
+            };
+            Ok((bytes, found))
+        });
+        found.collect()
+    }
+
+    /// Puts a whiteout for `name` into the current directory. What this layer has under the name
+    /// stays, and hides what is below by itself.
+    pub fn whiteout(&mut self, name: Name<'_>) -> Result<()> {
+        match self.there(name)? {
+            There::Nothing => self.upper.whiteout(&self.here(), name, Over::Nothing),
+            There::Whiteout | There::Link | There::Other => Ok(()),
+            There::Dir(stat) => {
+                let path = self.path(name.bytes());
+                self.step(name, &stat);
+                if self.holds_only_markers(&path)? {
+                    return self.replace_by_whiteout(name, &path);
+                }
+                self.hide_below()?;
+                self.way.pop();
+                Ok(())
+            }
+        }
+    }
+
+    /// The current directory goes, and a whiteout takes its place.
+    fn replace_by_whiteout(&mut self, name: Name<'_>, path: &[u8]) -> Result<()> {
+        self.way.pop();
+        let below = [path, b"/"].concat();
+        self.dirs.retain(|known, _| known != path && !known.starts_with(&below));
+        let here = self.here();
+        self.upper.take_out(&here, name)?.discard()?;
+        self.upper.whiteout(&here, name, Over::Nothing)
+    }
+
+    /// Whether the current directory is one that no entry described, and so is all that is in it.
+    fn holds_only_markers(&self, path: &[u8]) -> Result<bool> {
+        let implied = |path: &[u8]| {
+            self.dirs.get(path).is_some_and(|state| state.given.is_none() && !state.opaque)
+        };
+        let mut open = vec![(self.here(), path.to_vec())];
+        while let Some((dir, path)) = open.pop() {
+            if !implied(&path) {
+                return Ok(false);
+            }
+            for (name, found) in self.entries(&dir)? {
+                match found {
+                    There::Dir(stat) => {
+                        let child = dir.child(Name::new(&name)?, &stat);
+                        open.push((child, [&path, &b"/"[..], &name].concat()));
+                    }
+                    There::Link | There::Other => return Ok(false),
+                    There::Whiteout | There::Nothing => {}
+                }
+            }
+        }
+        Ok(true)
+    }
+}

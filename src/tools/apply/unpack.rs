@@ -1,0 +1,333 @@
+//! What each entry of an archive means for the layer in the making.
+
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::fcntl::OFlag;
+
+use super::metadata::{Later, Metadata};
+use super::stage::Stage;
+use super::tree::{Missing, There, Tree};
+use super::{Counts, Options};
+use crate::error::{Context, Errno, Error, Result};
+use crate::format::aufs::{self, AufsName};
+use crate::format::overlay::Mark;
+use crate::layer::UpperDir;
+use crate::layer::upper::OpaqueForm;
+use crate::sys::stat::Time;
+use crate::sys::xattr::SetMode;
+use crate::sys::{Name, Target, at, file, xattr};
+use crate::tools::oci::archive::Entry;
+use crate::tools::oci::header::Kind;
+use crate::tools::oci::printable;
+
+/// Where AUFS kept files with several names; entries of a layer may be links to them.
+const AUFS_LINKS: &[u8] = b".wh..wh.plnk";
+
+/// Data is written in pieces of this size, in bytes: large enough that the calls do not count.
+const PIECE: usize = 1 << 18;
+
+/// What a directory is given that the archive only implies. The time is the same each time.
+const IMPLIED: Later =
+    Later { mode: 0o755, mtime: Time { sec: 0, nsec: 0 }, acls: Vec::new() };
+
+pub(super) struct Unpack<'a> {
+    stage: &'a Stage,
+    options: &'a Options,
+    tree: Tree<'a>,
+    metadata: Metadata,
+    counts: Counts,
+    buffer: Vec<u8>,
+    progress: &'a mut dyn FnMut(&[u8], u64),
+}
+
+/// The components of a path; empty ones and `.` say nothing.
+pub(super) fn parts_of(path: &[u8]) -> Vec<&[u8]> {
+    path.split(|byte| *byte == b'/').filter(|part| !matches!(part, b"" | b".")).collect()
+}
+
+fn refuse(text: impl std::fmt::Display) -> Error {
+    Error::new(Errno::EINVAL, text)
+}
+
+/// The same, of a path that nobody vouches for.
+fn checked_parts(path: &[u8]) -> Result<Vec<&[u8]>> {
+    let parts = parts_of(path);
+    for part in &parts {
+        if *part == b".." {
+            return Err(refuse("a path that leads out of the layer"));
+        }
+        Name::new(part).context(|| "a path that is none")?;
+    }
+    Ok(parts)
+}
+
+impl<'a> Unpack<'a> {
+    pub fn new(
+        stage: &'a Stage,
+        options: &'a Options,
+        progress: &'a mut dyn FnMut(&[u8], u64),
+    ) -> Result<Self> {
+        let metadata = Metadata::new(&options.config.owners);
+        let (counts, buffer) = (Counts::default(), Vec::new());
+        let tree = Tree::new(stage.upper()?);
+        Ok(Self { stage, options, tree, metadata, counts, buffer, progress })
+    }
+
+    /// Takes one entry in; its data is read from `data`.
+    pub fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
+        self.count(entry)?;
+        (self.progress)(&entry.path, 0);
+        let parts = checked_parts(&entry.path)?;
+        let Some((last, above)) = parts.split_last() else {
+            return self.root(entry);
+        };
+        if let Some(reserved) = above.iter().find(|part| aufs::is_reserved(part)) {
+            return match aufs::classify(reserved) {
+                AufsName::Meta if *reserved != aufs::PREFIX => self.housekeeping(&parts, entry, data),
+                _ => Err(refuse("a whiteout is no directory")),
+            };
+        }
+        match aufs::classify(last) {
+            AufsName::Plain => self.object(above, last, entry, data),
+            AufsName::Whiteout(name) => {
+                let name = Name::new(name).context(|| "a whiteout of a name that is none")?;
+                self.counts.markers += 1;
+                let tree = &mut self.tree;
+                if tree.go(above, Missing::MakeForMarker)? { tree.whiteout(name) } else { Ok(()) }
+            }
+            AufsName::Opaque => {
+                self.counts.markers += 1;
+                let tree = &mut self.tree;
+                if tree.go(above, Missing::MakeForMarker)? { tree.hide_below() } else { Ok(()) }
+            }
+            AufsName::Meta if *last == aufs::PREFIX => Err(refuse("a whiteout without a name")),
+            AufsName::Meta => Ok(()),
+        }
+    }
+
+    fn count(&mut self, entry: &Entry) -> Result<()> {
+        self.counts.entries += 1;
+        self.counts.bytes = self.counts.bytes.saturating_add(entry.size);
+        let Options { most_entries, most_bytes, .. } = *self.options;
+        if most_entries.is_some_and(|most| self.counts.entries > most) {
+            return Err(Error::new(Errno::EFBIG, "more entries than --max-entries allows"));
+        }
+        if most_bytes.is_some_and(|most| self.counts.bytes > most) {
+            return Err(Error::new(Errno::EFBIG, "more data than --max-size allows"));
+        }
+        Ok(())
+    }
+
+    fn root(&mut self, entry: &Entry) -> Result<()> {
+        if entry.kind != Kind::Directory {
+            return Err(refuse("the root of a layer is a directory"));
+        }
+        let upper = self.tree.upper;
+        let metadata = &mut self.metadata;
+        let later = upper.with_dir(upper.root(), |target| metadata.begin(target, entry))?;
+        self.tree.dirs.entry(Vec::new()).or_default().given = Some(later);
+        Ok(())
+    }
+
+    /// What AUFS left for itself means nothing, but files that others are links to.
+    fn housekeeping(&mut self, parts: &[&[u8]], entry: &Entry, data: &mut dyn Read) -> Result<()> {
+        let &[AUFS_LINKS, name] = parts else { return Ok(()) };
+        if entry.kind != Kind::File {
+            return Ok(());
+        }
+        let name = Name::new(name)?;
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
+        let file = at::open(self.stage.links(), name, flags, 0o600)?;
+        self.data(&file, entry, data)?;
+        self.metadata.give(Target::Fd(file.as_fd()), entry, false)
+    }
+
+    fn object(
+        &mut self,
+        above: &[&[u8]],
+        last: &[u8],
+        entry: &Entry,
+        data: &mut dyn Read,
+    ) -> Result<()> {
+        let name = Name::new(last)?;
+        // First, as it may lead elsewhere in the tree.
+        let source = match entry.kind {
+            Kind::HardLink => Some(self.link_source(&entry.link)?),
+            _ => None,
+        };
+        let tree = &mut self.tree;
+        tree.go(above, Missing::Make)?;
+        match (tree.there(name)?, entry.kind) {
+            (There::Dir(_), Kind::Directory) => {}
+            (There::Nothing | There::Whiteout, Kind::Directory) => {
+                tree.make_dir(name)?;
+                tree.implied = tree.implied.saturating_sub(1);
+            }
+            (There::Whiteout, _) => tree.take_whiteout(name)?,
+            (There::Nothing, _) => {}
+            _ => return Err(Error::new(Errno::EEXIST, "two entries for one path")),
+        }
+        if entry.kind == Kind::Directory {
+            return self.directory(&[above, &[last]].concat(), entry);
+        }
+        let here = self.tree.here();
+        match source {
+            Some(source) => source.link(self.stage, &here, name),
+            None => self.make(&here, name, entry, data),
+        }
+    }
+
+    fn directory(&mut self, path: &[&[u8]], entry: &Entry) -> Result<()> {
+        let tree = &mut self.tree;
+        tree.go(path, Missing::Fail)?;
+        let (here, known, upper) = (tree.here(), tree.path(b""), tree.upper);
+        let metadata = &mut self.metadata;
+        let later = upper.with_dir(&here, |target| metadata.begin(target, entry))?;
+        self.tree.dirs.entry(known).or_default().given = Some(later);
+        Ok(())
+    }
+
+    /// Makes what is neither a directory nor a hard link.
+    fn make(
+        &mut self,
+        here: &UpperDir,
+        name: Name<'_>,
+        entry: &Entry,
+        data: &mut dyn Read,
+    ) -> Result<()> {
+        let upper = self.tree.upper;
+        let node = |kind: u32| {
+            let (major, minor) = entry.device;
+            upper.mknod(here, name, kind | 0o600, libc::makedev(major, minor)).map_err(|err| {
+                match err.errno() {
+                    Errno::EPERM => err.context("devices need root; call this as root"),
+                    _ => err,
+                }
+            })
+        };
+        match entry.kind {
+            Kind::File => {
+                let file = upper.create(here, name, 0o600)?;
+                self.data(&file, entry, data)?;
+                return self.metadata.give(Target::Fd(file.as_fd()), entry, false);
+            }
+            Kind::Symlink if entry.link.contains(&0) || entry.link.is_empty() => {
+                return Err(refuse("a symbolic link to nowhere"));
+            }
+            Kind::Symlink => upper.symlink(here, name, &entry.link)?,
+            Kind::CharDevice if entry.device == (0, 0) => {
+                return Err(refuse("a device 0:0, which is a whiteout on a layer"));
+            }
+            Kind::CharDevice => node(libc::S_IFCHR)?,
+            Kind::BlockDevice => node(libc::S_IFBLK)?,
+            Kind::Fifo => node(libc::S_IFIFO)?,
+            Kind::Directory | Kind::HardLink => return Err(Errno::EIO.into()),
+        }
+        let is_link = entry.kind == Kind::Symlink;
+        let metadata = &mut self.metadata;
+        upper.with_entry(here, name, |target| metadata.give(target, entry, is_link))
+    }
+
+    fn data(&mut self, file: &OwnedFd, entry: &Entry, data: &mut dyn Read) -> Result<()> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(PIECE, 0);
+        let mut at = 0;
+        while at < entry.size {
+            let read = match data.read(&mut buffer) {
+                Err(err) if err.kind() == std::io::ErrorKind::Interrupted => continue,
+                other => other.map_err(Error::from).context(|| "reading the layer")?,
+            };
+            let piece = buffer.get(..read).filter(|piece| !piece.is_empty());
+            let piece = piece.ok_or_else(|| refuse("the data is cut off"))?;
+            if file::write_at(file.as_fd(), piece, at)? < piece.len() {
+                return Err(Errno::ENOSPC.into());
+            }
+            at += read as u64;
+            (self.progress)(&entry.path, read as u64);
+        }
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    /// Where the other name of a hard link is.
+    fn link_source(&mut self, link: &[u8]) -> Result<Source> {
+        let parts = checked_parts(link).context(|| format!("link to {}", printable(link)))?;
+        let missing = || {
+            let text = "the layer has no such file before; a link to a file of another layer \
+                        cannot be made";
+            Error::new(Errno::ENOENT, format!("link to {}: {text}", printable(link)))
+        };
+        if let &[AUFS_LINKS, name] = parts.as_slice() {
+            return Ok(Source { dir: None, name: name.to_vec() });
+        }
+        let (last, above) = parts.split_last().ok_or_else(missing)?;
+        if parts.iter().any(|part| aufs::is_reserved(part)) {
+            return Err(missing());
+        }
+        let tree = &mut self.tree;
+        if !tree.go(above, Missing::Fail)? {
+            return Err(missing());
+        }
+        match tree.there(Name::new(last)?)? {
+            There::Link | There::Other => {
+                Ok(Source { dir: Some(tree.here()), name: last.to_vec() })
+            }
+            There::Dir(_) => Err(refuse("a hard link to a directory")),
+            There::Nothing | There::Whiteout => Err(missing()),
+        }
+    }
+
+    /// Gives directories what had to wait, the innermost first.
+    pub fn finish(mut self) -> Result<Counts> {
+        let upper = self.tree.upper;
+        let root_is_implied = self.tree.dirs.get(&[][..]).is_some_and(|it| it.given.is_none());
+        self.counts.implied = self.tree.implied + u64::from(root_is_implied);
+        let mark = match upper.forms().opaque {
+            OpaqueForm::Xattr(ns) if self.options.config.dirmeta_delegate => {
+                Some(ns.key(Mark::DirmetaDelegate))
+            }
+            _ => None,
+        };
+        // What is in a directory comes before it in this order.
+        let mut paths: Vec<Vec<u8>> = self.tree.dirs.keys().cloned().collect();
+        paths.sort_unstable_by(|one, other| other.cmp(one));
+        for path in paths {
+            self.tree.go(&parts_of(&path), Missing::Fail)?;
+            let (here, hidden) = (self.tree.here(), self.tree.is_hidden());
+            let given = self.tree.dirs.remove(&path).and_then(|state| state.given);
+            let metadata = &mut self.metadata;
+            let finished = upper.with_dir(&here, |target| match (&given, mark) {
+                (Some(later), _) => metadata.end(target, later),
+                (None, Some(mark)) if !hidden => {
+                    xattr::set(target, mark, b"y", SetMode::Any)?;
+                    metadata.end(target, &IMPLIED)
+                }
+                (None, _) => metadata.end(target, &IMPLIED),
+            });
+            finished.context(|| printable(&path))?;
+        }
+        self.counts.attributes_left_out = self.metadata.left_out;
+        Ok(self.counts)
+    }
+}
+
+/// Another name of a file.
+struct Source {
+    /// Its directory; none for what AUFS kept aside.
+    dir: Option<UpperDir>,
+    name: Vec<u8>,
+}
+
+impl Source {
+    fn link(&self, stage: &Stage, to: &UpperDir, name: Name<'_>) -> Result<()> {
+        let from = Name::new(&self.name)?;
+        match &self.dir {
+            Some(dir) => stage.upper()?.link(dir, from, to, name),
+            None => {
+                let to = to.dir().fd()?;
+                at::link(stage.links(), from, to.as_ref().as_fd(), name)
+            }
+        }
+    }
+}

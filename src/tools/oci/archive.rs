@@ -1,0 +1,399 @@
+//! Reading an archive that nobody vouches for: ustar, pax and GNU headers, one entry at a time.
+//!
+//! What is kept in memory is bounded whatever the headers say. An archive that ends before its end
+//! mark is an error, as a part of one must not be taken for the whole.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use super::header::{BLOCK, Kind, padding};
+use super::{XATTR, pax};
+use crate::error::{Context, Errno, Error, Result};
+use crate::sys::stat::Time;
+
+/// The longest extended header or GNU name that is read, in bytes: what Go's archive/tar takes.
+const LONGEST_EXTENSION: u64 = 1 << 20;
+
+/// The longest path and target that are read (`PATH_MAX`, limits.h), in bytes.
+const LONGEST_PATH: usize = 4096;
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its path, as it stands there.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: Kind,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Last change of the contents.
+    pub mtime: Time,
+    /// Length of the data, in bytes.
+    pub size: u64,
+    /// Target of a link of either kind.
+    pub link: Vec<u8>,
+    /// Major and minor number of a device.
+    pub device: (u32, u32),
+    /// Extended attributes, by name.
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+type Records = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// An archive being read. Through [`Read`] it gives the data of the entry that was read last.
+#[derive(Debug)]
+pub struct Archive<R> {
+    input: R,
+    /// Data of the entry that has not been read, and the zeros behind it.
+    left: u64,
+    padding: usize,
+    /// Records for all entries that follow.
+    global: Records,
+    ended: bool,
+}
+
+fn bad(what: impl std::fmt::Display) -> Error {
+    Error::new(Errno::EINVAL, format!("not a layer: {what}"))
+}
+
+impl<R: Read> Archive<R> {
+    /// Nothing has been read yet.
+    pub fn new(input: R) -> Self {
+        Self { input, left: 0, padding: 0, global: Records::new(), ended: false }
+    }
+
+    /// What it was read from.
+    pub fn into_inner(self) -> R {
+        self.input
+    }
+
+    /// The next entry; `None` at the end mark. What is left of the data before is skipped.
+    ///
+    /// # Errors
+    /// Those of reading; EINVAL for what is no archive or not a whole one, or holds what a layer
+    /// cannot.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
+        let mut records = self.global.clone();
+        let mut gnu = Records::new();
+        while !self.ended {
+            self.skip_data()?;
+            let block = self.block()?;
+            if block.iter().all(|byte| *byte == 0) {
+                self.ended = true;
+                break;
+            }
+            check_sum(&block)?;
+            let header = tar::Header::from_byte_slice(&block);
+            let size = field(&header.as_old().size, "size")?;
+            let size = u64::try_from(size).map_err(|_| bad("an entry of negative size"))?;
+            match header.as_old().linkflag[0] {
+                b'x' => parse_records(&self.extension(size)?, &mut records)?,
+                b'g' => {
+                    let extension = self.extension(size)?;
+                    parse_records(&extension, &mut self.global)?;
+                    parse_records(&extension, &mut records)?;
+                }
+                b'L' => drop(gnu.insert(b"path".to_vec(), c_string(self.extension(size)?))),
+                b'K' => drop(gnu.insert(b"linkpath".to_vec(), c_string(self.extension(size)?))),
+                _ => {
+                    gnu.append(&mut records);
+                    let entry = read_entry(header, size, gnu)?;
+                    self.left = entry.size;
+                    self.padding = padding(entry.size);
+                    return Ok(Some(entry));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn skip_data(&mut self) -> Result<()> {
+        let rest = self.left + self.padding as u64;
+        let skipped = std::io::copy(&mut self.input.by_ref().take(rest), &mut std::io::sink())
+            .map_err(Error::from)
+            .context(|| "reading the layer")?;
+        if skipped != rest {
+            return Err(cut_off());
+        }
+        (self.left, self.padding) = (0, 0);
+        Ok(())
+    }
+
+    fn block(&mut self) -> Result<[u8; BLOCK]> {
+        let mut block = [0; BLOCK];
+        self.exactly(&mut block)?;
+        Ok(block)
+    }
+
+    fn exactly(&mut self, buf: &mut [u8]) -> Result<()> {
+        self.input.read_exact(buf).map_err(|err| match err.kind() {
+            std::io::ErrorKind::UnexpectedEof => cut_off(),
+            _ => Error::from(err).context("reading the layer"),
+        })
+    }
+
+    fn extension(&mut self, size: u64) -> Result<Vec<u8>> {
+        if size > LONGEST_EXTENSION {
+            return Err(bad(format_args!("an extended header of {size} bytes")));
+        }
+        let mut bytes = vec![0; usize::try_from(size).map_err(|_| Errno::EFBIG)?];
+        self.exactly(&mut bytes)?;
+        self.padding = padding(size);
+        Ok(bytes)
+    }
+}
+
+impl<R: Read> Read for Archive<R> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.input.by_ref().take(self.left).read(buf)?;
+        self.left -= read as u64;
+        if read == 0 && self.left > 0 && !buf.is_empty() {
+            return Err(std::io::Error::other("it is cut off"));
+        }
+        Ok(read)
+    }
+}
+
+fn cut_off() -> Error {
+    bad("it ends before its end mark, so a part is missing")
+}
+
+fn check_sum(block: &[u8; BLOCK]) -> Result<()> {
+    // The field counts as blanks (pax(1), ustar interchange format).
+    const FIELD: std::ops::Range<usize> = 148..156;
+    let sum: u32 = (0..BLOCK)
+        .zip(block)
+        .map(|(at, byte)| if FIELD.contains(&at) { u32::from(b' ') } else { u32::from(*byte) })
+        .sum();
+    let said = field(block.get(FIELD).unwrap_or_default(), "check sum")?;
+    if said == i64::from(sum) { Ok(()) } else { Err(bad("a header with a wrong check sum")) }
+}
+
+/// A number in octal digits, or in binary where the first bit is set (GNU, star).
+fn field(bytes: &[u8], what: &str) -> Result<i64> {
+    let wrong = || bad(format_args!("a header with a wrong {what}"));
+    let (first, rest) = bytes.split_first().ok_or_else(wrong)?;
+    if first & 0x80 != 0 {
+        // Two's complement; the topmost bit is the mark and the next one the sign.
+        let mut value = i64::from((first << 1).cast_signed() >> 1);
+        for byte in rest {
+            value = value.checked_mul(256).ok_or_else(wrong)? | i64::from(*byte);
+        }
+        return Ok(value);
+    }
+    let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    let text = std::str::from_utf8(text).map_err(|_| wrong())?.trim();
+    match text {
+        "" => Ok(0),
+        _ if text.starts_with(['+', '-']) => Err(wrong()),
+        _ => i64::from_str_radix(text, 8).map_err(|_| wrong()),
+    }
+}
+
+fn c_string(mut bytes: Vec<u8>) -> Vec<u8> {
+    if let Some(end) = bytes.iter().position(|byte| *byte == 0) {
+        bytes.truncate(end);
+    }
+    bytes
+}
+
+/// Adds the records of an extended header; an empty value takes one back (pax(1)).
+fn parse_records(bytes: &[u8], records: &mut Records) -> Result<()> {
+    for record in pax::records(bytes) {
+        let (key, value) = record?;
+        if key.starts_with(b"GNU.sparse.") {
+            return Err(bad("a sparse entry; write the archive without --sparse"));
+        }
+        if value.is_empty() && !key.starts_with(XATTR.as_bytes()) {
+            records.remove(key);
+        } else {
+            records.insert(key.to_vec(), value.to_vec());
+        }
+    }
+    Ok(())
+}
+
+fn read_entry(header: &tar::Header, size: u64, mut records: Records) -> Result<Entry> {
+    let old = header.as_old();
+    let path = match records.remove(&b"path"[..]) {
+        Some(path) => path,
+        None => header.path_bytes().into_owned(),
+    };
+    let link = match records.remove(&b"linkpath"[..]) {
+        Some(link) => link,
+        None => header.link_name_bytes().unwrap_or_default().into_owned(),
+    };
+    if path.len() > LONGEST_PATH || link.len() > LONGEST_PATH {
+        return Err(bad("a path of more than 4096 bytes"));
+    }
+    let kind = kind(old.linkflag[0], &path)?;
+    let number = |records: &Records, key: &str, otherwise: i64| match records.get(key.as_bytes()) {
+        Some(text) => decimal(text).ok_or_else(|| bad(format_args!("a wrong {key}"))),
+        None => Ok(otherwise),
+    };
+    let id = |id: i64| u32::try_from(id).map_err(|_| bad(format_args!("an owner {id}")));
+    let size = number(&records, "size", i64::try_from(size).map_err(|_| Errno::EFBIG)?)?;
+    let size = u64::try_from(size).map_err(|_| bad("an entry of negative size"))?;
+    let mtime = match records.get(&b"mtime"[..]) {
+        Some(text) => pax::parse_time(text).ok_or_else(|| bad("a wrong mtime"))?,
+        None => Time { sec: field(&old.mtime, "time")?, nsec: 0 },
+    };
+    let device = match kind {
+        Kind::CharDevice | Kind::BlockDevice => (
+            header.device_major().map_err(bad)?.unwrap_or(0),
+            header.device_minor().map_err(bad)?.unwrap_or(0),
+        ),
+        _ => (0, 0),
+    };
+    let entry = Entry {
+        mode: u32::try_from(field(&old.mode, "mode")? & 0o7777).map_err(|_| Errno::EINVAL)?,
+        uid: id(number(&records, "uid", field(&old.uid, "owner")?)?)?,
+        gid: id(number(&records, "gid", field(&old.gid, "owner")?)?)?,
+        // Links and the like have no data, whatever the field says, as in Go's archive/tar.
+        size: if kind == Kind::File { size } else { 0 },
+        xattrs: xattrs(records),
+        path,
+        kind,
+        mtime,
+        link,
+        device,
+    };
+    Ok(entry)
+}
+
+fn kind(flag: u8, path: &[u8]) -> Result<Kind> {
+    Ok(match flag {
+        // Before POSIX a directory was a file whose name ends with a slash.
+        b'0' | b'7' | 0 if path.ends_with(b"/") => Kind::Directory,
+        b'0' | b'7' | 0 => Kind::File,
+        b'1' => Kind::HardLink,
+        b'2' => Kind::Symlink,
+        b'3' => Kind::CharDevice,
+        b'4' => Kind::BlockDevice,
+        b'5' => Kind::Directory,
+        b'6' => Kind::Fifo,
+        b'S' => return Err(bad("a sparse entry; write the archive without --sparse")),
+        other => return Err(bad(format_args!("an entry of type {}", other.escape_ascii()))),
+    })
+}
+
+fn decimal(text: &[u8]) -> Option<i64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn xattrs(records: Records) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let attribute = |(key, value): (Vec<u8>, Vec<u8>)| {
+        key.strip_prefix(XATTR.as_bytes()).map(|name| (name.to_vec(), value))
+    };
+    records.into_iter().filter_map(attribute).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tools::oci::header::Header;
+
+    fn written(path: &[u8], mtime: Time, size: u64, xattrs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+        let header = Header {
+            path,
+            kind: Kind::File,
+            mode: 0o640,
+            uid: 3_000_000_000,
+            gid: 7,
+            mtime,
+            size,
+            link: b"",
+            rdev: 0,
+            xattrs,
+        };
+        header.encode().unwrap()
+    }
+
+    fn first(bytes: &[u8]) -> Result<Option<Entry>> {
+        Archive::new(bytes).next_entry()
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let xattrs = [(b"user.a".to_vec(), b"1\n2=3\0".to_vec()), (b"user.b".to_vec(), vec![])];
+        let path = [b"d/".as_slice(), &[0xfe; 200]].concat();
+        let mtime = Time { sec: -2, nsec: 750_000_000 };
+        let mut bytes = written(&path, mtime, 3, &xattrs);
+        bytes.extend_from_slice(b"abc");
+        bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+        bytes.extend_from_slice(&written(b"next", Time::default(), 0, &[]));
+        bytes.resize(bytes.len() + 2 * BLOCK, 0);
+        let mut archive = Archive::new(&*bytes);
+        let entry = archive.next_entry().unwrap().unwrap();
+        assert_eq!((&entry.path, entry.mtime, entry.size), (&path, mtime, 3));
+        assert_eq!((entry.uid, entry.gid, entry.mode), (3_000_000_000, 7, 0o640));
+        assert_eq!(entry.xattrs.into_iter().collect::<Vec<_>>(), xattrs);
+        let mut data = String::new();
+        archive.read_to_string(&mut data).unwrap();
+        assert_eq!(data, "abc");
+        let next = archive.next_entry().unwrap().unwrap();
+        assert_eq!((next.path.as_slice(), next.mtime), (&b"next"[..], Time::default()));
+        assert!(next.xattrs.is_empty(), "records are for one entry");
+        assert!(archive.next_entry().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_part_of_an_archive_is_an_error_wherever_it_is_cut() {
+        let mut bytes = written(&[b'x'; 150], Time::default(), 3, &[]);
+        bytes.extend_from_slice(b"abc");
+        bytes.resize(bytes.len().next_multiple_of(BLOCK) + 2 * BLOCK, 0);
+        let whole = |bytes: &[u8]| {
+            let mut archive = Archive::new(bytes);
+            while archive.next_entry()?.is_some() {}
+            Ok::<_, Error>(())
+        };
+        whole(&bytes).unwrap();
+        for len in 0..bytes.len() - 2 * BLOCK {
+            assert!(whole(bytes.get(..len).unwrap()).is_err(), "{len}");
+        }
+    }
+
+    #[test]
+    fn numbers_in_both_forms() {
+        for (bytes, value) in [
+            (&b"0000644\0"[..], 0o644),
+            (b"     12 ", 0o12),
+            (b"\0\0\0\0", 0),
+            (b"\x80\0\0\0\0\0\0\0\x02\0\0\0", 0x200_0000),
+            (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xfe", -2),
+        ] {
+            assert_eq!(field(bytes, "x").unwrap(), value, "{bytes:?}");
+        }
+        for wrong in [&b"9"[..], b"-1", b"\xbf\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", b"z"] {
+            assert!(field(wrong, "x").is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn headers_that_would_fill_the_memory() {
+        let mut header = tar::Header::new_ustar();
+        for kind in [tar::EntryType::XHeader, tar::EntryType::GNULongName] {
+            header.set_entry_type(kind);
+            header.set_size(10 << 30);
+            header.set_cksum();
+            let err = first(header.as_bytes()).unwrap_err();
+            assert!(err.to_string().contains("10737418240"), "{err}");
+        }
+    }
+
+    #[test]
+    fn rubbish_is_refused() {
+        let mut header = tar::Header::new_ustar();
+        header.set_path("a").unwrap();
+        header.set_entry_type(tar::EntryType::GNUSparse);
+        header.set_cksum();
+        assert!(first(header.as_bytes()).unwrap_err().to_string().contains("sparse"));
+        header.set_entry_type(tar::EntryType::Regular);
+        assert!(first(header.as_bytes()).unwrap_err().to_string().contains("check sum"));
+        assert!(first(&[b'x'; 4096]).is_err());
+    }
+}

@@ -1,0 +1,134 @@
+//! The bytes of a layer on their way in: decompressed, and with both of their digests.
+
+use std::io::{self, BufReader, Read};
+
+use flate2::bufread::MultiGzDecoder;
+
+use super::blob::{Compression, Digesting, Summary};
+
+/// What a file in the gzip format begins with (RFC 1952).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// What a frame of zstd begins with (RFC 8878), and one that is to be skipped, but for its lowest
+/// half byte.
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+const ZSTD_SKIPPABLE: [u8; 3] = [0x2a, 0x4d, 0x18];
+/// Formats that layers do not come in, but that people have.
+const OTHERS: [(&[u8], &str); 3] =
+    [(b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz"), (b"PK\x03\x04", "zip")];
+
+/// How much is looked at to tell the format, in bytes: the longest of the marks above.
+const LOOK: usize = 6;
+
+/// The first bytes, once more, and the rest.
+type Whole<R> = io::Chain<io::Cursor<Vec<u8>>, R>;
+type Packed<R> = BufReader<Digesting<Whole<R>>>;
+
+enum Decoder<R: Read> {
+    None(Packed<R>),
+    Gzip(Box<MultiGzDecoder<Packed<R>>>),
+    Zstd(Box<zstd::Decoder<'static, Packed<R>>>),
+}
+
+impl<R: Read> Read for Decoder<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::None(inner) => inner.read(buf),
+            Self::Gzip(inner) => inner.read(buf),
+            Self::Zstd(inner) => inner.read(buf),
+        }
+    }
+}
+
+/// A layer being read, whatever it is compressed by.
+pub struct Source<R: Read> {
+    unpacked: Digesting<Decoder<R>>,
+    compression: Compression,
+}
+
+impl<R: Read> std::fmt::Debug for Source<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Source({:?}, {} bytes)", self.compression, self.unpacked.len())
+    }
+}
+
+impl<R: Read> Source<R> {
+    /// Finds out how the layer is compressed.
+    ///
+    /// # Errors
+    /// Those of reading; InvalidData for a format that is known and not read.
+    pub fn new(mut from: R) -> io::Result<Self> {
+        let mut head = Vec::new();
+        from.by_ref().take(LOOK as u64).read_to_end(&mut head)?;
+        if let Some((_, name)) = OTHERS.iter().find(|(mark, _)| head.starts_with(mark)) {
+            let text = format!("it is compressed by {name}, which is not read; use gzip or zstd");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        let zstd = head.starts_with(&ZSTD) || head.get(1..4) == Some(&ZSTD_SKIPPABLE);
+        let gzip = head.starts_with(&GZIP);
+        let packed = BufReader::new(Digesting::new(io::Cursor::new(head).chain(from)));
+        let (decoder, compression) = if gzip {
+            (Decoder::Gzip(Box::new(MultiGzDecoder::new(packed))), Compression::Gzip)
+        } else if zstd {
+            (Decoder::Zstd(Box::new(zstd::Decoder::with_buffer(packed)?)), Compression::Zstd)
+        } else {
+            (Decoder::None(packed), Compression::None)
+        };
+        Ok(Self { unpacked: Digesting::new(decoder), compression })
+    }
+
+    /// Reads to the end and tells the digests.
+    ///
+    /// # Errors
+    /// Those of reading; of the check sums of the compression.
+    pub fn finish(mut self) -> io::Result<(Summary, Compression)> {
+        io::copy(&mut self.unpacked, &mut io::sink())?;
+        let (diff_id, unpacked, decoder) = self.unpacked.finish();
+        let mut packed = match decoder {
+            Decoder::None(packed) => packed,
+            Decoder::Gzip(decoder) => decoder.into_inner(),
+            Decoder::Zstd(decoder) => decoder.finish(),
+        };
+        io::copy(&mut packed, &mut io::sink())?;
+        let (digest, size, _) = packed.into_inner().finish();
+        Ok((Summary { digest, diff_id, size, unpacked }, self.compression))
+    }
+}
+
+impl<R: Read> Read for Source<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.unpacked.read(buf)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tools::oci::blob::BlobWriter;
+    use std::io::Write;
+
+    #[test]
+    fn what_was_written_comes_back_with_the_same_digests() {
+        let data = b"some text ".repeat(50_000);
+        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            let mut writer = BlobWriter::new(Vec::new(), compression).unwrap();
+            writer.write_all(&data).unwrap();
+            let (summary, bytes) = writer.finish().unwrap();
+            let mut source = Source::new(&*bytes).unwrap();
+            let mut begin = [0; 10];
+            source.read_exact(&mut begin).unwrap();
+            assert_eq!(&begin, b"some text ");
+            assert_eq!(source.finish().unwrap(), (summary, compression));
+            if compression != Compression::None {
+                let cut = bytes.get(..bytes.len() - 3).unwrap();
+                assert!(Source::new(cut).unwrap().finish().is_err(), "{compression:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn formats_that_are_not_read_are_named() {
+        let err = Source::new(&b"\xfd7zXZ\0...."[..]).unwrap_err();
+        assert!(err.to_string().contains("xz"), "{err}");
+        assert!(Source::new(&b""[..]).is_ok());
+    }
+}
