@@ -14,9 +14,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod apply;
+mod archive;
 mod call;
 mod changes;
 mod content;
 mod diff;
+mod hostile;
 mod layer;
 mod reproducible;
+mod round_trip;

@@ -48,8 +48,10 @@ pub(super) fn command() -> Command {
                 .long("dirmeta-delegate")
                 .value_parser(["on", "off"])
                 .default_value("on")
-                .help("Mark directories that the archive only implies, so that their metadata is \
-                       that of the layers below"),
+                .help(
+                    "Mark directories that the archive only implies, so that their metadata is \
+                       that of the layers below",
+                ),
         )
         .arg(limit("max-entries", "N", "Refuse a layer with more entries"))
         .arg(limit("max-size", "BYTES", "Refuse a layer with more data"))

@@ -13,7 +13,7 @@ use super::{
     Exit, Stop, base, flag, json_arg, layers, options_arg, path_or_dash, print, progress, request,
     usage,
 };
-use crate::error::{Context, Error};
+use crate::error::Error;
 use crate::tools::diff::changes::{Changes, Kind};
 use crate::tools::diff::layer::{Counts, LayerWriter};
 use crate::tools::diff::{Layers, OpaqueAs, Parents, Rules, walk};

@@ -13,8 +13,8 @@ use crate::sys::xattr::SetMode;
 use crate::sys::{Target, at, xattr};
 use crate::tools::oci::archive::Entry;
 
-/// What a directory is given when nothing is put into it any more: a mode and an ACL that may keep us
-/// out, an ACL that every entry would get, a time that every entry changes.
+/// What a directory is given when nothing is put into it any more: a mode and an ACL that may keep
+/// us out, an ACL that every entry would get, a time that every entry changes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Later {
     pub mode: u32,

@@ -4,8 +4,8 @@
 //! says what each entry means, [`tree`] changes the layer in the making, and [`metadata`] gives
 //! owners, modes, attributes and times.
 //!
-//! What a whiteout takes away is in the layers below, never in the layer that it comes with, and the
-//! result does not depend on the order of the entries.
+//! What a whiteout takes away is in the layers below, never in the layer that it comes with, and
+//! the result does not depend on the order of the entries.
 
 mod metadata;
 mod stage;
@@ -62,8 +62,8 @@ pub struct Counts {
     pub attributes_left_out: u64,
 }
 
-/// Unpacks a layer so that it is `to`, which must not exist or be empty. `progress` is told the path
-/// and the bytes of data that were written since.
+/// Unpacks a layer so that it is `to`, which must not exist or be empty. `progress` is told the
+/// path and the bytes of data that were written since.
 ///
 /// # Errors
 /// Those of reading and writing; EINVAL for an archive that is none, is cut off, or holds what a

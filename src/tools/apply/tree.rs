@@ -121,7 +121,8 @@ impl<'a> Tree<'a> {
         let same = self.way.iter().zip(path).take_while(|(level, part)| *level.name == ***part);
         let same = same.count();
         self.way.truncate(same);
-        let mut todo: VecDeque<Vec<u8>> = path.iter().skip(same).map(|part| part.to_vec()).collect();
+        let mut todo: VecDeque<Vec<u8>> =
+            path.iter().skip(same).map(|part| part.to_vec()).collect();
         let mut links = 0;
         while let Some(part) = todo.pop_front() {
             if part == b".." {
@@ -172,8 +173,8 @@ impl<'a> Tree<'a> {
         self.way.push(Level { name: name.bytes().into(), dir, opaque: above || own });
     }
 
-    /// Makes a directory in the current one, and goes there. Where a whiteout stood it hides what is
-    /// below.
+    /// Makes a directory in the current one, and goes there. Where a whiteout stood it hides what
+    /// is below.
     pub fn make_dir(&mut self, name: Name<'_>) -> Result<()> {
         let here = self.here();
         let over = matches!(self.there(name)?, There::Whiteout);
@@ -254,9 +255,9 @@ impl<'a> Tree<'a> {
         };
         state.opaque = false;
         match self.upper.forms().opaque {
-            OpaqueForm::Xattr(namespace) => {
-                self.upper.with_dir(dir, |target| xattr::remove(target, namespace.key(Mark::Opaque)))
-            }
+            OpaqueForm::Xattr(namespace) => self
+                .upper
+                .with_dir(dir, |target| xattr::remove(target, namespace.key(Mark::Opaque))),
             OpaqueForm::Aufs => self.upper.unlink(dir, Name::new(aufs::OPAQUE)?),
         }
     }

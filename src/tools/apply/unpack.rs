@@ -28,8 +28,7 @@ const AUFS_LINKS: &[u8] = b".wh..wh.plnk";
 const PIECE: usize = 1 << 18;
 
 /// What a directory is given that the archive only implies. The time is the same each time.
-const IMPLIED: Later =
-    Later { mode: 0o755, mtime: Time { sec: 0, nsec: 0 }, acls: Vec::new() };
+const IMPLIED: Later = Later { mode: 0o755, mtime: Time { sec: 0, nsec: 0 }, acls: Vec::new() };
 
 pub(super) struct Unpack<'a> {
     stage: &'a Stage,
@@ -43,7 +42,7 @@ pub(super) struct Unpack<'a> {
 
 /// The components of a path; empty ones and `.` say nothing.
 pub(super) fn parts_of(path: &[u8]) -> Vec<&[u8]> {
-    path.split(|byte| *byte == b'/').filter(|part| !matches!(part, b"" | b".")).collect()
+    path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect()
 }
 
 fn refuse(text: impl std::fmt::Display) -> Error {
@@ -84,7 +83,9 @@ impl<'a> Unpack<'a> {
         };
         if let Some(reserved) = above.iter().find(|part| aufs::is_reserved(part)) {
             return match aufs::classify(reserved) {
-                AufsName::Meta if *reserved != aufs::PREFIX => self.housekeeping(&parts, entry, data),
+                AufsName::Meta if *reserved != aufs::PREFIX => {
+                    self.housekeeping(&parts, entry, data)
+                }
                 _ => Err(refuse("a whiteout is no directory")),
             };
         }

@@ -86,10 +86,12 @@ impl Walk<'_> {
         let (stat, was) = (merged.stat()?, below.stat()?);
         let object = Object::root(stat, &merged, &self.views.owners);
         object.check_owner().context(|| "the root directory")?;
-        if self.rules.parents == Parents::All || !object.same_metadata(&was, &below)? {
+        let whole = !merges_with(&merged, &below);
+        let marked = whole && self.rules.opaque == OpaqueAs::Marker;
+        let all = self.rules.parents == Parents::All || marked;
+        if all || !object.same_metadata(&was, &below)? {
             self.sink.object(&object)?;
         }
-        let whole = !merges_with(&merged, &below);
         self.enter(Vec::new(), merged, Some(below), whole)
     }
 
@@ -152,6 +154,12 @@ impl Walk<'_> {
         below: Option<&Found>,
     ) -> Result<bool> {
         match (&found.what, below) {
+            // A marker in a directory that has no entry would leave its metadata to chance.
+            (What::Dir(stack), Some(Found { what: What::Dir(was), .. }))
+                if self.rules.opaque == OpaqueAs::Marker && !merges_with(stack, was) =>
+            {
+                Ok(false)
+            }
             (What::Dir(_), Some(Found { what: What::Dir(was), stat, .. })) => {
                 Ok(self.rules.parents == Parents::Changed && object.same_metadata(stat, was)?)
             }

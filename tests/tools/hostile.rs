@@ -1,0 +1,195 @@
+//! Archives that mean harm or are not whole: each is refused with a clear error, and nothing is
+//! left.
+
+use crate::apply::unpack;
+use crate::archive::{archive, entry};
+use crate::needs;
+use crate::support::Scratch;
+use crate::support::process::text;
+
+/// The layer is refused, `words` are said, and the directory looks as before.
+#[track_caller]
+fn refused(bytes: &[u8], more: &[&str], words: &[&str]) {
+    let s = Scratch::new();
+    s.base().file("outside", "outside");
+    let output = unpack(&s, bytes, more);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for word in words {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    let left = ["layer.tar", "lower0", "mnt", "outside", "upper", "work"];
+    assert_eq!(s.base().names(""), left, "{said}");
+    assert_eq!(s.base().read("outside"), "outside");
+}
+
+#[track_caller]
+fn lines_refused(lines: &[&str], words: &[&str]) {
+    refused(&archive(lines), &[], words);
+}
+
+#[test]
+fn paths_that_lead_out() {
+    needs!(root);
+    for path in ["../outside", "a/../../outside", "/../outside", "a/..", ".."] {
+        lines_refused(&[&format!("f {path} = x")], &["leads out of the layer"]);
+    }
+    lines_refused(&["h a -> ../outside"], &["leads out of the layer"]);
+    lines_refused(&["h a -> outside"], &["no such file"]);
+    lines_refused(&["h a -> /etc/passwd"], &["no such file"]);
+    lines_refused(&["f a/b/../c"], &["leads out of the layer"]);
+}
+
+/// Wherever a link points to, what is written through it is in the layer.
+#[test]
+fn links_do_not_lead_out() {
+    needs!(root);
+    let s = Scratch::new();
+    s.base().file("outside", "outside");
+    let base = s.base().root().display().to_string();
+    let entries = [
+        "l up -> ..".to_owned(),
+        "f up/outside = x".to_owned(),
+        format!("l abs -> {base}"),
+        "f abs/outside = y".to_owned(),
+    ];
+    let output = unpack(&s, &archive(&entries.each_ref().map(String::as_str)), &[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(s.base().read("outside"), "outside");
+    assert_eq!(s.base().read("out/outside"), "x");
+    assert_eq!(s.base().read(format!("out/{base}/outside")), "y");
+    lines_refused(&["l a -> b", "l b -> a", "f a/x"], &["a/x"]);
+    lines_refused(&["l a -> ../outside", "h b -> a/x"], &["no such file"]);
+}
+
+#[test]
+fn whiteouts_of_what_is_no_name() {
+    needs!(root);
+    for path in [".wh..", ".wh...", "a/.wh..", "a/.wh..."] {
+        lines_refused(&[&format!("f {path}")], &["a whiteout of a name that is none"]);
+    }
+    lines_refused(&["f .wh."], &["a whiteout without a name"]);
+    lines_refused(&["d .wh.a", "f .wh.a/b"], &["a whiteout is no directory"]);
+    lines_refused(&["l l -> .wh.x", "f l/a"], &["the name of a marker"]);
+}
+
+#[test]
+fn two_entries_for_one_path() {
+    needs!(root);
+    for entries in [
+        ["f a = 1", "f a = 2"],
+        ["f a", "d a"],
+        ["d a", "f a"],
+        ["f a/b", "l a -> b"],
+        ["l a -> b", "f a"],
+        ["f a", "h a -> a"],
+    ] {
+        lines_refused(&entries, &["a: two entries for one path"]);
+    }
+    lines_refused(&["f a", "f a/b"], &["a/b", "is a file"]);
+    lines_refused(&["l ./ -> x"], &["the root of a layer is a directory"]);
+}
+
+#[test]
+fn a_device_that_is_a_whiteout() {
+    needs!(root);
+    lines_refused(&["c a 0,0"], &["a: ", "which is a whiteout"]);
+}
+
+#[test]
+fn more_than_was_allowed() {
+    needs!(root);
+    let many: Vec<String> = (0..100).map(|number| format!("c d{number} 1,3")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    refused(&archive(&many), &["--max-entries=99"], &["--max-entries"]);
+    refused(&archive(&["f a = 12345"]), &["--max-size=4"], &["--max-size"]);
+}
+
+#[test]
+fn a_layer_that_is_cut_off() {
+    needs!(root);
+    let whole = archive(&["f a = data", "f b = data"]);
+    for len in [0, 100, 512, 700, 1024, 1536, 2000, 2048] {
+        let said = if len == 512 || len == 1536 { "it is cut off" } else { "a part is missing" };
+        refused(&whole[..len], &[], &[said]);
+    }
+    let gzip = {
+        use std::io::Write;
+        let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        writer.write_all(&whole).unwrap();
+        writer.finish().unwrap()
+    };
+    refused(&gzip[..gzip.len() - 1], &[], &["reading the layer"]);
+    let mut flipped = gzip.clone();
+    let last = flipped.len() - 5;
+    flipped[last] ^= 1;
+    refused(&flipped, &[], &["reading the layer"]);
+}
+
+/// The header says ten gigabytes, and there is nothing.
+#[test]
+fn sizes_that_are_lies() {
+    needs!(root);
+    let mut header = tar::Header::new_ustar();
+    header.set_path("a").unwrap();
+    header.set_size((8 << 30) - 1);
+    header.set_cksum();
+    refused(header.as_bytes(), &[], &["a: "]);
+    header.set_entry_type(tar::EntryType::XHeader);
+    header.set_cksum();
+    refused(header.as_bytes(), &[], &["an extended header of 8589934591 bytes"]);
+}
+
+#[test]
+fn what_is_no_archive() {
+    needs!(root);
+    refused(&[b'x'; 2048], &[], &["not a layer"]);
+    refused(b"\xfd7zXZ\0 and more", &[], &["xz"]);
+    let mut broken = entry("f a = 1");
+    broken[0] = b'b';
+    refused(&broken, &[], &["wrong check sum"]);
+}
+
+#[test]
+fn a_directory_that_is_not_free() {
+    needs!(root);
+    let s = Scratch::new();
+    s.base().file("out/mine", "mine");
+    let output = unpack(&s, &archive(&["f a"]), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("new or empty"), "{}", text(&output.stderr));
+    assert_eq!(s.base().names("out"), ["mine"]);
+    std::fs::remove_dir_all(s.base().path("out")).unwrap();
+    s.base().file("out", "mine");
+    let output = unpack(&s, &archive(&["f a"]), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(s.base().read("out"), "mine");
+    std::fs::remove_file(s.base().path("out")).unwrap();
+    s.base().symlink("out", "mnt");
+    assert_eq!(unpack(&s, &archive(&["f a"]), &[]).status.code(), Some(1));
+    assert!(s.mnt.names("").is_empty());
+}
+
+/// Chains of entries that take turns must not take time that grows with their square.
+#[test]
+fn a_deep_tree() {
+    needs!(root);
+    let s = Scratch::new();
+    let mut bytes = Vec::new();
+    let path = vec!["d"; 1500].join("/");
+    let record = format!("path={path}/f\n");
+    let len = record.len() + 5;
+    let record = format!("{len} {record}");
+    assert_eq!(record.len(), len);
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::XHeader);
+    header.set_size(len as u64);
+    header.set_cksum();
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.extend_from_slice(record.as_bytes());
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    bytes.extend(archive(&["f x = deep"]));
+    let output = unpack(&s, &bytes, &[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(s.base().read(format!("out/{path}/f")), "deep");
+}
