@@ -66,6 +66,8 @@ pub struct Upper {
     owner: Owner,
     /// What stat(2) shows for ids that have no place in our user namespace.
     unmapped: Option<Owner>,
+    /// A new file has no attributes but those that we give it.
+    bare_files: bool,
     /// Which ids nobody in the mount can see.
     squashed: Squashed,
     /// A whiteout in the work directory that others are hard links of: one inode for many.
@@ -94,6 +96,7 @@ impl Upper {
             mark_xattr_whiteouts(Target::Fd(root.as_fd()), namespace)?;
         }
         tracing::info!(?forms, "markers of the upper");
+        let bare_files = probe_bare_files(&work)?;
         let all_the_same = |view: &IdView| matches!(view, IdView::All(_));
         let squashed = Squashed {
             uid: all_the_same(&config.owners.uids),
@@ -106,6 +109,7 @@ impl Upper {
             owner: creds::effective(),
             unmapped: creds::overflow_owner(),
             squashed,
+            bare_files,
             shared_whiteout: Mutex::new(None),
         })
     }
@@ -122,6 +126,13 @@ impl Upper {
     /// Those of fstat(2).
     pub fn file_system(&self) -> Result<FileSystem> {
         FileSystem::of(self.root.fd()?.as_ref().as_fd())
+    }
+
+    /// Whether a new file, in a directory without a default ACL, has no extended attributes. Where
+    /// the kernel labels new files (SELinux) it has one.
+    #[must_use]
+    pub fn makes_bare_files(&self) -> bool {
+        self.bare_files
     }
 
     /// The marker forms that are written.
@@ -497,6 +508,16 @@ fn probe_whiteout(work: &Work, opaque: OpaqueForm) -> Result<WhiteoutForm> {
         Err(err) if matches!(err.errno(), Errno::EROFS | Errno::ENOSPC | Errno::EDQUOT) => Err(err),
         Err(_) => Ok(otherwise),
     }
+}
+
+/// Whether a new file comes without extended attributes.
+fn probe_bare_files(work: &Work) -> Result<bool> {
+    let temp = work.fresh_name();
+    let name = Name::new(temp.as_bytes())?;
+    at::mknod(work.fd(), name, libc::S_IFREG | 0o600, 0)?;
+    let names = xattr::list(Target::At(work.fd(), name));
+    work.discard(&temp)?;
+    Ok(names.is_ok_and(|names| names.is_empty()))
 }
 
 /// Which namespace we may and can write in.

@@ -1,12 +1,14 @@
 //! New objects.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::lookup::survey;
 use super::node::{Names, Node};
 use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::format::aufs;
+use crate::layer::Upper;
 use crate::merge::create::{self, Body, Created, Inherit, Parent, Request, Site};
 use crate::merge::index::InUpper;
 use crate::merge::lookup::{Contents, Key};
@@ -153,8 +155,13 @@ impl Vfs {
             What::Upper
         };
         let origin = Key { dev: stat.dev, ino: stat.ino, layer: 0 };
-        let found = Found { stat, origin, what, data: Contents::Own, bare: false };
+        // Spares the kernel's questions for capabilities before the first write a look each.
+        let bare = !into.inherit.default_acl && self.upper().is_ok_and(Upper::makes_bare_files);
+        let found = Found { stat, origin, what, data: Contents::Own, bare };
         let node = self.table.intern(found, parent, name.bytes(), 1);
+        if let Ok(leaf) = node.as_leaf() {
+            leaf.no_set_id.store(stat.mode & 0o6000 == 0, Ordering::Relaxed);
+        }
         if let (Some(file), Ok(leaf)) = (made.file, node.as_leaf()) {
             leaf.io.put(Arc::new(file));
             let weak: std::sync::Weak<Node> = Arc::downgrade(&node);
