@@ -33,6 +33,8 @@ pub struct Config {
     pub owners: Owners,
     /// How inode numbers are put together.
     pub numbers: Numbers,
+    /// Where the upper keeps owners and modes.
+    pub permissions: Permissions,
     /// Let the kernel gather small writes before it sends them (FUSE writeback cache).
     pub writeback: bool,
     /// The largest WRITE and READ request, in bytes.
@@ -148,6 +150,18 @@ pub enum Numbers {
     Short,
 }
 
+/// Where the upper keeps owners and modes. One that keeps them in attributes already goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Permissions {
+    /// `xattr_permissions=0`: in its inodes.
+    #[default]
+    Inode,
+    /// `xattr_permissions=1`: in an attribute that takes privilege to set.
+    SecurityXattr,
+    /// `xattr_permissions=2`: in an attribute that everybody can set.
+    UserXattr,
+}
+
 /// What reaches the disk, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
@@ -201,6 +215,7 @@ impl Config {
             follow_redirects: true,
             owners: Owners::default(),
             numbers: Numbers::Tagged,
+            permissions: Permissions::Inode,
             writeback: false,
             max_write: Self::MAX_WRITE,
             threads: None,

@@ -46,8 +46,6 @@ pub enum Takes {
     /// An option of the kernel's overlayfs or of fuse-overlayfs: these values ask for what happens
     /// anyway, any other is warned of.
     Only(&'static [&'static str]),
-    /// An option that must not be passed over, with the values that ask for nothing.
-    Refused(&'static [&'static str]),
 }
 
 /// Where an option stands in the help.
@@ -146,8 +144,9 @@ impl MountOption {
         if let Takes::Words(words) = self.takes {
             return apply_word(words, word, value, request);
         }
-        if let Takes::Only(values) | Takes::Refused(values) = self.takes {
-            return self.apply_foreign(values, value, request);
+        if let Takes::Only(values) = self.takes {
+            self.pass_over(values, value, request);
+            return Ok(());
         }
         let Some(value) = value.filter(|value| !value.is_empty()) else {
             return Err(UsageError::new(format!(
@@ -164,34 +163,21 @@ impl MountOption {
             Takes::Number { min, max, set } => set(request, self.number(value, min, max)?),
             Takes::Map(set) => set(request, self.map(value)?),
             Takes::Choice(choices) => self.choice(value, choices)?(request),
-            Takes::Words(_) | Takes::Only(_) | Takes::Refused(_) => {}
+            Takes::Words(_) | Takes::Only(_) => {}
         }
         Ok(())
     }
 
-    fn apply_foreign(
-        &self,
-        harmless: &[&str],
-        value: Option<&[u8]>,
-        request: &mut Request,
-    ) -> Result<(), UsageError> {
+    fn pass_over(&self, harmless: &[&str], value: Option<&[u8]>, request: &mut Request) {
         let text = value.map(String::from_utf8_lossy);
         let given = text.as_deref().unwrap_or_default();
         if harmless.contains(&given) {
-            return Ok(());
-        }
-        if matches!(self.takes, Takes::Refused(_)) {
-            return Err(UsageError::new(format!(
-                "option `{}` is not supported yet, and a mount without it would show and store \
-                 wrong owners: leave it out",
-                self.name
-            )));
+            return;
         }
         let shown = if text.is_some() { format!("={given}") } else { String::new() };
         request
             .warnings
             .push(format!("option `{}{shown}` is not supported yet and has no effect", self.name));
-        Ok(())
     }
 
     fn wrong(&self, value: &[u8], wanted: &str) -> UsageError {

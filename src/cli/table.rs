@@ -1,7 +1,7 @@
 //! The table of mount options.
 
 use super::options::{Group, MountOption, Takes};
-use crate::config::{Access, Config, Durability, NamespaceChoice, Numbers};
+use crate::config::{Access, Config, Durability, NamespaceChoice, Numbers, Permissions};
 
 /// Words of mount(8), of fstab and of container runtimes that ask nothing of a file system.
 pub const IGNORED: &[&str] = &[
@@ -220,6 +220,20 @@ pub const OPTIONS: &[MountOption] = &[
         doc: "",
     },
     MountOption {
+        name: "xattr_permissions",
+        metavar: "0|1|2",
+        group: Group::Owners,
+        takes: Takes::Choice(&[
+            ("0", |request| request.config.permissions = Permissions::Inode),
+            ("1", |request| request.config.permissions = Permissions::SecurityXattr),
+            ("2", |request| request.config.permissions = Permissions::UserXattr),
+        ]),
+        help: "Where the upper keeps owners, modes and devices. Default: 0, in its inodes",
+        doc: "With 1 in the attribute security.fuseoverlayfs.override_stat, with 2 in \
+              user.containers.override_stat: for a server or a file system that cannot have the real \
+              ones. There are no ACLs then. Layers that have them there are always understood.",
+    },
+    MountOption {
         name: "allow_other",
         metavar: "",
         group: Group::Access,
@@ -399,14 +413,6 @@ pub const OPTIONS: &[MountOption] = &[
         group: Group::Compatibility,
         takes: Takes::Words(&[("static_nlink", |_| {})]),
         help: "Directories have a link count of 1 in any case",
-        doc: "",
-    },
-    MountOption {
-        name: "xattr_permissions",
-        metavar: "0",
-        group: Group::Compatibility,
-        takes: Takes::Refused(&["0"]),
-        help: "Owners and modes in extended attributes: other values are refused for now",
         doc: "",
     },
 ];

@@ -10,7 +10,9 @@ use super::args::{MountArgs, Subcommand, command, mount, subcommand};
 use super::options;
 use super::request::UsageError;
 use super::table::{IGNORED, OPTIONS};
-use crate::config::{Access, Config, Durability, IdRange, IdView, NamespaceChoice, Owners};
+use crate::config::{
+    Access, Config, Durability, IdRange, IdView, NamespaceChoice, Owners, Permissions,
+};
 
 fn parse(args: &[&str]) -> (Result<MountArgs, UsageError>, Vec<String>) {
     let args = ["ovlmerge"].iter().chain(args);
@@ -139,7 +141,9 @@ fn each_option() {
         ("index=off,metacopy=off,nfs_export=off,static_nlink", |_| {}),
         ("redirect_dir=nofollow", |c| c.follow_redirects = false),
         ("redirect_dir=nofollow,redirect_dir=follow", |_| {}),
-        ("xattr_permissions=0", |_| {}),
+        ("xattr_permissions=2,xattr_permissions=0", |_| {}),
+        ("xattr_permissions=1", |c| c.permissions = Permissions::SecurityXattr),
+        ("xattr_permissions=2", |c| c.permissions = Permissions::UserXattr),
         ("uidmapping=:0:1:70000", |c| c.owners.uids = mapped(&[(0, 1, 70_000)])),
         ("gidmapping=0:1:5:5:0:1", |c| c.owners.gids = mapped(&[(0, 1, 5), (5, 0, 1)])),
         ("uidmapping=0:1:5,uidmapping=0:2:5", |c| c.owners.uids = mapped(&[(0, 2, 5)])),
@@ -204,7 +208,7 @@ fn each_option() {
     &["-o", "lowerdir=/l,squash_to_root,squash_to_gid=5", "/m"],
     "`squash_to_gid` and `squash_to_root` exclude each other"
 )]
-#[case(&["-o", "lowerdir=/l,xattr_permissions=2", "/m"], "leave it out")]
+#[case(&["-o", "lowerdir=/l,xattr_permissions=3", "/m"], "one of 0, 1, 2")]
 fn errors_name_the_option(#[case] args: &[&str], #[case] expected: &str) {
     let found = error(args);
     assert!(found.contains(expected), "{found}");

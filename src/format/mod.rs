@@ -10,4 +10,5 @@ pub mod idmap;
 pub mod metacopy;
 pub mod origin;
 pub mod overlay;
+pub mod override_stat;
 pub mod redirect;

@@ -75,11 +75,28 @@ impl Namespace {
 /// What escaped names have after the prefix.
 const ESCAPE: &[u8] = b"overlay.";
 
-/// Attributes of fuse-overlayfs: its opaque mark, its origin, its made-up owners.
-const FUSE_OVERLAYFS: [&[u8]; 2] = [b"user.fuseoverlayfs.", b"security.fuseoverlayfs."];
+/// How the names begin that belong to nobody in the mount: of fuse-overlayfs its opaque mark, its
+/// origin, its owners; of containers/storage its owners, and what stands for attributes that may
+/// not be set.
+const PRIVATE: [&[u8]; 3] =
+    [b"user.fuseoverlayfs.", b"security.fuseoverlayfs.", b"user.containers.override_"];
 
-/// The made-up owner that containers/storage writes.
-const OVERRIDE_STAT: &[u8] = b"user.containers.override_stat";
+/// What stands in front of names that may not be set, with [`Dialect::Containers`].
+const OVERRIDE: &[u8] = b"user.containers.override_";
+
+/// Attributes that take privilege to set, of file capabilities and security modules.
+const SECURITY: &[u8] = b"security.";
+
+/// Under which names a layer has the attributes that users set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Their own.
+    Plain,
+    /// Their own; but owners and modes are not those of the inodes, so ACLs mean nothing.
+    Overridden,
+    /// The same, and `security.NAME` is `user.containers.override_security.NAME`.
+    Containers,
+}
 
 /// fuse-overlayfs' own opaque mark.
 pub const FUSE_OVERLAYFS_OPAQUE: &CStr = c"user.fuseoverlayfs.opaque";
@@ -89,9 +106,26 @@ pub const ACL_ACCESS: &CStr = c"system.posix_acl_access";
 /// The ACL that new objects in a directory begin with (acl(5)).
 pub const ACL_DEFAULT: &CStr = c"system.posix_acl_default";
 
+/// Whether a name is that of an ACL.
+#[must_use]
+pub fn is_acl(name: &[u8]) -> bool {
+    [ACL_ACCESS, ACL_DEFAULT].iter().any(|acl| acl.to_bytes() == name)
+}
+
 /// How a stored name appears in the mount: as what, or not at all.
 #[must_use]
-pub fn shown(stored: &[u8]) -> Option<Cow<'_, [u8]>> {
+pub fn shown(stored: &[u8], dialect: Dialect) -> Option<Cow<'_, [u8]>> {
+    if dialect == Dialect::Containers {
+        if let Some(inner) = stored.strip_prefix(OVERRIDE) {
+            return inner.starts_with(SECURITY).then_some(Cow::Borrowed(inner));
+        }
+        if stored.starts_with(SECURITY) {
+            return None;
+        }
+    }
+    if dialect != Dialect::Plain && is_acl(stored) {
+        return None;
+    }
     for namespace in Namespace::BOTH {
         let prefix = namespace.prefix();
         if let Some(rest) = stored.strip_prefix(prefix) {
@@ -104,18 +138,24 @@ pub fn shown(stored: &[u8]) -> Option<Cow<'_, [u8]>> {
 
 /// Under which name an attribute that a user names is stored; `None` if users cannot have it.
 #[must_use]
-pub fn stored(name: &[u8]) -> Option<Cow<'_, [u8]>> {
+pub fn stored(name: &[u8], dialect: Dialect) -> Option<Cow<'_, [u8]>> {
+    if is_private(name) || (dialect != Dialect::Plain && is_acl(name)) {
+        return None;
+    }
+    if dialect == Dialect::Containers && name.starts_with(SECURITY) {
+        return Some(Cow::Owned([OVERRIDE, name].concat()));
+    }
     for namespace in Namespace::BOTH {
         let prefix = namespace.prefix();
         if let Some(rest) = name.strip_prefix(prefix) {
             return Some(Cow::Owned([prefix, ESCAPE, rest].concat()));
         }
     }
-    (!is_private(name)).then_some(Cow::Borrowed(name))
+    Some(Cow::Borrowed(name))
 }
 
 fn is_private(name: &[u8]) -> bool {
-    name == OVERRIDE_STAT || FUSE_OVERLAYFS.iter().any(|prefix| name.starts_with(prefix))
+    PRIVATE.iter().any(|prefix| name.starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -137,16 +177,40 @@ mod tests {
             (b"user.containers.override_stat", None),
             (b"user.containers.other", Some(b"user.containers.other")),
         ] {
-            assert_eq!(shown(on_disk).as_deref(), visible, "{}", on_disk.escape_ascii());
+            assert_eq!(
+                shown(on_disk, Dialect::Plain).as_deref(),
+                visible,
+                "{}",
+                on_disk.escape_ascii()
+            );
         }
     }
 
     #[test]
     fn what_is_stored_is_shown_again() {
         for name in [&b"user.x"[..], b"user.overlay.opaque", b"trusted.overlay.overlay.y"] {
-            let on_disk = stored(name).unwrap();
-            assert_eq!(shown(&on_disk).unwrap(), name);
+            for dialect in [Dialect::Plain, Dialect::Overridden, Dialect::Containers] {
+                let on_disk = stored(name, dialect).unwrap();
+                assert_eq!(shown(&on_disk, dialect).unwrap(), name);
+            }
         }
-        assert_eq!(stored(b"user.fuseoverlayfs.origin"), None);
+        assert_eq!(stored(b"user.fuseoverlayfs.origin", Dialect::Plain), None);
+    }
+
+    #[test]
+    fn what_needs_privilege_has_another_name_where_there_is_none() {
+        let capability = &b"security.capability"[..];
+        let on_disk = stored(capability, Dialect::Containers).unwrap();
+        assert_eq!(*on_disk, *b"user.containers.override_security.capability");
+        assert_eq!(shown(&on_disk, Dialect::Containers).as_deref(), Some(capability));
+        assert_eq!(shown(&on_disk, Dialect::Plain), None);
+        assert_eq!(shown(capability, Dialect::Containers), None, "there may be both");
+        assert_eq!(shown(capability, Dialect::Overridden).as_deref(), Some(capability));
+        for private in [&b"user.containers.override_stat"[..], b"user.containers.override_user.x"] {
+            assert_eq!(shown(private, Dialect::Containers), None);
+            assert_eq!(stored(private, Dialect::Containers), None);
+        }
+        assert_eq!(shown(b"system.posix_acl_access", Dialect::Overridden), None);
+        assert_eq!(stored(b"system.posix_acl_default", Dialect::Containers), None);
     }
 }

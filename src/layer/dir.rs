@@ -14,6 +14,7 @@ use nix::fcntl::OFlag;
 use parking_lot::{Mutex, RwLock};
 
 use super::fdcache::{Closable, FdCache, FdSlot};
+use super::keeping::Keeping;
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::aufs;
 use crate::format::dirmark::DirMarks;
@@ -29,6 +30,8 @@ pub(super) struct Tag {
     pub number: u16,
     /// Some directory of the layer may hold whiteouts by attribute.
     pub xattr_whiteouts: bool,
+    /// Where it keeps owners, modes and types.
+    pub keeping: Keeping,
 }
 
 /// Where a directory stands: the one above, and its name there.
@@ -72,10 +75,10 @@ impl Closable for LayerDir {
 const OPEN_DIR: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
 
 impl LayerDir {
-    fn root(fd: OwnedFd, number: u16, cache: &Arc<FdCache>) -> Result<Arc<Self>> {
+    fn root(fd: OwnedFd, number: u16, keeping: Keeping, cache: &Arc<FdCache>) -> Result<Arc<Self>> {
         let stat = stat::fstat(fd.as_fd())?;
         let marks = read_marks(Target::Fd(fd.as_fd()))?;
-        let layer = Tag { number, xattr_whiteouts: marks.xattr_whiteouts };
+        let layer = Tag { number, xattr_whiteouts: marks.xattr_whiteouts, keeping };
         let dir = Self::at(&stat, layer, None, cache);
         dir.slot.put(Arc::new(fd));
         Ok(dir)
@@ -114,6 +117,12 @@ impl LayerDir {
     #[must_use]
     pub fn layer(&self) -> u16 {
         self.layer.number
+    }
+
+    /// Where the layer keeps owners, modes and types.
+    #[must_use]
+    pub fn keeping(&self) -> Keeping {
+        self.layer.keeping
     }
 
     /// A descriptor of the directory, opened if need be.
@@ -178,26 +187,30 @@ impl LayerDir {
 
     /// Attributes of the directory itself.
     pub fn stat(self: &Arc<Self>) -> Result<Stat> {
+        let keeping = self.layer.keeping;
         if let Some(fd) = self.slot.get() {
-            return stat::fstat(fd.as_ref().as_fd());
+            return keeping.stat(Target::Fd(fd.as_ref().as_fd()));
         }
         // By name where there is one: that spares opening the directory.
         let place = self.place.read().clone();
         if let Some((above, name)) = place {
             let fd = above.fd()?;
-            let found = stat::stat_if_exists(Target::At(fd.as_ref().as_fd(), Name::new(&name)?))?;
+            let target = Target::At(fd.as_ref().as_fd(), Name::new(&name)?);
+            let found = stat::stat_if_exists(target)?;
             if let Some(found) = found.filter(|it| (it.dev, it.ino) == (self.dev, self.ino)) {
-                return Ok(found);
+                return keeping.meant(target, found);
             }
         }
         // It is being renamed.
-        stat::fstat(self.fd()?.as_ref().as_fd())
+        keeping.stat(Target::Fd(self.fd()?.as_ref().as_fd()))
     }
 
     /// Attributes of an entry, or `None`.
     pub fn stat_entry(self: &Arc<Self>, name: Name<'_>) -> Result<Option<Stat>> {
         let fd = self.fd()?;
-        stat::stat_if_exists(Target::At(fd.as_ref().as_fd(), name))
+        let target = Target::At(fd.as_ref().as_fd(), name);
+        let found = stat::stat_if_exists(target)?;
+        found.map(|found| self.layer.keeping.meant(target, found)).transpose()
     }
 
     /// The marks that the directory `name` in this one carries.
@@ -222,12 +235,15 @@ impl LayerDir {
         Ok(xattr::names(&list).any(|name| marks.contains(&name)))
     }
 
-    /// Whether entries of this type may be whiteouts, so that listing them takes a closer look.
+    /// Whether entries of this type may be whiteouts, or of another type, so that listing them
+    /// takes a closer look.
     #[must_use]
-    pub fn may_be_whiteout(&self, kind: Option<FileType>) -> bool {
+    pub fn may_be_other(&self, kind: Option<FileType>) -> bool {
         match kind {
             None | Some(FileType::CharDevice) => true,
-            Some(FileType::Regular) => self.layer.xattr_whiteouts,
+            Some(FileType::Regular) => {
+                self.layer.xattr_whiteouts || self.layer.keeping != Keeping::Inode
+            }
             Some(_) => false,
         }
     }
@@ -295,8 +311,13 @@ macro_rules! kind_of_dir {
 
         impl $name {
             /// The root of a layer, opened.
-            pub(super) fn root(fd: OwnedFd, layer: u16, cache: &Arc<FdCache>) -> Result<Self> {
-                Ok(Self(LayerDir::root(fd, layer, cache)?))
+            pub(super) fn root(
+                fd: OwnedFd,
+                layer: u16,
+                keeping: Keeping,
+                cache: &Arc<FdCache>,
+            ) -> Result<Self> {
+                Ok(Self(LayerDir::root(fd, layer, keeping, cache)?))
             }
 
             /// The directory `name` in this one, which `stat` was found for.

@@ -7,6 +7,7 @@
 pub mod dir;
 pub mod fdcache;
 pub mod filesystems;
+pub mod keeping;
 pub mod open;
 pub mod staged;
 pub mod upper;
@@ -15,6 +16,7 @@ pub mod work;
 pub use dir::{LayerDir, LowerDir, UpperDir};
 pub use fdcache::FdCache;
 pub use filesystems::FileSystems;
+pub use keeping::Keeping;
 pub use staged::{Over, Staged};
 pub use upper::Upper;
 

@@ -9,11 +9,12 @@ use super::Stack;
 use super::dir::LowerDir;
 use super::fdcache::FdCache;
 use super::filesystems::{FileSystem, FileSystems};
+use super::keeping::Keeping;
 use super::upper::Upper;
 use super::work::Work;
 use crate::config::{Config, Durability, UpperDirs};
 use crate::error::{Context, Errno, Error, Result};
-use crate::sys::{at, file, stat};
+use crate::sys::{Target, at, file, stat};
 
 /// Opens all layers of a mount.
 ///
@@ -33,7 +34,10 @@ pub fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
     };
     let lowers = (1u16..)
         .zip(lowers)
-        .map(|(layer, (path, fd))| LowerDir::root(without_mounts(path, fd), layer, cache))
+        .map(|(layer, (path, fd))| {
+            let keeping = Keeping::of_trusted_root(Target::Fd(fd.as_fd()))?;
+            LowerDir::root(without_mounts(path, fd), layer, keeping, cache)
+        })
         .collect::<Result<_>>()?;
     let top = upper.as_ref().map(Upper::file_system).transpose()?;
     Ok(Stack { upper, lowers, filesystems: FileSystems::new(top, layers) })

@@ -14,9 +14,10 @@ use parking_lot::Mutex;
 use super::dir::UpperDir;
 use super::fdcache::FdCache;
 use super::filesystems::FileSystem;
+use super::keeping::Keeping;
 use super::staged::{Over, Staged};
 use super::work::Work;
-use crate::config::{Config, IdView, NamespaceChoice};
+use crate::config::{Config, NamespaceChoice};
 use crate::error::{Context, Errno, Error, Result, best_effort};
 use crate::format::aufs;
 use crate::format::overlay::{Mark, Namespace};
@@ -25,7 +26,7 @@ use crate::sys::creds::{self, Owner};
 use crate::sys::xattr::SetMode;
 use crate::sys::{Name, Stat, Target, at, stat, xattr};
 
-pub use owner::Given;
+pub use owner::{Attributes, Given};
 
 /// How a name is marked as gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,8 @@ pub struct Upper {
     bare_files: bool,
     /// Which ids nobody in the mount can see.
     squashed: Squashed,
+    /// Where owners, modes and types are kept.
+    keeping: Keeping,
     /// A whiteout in the work directory that others are hard links of: one inode for many.
     shared_whiteout: Mutex<Option<String>>,
 }
@@ -97,18 +100,18 @@ impl Upper {
         }
         tracing::info!(?forms, "markers of the upper");
         let bare_files = probe_bare_files(&work)?;
-        let all_the_same = |view: &IdView| matches!(view, IdView::All(_));
-        let squashed = Squashed {
-            uid: all_the_same(&config.owners.uids),
-            gid: all_the_same(&config.owners.gids),
-        };
+        let keeping = owner::keeping(Target::Fd(root.as_fd()), config.permissions)?;
+        if keeping != Keeping::Inode {
+            tracing::info!(?keeping, "owners of the upper");
+        }
         Ok(Self {
-            root: UpperDir::root(root, 0, cache)?,
+            root: UpperDir::root(root, 0, keeping, cache)?,
             work,
             forms,
             owner: creds::effective(),
             unmapped: creds::overflow_owner(),
-            squashed,
+            squashed: Squashed::by(config),
+            keeping,
             bare_files,
             shared_whiteout: Mutex::new(None),
         })
@@ -157,7 +160,7 @@ impl Upper {
 
     /// A new regular file in the work directory, open for reading and writing.
     pub fn stage_file(&self, mode: u32) -> Result<(Staged<'_>, OwnedFd)> {
-        let mut file = None;
+        let (mut file, mode) = (None, self.file_mode(mode));
         let staged = Staged::build(&self.work, |dir, name| {
             file = Some(at::open(dir, name, OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL, mode)?);
             Ok(())
@@ -167,11 +170,13 @@ impl Upper {
 
     /// A new directory in the work directory.
     pub fn stage_dir(&self, mode: u32) -> Result<Staged<'_>> {
+        let mode = self.dir_mode(mode);
         Staged::build(&self.work, |dir, name| at::mkdir(dir, name, mode))
     }
 
     /// A new device, FIFO or socket in the work directory.
     pub fn stage_node(&self, mode: u32, rdev: u64) -> Result<Staged<'_>> {
+        let (mode, rdev) = self.node_mode(mode, rdev);
         Staged::build(&self.work, |dir, name| at::mknod(dir, name, mode, rdev))
     }
 
@@ -270,7 +275,7 @@ impl Upper {
     /// # Errors
     /// EOPNOTSUPP where the file system has no such thing.
     pub fn linkable_file(&self, mode: u32) -> Result<OwnedFd> {
-        at::tmpfile(self.work.fd(), mode, true).map_err(|err| match err.errno() {
+        at::tmpfile(self.work.fd(), self.file_mode(mode), true).map_err(|err| match err.errno() {
             Errno::EISDIR | Errno::ENOENT => Errno::EOPNOTSUPP.into(),
             _ => err,
         })

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Context, Errno, Result};
 use crate::format::overlay::{Mark, Namespace};
-use crate::layer::{FileSystems, LowerDir, Over, Staged, Upper, UpperDir};
+use crate::layer::{FileSystems, Keeping, LowerDir, Over, Staged, Upper, UpperDir};
 use crate::merge::lookup::{Contents, Source};
 use crate::merge::stack::DirStack;
 use crate::merge::xattr;
@@ -104,14 +104,19 @@ fn build_file<'a>(
     let source = dir.as_ref().as_fd();
     let copy = Target::Fd(to.as_fd());
     note_origin(upper, lower, source, was, copy);
-    finish(upper, Target::At(source, lower.name), copy, was)?;
+    let original = Original {
+        target: Target::At(source, lower.name),
+        was,
+        keeping: lower.dir.dir().keeping(),
+    };
+    finish(upper, &original, copy)?;
     if data.cuts(was) {
         at::set_times(copy, SetTime::Omit, SetTime::Now)?;
     }
     if !upper.is_volatile() {
         file::sync(to.as_fd(), false)?;
     }
-    let stat = stat::fstat(to.as_fd())?;
+    let stat = upper.keeping().stat(copy)?;
     Ok(Copied { staged, stat, file: Some(to) })
 }
 
@@ -125,14 +130,15 @@ fn fill(from: &OwnedFd, to: &OwnedFd, was: &Stat, data: Data) -> Result<()> {
 
 fn build_other<'a>(upper: &'a Upper, lower: &Lower<'_>, was: &Stat) -> Result<Copied<'a>> {
     let dir = lower.dir.dir().fd()?;
-    let from = Target::At(dir.as_ref().as_fd(), lower.name);
+    let (target, keeping) =
+        (Target::At(dir.as_ref().as_fd(), lower.name), lower.dir.dir().keeping());
     let staged = match was.kind() {
-        FileType::Symlink => upper.stage_symlink(&at::readlink(from)?)?,
+        FileType::Symlink => upper.stage_symlink(&keeping.readlink(target)?)?,
         _ => upper.stage_node(was.mode, was.rdev)?,
     };
     note_origin(upper, lower, dir.as_ref().as_fd(), was, staged.target()?);
-    finish(upper, from, staged.target()?, was)?;
-    let stat = stat::stat(staged.target()?)?;
+    finish(upper, &Original { target, was, keeping }, staged.target()?)?;
+    let stat = upper.keeping().stat(staged.target()?)?;
     Ok(Copied { staged, stat, file: None })
 }
 
@@ -150,11 +156,20 @@ fn note_origin(
     }
 }
 
-/// Copies the metadata of `was`. The owner first, as chown(2) takes set-id bits and capabilities
-/// away; the times last, as everything else changes them.
-fn finish(upper: &Upper, from: Target<'_>, to: Target<'_>, was: &Stat) -> Result<()> {
-    let given = upper.give_owner(to, was)?;
-    xattr::copy(from, to)?;
+/// What metadata is copied from.
+struct Original<'a> {
+    target: Target<'a>,
+    was: &'a Stat,
+    /// Where its layer keeps owners and modes.
+    keeping: Keeping,
+}
+
+/// Copies the metadata of an original. The owner first, as chown(2) takes set-id bits and
+/// capabilities away; the times last, as everything else changes them.
+fn finish(upper: &Upper, from: &Original<'_>, to: Target<'_>) -> Result<()> {
+    let Original { target, was, keeping } = *from;
+    let given = upper.give_owner(to, was, keeping)?;
+    xattr::copy((target, keeping.dialect()), (to, upper.keeping().dialect()))?;
     upper.give_mode(to, was, given)?;
     at::set_times(to, SetTime::At(was.atime), SetTime::At(was.mtime))
 }
@@ -171,11 +186,17 @@ impl Copied<'_> {
 }
 
 /// A copy without a name, for a lower file that was unlinked while in use and is now written to.
-pub fn build_unnamed(upper: &Upper, from: &OwnedFd, data: Data) -> Result<OwnedFd> {
-    let was = stat::fstat(from.as_fd())?;
+pub fn build_unnamed(
+    upper: &Upper,
+    from: &OwnedFd,
+    keeping: Keeping,
+    data: Data,
+) -> Result<OwnedFd> {
+    let target = Target::Fd(from.as_fd());
+    let was = &keeping.stat(target)?;
     let to = upper.unnamed_file(0o600)?;
-    fill(from, &to, &was, data)?;
-    finish(upper, Target::Fd(from.as_fd()), Target::Fd(to.as_fd()), &was)?;
+    fill(from, &to, was, data)?;
+    finish(upper, &Original { target, was, keeping }, Target::Fd(to.as_fd()))?;
     Ok(to)
 }
 
@@ -208,8 +229,10 @@ pub fn directory(upper: &Upper, from: &DirStack, to: Destination<'_>) -> Result<
         let was = from.stat()?;
         let staged = upper.stage_dir(0o700)?;
         {
-            let source = from.meta_dir()?.fd()?;
-            finish(upper, Target::Fd(source.as_ref().as_fd()), staged.target()?, &was)?;
+            let lends = from.meta_dir()?;
+            let (source, keeping) = (lends.fd()?, lends.keeping());
+            let target = Target::Fd(source.as_ref().as_fd());
+            finish(upper, &Original { target, was: &was, keeping }, staged.target()?)?;
         }
         let made = stat::stat(staged.target()?)?;
         let times = to.dir.dir().stat()?;

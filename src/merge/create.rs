@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use crate::error::{Result, best_effort};
 use crate::format::acl;
 use crate::format::overlay::{ACL_ACCESS, ACL_DEFAULT};
-use crate::layer::{Over, Staged, Upper, UpperDir};
+use crate::layer::upper::Attributes;
+use crate::layer::{Keeping, Over, Staged, Upper, UpperDir};
 use crate::sys::xattr::{self, SetMode};
 use crate::sys::{Name, Stat, Target, at, stat};
 
@@ -94,7 +95,9 @@ impl Inherit {
     pub fn of(dir: &UpperDir) -> Result<Self> {
         let stat = dir.dir().stat()?;
         let group = (stat.mode & libc::S_ISGID != 0).then_some(stat.gid);
-        Ok(Self { group, default_acl: dir.dir().marks()?.default_acl })
+        // Where modes are not those of the inodes an ACL means nothing.
+        let acls = dir.dir().keeping() == Keeping::Inode;
+        Ok(Self { group, default_acl: acls && dir.dir().marks()?.default_acl })
     }
 }
 
@@ -140,7 +143,7 @@ pub fn unnamed(upper: &Upper, parent: &Parent<'_>, request: &Request) -> Result<
     let plan = Plan::new(upper, parent, Body::File, request)?;
     let file = upper.linkable_file(plan.mode)?;
     finish(upper, Target::Fd(file.as_fd()), Body::File, &plan)?;
-    let stat = stat::fstat(file.as_fd())?;
+    let stat = upper.keeping().stat(Target::Fd(file.as_fd()))?;
     Ok(Created { stat, file: Some(file) })
 }
 
@@ -159,7 +162,8 @@ impl Plan {
     fn new(upper: &Upper, parent: &Parent<'_>, body: Body<'_>, request: &Request) -> Result<Self> {
         let gid = parent.inherit.group.unwrap_or(request.gid);
         let owner = upper.owner();
-        let in_place = request.uid == owner.uid && request.gid == owner.gid;
+        let ours = request.uid == owner.uid && request.gid == owner.gid;
+        let in_place = ours && upper.keeping() == Keeping::Inode;
         let is_link = matches!(body, Body::Symlink { .. });
         let mut plan = Self {
             uid: request.uid,
@@ -181,6 +185,16 @@ impl Plan {
             plan.mode |= libc::S_ISGID;
         }
         Ok(plan)
+    }
+
+    fn attributes(&self, body: Body<'_>) -> Attributes {
+        let (kind, rdev) = match body {
+            Body::File => (libc::S_IFREG, 0),
+            Body::Dir => (libc::S_IFDIR, 0),
+            Body::Node { kind, rdev } => (kind, rdev),
+            Body::Symlink { .. } => (libc::S_IFLNK, 0),
+        };
+        Attributes { uid: self.uid, gid: self.gid, mode: kind | self.mode, rdev }
     }
 
     /// What the file system would do in the directory itself, done by hand for the work directory.
@@ -239,7 +253,7 @@ fn make_staged(
     if opaque {
         upper.set_opaque(staged.target()?)?;
     }
-    let stat = stat::stat(staged.target()?)?;
+    let stat = upper.keeping().stat(staged.target()?)?;
     staged.publish(dir, name, over)?;
     Ok(Created { stat, file })
 }
@@ -261,6 +275,9 @@ fn stage<'a>(
 }
 
 fn finish(upper: &Upper, target: Target<'_>, body: Body<'_>, plan: &Plan) -> Result<()> {
+    if upper.keeping() != Keeping::Inode {
+        return upper.set_new(target, &plan.attributes(body));
+    }
     let owner = upper.owner();
     let given_away = plan.uid != owner.uid || plan.gid != owner.gid;
     if given_away {

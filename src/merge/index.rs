@@ -291,7 +291,7 @@ impl Open {
 /// The type of an entry, or `None` if it is a whiteout.
 pub(crate) fn object(dir: &Arc<LayerDir>, found: &DirEntry<'_>) -> Result<Option<FileType>> {
     match found.kind {
-        Some(kind) if !dir.may_be_whiteout(Some(kind)) => Ok(Some(kind)),
+        Some(kind) if !dir.may_be_other(Some(kind)) => Ok(Some(kind)),
         _ => {
             let name = Name::new(found.name)?;
             match dir.stat_entry(name)? {

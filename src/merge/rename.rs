@@ -19,7 +19,7 @@ use crate::layer::upper::WhiteoutForm;
 use crate::layer::{Over, Upper, UpperDir};
 use crate::merge::xattr;
 use crate::sys::at::{self, Replace, SetTime};
-use crate::sys::{FileType, Name, stat};
+use crate::sys::{FileType, Name};
 
 /// One end of a rename.
 #[derive(Clone, Copy, Debug)]
@@ -118,10 +118,11 @@ fn clear_markers(upper: &Upper, at: &End<'_>) -> Result<()> {
     }
     let empty = upper.stage_dir(0o700)?;
     upper.with_entry(at.dir, at.name, |old| {
-        let was = stat::stat(old)?;
+        let was = upper.keeping().stat(old)?;
         let new = empty.target()?;
-        let given = upper.give_owner(new, &was)?;
-        xattr::copy(old, new)?;
+        let given = upper.give_owner(new, &was, upper.keeping())?;
+        let dialect = upper.keeping().dialect();
+        xattr::copy((old, dialect), (new, dialect))?;
         upper.give_mode(new, &was, given)?;
         at::set_times(new, SetTime::At(was.atime), SetTime::At(was.mtime))
     })?;

@@ -6,13 +6,13 @@
 use std::ffi::CString;
 
 use crate::error::{Errno, Error, Result};
-use crate::format::overlay::{self, ACL_ACCESS, ACL_DEFAULT};
+use crate::format::overlay::{self, Dialect};
 use crate::sys::Target;
 use crate::sys::xattr::{self as sys, SetMode};
 
 /// The stored name of what a user calls `name`.
-fn stored(name: &[u8], otherwise: Errno) -> Result<CString> {
-    let stored = overlay::stored(name).ok_or(otherwise)?;
+fn stored(name: &[u8], dialect: Dialect, otherwise: Errno) -> Result<CString> {
+    let stored = overlay::stored(name, dialect).ok_or(otherwise)?;
     if stored.len() > sys::NAME_MAX {
         // getxattr(2) has ERANGE for names that are too long.
         return Err(Errno::ERANGE.into());
@@ -24,47 +24,57 @@ fn stored(name: &[u8], otherwise: Errno) -> Result<CString> {
 ///
 /// # Errors
 /// ENODATA also for what is hidden.
-pub fn get(target: Target<'_>, name: &[u8]) -> Result<Vec<u8>> {
-    sys::get(target, &stored(name, Errno::ENODATA)?)
+pub fn get(target: Target<'_>, dialect: Dialect, name: &[u8]) -> Result<Vec<u8>> {
+    sys::get(target, &stored(name, dialect, Errno::ENODATA)?)
 }
 
 /// Sets one value.
 ///
 /// # Errors
-/// EPERM for what is hidden and has no escaped form.
-pub fn set(target: Target<'_>, name: &[u8], value: &[u8], mode: SetMode) -> Result<()> {
-    sys::set(target, &stored(name, Errno::EPERM)?, value, mode)
+/// EPERM for what is hidden and has no escaped form; EOPNOTSUPP for an ACL where modes are not
+/// those of the inodes.
+pub fn set(
+    target: Target<'_>,
+    dialect: Dialect,
+    name: &[u8],
+    value: &[u8],
+    mode: SetMode,
+) -> Result<()> {
+    let refused = if overlay::is_acl(name) { Errno::EOPNOTSUPP } else { Errno::EPERM };
+    sys::set(target, &stored(name, dialect, refused)?, value, mode)
 }
 
 /// Removes one value.
-pub fn remove(target: Target<'_>, name: &[u8]) -> Result<()> {
-    sys::remove(target, &stored(name, Errno::ENODATA)?)
+pub fn remove(target: Target<'_>, dialect: Dialect, name: &[u8]) -> Result<()> {
+    sys::remove(target, &stored(name, dialect, Errno::ENODATA)?)
 }
 
 /// The visible names, each NUL-terminated.
-pub fn list(target: Target<'_>) -> Result<Vec<u8>> {
+pub fn list(target: Target<'_>, dialect: Dialect) -> Result<Vec<u8>> {
     let all = sys::list(target)?;
     let mut out = Vec::with_capacity(all.len());
-    for name in sys::names(&all).filter_map(overlay::shown) {
+    for name in sys::names(&all).filter_map(|name| overlay::shown(name, dialect)) {
         out.extend_from_slice(&name);
         out.push(0);
     }
     Ok(out)
 }
 
+/// An object, and how its attributes are stored.
+type Stored<'a> = (Target<'a>, Dialect);
+
 /// Makes the visible attributes of `to` those of `from`.
 ///
 /// # Errors
 /// As [`copy`].
-pub fn replace(from: Target<'_>, to: Target<'_>) -> Result<()> {
-    let wanted = sys::list(from)?;
-    let there = sys::list(to)?;
-    for name in sys::names(&there).filter(|name| overlay::shown(name).is_some()) {
+pub fn replace(from: Stored<'_>, to: Stored<'_>) -> Result<()> {
+    let wanted = list(from.0, from.1)?;
+    let there = list(to.0, to.1)?;
+    for name in sys::names(&there) {
         if sys::names(&wanted).any(|wanted| wanted == name) {
             continue;
         }
-        let key = CString::new(name).map_err(|_| Errno::EIO)?;
-        match sys::remove(to, &key) {
+        match remove(to.0, to.1, name) {
             Err(err) if sys::is_absent(&err) => {}
             other => other?,
         }
@@ -77,18 +87,19 @@ pub fn replace(from: Target<'_>, to: Target<'_>) -> Result<()> {
 /// # Errors
 /// Those of the calls, but for attributes that `to` cannot hold at all: other than ACLs and file
 /// capabilities they are left out, as the kernel's overlayfs does.
-pub fn copy(from: Target<'_>, to: Target<'_>) -> Result<()> {
-    let all = sys::list(from)?;
-    for name in sys::names(&all).filter(|name| overlay::shown(name).is_some()) {
-        let key = CString::new(name).map_err(|_| Errno::EIO)?;
-        let value = match sys::get(from, &key) {
+pub fn copy(from: Stored<'_>, to: Stored<'_>) -> Result<()> {
+    let all = sys::list(from.0)?;
+    for stored in sys::names(&all) {
+        let Some(name) = overlay::shown(stored, from.1) else { continue };
+        let key = CString::new(stored).map_err(|_| Errno::EIO)?;
+        let value = match sys::get(from.0, &key) {
             Ok(value) => value,
             // EOVERFLOW: a capability for ids that do not exist here (fs/xattr.c).
             Err(err) if sys::is_absent(&err) || err.errno() == Errno::EOVERFLOW => continue,
             Err(err) => return Err(err),
         };
-        match sys::set(to, &key, &value, SetMode::Any) {
-            Err(err) if may_be_left_out(name, &err) => {
+        match set(to.0, to.1, &name, &value, SetMode::Any) {
+            Err(err) if may_be_left_out(&name, &err) => {
                 tracing::debug!("copy-up leaves out {}: {err}", name.escape_ascii());
             }
             other => other?,
@@ -98,8 +109,7 @@ pub fn copy(from: Target<'_>, to: Target<'_>) -> Result<()> {
 }
 
 fn may_be_left_out(name: &[u8], err: &Error) -> bool {
-    let decides_access = [ACL_ACCESS, ACL_DEFAULT].iter().any(|acl| acl.to_bytes() == name)
-        || name == b"security.capability";
+    let decides_access = overlay::is_acl(name) || name == b"security.capability";
     match err.errno() {
         Errno::EOPNOTSUPP => !decides_access,
         // Labels of a security module that only the host may set (security/commoncap.c).

@@ -21,8 +21,8 @@ use crate::error::{Errno, Error, Result};
 /// The longest name that Linux file systems take (`NAME_MAX`, limits.h), in bytes.
 pub const NAME_MAX: usize = 255;
 
-/// The longest target of a symbolic link (`PATH_MAX`, limits.h), in bytes.
-const PATH_MAX: usize = 4096;
+/// The longest target of a symbolic link with a terminator (`PATH_MAX`, limits.h), in bytes.
+pub const PATH_MAX: usize = 4096;
 
 /// One component of a path: not empty, not `.` or `..`, no `/`, no NUL, at most 255 bytes.
 ///
@@ -137,6 +137,20 @@ pub fn open_quiet(dir: BorrowedFd<'_>, name: Name<'_>, flags: OFlag) -> Result<O
     match open(dir, name, flags | OFlag::O_NOATIME, 0) {
         Err(err) if err.errno() == Errno::EPERM => open(dir, name, flags, 0),
         other => other,
+    }
+}
+
+/// Opens an object; one that there is an `O_PATH` descriptor of, through procfs.
+pub fn open_target(target: Target<'_>, flags: OFlag) -> Result<OwnedFd> {
+    match target {
+        Target::At(dir, name) => open(dir, name, flags, 0),
+        Target::Fd(fd) => {
+            let (path, flags) = (proc_path(fd), flags | OFlag::O_CLOEXEC);
+            // SAFETY: the path ends with the NUL that `proc_path` puts there.
+            let fd = check(unsafe { libc::open(path.as_ptr().cast(), flags.bits()) })?;
+            // SAFETY: open returned a new descriptor that nobody else owns.
+            Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+        }
     }
 }
 

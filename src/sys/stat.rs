@@ -52,6 +52,20 @@ impl FileType {
         }
     }
 
+    /// The type as the upper bits of `st_mode`.
+    #[must_use]
+    pub fn mode(self) -> u32 {
+        match self {
+            Self::Regular => libc::S_IFREG,
+            Self::Directory => libc::S_IFDIR,
+            Self::Symlink => libc::S_IFLNK,
+            Self::CharDevice => libc::S_IFCHR,
+            Self::BlockDevice => libc::S_IFBLK,
+            Self::Fifo => libc::S_IFIFO,
+            Self::Socket => libc::S_IFSOCK,
+        }
+    }
+
     /// The `d_type` of a directory entry (readdir(3)); `None` for `DT_UNKNOWN`.
     #[must_use]
     pub fn from_dirent(d_type: u8) -> Option<Self> {

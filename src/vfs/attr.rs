@@ -10,12 +10,12 @@ use super::node::{Leaf, Node, Real};
 use super::{Change, Vfs};
 use crate::error::{Errno, Result, best_effort};
 use crate::format::overlay::{Mark, Namespace};
-use crate::layer::UpperDir;
+use crate::layer::{Keeping, Upper, UpperDir};
 use crate::merge::copyup::Data;
 use crate::merge::lookup::Contents;
 use crate::merge::stack::MetaSource;
 use crate::merge::{attr, xattr as visible};
-use crate::sys::{FileType, Name, Stat, Target, at, file, stat, xattr};
+use crate::sys::{FileType, Name, Stat, Target, at, file, xattr};
 
 /// Who asks for a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,10 @@ impl Vfs {
     pub(super) fn stat_of(&self, node: &Node) -> Result<Stat> {
         let stat = match node.dir() {
             Ok(dir) => match &*dir.orphan.read() {
-                Some(fd) => Stat { nlink: 0, ..stat::fstat(fd.as_fd())? },
+                Some(fd) => {
+                    let keeping = dir.stack.read().top()?.keeping();
+                    Stat { nlink: 0, ..keeping.stat(Target::Fd(fd.as_fd()))? }
+                }
                 None => {
                     let stack = dir.stack.read().clone();
                     presented(&stack.stat()?, stack.is_merged())
@@ -48,7 +51,8 @@ impl Vfs {
 
     fn stat_of_leaf(&self, leaf: &Leaf) -> Result<Stat> {
         let place = leaf.place.read();
-        let stat = self.with_leaf(leaf, &place, stat::stat)?;
+        let keeping = self.keeping(leaf, &place.real);
+        let stat = self.with_leaf(leaf, &place, |target| keeping.stat(target))?;
         if let Contents::Elsewhere(data) = &place.data {
             let data = data.dir.dir().stat_entry(Name::new(&data.name)?)?.ok_or(Errno::EIO)?;
             return Ok(Stat { blocks: data.blocks, ..stat });
@@ -58,6 +62,21 @@ impl Vfs {
             Real::Orphan { key: None, .. } => Stat { nlink: stat.nlink.saturating_sub(1), ..stat },
             _ => stat,
         })
+    }
+
+    /// Where the layer that has a non-directory keeps owners, modes and types.
+    pub(super) fn keeping(&self, leaf: &Leaf, real: &Real) -> Keeping {
+        let kept = match real {
+            Real::Lower { dir, .. } => Some(dir.dir().keeping()),
+            Real::Upper { .. } | Real::Orphan { key: Some(_), .. } => {
+                self.stack.upper.as_ref().map(Upper::keeping)
+            }
+            Real::Orphan { key: None, .. } => {
+                let lower = usize::from(leaf.layer).checked_sub(1);
+                lower.and_then(|at| self.stack.lowers.get(at)).map(|root| root.dir().keeping())
+            }
+        };
+        kept.unwrap_or(Keeping::Inode)
     }
 
     /// Runs something on a non-directory, wherever it is.
@@ -93,21 +112,23 @@ impl Vfs {
     pub(super) fn with_node<T>(
         &self,
         node: &Node,
-        act: impl FnOnce(Target<'_>) -> Result<T>,
+        act: impl FnOnce(Target<'_>, Keeping) -> Result<T>,
     ) -> Result<T> {
         match node.dir() {
             Ok(dir) => {
                 let orphan = dir.orphan.read().clone();
-                let fd = match orphan {
-                    Some(fd) => fd,
-                    None => dir.stack.read().clone().meta_dir()?.fd()?,
+                let stack = dir.stack.read().clone();
+                let (fd, keeping) = match orphan {
+                    Some(fd) => (fd, stack.top()?.keeping()),
+                    None => (stack.meta_dir()?.fd()?, stack.meta_dir()?.keeping()),
                 };
-                act(Target::Fd(fd.as_ref().as_fd()))
+                act(Target::Fd(fd.as_ref().as_fd()), keeping)
             }
             Err(_) => {
                 let leaf = node.as_leaf()?;
                 let place = leaf.place.read();
-                self.with_leaf(leaf, &place, act)
+                let keeping = self.keeping(leaf, &place.real);
+                self.with_leaf(leaf, &place, |target| act(target, keeping))
             }
         }
     }
@@ -120,12 +141,12 @@ impl Vfs {
     /// utimensat(2), ftruncate(2) say.
     pub fn setattr(&self, id: NodeId, change: &Change, privilege: Privilege) -> Result<Stat> {
         let node = self.node(id)?;
-        self.upper()?;
+        let upper = self.upper()?;
         let change = &self.owners.stored_change(change)?;
         match node.dir() {
             Ok(_) if change.size.is_some() => Err(Errno::EISDIR.into()),
             Ok(_) => {
-                self.change_dir(&node, |target| attr::apply(target, change))?;
+                self.change_dir(&node, |target| attr::apply(upper, target, change))?;
                 self.stat_of(&node)
             }
             Err(_) => {
@@ -151,15 +172,29 @@ impl Vfs {
         } else {
             self.copy_up(node, Data::All)?;
         }
-        let place = leaf.place.read();
-        let done = self.with_leaf(leaf, &place, |target| match *change {
+        let upper = self.upper()?;
+        let done = self.with_attributes(leaf, |target| match *change {
             // chown(2) with both ids left as they are arrives as a change of nothing: it clears
             // set-id bits all the same.
-            Change::NONE => at::chown(target, None, None),
-            _ => attr::apply(target, change),
+            Change::NONE => upper.chown(target, None, None),
+            _ => attr::apply(upper, target, change),
         });
         leaf.no_set_id.store(false, Ordering::Relaxed);
         done
+    }
+
+    /// Runs something on a non-directory of the upper that changes owner or mode. Where these are
+    /// in one attribute nobody else changes it meanwhile.
+    pub(super) fn with_attributes<T>(
+        &self,
+        leaf: &Leaf,
+        act: impl FnOnce(Target<'_>) -> Result<T>,
+    ) -> Result<T> {
+        if self.upper()?.keeping() == Keeping::Inode {
+            return self.with_leaf(leaf, &leaf.place.read(), act);
+        }
+        let place = leaf.place.write();
+        self.with_leaf(leaf, &place, act)
     }
 
     /// Whether the copy-up of a file already leaves it at a new size.
@@ -212,11 +247,12 @@ impl Vfs {
         }
         names.inherit = None;
         let shown = stack.stat()?;
-        let source = stack.meta_dir()?.fd()?;
+        let (source, keeping) = (stack.meta_dir()?.fd()?, stack.meta_dir()?.keeping());
         let upper = self.upper()?;
         upper.with_dir(upper_dir, |target| {
-            let given = upper.give_owner(target, &shown)?;
-            visible::replace(Target::Fd(source.as_ref().as_fd()), target)?;
+            let given = upper.give_owner(target, &shown, keeping)?;
+            let lends = (Target::Fd(source.as_ref().as_fd()), keeping.dialect());
+            visible::replace(lends, (target, upper.keeping().dialect()))?;
             upper.give_mode(target, &shown, given)?;
             let (atime, mtime) = (at::SetTime::At(shown.atime), at::SetTime::At(shown.mtime));
             at::set_times(target, atime, mtime)?;

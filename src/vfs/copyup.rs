@@ -118,7 +118,8 @@ impl Vfs {
                 if node.kind() != FileType::Regular {
                     return Err(Errno::EOPNOTSUPP.into());
                 }
-                let copy = copyup::build_unnamed(self.upper()?, &fd, data)?;
+                let keeping = self.keeping(leaf, &Real::Orphan { fd: Arc::clone(&fd), key: None });
+                let copy = copyup::build_unnamed(self.upper()?, &fd, keeping, data)?;
                 leaf.io.take();
                 leaf.place.write().real = orphan(copy)?;
                 Ok(())
@@ -189,6 +190,7 @@ impl Vfs {
         place.data = Contents::Own;
         place.add(Link { in_upper: true, ..link.clone() });
         leaf.no_set_id.store(false, Ordering::Relaxed);
+        leaf.no_capability.store(false, Ordering::Relaxed);
         leaf.io_read_only.store(false, Ordering::Relaxed);
         leaf.io.take();
         if let Some(file) = file {

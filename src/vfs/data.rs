@@ -11,8 +11,7 @@ use super::attr::Privilege;
 use super::node::{Node, Real};
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
-use crate::layer::Upper;
-use crate::merge::attr;
+use crate::layer::{Keeping, Upper};
 use crate::merge::copyup::Data;
 use crate::merge::lookup::Contents;
 use crate::sys::{FileType, Name, Target, at, file};
@@ -163,8 +162,8 @@ impl Vfs {
         Ok(written)
     }
 
-    /// Takes set-id bits away from a file whose contents are about to change, and tells the client,
-    /// which would not ask for the mode again.
+    /// Takes set-id bits and capabilities away from a file whose contents are about to change, and
+    /// tells the client of the first, which would not ask for the mode again.
     pub(super) fn drop_set_id(
         &self,
         node: &Node,
@@ -172,10 +171,21 @@ impl Vfs {
         privilege: Privilege,
     ) -> Result<()> {
         let leaf = node.as_leaf()?;
+        let upper = self.upper()?;
+        if upper.keeping() != Keeping::Inode && !leaf.no_capability.load(Ordering::Relaxed) {
+            upper.drop_capability(Target::Fd(fd))?;
+            leaf.no_capability.store(true, Ordering::Relaxed);
+        }
         if privilege == Privilege::KeepsSetId || leaf.no_set_id.load(Ordering::Relaxed) {
             return Ok(());
         }
-        if attr::drop_set_id(Target::Fd(fd))? {
+        let dropped = match upper.keeping() {
+            Keeping::Inode => upper.drop_set_id(Target::Fd(fd))?,
+            Keeping::Xattr(_) => {
+                self.with_attributes(leaf, |_| upper.drop_set_id(Target::Fd(fd)))?
+            }
+        };
+        if dropped {
             self.tell_changed(node.id);
         }
         leaf.no_set_id.store(true, Ordering::Relaxed);

@@ -10,7 +10,7 @@ use crate::error::{Errno, Result, best_effort};
 use crate::layer::{Over, Staged, Upper, UpperDir};
 use crate::merge::copyup::Data;
 use crate::merge::index::InUpper;
-use crate::sys::{FileType, Name, at};
+use crate::sys::{FileType, Name};
 
 impl Vfs {
     /// Gives a node one more name and counts one lookup.
@@ -77,7 +77,7 @@ impl Vfs {
         if node.kind() != FileType::Symlink {
             return Err(Errno::EINVAL.into());
         }
-        self.with_node(&node, at::readlink)
+        self.with_node(&node, |target, keeping| keeping.readlink(target))
     }
 }
 

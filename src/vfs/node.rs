@@ -107,6 +107,8 @@ pub struct Leaf {
     pub pins: AtomicU32,
     /// Known to have no set-id bits that a write would clear.
     pub no_set_id: AtomicBool,
+    /// Known to have no file capabilities that we would have to clear.
+    pub no_capability: AtomicBool,
 }
 
 /// Names of an object, and what is behind them.
@@ -246,6 +248,7 @@ impl Node {
             io_read_only: AtomicBool::new(false),
             pins: AtomicU32::new(0),
             no_set_id: AtomicBool::new(false),
+            no_capability: AtomicBool::new(false),
         };
         Self::new(id, Body::Leaf(leaf))
     }

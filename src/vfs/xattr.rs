@@ -1,19 +1,17 @@
 //! Extended attributes and ACLs of nodes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::node::Node;
 use super::{Change, NodeId, Privilege, Vfs};
 use crate::error::{Errno, Result};
-use crate::format::overlay::{ACL_ACCESS, ACL_DEFAULT};
+use crate::format::overlay::{Dialect, is_acl};
+use crate::layer::Keeping;
 use crate::merge::copyup::Data;
 use crate::merge::xattr;
 use crate::sys::Target;
 use crate::sys::xattr::SetMode;
-
-fn is_acl(name: &[u8]) -> bool {
-    [ACL_ACCESS, ACL_DEFAULT].iter().any(|acl| acl.to_bytes() == name)
-}
 
 impl Vfs {
     /// One value.
@@ -25,7 +23,7 @@ impl Vfs {
         if self.is_bare(&node)? {
             return Err(Errno::ENODATA.into());
         }
-        let value = self.with_node(&node, |target| xattr::get(target, name))?;
+        let value = self.read_xattr(&node, name)?;
         if is_acl(name) { self.owners.shown_acl(value) } else { Ok(value) }
     }
 
@@ -35,7 +33,7 @@ impl Vfs {
         if node.bare.is_known() {
             return Ok(Vec::new());
         }
-        self.with_node(&node, xattr::list)
+        self.with_node(&node, |target, keeping| xattr::list(target, keeping.dialect()))
     }
 
     /// Most objects have no attributes, and some are asked for again and again: one look, and the
@@ -45,7 +43,8 @@ impl Vfs {
             return Ok(true);
         }
         let look = node.bare.begin();
-        let bare = self.with_node(node, xattr::list)?.is_empty();
+        let look_at = |target: Target<'_>, keeping: Keeping| xattr::list(target, keeping.dialect());
+        let bare = self.with_node(node, look_at)?.is_empty();
         if bare {
             node.bare.found_nothing(look);
         }
@@ -61,9 +60,10 @@ impl Vfs {
         let node = self.node(id)?;
         if is_acl(name) {
             let value = self.owners.stored_acl(value.to_vec())?;
-            return self.change(&node, |target| xattr::set(target, name, &value, mode));
+            return self
+                .change(&node, |target, dialect| xattr::set(target, dialect, name, &value, mode));
         }
-        self.change(&node, |target| xattr::set(target, name, value, mode))
+        self.change(&node, |target, dialect| xattr::set(target, dialect, name, value, mode))
     }
 
     /// Removes one value.
@@ -75,10 +75,10 @@ impl Vfs {
         self.upper()?;
         // Nothing is copied up for an attribute that is not there. An ACL that is not there may be
         // removed all the same (posix_acl_xattr_set in fs/posix_acl.c takes it for the default).
-        match self.with_node(&node, |target| xattr::get(target, name)) {
+        match self.read_xattr(&node, name) {
             Err(err) if is_acl(name) && err.errno() == Errno::ENODATA => Ok(()),
             Err(err) => Err(err),
-            Ok(_) => self.change(&node, |target| xattr::remove(target, name)),
+            Ok(_) => self.change(&node, |target, dialect| xattr::remove(target, dialect, name)),
         }
     }
 
@@ -95,16 +95,28 @@ impl Vfs {
         Ok(())
     }
 
-    fn change(&self, node: &Arc<Node>, act: impl FnOnce(Target<'_>) -> Result<()>) -> Result<()> {
-        self.upper()?;
+    fn read_xattr(&self, node: &Node, name: &[u8]) -> Result<Vec<u8>> {
+        self.with_node(node, |target, keeping| xattr::get(target, keeping.dialect(), name))
+    }
+
+    fn change(
+        &self,
+        node: &Arc<Node>,
+        act: impl FnOnce(Target<'_>, Dialect) -> Result<()>,
+    ) -> Result<()> {
+        let dialect = self.upper()?.keeping().dialect();
+        let act = |target: Target<'_>| act(target, dialect);
         node.bare.changes();
         let done = if node.kind().is_dir() {
             self.change_dir(node, act)
         } else {
             self.copy_up(node, Data::All)?;
             let leaf = node.as_leaf()?;
+            leaf.no_capability.store(false, Ordering::Relaxed);
             let place = leaf.place.read();
-            self.with_leaf(leaf, &place, act)
+            let done = self.with_leaf(leaf, &place, act);
+            leaf.no_capability.store(false, Ordering::Relaxed);
+            done
         };
         node.bare.changes();
         done

@@ -34,6 +34,7 @@ mod mknod;
 mod mmap;
 mod nameless;
 mod open_files;
+mod override_stat;
 mod owners;
 mod parallel;
 mod permissions;

@@ -1,8 +1,16 @@
-//! Owner and mode of what is made in the upper.
+//! Owner, mode and type of what is in the upper, wherever it keeps them.
+//!
+//! An upper that keeps them in attributes has real files and directories that are for the server
+//! alone; devices, FIFOs and sockets are empty files. Symbolic links are real ones, which can hold
+//! no attribute: their owner is the real one.
 
-use super::Upper;
+use super::{Squashed, Upper};
+use crate::config::{Config, IdView, Permissions};
 use crate::error::{Errno, Error, Result};
-use crate::sys::{FileType, Stat, Target, at};
+use crate::format::override_stat::{self, Spelling};
+use crate::layer::keeping::{Keeping, is_kept_in_xattr};
+use crate::sys::xattr::SetMode;
+use crate::sys::{FileType, Stat, Target, at, stat, xattr};
 
 /// Whether a copy got the owner of its original.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,27 +22,213 @@ pub enum Given {
     Nothing,
 }
 
+/// Owner, mode with the type, and device number of a new object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Type and permission bits.
+    pub mode: u32,
+    /// Device that a device node stands for.
+    pub rdev: u64,
+}
+
+/// Mode of a file whose shown mode is elsewhere: for us alone.
+const HIDDEN_FILE: u32 = 0o600;
+/// The same for a directory.
+const HIDDEN_DIR: u32 = 0o700;
+/// Bits that lend the rights of an owner.
+const SET_ID: u32 = libc::S_ISUID | libc::S_ISGID;
+
+impl Squashed {
+    pub(super) fn by(config: &Config) -> Self {
+        let all_the_same = |view: &IdView| matches!(view, IdView::All(_));
+        Self { uid: all_the_same(&config.owners.uids), gid: all_the_same(&config.owners.gids) }
+    }
+}
+
+/// Where an upper keeps owners, modes and types: as it did before, or as was asked. Its root says
+/// so from then on.
+///
+/// # Errors
+/// EINVAL if it kept them elsewhere; what setting the attribute says.
+pub(super) fn keeping(root: Target<'_>, asked: Permissions) -> Result<Keeping> {
+    let found = Keeping::of_root(root)?;
+    let (value, wanted) = match asked {
+        Permissions::Inode => return Keeping::of_trusted_root(root),
+        Permissions::SecurityXattr => ("1", Spelling::Security),
+        Permissions::UserXattr => ("2", Spelling::Containers),
+    };
+    let same_kind = |spelling: Spelling| (spelling == Spelling::Security) == (value == "1");
+    match found {
+        Keeping::Xattr(spelling) if same_kind(spelling) => return Ok(found),
+        Keeping::Xattr(spelling) => {
+            let text = format!(
+                "xattr_permissions={value}, but it has its owners in {}: leave the option out to \
+                 go on with that, or use another upper",
+                spelling.key().to_string_lossy()
+            );
+            return Err(Error::new(Errno::EINVAL, text));
+        }
+        Keeping::Inode => {}
+    }
+    let written = override_stat::value(&stat::stat(root)?);
+    let set = xattr::set(root, wanted.key(), &written, SetMode::Any);
+    set.map_err(|err| {
+        let advice = match (err.errno(), asked) {
+            (Errno::EPERM, Permissions::SecurityXattr) => {
+                "only root outside of user namespaces can set it, so use xattr_permissions=2"
+            }
+            (Errno::EOPNOTSUPP, _) => "its file system has no such attributes",
+            _ => "it cannot be set",
+        };
+        err.context(format!("xattr_permissions={value} needs {:?}: {advice}", wanted.key()))
+    })?;
+    Ok(Keeping::Xattr(wanted))
+}
+
 impl Upper {
-    /// Gives a copy the owner of its original. As chown(2) takes set-id bits and capabilities away,
-    /// attributes and [`Self::give_mode`] come after it.
+    /// Where owners, modes and types are kept.
+    #[must_use]
+    pub fn keeping(&self) -> Keeping {
+        self.keeping
+    }
+
+    /// The mode that a file in the making has until it is finished.
+    pub(super) fn file_mode(&self, wanted: u32) -> u32 {
+        if self.keeping == Keeping::Inode { wanted } else { HIDDEN_FILE }
+    }
+
+    /// The same for a directory.
+    pub(super) fn dir_mode(&self, wanted: u32) -> u32 {
+        if self.keeping == Keeping::Inode { wanted } else { HIDDEN_DIR }
+    }
+
+    /// What a device, FIFO or socket is made as.
+    pub(super) fn node_mode(&self, wanted: u32, rdev: u64) -> (u32, u64) {
+        match self.keeping {
+            Keeping::Inode => (wanted, rdev),
+            Keeping::Xattr(_) => (libc::S_IFREG | HIDDEN_FILE, 0),
+        }
+    }
+
+    fn keep(&self, target: Target<'_>, meant: &Stat) -> Result<()> {
+        let Keeping::Xattr(spelling) = self.keeping else { return Err(Errno::EINVAL.into()) };
+        xattr::set(target, spelling.key(), &override_stat::value(meant), SetMode::Any)
+    }
+
+    /// Owner, mode and type of an object in the making.
+    ///
+    /// # Errors
+    /// Those of chown(2) and setxattr(2).
+    pub fn set_new(&self, target: Target<'_>, new: &Attributes) -> Result<()> {
+        let Attributes { uid, gid, mode, rdev } = *new;
+        if FileType::from_mode(mode) == FileType::Symlink || self.keeping == Keeping::Inode {
+            return self.chown(target, Some(uid), Some(gid));
+        }
+        self.keep(target, &Stat { uid, gid, mode, rdev, ..stat::stat(target)? })
+    }
+
+    /// chown(2): `None` leaves an id as it is; set-id bits and file capabilities of a file go.
+    ///
+    /// # Errors
+    /// Those of chown(2) and setxattr(2). A symbolic link that cannot keep an owner keeps its own.
+    pub fn chown(&self, target: Target<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+        if self.keeping == Keeping::Inode {
+            return at::chown(target, uid, gid);
+        }
+        let real = stat::stat(target)?;
+        if !is_kept_in_xattr(&real) {
+            return match at::chown(target, uid, gid) {
+                Err(err) if real.kind() == FileType::Symlink && err.errno() == Errno::EPERM => {
+                    Ok(())
+                }
+                other => other,
+            };
+        }
+        let was = self.keeping.meant(target, real)?;
+        let mut new = Stat { uid: uid.unwrap_or(was.uid), gid: gid.unwrap_or(was.gid), ..was };
+        if !real.kind().is_dir() {
+            new.mode = without_set_id(new.mode);
+            self.drop_capability(target)?;
+        }
+        self.keep(target, &new)
+    }
+
+    /// chmod(2).
+    ///
+    /// # Errors
+    /// Those of chmod(2) and setxattr(2).
+    pub fn chmod(&self, target: Target<'_>, mode: u32) -> Result<()> {
+        if self.keeping == Keeping::Inode {
+            return at::chmod(target, mode);
+        }
+        let real = stat::stat(target)?;
+        if !is_kept_in_xattr(&real) {
+            return at::chmod(target, mode);
+        }
+        let was = self.keeping.meant(target, real)?;
+        self.keep(target, &Stat { mode: was.mode & libc::S_IFMT | mode & 0o7777, ..was })
+    }
+
+    /// Takes set-id bits away as a write by an unprivileged user does: setuid always, setgid where
+    /// the group may execute (`setattr_should_drop_sgid`, fs/attr.c). Returns whether there were
+    /// any.
+    ///
+    /// # Errors
+    /// As [`Self::chmod`].
+    pub fn drop_set_id(&self, target: Target<'_>) -> Result<bool> {
+        let now = self.keeping.stat(target)?.permissions();
+        let kept = without_set_id(now);
+        if kept != now {
+            self.chmod(target, kept)?;
+        }
+        Ok(kept != now)
+    }
+
+    /// Takes file capabilities away from a file whose contents or owner change. The file system
+    /// does that by itself for those that it knows.
+    ///
+    /// # Errors
+    /// Those of removexattr(2).
+    pub fn drop_capability(&self, target: Target<'_>) -> Result<()> {
+        if self.keeping != Keeping::Xattr(Spelling::Containers) {
+            return Ok(());
+        }
+        match xattr::remove(target, c"user.containers.override_security.capability") {
+            Err(err) if xattr::is_absent(&err) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Gives a copy the owner of its original, which `from` keeps. As chown(2) takes set-id bits
+    /// and capabilities away, attributes and [`Self::give_mode`] come after it.
     ///
     /// # Errors
     /// Those of chown(2); EOVERFLOW for an owner whom our user namespace does not know.
-    pub fn give_owner(&self, copy: Target<'_>, was: &Stat) -> Result<Given> {
+    pub fn give_owner(&self, copy: Target<'_>, was: &Stat, from: Keeping) -> Result<Given> {
+        if from == Keeping::Inode {
+            self.check_owner(was)?;
+        }
+        if self.keeping != Keeping::Inode && was.kind() != FileType::Symlink {
+            // With the mode, in one.
+            return Ok(Given::Owner);
+        }
         let squashed = self.squashed;
-        self.check_owner(was)?;
         if !squashed.uid && !squashed.gid {
-            at::chown(copy, Some(was.uid), Some(was.gid))?;
+            self.chown(copy, Some(was.uid), Some(was.gid))?;
             return Ok(Given::Owner);
         }
         // What can be seen has to be right.
         if !squashed.uid {
-            at::chown(copy, Some(was.uid), None)?;
+            self.chown(copy, Some(was.uid), None)?;
         }
         if !squashed.gid {
-            at::chown(copy, None, Some(was.gid))?;
+            self.chown(copy, None, Some(was.gid))?;
         }
-        match at::chown(copy, Some(was.uid), Some(was.gid)) {
+        match self.chown(copy, Some(was.uid), Some(was.gid)) {
             // Not ours to give (chown(2)), or not known in our user namespace.
             Err(err) if matches!(err.errno(), Errno::EPERM | Errno::EINVAL) => Ok(Given::Nothing),
             other => other.map(|()| Given::Owner),
@@ -45,11 +239,13 @@ impl Upper {
     /// of an owner who is not that of the original.
     ///
     /// # Errors
-    /// Those of chmod(2).
+    /// Those of chmod(2) and setxattr(2).
     pub fn give_mode(&self, copy: Target<'_>, was: &Stat, given: Given) -> Result<()> {
-        const SET_ID: u32 = libc::S_ISUID | libc::S_ISGID;
         if was.kind() == FileType::Symlink {
             return Ok(());
+        }
+        if self.keeping != Keeping::Inode {
+            return self.keep(copy, was);
         }
         let lost = if given == Given::Owner { 0 } else { SET_ID };
         at::chmod(copy, was.permissions() & !lost)
@@ -68,4 +264,9 @@ impl Upper {
         }
         Ok(())
     }
+}
+
+fn without_set_id(mode: u32) -> u32 {
+    let kept = mode & !libc::S_ISUID;
+    if mode & libc::S_IXGRP == 0 { kept } else { kept & !libc::S_ISGID }
 }

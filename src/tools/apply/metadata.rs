@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::CString;
 
 use crate::error::{Context, Errno, Error, Result};
-use crate::format::overlay::{self, ACL_ACCESS, ACL_DEFAULT};
+use crate::format::overlay::{self, Dialect, is_acl};
 use crate::merge::attr::Change;
 use crate::merge::owner::Owners;
 use crate::sys::at::SetTime;
@@ -95,7 +95,7 @@ impl Metadata {
         }
         let text = || format!("attribute {}", name.escape_ascii());
         let set = || {
-            let stored = overlay::stored(name).ok_or(Errno::EOPNOTSUPP)?;
+            let stored = overlay::stored(name, Dialect::Plain).ok_or(Errno::EOPNOTSUPP)?;
             let key = CString::new(stored.into_owned()).map_err(|_| Errno::EINVAL)?;
             if is_acl(name) {
                 let value = self.owners.stored_acl(value.to_vec())?;
@@ -115,10 +115,6 @@ impl Metadata {
             other => other.context(text),
         }
     }
-}
-
-fn is_acl(name: &[u8]) -> bool {
-    [ACL_ACCESS, ACL_DEFAULT].iter().any(|acl| acl.to_bytes() == name)
 }
 
 /// The file system does not have such attributes, we may not set them, or they belong to us.

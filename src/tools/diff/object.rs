@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::idmap;
-use crate::format::overlay::{ACL_ACCESS, ACL_DEFAULT};
-use crate::layer::LayerDir;
+use crate::format::overlay::is_acl;
+use crate::layer::{Keeping, LayerDir};
 use crate::merge::lookup::Contents;
 use crate::merge::owner::Owners;
 use crate::merge::{DirStack, Found, What, xattr as shown};
-use crate::sys::{FileType, Name, Stat, Target, at, xattr};
+use crate::sys::{FileType, Name, Stat, Target, xattr};
 use crate::tools::oci::printable;
 
 /// Attributes that say something of one machine, and that nobody may carry to another: labels of
@@ -78,10 +78,15 @@ impl<'a> Object<'a> {
         (layer, self.stat.dev, self.stat.ino)
     }
 
-    fn on_target<T>(&self, act: impl FnOnce(Target<'_>) -> Result<T>) -> Result<T> {
+    fn on_target<T>(&self, act: impl FnOnce(Target<'_>, Keeping) -> Result<T>) -> Result<T> {
         match &self.holder {
-            Holder::Dir(stack) => act(Target::Fd(stack.meta_dir()?.fd()?.as_ref().as_fd())),
-            Holder::Leaf { dir, name, .. } => act(Target::At(dir.fd()?.as_ref().as_fd(), *name)),
+            Holder::Dir(stack) => {
+                let dir = stack.meta_dir()?;
+                act(Target::Fd(dir.fd()?.as_ref().as_fd()), dir.keeping())
+            }
+            Holder::Leaf { dir, name, .. } => {
+                act(Target::At(dir.fd()?.as_ref().as_fd(), *name), dir.keeping())
+            }
         }
     }
 
@@ -91,7 +96,8 @@ impl<'a> Object<'a> {
     /// # Errors
     /// Those of listxattr(2) and getxattr(2).
     pub fn xattrs(&self) -> Result<Attributes> {
-        self.on_target(|target| attributes(target, self.owners)).context(|| printable(self.path))
+        self.on_target(|target, keeping| attributes(target, keeping, self.owners))
+            .context(|| printable(self.path))
     }
 
     /// The target of a symbolic link.
@@ -99,7 +105,7 @@ impl<'a> Object<'a> {
     /// # Errors
     /// Those of readlink(2).
     pub fn target(&self) -> Result<Vec<u8>> {
-        self.on_target(at::readlink).context(|| printable(self.path))
+        self.on_target(|target, keeping| keeping.readlink(target)).context(|| printable(self.path))
     }
 
     /// A descriptor to read the data of a file.
@@ -139,18 +145,19 @@ impl<'a> Object<'a> {
         if facts(self.stat) != facts(self.owners.shown(*stat)) {
             return Ok(false);
         }
-        let other = other.meta_dir()?.fd()?;
-        let theirs = attributes(Target::Fd(other.as_ref().as_fd()), self.owners)?;
+        let other = other.meta_dir()?;
+        let (fd, keeping) = (other.fd()?, other.keeping());
+        let theirs = attributes(Target::Fd(fd.as_ref().as_fd()), keeping, self.owners)?;
         Ok(self.xattrs()? == theirs)
     }
 }
 
-fn attributes(target: Target<'_>, owners: &Owners) -> Result<Attributes> {
-    let is_acl = |name: &[u8]| [ACL_ACCESS, ACL_DEFAULT].iter().any(|acl| acl.to_bytes() == name);
-    let list = shown::list(target)?;
+fn attributes(target: Target<'_>, keeping: Keeping, owners: &Owners) -> Result<Attributes> {
+    let dialect = keeping.dialect();
+    let list = shown::list(target, dialect)?;
     let mut found = Attributes::new();
     for name in xattr::names(&list).filter(|name| !OF_THE_MACHINE.contains(name)) {
-        match shown::get(target, name) {
+        match shown::get(target, dialect, name) {
             Ok(value) if is_acl(name) => found.push((name.to_vec(), owners.shown_acl(value)?)),
             Ok(value) => found.push((name.to_vec(), value)),
             // It went between the two calls.
