@@ -34,6 +34,8 @@ pub(crate) enum Exit {
     Failed,
     /// The command line makes no sense.
     Usage,
+    /// `ovlmerge check` found something.
+    Findings,
 }
 
 impl From<Exit> for ExitCode {
@@ -42,6 +44,7 @@ impl From<Exit> for ExitCode {
             Exit::Done => Self::SUCCESS,
             Exit::Failed => Self::from(1),
             Exit::Usage => Self::from(2),
+            Exit::Findings => Self::from(3),
         }
     }
 }

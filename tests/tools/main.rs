@@ -18,6 +18,7 @@ mod apply;
 mod archive;
 mod call;
 mod changes;
+mod check;
 mod content;
 mod diff;
 mod hostile;

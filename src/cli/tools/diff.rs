@@ -16,9 +16,10 @@ use super::{
 use crate::error::Error;
 use crate::tools::diff::changes::{Changes, Kind};
 use crate::tools::diff::layer::{Counts, LayerWriter};
-use crate::tools::diff::{Layers, OpaqueAs, Parents, Rules, walk};
+use crate::tools::diff::{OpaqueAs, Parents, Rules, walk};
 use crate::tools::oci::blob::{BlobWriter, Compression, Summary};
 use crate::tools::oci::printable;
+use crate::tools::views::Layers;
 
 /// The variable of reproducible builds (reproducible-builds.org), in seconds since 1970.
 const EPOCH: &str = "SOURCE_DATE_EPOCH";

@@ -1,6 +1,7 @@
 //! The subcommands that work on layers: what they have in common.
 
 mod apply;
+mod check;
 mod diff;
 
 use std::ffi::{OsStr, OsString};
@@ -24,6 +25,8 @@ pub enum Tool {
     Diff,
     /// `ovlmerge apply`.
     Apply,
+    /// `ovlmerge check`.
+    Check,
 }
 
 impl Tool {
@@ -33,6 +36,7 @@ impl Tool {
         match word.as_bytes() {
             b"diff" => Some(Self::Diff),
             b"apply" => Some(Self::Apply),
+            b"check" => Some(Self::Check),
             _ => None,
         }
     }
@@ -41,6 +45,7 @@ impl Tool {
         match self {
             Self::Diff => diff::command(),
             Self::Apply => apply::command(),
+            Self::Check => check::command(),
         }
     }
 }
@@ -83,6 +88,7 @@ pub(super) fn run(tool: Tool, args: Vec<OsString>) -> Exit {
     let result = match tool {
         Tool::Diff => diff::run(&matches),
         Tool::Apply => apply::run(&matches),
+        Tool::Check => check::run(&matches),
     };
     match result {
         Ok(exit) => exit,

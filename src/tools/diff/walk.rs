@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use super::Sink;
 use super::object::Object;
-use super::views::{Layers, Views};
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::aufs::{self, AufsName};
 use crate::layer::LayerDir;
@@ -17,6 +16,7 @@ use crate::merge::lookup::{Found, What, lookup};
 use crate::merge::{DirStack, Index};
 use crate::sys::{FileType, Name, Stat};
 use crate::tools::oci::printable;
+use crate::tools::views::{Layers, Views};
 
 /// How a directory that hides what is below says so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,8 +87,7 @@ impl Walk<'_> {
         let object = Object::root(stat, &merged, &self.views.owners);
         object.check_owner().context(|| "the root directory")?;
         let whole = !merges_with(&merged, &below);
-        let marked = whole && self.rules.opaque == OpaqueAs::Marker;
-        let all = self.rules.parents == Parents::All || marked;
+        let all = self.rules.parents == Parents::All || self.needs_marker(&merged, &below)?;
         if all || !object.same_metadata(&was, &below)? {
             self.sink.object(&object)?;
         }
@@ -153,18 +152,18 @@ impl Walk<'_> {
         found: &Found,
         below: Option<&Found>,
     ) -> Result<bool> {
-        match (&found.what, below) {
-            // A marker in a directory that has no entry would leave its metadata to chance.
-            (What::Dir(stack), Some(Found { what: What::Dir(was), .. }))
-                if self.rules.opaque == OpaqueAs::Marker && !merges_with(stack, was) =>
-            {
-                Ok(false)
-            }
-            (What::Dir(_), Some(Found { what: What::Dir(was), stat, .. })) => {
-                Ok(self.rules.parents == Parents::Changed && object.same_metadata(stat, was)?)
-            }
-            _ => Ok(false),
-        }
+        let (What::Dir(stack), Some(below)) = (&found.what, below) else { return Ok(false) };
+        let What::Dir(was) = &below.what else { return Ok(false) };
+        // A marker in a directory that has no entry would leave its metadata to chance.
+        Ok(self.rules.parents == Parents::Changed
+            && object.same_metadata(&below.stat, was)?
+            && !self.needs_marker(stack, was)?)
+    }
+
+    /// Whether a marker will say that the directory hides something.
+    fn needs_marker(&self, merged: &DirStack, below: &DirStack) -> Result<bool> {
+        let hides = self.rules.opaque == OpaqueAs::Marker && !merges_with(merged, below);
+        Ok(hides && !Index::build(below)?.is_empty())
     }
 
     /// Lists a directory, tells its whiteouts, and puts what is left to be gone through.

@@ -29,7 +29,7 @@ pub(super) struct View {
 }
 
 impl View {
-    fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Self> {
+    pub fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Self> {
         let stack = open::open(config, cache)?;
         Ok(Self { stack, delegation: config.dirmeta_delegate, follow: config.follow_redirects })
     }
@@ -47,7 +47,7 @@ impl View {
     }
 }
 
-/// Both views. In the first the upper is the topmost of the lowers, so nothing can change it.
+/// Both views.
 #[derive(Debug)]
 pub(super) struct Views {
     pub merged: View,
@@ -56,18 +56,29 @@ pub(super) struct Views {
     pub owners: Owners,
 }
 
-impl Views {
+impl Layers {
+    /// All of them, with the upper as the topmost lower, so that nothing can change it.
+    ///
     /// # Errors
     /// What is wrong with a layer, in a sentence that names it.
-    pub fn open(layers: &Layers) -> Result<Self> {
-        let Layers { upper, config } = layers;
+    pub(super) fn open(&self) -> Result<View> {
+        let Self { upper, config } = self;
         check_upper(upper, &config.lowers)?;
         let cache = Arc::new(FdCache::for_open_files(creds::raise_open_files()?));
-        let below = Config { upper: None, ..config.clone() };
         let all = [std::slice::from_ref(upper), &config.lowers].concat();
-        let merged = Config { lowers: all, ..below.clone() };
+        View::open(&Config { lowers: all, upper: None, ..config.clone() }, &cache)
+    }
+}
+
+impl Views {
+    /// # Errors
+    /// As [`Layers::open`].
+    pub fn open(layers: &Layers) -> Result<Self> {
+        let config = &layers.config;
+        let cache = Arc::new(FdCache::for_open_files(creds::raise_open_files()?));
+        let below = Config { upper: None, ..config.clone() };
         Ok(Self {
-            merged: View::open(&merged, &cache)?,
+            merged: layers.open()?,
             below: View::open(&below, &cache)?,
             owners: Owners::new(&config.owners),
         })

@@ -1,0 +1,52 @@
+//! What is in the work directory that should not be there.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+
+use super::{Finding, Problem};
+use crate::error::{Context, Errno, Result};
+use crate::sys::{Name, at, dir};
+
+/// Where objects are built, and where features are noted, in the work directory.
+const WORK: &[u8] = b"work";
+const INCOMPAT: &[u8] = b"incompat";
+
+pub(super) fn look(work: &Path) -> Result<Vec<Finding>> {
+    let what = || format!("workdir={}", work.display());
+    let root = at::open_root(work).context(what)?;
+    let mut findings = Vec::new();
+    let Some(inner) = open(&root, WORK)? else { return Ok(findings) };
+    for name in names(&inner)? {
+        if *name == *INCOMPAT {
+            let Some(features) = open(&inner, INCOMPAT)? else { continue };
+            for feature in names(&features)? {
+                let path = [WORK, INCOMPAT, &feature].join(&b'/');
+                findings.push(Finding { path, in_work: true, problem: Problem::Incompatible });
+            }
+        } else {
+            let path = [WORK, &name].join(&b'/');
+            findings.push(Finding { path, in_work: true, problem: Problem::Leftover });
+        }
+    }
+    Ok(findings)
+}
+
+fn open(above: &OwnedFd, name: &[u8]) -> Result<Option<OwnedFd>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+    match at::open(above.as_fd(), Name::new(name)?, flags, 0) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(err) if matches!(err.errno(), Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+        Err(err) => Err(err.context(format!("workdir: {}", name.escape_ascii()))),
+    }
+}
+
+fn names(fd: &OwnedFd) -> Result<Vec<Box<[u8]>>> {
+    let mut names = Vec::new();
+    dir::for_each(fd.as_fd(), |entry| {
+        names.push(entry.name.into());
+        Ok(())
+    })?;
+    Ok(names)
+}

@@ -1,0 +1,109 @@
+//! Mending what can be mended without a guess.
+//!
+//! Each step leaves what a mount shows as it is, so that a repair may stop anywhere.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Finding, Problem, scan};
+use crate::config::{Config, UpperDirs};
+use crate::error::{Context, Errno, Error, Result};
+use crate::format::aufs;
+use crate::format::overlay::{Mark, Namespace};
+use crate::layer::{FdCache, Upper, UpperDir, open};
+use crate::sys::at::SetTime;
+use crate::sys::xattr::SetMode;
+use crate::sys::{Name, Target, at, creds, xattr};
+use crate::tools::oci::printable;
+use crate::tools::views::Layers;
+
+/// Mends all of these. Opening the upper locks it and empties the work directory.
+pub(super) fn repair(
+    layers: &Layers,
+    work: &Path,
+    namespace: Namespace,
+    findings: &[&Finding],
+) -> Result<()> {
+    let dirs = UpperDirs { upper: layers.upper.clone(), work: work.to_owned() };
+    let config = Config { upper: Some(dirs), ..layers.config.clone() };
+    let cache = Arc::new(FdCache::for_open_files(creds::raise_open_files()?));
+    let upper = open::open(&config, &cache)?.upper.ok_or(Errno::EIO)?;
+    for finding in findings.iter().filter(|finding| !finding.in_work) {
+        mend(&upper, namespace, finding).context(|| printable(&finding.path))?;
+    }
+    Ok(())
+}
+
+fn mend(upper: &Upper, namespace: Namespace, finding: &Finding) -> Result<()> {
+    let (above, last) = match finding.path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (finding.path.get(..slash), finding.path.get(slash + 1..)),
+        None => (Some(&b""[..]), Some(finding.path.as_slice())),
+    };
+    let (above, last) = (above.unwrap_or_default(), last.unwrap_or_default());
+    match finding.problem {
+        Problem::NeedlessWhiteout | Problem::DoubleWhiteout | Problem::Debris => {
+            let dir = walk(upper, above)?;
+            keeping_times(upper, &dir, || upper.unlink(&dir, Name::new(last)?))
+        }
+        Problem::DoubleOpaque | Problem::ForeignOpaque => {
+            let dir = walk(upper, &finding.path)?;
+            keeping_times(upper, &dir, || one_opaque_mark(upper, namespace, &dir))
+        }
+        Problem::NotImpure => {
+            let dir = walk(upper, &finding.path)?;
+            let key = namespace.key(Mark::Impure);
+            upper.with_dir(&dir, |target| xattr::set(target, key, b"y", SetMode::Any))
+        }
+        Problem::LostDelegation => {
+            let dir = walk(upper, &finding.path)?;
+            upper.with_dir(&dir, |target| {
+                for namespace in Namespace::BOTH {
+                    remove(target, namespace.key(Mark::DirmetaDelegate))?;
+                }
+                Ok(())
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The mark of this upper first, so that the directory is opaque all the time.
+fn one_opaque_mark(upper: &Upper, namespace: Namespace, dir: &UpperDir) -> Result<()> {
+    let [own, others @ ..] = scan::opaque_keys(namespace);
+    upper.with_dir(dir, |target| {
+        xattr::set(target, own, b"y", SetMode::Any)?;
+        others.into_iter().try_for_each(|key| remove(target, key))
+    })?;
+    match upper.unlink(dir, Name::new(aufs::OPAQUE)?) {
+        Err(err) if err.errno() == Errno::ENOENT => Ok(()),
+        other => other,
+    }
+}
+
+fn remove(target: Target<'_>, key: &std::ffi::CStr) -> Result<()> {
+    match xattr::remove(target, key) {
+        Err(err) if xattr::is_absent(&err) => Ok(()),
+        other => other,
+    }
+}
+
+/// A marker is nobody's business: the directory keeps its times.
+fn keeping_times(upper: &Upper, dir: &UpperDir, act: impl FnOnce() -> Result<()>) -> Result<()> {
+    let was = dir.dir().stat()?;
+    act()?;
+    upper.with_dir(dir, |target| {
+        at::set_times(target, SetTime::At(was.atime), SetTime::At(was.mtime))
+    })
+}
+
+/// The directory of the upper with this path.
+fn walk(upper: &Upper, path: &[u8]) -> Result<UpperDir> {
+    let mut here = upper.root().clone();
+    for part in path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+        let name = Name::new(part)?;
+        let stat = here.dir().stat_entry(name)?.filter(|stat| stat.kind().is_dir());
+        let gone = || Error::new(Errno::ESTALE, "it went away");
+        here = here.child(name, &stat.ok_or_else(gone)?);
+    }
+    Ok(here)
+}

@@ -1,0 +1,212 @@
+//! Going through the upper.
+
+use std::collections::BTreeSet;
+use std::ffi::CStr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::{Finding, Problem};
+use crate::error::{Context, Errno, Error, Result};
+use crate::format::aufs::{self, AufsName};
+use crate::format::overlay::{FUSE_OVERLAYFS_OPAQUE, Mark, Namespace};
+use crate::layer::LayerDir;
+use crate::merge::lookup::{Contents, What, lookup};
+use crate::merge::stack::MetaSource;
+use crate::merge::{DirStack, Index};
+use crate::sys::{Name, Stat, Target, xattr};
+use crate::tools::oci::printable;
+use crate::tools::views::{Layers, View};
+
+pub(super) fn scan(layers: &Layers, namespace: Namespace) -> Result<Vec<Finding>> {
+    let view = layers.open()?;
+    let root = view.root()?;
+    let mut scan = Scan {
+        view: &view,
+        namespace,
+        findings: Vec::new(),
+        shown: FxHashMap::default(),
+        open: vec![(Vec::new(), root)],
+    };
+    while let Some((path, dir)) = scan.open.pop() {
+        scan.dir(&path, &dir).context(|| printable(&path))?;
+    }
+    Ok(scan.findings)
+}
+
+struct Scan<'a> {
+    view: &'a View,
+    namespace: Namespace,
+    findings: Vec<Finding>,
+    /// Which directories of lowers are shown, by layer, device and inode number; and where.
+    shown: FxHashMap<(u16, u64, u64), Vec<u8>>,
+    open: Vec<(Vec<u8>, DirStack)>,
+}
+
+impl Scan<'_> {
+    fn found(&mut self, path: &[u8], problem: Problem) {
+        self.findings.push(Finding { path: path.to_vec(), in_work: false, problem });
+    }
+
+    /// Looks at a directory of the upper, and at what is in it.
+    fn dir(&mut self, path: &[u8], stack: &DirStack) -> Result<()> {
+        let upper = stack.top()?;
+        self.own_marks(path, stack, upper)?;
+        let mut names: BTreeSet<Box<[u8]>> = BTreeSet::new();
+        upper.for_each(|entry| {
+            names.insert(entry.name.into());
+            Ok(())
+        })?;
+        let hidden = names.iter().map(|name| match aufs::classify(name) {
+            AufsName::Whiteout(name) => name,
+            _ => name,
+        });
+        let lowers = stack.lowers.iter().skip(1).cloned().collect();
+        let below = DirStack { upper: None, lowers, meta: MetaSource::Top };
+        let below = Index::of_names(&below, hidden.clone())?;
+        let merged = Index::of_names(stack, hidden)?;
+        let mut origins = false;
+        for name in &names {
+            let path = join(path, name);
+            let checked = Name::new(name)?;
+            let Some(stat) = upper.stat_entry(checked)? else { continue };
+            match aufs::classify(name) {
+                AufsName::Plain => {
+                    self.entry(&path, stack, &merged, &below, checked, &stat)?;
+                    origins |= has_origin(upper, checked)?;
+                }
+                AufsName::Whiteout(of) => self.file(&path, upper, &below, of, &stat)?,
+                AufsName::Opaque | AufsName::Meta => {}
+            }
+        }
+        if origins && !upper.marks()?.impure {
+            self.found(path, Problem::NotImpure);
+        }
+        Ok(())
+    }
+
+    fn own_marks(&mut self, path: &[u8], stack: &DirStack, upper: &Arc<LayerDir>) -> Result<()> {
+        let forms = opaque_forms(upper, self.namespace)?;
+        if forms.iter().filter(|is_set| **is_set).count() > 1 {
+            self.found(path, Problem::DoubleOpaque);
+        } else if forms.iter().skip(1).any(|is_set| *is_set) {
+            self.found(path, Problem::ForeignOpaque);
+        }
+        let marks = upper.marks()?;
+        let alone = stack.meta == MetaSource::Top;
+        if marks.dirmeta_delegate && alone && self.view.rules().delegation {
+            self.found(path, Problem::LostDelegation);
+        }
+        if let Some(lower) = stack.lowers.get(1) {
+            let lower = lower.dir();
+            let key = (lower.layer(), lower.dev(), lower.ino());
+            if self.shown.insert(key, path.to_vec()).is_some() {
+                self.found(path, Problem::SharedLower);
+            }
+        } else if marks.redirect.is_some() {
+            self.found(path, Problem::LostRedirect);
+        }
+        Ok(())
+    }
+
+    /// An entry with an ordinary name.
+    fn entry(
+        &mut self,
+        path: &[u8],
+        stack: &DirStack,
+        merged: &Index,
+        below: &Index,
+        name: Name<'_>,
+        stat: &Stat,
+    ) -> Result<()> {
+        if stack.top()?.is_whiteout(name, stat)? {
+            if below.get(name).is_none() {
+                self.found(path, Problem::NeedlessWhiteout);
+            }
+            return Ok(());
+        }
+        let found = match lookup(self.view.rules(), stack, Some(merged), name) {
+            // What no redirect can be read from (fs/overlayfs/namei.c).
+            Err(err) if err.errno() == Errno::EINVAL => {
+                self.found(path, Problem::BadRedirect);
+                return Ok(());
+            }
+            other => other.context(|| printable(path))?,
+        };
+        let gone = || Error::new(Errno::ESTALE, format!("{} went away", printable(path)));
+        let found = found.ok_or_else(gone)?;
+        if matches!(found.data, Contents::Missing) {
+            self.found(path, Problem::LostData);
+        }
+        if let What::Dir(stack) = found.what {
+            self.open.push((path.to_vec(), stack));
+        }
+        Ok(())
+    }
+
+    /// A file `.wh.NAME`.
+    fn file(
+        &mut self,
+        path: &[u8],
+        upper: &Arc<LayerDir>,
+        below: &Index,
+        of: &[u8],
+        stat: &Stat,
+    ) -> Result<()> {
+        let is_marker = (stat.kind().is_file() && stat.size == 0) || stat.is_whiteout_device();
+        if !is_marker {
+            self.found(path, Problem::NoMarker);
+            return Ok(());
+        }
+        let of = Name::new(of)?;
+        let beside = upper.stat_entry(of)?;
+        let problem = match beside {
+            // It hides what would merge with the directory.
+            Some(beside) if beside.kind().is_dir() => None,
+            Some(_) => Some(Problem::DoubleWhiteout),
+            None if below.get(of).is_some() => None,
+            None if of.bytes() == b".opq" => Some(Problem::Debris),
+            None => Some(Problem::NeedlessWhiteout),
+        };
+        if let Some(problem) = problem {
+            self.found(path, problem);
+        }
+        Ok(())
+    }
+}
+
+/// The marks that say that a directory is opaque: that of this upper, then all others.
+pub(super) fn opaque_keys(namespace: Namespace) -> [&'static CStr; 3] {
+    let other = match namespace {
+        Namespace::Trusted => Namespace::User,
+        Namespace::User => Namespace::Trusted,
+    };
+    [namespace.key(Mark::Opaque), other.key(Mark::Opaque), FUSE_OVERLAYFS_OPAQUE]
+}
+
+/// Which of them are set; the last one is the file.
+fn opaque_forms(dir: &Arc<LayerDir>, namespace: Namespace) -> Result<[bool; 4]> {
+    let fd = dir.fd()?;
+    let target = Target::Fd(fd.as_ref().as_fd());
+    let is_set = |key| Ok::<_, Error>(xattr::get_if_set(target, key)?.as_deref() == Some(b"y"));
+    let [own, other, fuse] = opaque_keys(namespace);
+    Ok([is_set(own)?, is_set(other)?, is_set(fuse)?, dir.has_aufs_opaque()?])
+}
+
+fn has_origin(dir: &Arc<LayerDir>, name: Name<'_>) -> Result<bool> {
+    let fd = dir.fd()?;
+    let target = Target::At(fd.as_ref().as_fd(), name);
+    let keys = Namespace::BOTH.map(|namespace| namespace.key(Mark::Origin));
+    // An empty one says that the origin is not known.
+    for key in keys {
+        if xattr::get_if_set(target, key)?.is_some_and(|value| !value.is_empty()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
+}
