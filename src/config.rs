@@ -12,6 +12,9 @@ use std::time::Duration;
 pub struct Config {
     /// The read-only layers, topmost first. Never empty.
     pub lowers: Vec<PathBuf>,
+    /// Layers below all others that lend data to metacopy files and no names, the first to be
+    /// searched first.
+    pub data_only: Vec<PathBuf>,
     /// Where changes go. Without it the mount is read-only.
     pub upper: Option<UpperDirs>,
     /// The directory to mount on.
@@ -23,6 +26,8 @@ pub struct Config {
     pub timeout: Duration,
     /// Which extended attribute namespace carries our markers.
     pub namespace: NamespaceChoice,
+    /// How names that are gone are marked, and whether `.wh.` names mark any.
+    pub whiteout: WhiteoutChoice,
     /// What reaches the disk, and when.
     pub durability: Durability,
     /// Whether directories marked `dirmeta_delegate` lend only their names.
@@ -103,6 +108,28 @@ pub enum NamespaceChoice {
     Trusted,
     /// `xattr=user` or `userxattr`.
     User,
+}
+
+/// How names that are gone are marked in the upper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhiteoutChoice {
+    /// By the first of the forms below that the upper can hold. All are read.
+    #[default]
+    Auto,
+    /// `whiteout=char`: devices 0:0. Names that begin with `.wh.` are ordinary.
+    Device,
+    /// `whiteout=xattr`: empty files with an attribute. Names that begin with `.wh.` are ordinary.
+    Xattr,
+    /// `whiteout=aufs`: files `.wh.NAME` and `.wh..wh..opq`. All are read.
+    Aufs,
+}
+
+impl WhiteoutChoice {
+    /// Whether names that begin with `.wh.` are marks.
+    #[must_use]
+    pub fn reads_aufs(self) -> bool {
+        matches!(self, Self::Auto | Self::Aufs)
+    }
 }
 
 /// How the owners on the layers appear in the mount.
@@ -205,11 +232,13 @@ impl Config {
     pub fn new(lowers: Vec<PathBuf>, upper: Option<UpperDirs>, mountpoint: PathBuf) -> Self {
         Self {
             lowers,
+            data_only: Vec::new(),
             upper,
             mountpoint,
             mount: MountOptions::default(),
             timeout: Self::FOREVER,
             namespace: NamespaceChoice::Auto,
+            whiteout: WhiteoutChoice::Auto,
             durability: Durability::Normal,
             dirmeta_delegate: true,
             follow_redirects: true,

@@ -9,6 +9,7 @@ mod demo;
 pub mod escape;
 pub mod help;
 mod log;
+mod lowers;
 pub mod options;
 pub mod owners;
 pub mod request;

@@ -6,7 +6,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::escape::{split_paths, unescape};
+use super::escape::unescape;
+use super::lowers::Lowers;
 use super::request::{Request, UsageError};
 use super::table::{IGNORED, IGNORED_PREFIXES, OPTIONS};
 use crate::config::{Config, IdRange};
@@ -22,8 +23,10 @@ pub enum Takes {
     Words(&'static [Word]),
     /// One path.
     Path(fn(&mut Request, PathBuf)),
-    /// Paths with colons between them.
-    Paths(fn(&mut Request, Vec<PathBuf>)),
+    /// Layers with colons between them.
+    Layers(fn(&mut Request, Lowers)),
+    /// One layer more, which has to fit to those before.
+    Layer(fn(&mut Lowers, PathBuf) -> Result<(), UsageError>),
     /// Any text.
     Text(fn(&mut Request, String)),
     /// `1`, `on`, `yes`, `true` or `0`, `off`, `no`, `false`.
@@ -156,7 +159,11 @@ impl MountOption {
         };
         match self.takes {
             Takes::Path(set) => set(request, unescape(value).into()),
-            Takes::Paths(set) => set(request, self.paths(value)?),
+            Takes::Layers(set) => {
+                let lowers = Lowers::parse(value);
+                set(request, lowers.map_err(|wanted| self.wrong(value, wanted))?);
+            }
+            Takes::Layer(add) => add(&mut request.lowers, unescape(value).into())?,
             Takes::Text(set) => set(request, self.text(value)?),
             Takes::Switch(set) => set(request, self.switch(value)?),
             Takes::Seconds(set) => set(request, self.seconds(value)?),
@@ -186,17 +193,6 @@ impl MountOption {
             self.name,
             String::from_utf8_lossy(value)
         ))
-    }
-
-    fn paths(&self, value: &[u8]) -> Result<Vec<PathBuf>, UsageError> {
-        let paths = split_paths(value);
-        if paths.iter().any(|path| path.as_os_str().is_empty()) {
-            return Err(self.wrong(
-                value,
-                "no empty path: remove the superfluous colon, and write \\: for a colon in a name",
-            ));
-        }
-        Ok(paths)
     }
 
     fn text(&self, value: &[u8]) -> Result<String, UsageError> {

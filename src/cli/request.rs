@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::escape::{name_and_value, split_options};
+use super::lowers::Lowers;
 use super::options::{self, Found};
 use super::owners::{self, Ids};
 use super::suggest::nearest;
@@ -37,8 +38,8 @@ impl std::error::Error for UsageError {}
 /// The mount options read so far. Where one is given twice, the last counts.
 #[derive(Debug)]
 pub struct Request {
-    /// `lowerdir`.
-    pub lowers: Vec<PathBuf>,
+    /// `lowerdir`, `lowerdir+` and `datadir+`.
+    pub lowers: Lowers,
     /// `upperdir`.
     pub upper: Option<PathBuf>,
     /// `workdir`.
@@ -58,7 +59,7 @@ pub struct Request {
 impl Default for Request {
     fn default() -> Self {
         Self {
-            lowers: Vec::new(),
+            lowers: Lowers::default(),
             upper: None,
             work: None,
             uids: Ids::default(),
@@ -102,14 +103,16 @@ impl Request {
     /// # Errors
     /// Where a layer is missing or a path is empty.
     pub fn finish(self, mountpoint: &Path) -> Result<Config, UsageError> {
-        if self.lowers.is_empty() {
+        if self.lowers.merged.is_empty() {
             return Err(UsageError::new(
                 "option `lowerdir` is missing: name at least one read-only layer, \
                  as in -o lowerdir=/path/to/layer",
             ));
         }
-        let lowers = self.lowers.iter().map(|path| absolute("lowerdir", path));
+        let lowers = self.lowers.merged.iter().map(|path| absolute("lowerdir", path));
         let lowers = lowers.collect::<Result<_, _>>()?;
+        let data_only = self.lowers.data_only.iter().map(|path| absolute("datadir+", path));
+        let data_only = data_only.collect::<Result<_, _>>()?;
         let upper = match (self.upper, self.work) {
             (None, None) => None,
             (Some(upper), Some(work)) => Some(UpperDirs {
@@ -131,7 +134,7 @@ impl Request {
         };
         let mountpoint = absolute_mountpoint(mountpoint)?;
         let owners = owners::verified(self.uids, self.gids, self.squash_to_root)?;
-        Ok(Config { lowers, upper, mountpoint, owners, ..self.config })
+        Ok(Config { lowers, data_only, upper, mountpoint, owners, ..self.config })
     }
 }
 

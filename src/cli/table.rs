@@ -1,7 +1,10 @@
 //! The table of mount options.
 
+use super::lowers::Lowers;
 use super::options::{Group, MountOption, Takes};
-use crate::config::{Access, Config, Durability, NamespaceChoice, Numbers, Permissions};
+use crate::config::{
+    Access, Config, Durability, NamespaceChoice, Numbers, Permissions, WhiteoutChoice,
+};
 
 /// Words of mount(8), of fstab and of container runtimes that ask nothing of a file system.
 pub const IGNORED: &[&str] = &[
@@ -40,12 +43,29 @@ const LAST_ID: u32 = u32::MAX - 1;
 pub const OPTIONS: &[MountOption] = &[
     MountOption {
         name: "lowerdir",
-        metavar: "DIR[:DIR...]",
+        metavar: "DIR[:DIR...][::DATADIR...]",
         group: Group::Layers,
-        takes: Takes::Paths(|request, paths| request.lowers = paths),
+        takes: Takes::Layers(|request, lowers| request.lowers = lowers),
         help: "The read-only layers, the topmost first. Required",
         doc: "Write `\\:` for a colon and `\\,` for a comma in a name. There is no limit on the number \
-              of layers.",
+              of layers. Layers behind `::` are data-only: their names never show, and files above \
+              have their data there (absolute `overlay.redirect` of metacopy files).",
+    },
+    MountOption {
+        name: "lowerdir+",
+        metavar: "DIR",
+        group: Group::Layers,
+        takes: Takes::Layer(Lowers::add_merged),
+        help: "One more read-only layer below those so far. May be given more than once",
+        doc: "A colon in the name is a colon.",
+    },
+    MountOption {
+        name: "datadir+",
+        metavar: "DIR",
+        group: Group::Layers,
+        takes: Takes::Layer(Lowers::add_data_only),
+        help: "One more data-only layer below all others. May be given more than once",
+        doc: "",
     },
     MountOption {
         name: "upperdir",
@@ -130,6 +150,21 @@ pub const OPTIONS: &[MountOption] = &[
         })]),
         help: "The kernel's name for xattr=user",
         doc: "",
+    },
+    MountOption {
+        name: "whiteout",
+        metavar: "auto|char|xattr|aufs",
+        group: Group::Storage,
+        takes: Takes::Choice(&[
+            ("auto", |request| request.config.whiteout = WhiteoutChoice::Auto),
+            ("char", |request| request.config.whiteout = WhiteoutChoice::Device),
+            ("xattr", |request| request.config.whiteout = WhiteoutChoice::Xattr),
+            ("aufs", |request| request.config.whiteout = WhiteoutChoice::Aufs),
+        ]),
+        help: "How removed names are marked in the upper. Default: auto",
+        doc: "`char`: devices 0:0. `xattr`: empty files with an attribute. `aufs`: files `.wh.NAME`, and \
+              `.wh..wh..opq` in opaque directories. `auto`: the first that the upper can hold. With \
+              `char` or `xattr`, names that begin with `.wh.` are ordinary names in all layers.",
     },
     MountOption {
         name: "volatile",

@@ -16,7 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use super::fdcache::{Closable, FdCache, FdSlot};
 use super::keeping::Keeping;
 use crate::error::{Context, Errno, Error, Result};
-use crate::format::aufs;
+use crate::format::aufs::{self, AufsName};
 use crate::format::dirmark::DirMarks;
 use crate::format::metacopy::FileMarks;
 use crate::format::overlay::{Mark, Namespace};
@@ -32,6 +32,8 @@ pub(super) struct Tag {
     pub xattr_whiteouts: bool,
     /// Where it keeps owners, modes and types.
     pub keeping: Keeping,
+    /// Names that begin with `.wh.` are marks.
+    pub aufs: bool,
 }
 
 /// Where a directory stands: the one above, and its name there.
@@ -75,10 +77,16 @@ impl Closable for LayerDir {
 const OPEN_DIR: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
 
 impl LayerDir {
-    fn root(fd: OwnedFd, number: u16, keeping: Keeping, cache: &Arc<FdCache>) -> Result<Arc<Self>> {
+    fn root(
+        fd: OwnedFd,
+        number: u16,
+        keeping: Keeping,
+        aufs: bool,
+        cache: &Arc<FdCache>,
+    ) -> Result<Arc<Self>> {
         let stat = stat::fstat(fd.as_fd())?;
         let marks = read_marks(Target::Fd(fd.as_fd()))?;
-        let layer = Tag { number, xattr_whiteouts: marks.xattr_whiteouts, keeping };
+        let layer = Tag { number, xattr_whiteouts: marks.xattr_whiteouts, keeping, aufs };
         let dir = Self::at(&stat, layer, None, cache);
         dir.slot.put(Arc::new(fd));
         Ok(dir)
@@ -273,7 +281,22 @@ impl LayerDir {
 
     /// Whether this directory holds the file that makes it opaque the AUFS way.
     pub fn has_aufs_opaque(self: &Arc<Self>) -> Result<bool> {
-        Ok(self.stat_entry(Name::new(aufs::OPAQUE)?)?.is_some())
+        Ok(self.layer.aufs && self.stat_entry(Name::new(aufs::OPAQUE)?)?.is_some())
+    }
+
+    /// Reads a name the AUFS way, unless such names are ordinary in this mount.
+    #[must_use]
+    pub fn classify<'a>(&self, name: &'a [u8]) -> AufsName<'a> {
+        if self.layer.aufs { aufs::classify(name) } else { AufsName::Plain }
+    }
+
+    /// Whether a file `.wh.NAME` stands beside `name`, which hides it in the layers below.
+    pub fn has_whiteout_file(self: &Arc<Self>, name: Name<'_>) -> Result<bool> {
+        // A name that is too long for a whiteout beside it has none.
+        match Name::new(&aufs::whiteout_of(name.bytes())) {
+            Ok(marker) if self.layer.aufs => Ok(self.stat_entry(marker)?.is_some()),
+            _ => Ok(false),
+        }
     }
 
     /// Calls `each` for every entry as it lies on the disk, markers included.
@@ -315,9 +338,10 @@ macro_rules! kind_of_dir {
                 fd: OwnedFd,
                 layer: u16,
                 keeping: Keeping,
+                                aufs: bool,
                 cache: &Arc<FdCache>,
             ) -> Result<Self> {
-                Ok(Self(LayerDir::root(fd, layer, keeping, cache)?))
+                Ok(Self(LayerDir::root(fd, layer, keeping, aufs, cache)?))
             }
 
             /// The directory `name` in this one, which `stat` was found for.

@@ -27,6 +27,9 @@ pub struct Stack {
     pub upper: Option<Upper>,
     /// Roots of the read-only layers, topmost first; never empty.
     pub lowers: Vec<LowerDir>,
+    /// Roots of the data-only layers, in the order of the search. Their numbers go on where those
+    /// of the others end.
+    pub data_only: Vec<LowerDir>,
     /// What they lie on.
     pub filesystems: FileSystems,
 }

@@ -21,26 +21,39 @@ use crate::sys::{Target, at, file, stat};
 /// # Errors
 /// One that names the option and the path, says what is wrong with it and what to do.
 pub fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
-    let lowers = config
-        .lowers
-        .iter()
-        .map(|path| Ok((path, open_dir("lowerdir", path)?)))
+    let merged = config.lowers.iter().map(|path| ("lowerdir", path));
+    let data_only = config.data_only.iter().map(|path| ("data-only lowerdir", path));
+    let lowers = merged
+        .chain(data_only)
+        .map(|(option, path)| Ok(Opened { option, path, fd: open_dir(option, path)? }))
         .collect::<Result<Vec<_>>>()?;
-    let layers: Vec<_> =
-        lowers.iter().map(|(_, fd)| FileSystem::of(fd.as_fd())).collect::<Result<_>>()?;
+    let layers: Vec<_> = lowers
+        .iter()
+        .take(config.lowers.len())
+        .map(|lower| FileSystem::of(lower.fd.as_fd()))
+        .collect::<Result<_>>()?;
     let upper = match &config.upper {
         Some(dirs) => Some(open_upper(dirs, &lowers, config, cache)?),
         None => None,
     };
-    let lowers = (1u16..)
+    let aufs = config.whiteout.reads_aufs();
+    let mut lowers = (1u16..)
         .zip(lowers)
-        .map(|(layer, (path, fd))| {
+        .map(|(layer, Opened { path, fd, .. })| {
             let keeping = Keeping::of_trusted_root(Target::Fd(fd.as_fd()))?;
-            LowerDir::root(without_mounts(path, fd), layer, keeping, cache)
+            LowerDir::root(without_mounts(path, fd), layer, keeping, aufs, cache)
         })
-        .collect::<Result<_>>()?;
+        .collect::<Result<Vec<_>>>()?;
+    let data_only = lowers.split_off(config.lowers.len());
     let top = upper.as_ref().map(Upper::file_system).transpose()?;
-    Ok(Stack { upper, lowers, filesystems: FileSystems::new(top, layers) })
+    Ok(Stack { upper, lowers, data_only, filesystems: FileSystems::new(top, layers) })
+}
+
+/// A lower layer, and how it was named.
+struct Opened<'a> {
+    option: &'static str,
+    path: &'a Path,
+    fd: OwnedFd,
 }
 
 /// A lower as the kernel's overlayfs sees it, without what is mounted below: our own mount may be,
@@ -73,7 +86,7 @@ fn refuse(errno: Errno, text: String) -> Error {
 
 fn open_upper(
     dirs: &UpperDirs,
-    lowers: &[(&std::path::PathBuf, OwnedFd)],
+    lowers: &[Opened<'_>],
     config: &Config,
     cache: &Arc<FdCache>,
 ) -> Result<Upper> {
@@ -179,9 +192,9 @@ fn check_lowers_apart(
     dirs: &UpperDirs,
     upper: &OwnedFd,
     work: &OwnedFd,
-    lowers: &[(&std::path::PathBuf, OwnedFd)],
+    lowers: &[Opened<'_>],
 ) -> Result<()> {
-    for (path, lower) in lowers {
+    for Opened { option: name, path, fd: lower } in lowers {
         for (option, dir, dir_path) in
             [("upperdir", upper, &dirs.upper), ("workdir", work, &dirs.work)]
         {
@@ -195,7 +208,7 @@ fn check_lowers_apart(
             return Err(refuse(
                 Errno::EINVAL,
                 format!(
-                    "lowerdir={} {relation} {option}={}; a layer that changes under the mount \
+                    "{name}={} {relation} {option}={}; a layer that changes under the mount \
                      cannot be a lower one, so use another directory",
                     path.display(),
                     dir_path.display()

@@ -3,6 +3,7 @@
 //! Everything that writes to a layer is a method of [`Upper`]. Which marker forms the upper can
 //! hold is found out once, when the mount begins, and kept in [`Forms`].
 
+mod forms;
 mod owner;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,46 +18,19 @@ use super::filesystems::FileSystem;
 use super::keeping::Keeping;
 use super::staged::{Over, Staged};
 use super::work::Work;
-use crate::config::{Config, NamespaceChoice};
-use crate::error::{Context, Errno, Error, Result, best_effort};
+use crate::config::Config;
+use crate::error::{Errno, Result, best_effort};
 use crate::format::aufs;
-use crate::format::overlay::{Mark, Namespace};
+use crate::format::overlay::Mark;
 use crate::sys::at::{Replace, SetTime};
 use crate::sys::creds::{self, Owner};
 use crate::sys::xattr::SetMode;
-use crate::sys::{Name, Stat, Target, at, stat, xattr};
+use crate::sys::{Name, Stat, Target, at, xattr};
 
+pub use forms::{Forms, OpaqueForm, WhiteoutForm};
 pub use owner::{Attributes, Given};
 
-/// How a name is marked as gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhiteoutForm {
-    /// A character device 0:0 in its place, as the kernel does.
-    Device,
-    /// An empty file with a mark in its place, in a directory with another (`opaque=x`), where no
-    /// such device can be made: on another overlay, for one. The kernel reads them in lower layers.
-    Xattr,
-    /// A file `.wh.NAME` beside it, where there are no extended attributes either.
-    Aufs,
-}
-
-/// How a directory is marked as hiding what is below it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpaqueForm {
-    /// `opaque=y` in this namespace.
-    Xattr(Namespace),
-    /// A file `.wh..wh..opq` in it, where there are no extended attributes.
-    Aufs,
-}
-
-/// The one form for each marker that this upper gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Forms {
-    /// For names.
-    pub whiteout: WhiteoutForm,
-    /// For directories.
-    pub opaque: OpaqueForm,
-}
+use forms::{WHITEOUT_MODE, mark_xattr_whiteouts};
 
 /// The writable layer.
 #[derive(Debug)]
@@ -84,28 +58,24 @@ struct Squashed {
     gid: bool,
 }
 
-/// Mode of a whiteout device (`WHITEOUT_MODE`, linux/fs.h).
-const WHITEOUT_MODE: u32 = libc::S_IFCHR;
-
 impl Upper {
     /// Takes over an opened upper and its work directory, and finds out what markers they can hold.
     ///
     /// # Errors
-    /// EOPNOTSUPP if the namespace that was asked for cannot be used.
+    /// EOPNOTSUPP if the upper cannot hold the form that was asked for.
     pub fn new(root: OwnedFd, work: Work, config: &Config, cache: &Arc<FdCache>) -> Result<Self> {
-        let opaque = probe_opaque(&work, config.namespace)?;
-        let forms = Forms { whiteout: probe_whiteout(&work, opaque)?, opaque };
-        if let (WhiteoutForm::Xattr, OpaqueForm::Xattr(namespace)) = (forms.whiteout, opaque) {
+        let forms = Forms::probe(&work, config)?;
+        if let (WhiteoutForm::Xattr, Some(namespace)) = (forms.whiteout, forms.namespace) {
             mark_xattr_whiteouts(Target::Fd(root.as_fd()), namespace)?;
         }
-        tracing::info!(?forms, "markers of the upper");
+        tracing::info!("marks in the upper: {forms}");
         let bare_files = probe_bare_files(&work)?;
         let keeping = owner::keeping(Target::Fd(root.as_fd()), config.permissions)?;
         if keeping != Keeping::Inode {
             tracing::info!(?keeping, "owners of the upper");
         }
         Ok(Self {
-            root: UpperDir::root(root, 0, keeping, cache)?,
+            root: UpperDir::root(root, 0, keeping, config.whiteout.reads_aufs(), cache)?,
             work,
             forms,
             owner: creds::effective(),
@@ -220,7 +190,7 @@ impl Upper {
     /// Notes on a copy in the making which lower object it is of, as far as the upper can hold
     /// that: attributes of the user namespace are for files and directories only (xattr(7)).
     pub fn set_origin(&self, copy: Target<'_>, origin: &[u8]) {
-        let OpaqueForm::Xattr(namespace) = self.forms.opaque else { return };
+        let Some(namespace) = self.forms.namespace else { return };
         match xattr::set(copy, namespace.key(Mark::Origin), origin, SetMode::Any) {
             Err(err) if err.errno() == Errno::EPERM || xattr::is_absent(&err) => {}
             other => {
@@ -231,7 +201,7 @@ impl Upper {
 
     /// Marks a directory as one that holds copies with an origin, before the first gets there.
     pub fn set_impure(&self, dir: &UpperDir) -> Result<()> {
-        let OpaqueForm::Xattr(namespace) = self.forms.opaque else { return Ok(()) };
+        let Some(namespace) = self.forms.namespace else { return Ok(()) };
         if dir.dir().is_impure()? {
             return Ok(());
         }
@@ -432,7 +402,7 @@ impl Upper {
 
     /// An empty file with the mark; the directory gets its own mark before.
     fn whiteout_xattr(&self, dir: &UpperDir, name: Name<'_>, over: Over) -> Result<()> {
-        let OpaqueForm::Xattr(namespace) = self.forms.opaque else {
+        let Some(namespace) = self.forms.namespace else {
             return Err(Errno::EOPNOTSUPP.into());
         };
         self.with_dir(dir, |target| mark_xattr_whiteouts(target, namespace))?;
@@ -485,36 +455,6 @@ impl TakenOut<'_> {
     }
 }
 
-/// Marks a directory as one whose empty files may be whiteouts. An opaque one stays opaque: nothing
-/// below it shows, and it needs no whiteouts.
-fn mark_xattr_whiteouts(dir: Target<'_>, namespace: Namespace) -> Result<()> {
-    match xattr::set(dir, namespace.key(Mark::Opaque), b"x", SetMode::Create) {
-        Err(err) if err.errno() == Errno::EEXIST => Ok(()),
-        other => other,
-    }
-}
-
-/// Whether the file system takes a character device 0:0 from us.
-fn probe_whiteout(work: &Work, opaque: OpaqueForm) -> Result<WhiteoutForm> {
-    let otherwise = match opaque {
-        OpaqueForm::Xattr(_) => WhiteoutForm::Xattr,
-        OpaqueForm::Aufs => WhiteoutForm::Aufs,
-    };
-    let temp = work.fresh_name();
-    let name = Name::new(temp.as_bytes())?;
-    match at::mknod(work.fd(), name, WHITEOUT_MODE, 0) {
-        Ok(()) => {
-            // What comes back has to be one: a file system may swallow devices.
-            let back = stat::stat_if_exists(Target::At(work.fd(), name))?;
-            work.discard(&temp)?;
-            let device = back.is_some_and(|stat| stat.is_whiteout_device());
-            Ok(if device { WhiteoutForm::Device } else { otherwise })
-        }
-        Err(err) if matches!(err.errno(), Errno::EROFS | Errno::ENOSPC | Errno::EDQUOT) => Err(err),
-        Err(_) => Ok(otherwise),
-    }
-}
-
 /// Whether a new file comes without extended attributes.
 fn probe_bare_files(work: &Work) -> Result<bool> {
     let temp = work.fresh_name();
@@ -523,46 +463,4 @@ fn probe_bare_files(work: &Work) -> Result<bool> {
     let names = xattr::list(Target::At(work.fd(), name));
     work.discard(&temp)?;
     Ok(names.is_ok_and(|names| names.is_empty()))
-}
-
-/// Which namespace we may and can write in.
-fn probe_opaque(work: &Work, choice: NamespaceChoice) -> Result<OpaqueForm> {
-    let privileged =
-        creds::in_initial_user_namespace() && creds::has_capability(creds::CAP_SYS_ADMIN)?;
-    let candidates: &[Namespace] = match choice {
-        NamespaceChoice::Trusted => &[Namespace::Trusted],
-        NamespaceChoice::User => &[Namespace::User],
-        NamespaceChoice::Auto if privileged => &[Namespace::Trusted, Namespace::User],
-        NamespaceChoice::Auto => &[Namespace::User],
-    };
-    let temp = work.fresh_name();
-    let name = Name::new(temp.as_bytes())?;
-    at::mkdir(work.fd(), name, 0o700)?;
-    let target = Target::At(work.fd(), name);
-    let mut found = None;
-    for namespace in candidates {
-        match xattr::set(target, namespace.key(Mark::Opaque), b"y", SetMode::Any) {
-            Ok(()) => {
-                found = Some(*namespace);
-                break;
-            }
-            Err(err) if err.errno() == Errno::EPERM || xattr::is_absent(&err) => {}
-            // A full disk says nothing about what it could hold.
-            Err(err) => {
-                best_effort("a probe stays in work until the next mount", work.discard(&temp));
-                return Err(err.context("upperdir does not take an extended attribute"));
-            }
-        }
-    }
-    work.discard(&temp)?;
-    match (found, choice) {
-        (Some(ns), _) => Ok(OpaqueForm::Xattr(ns)),
-        (None, NamespaceChoice::Auto) => Ok(OpaqueForm::Aufs),
-        (None, _) => Err(Error::new(
-            Errno::EOPNOTSUPP,
-            "the upper does not take extended attributes in the namespace that xattr= asks for; \
-             leave xattr= out, or use an upper on another file system",
-        )),
-    }
-    .context(|| "upperdir")
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use super::stack::DirStack;
 use crate::error::{Errno, Error, Result};
-use crate::format::aufs;
 use crate::format::redirect::Redirect;
 use crate::layer::{FileSystems, LayerDir, LowerDir};
 use crate::sys::{Name, Stat};
@@ -17,6 +16,8 @@ use crate::sys::{Name, Stat};
 pub struct Rules<'a> {
     /// Roots of the lower layers, topmost first.
     pub roots: &'a [LowerDir],
+    /// Roots of the layers that only lend data, in the order of the search.
+    pub data_only: &'a [LowerDir],
     /// Directories marked `dirmeta_delegate` lend only their names.
     pub delegation: bool,
     /// Redirects are followed.
@@ -30,6 +31,11 @@ impl Rules<'_> {
     /// there.
     pub fn has_below(&self, layer: u16) -> bool {
         usize::from(layer) < self.roots.len()
+    }
+
+    /// Whether the data of a file in this layer can be in another.
+    pub fn may_have_data_below(&self, layer: u16) -> bool {
+        self.has_below(layer) || !self.data_only.is_empty()
     }
 
     /// # Errors
@@ -72,20 +78,23 @@ pub struct Descent<'a> {
     /// Number of the layer that was looked at last.
     layer: u16,
     done: bool,
+    /// The redirect that counts is a path from the root.
+    absolute: bool,
 }
 
 impl<'a> Descent<'a> {
     /// Begins below layer `layer`, for the entry `name` of `parent`.
     pub fn new(rules: Rules<'a>, parent: &'a DirStack, name: Name<'_>, layer: u16) -> Self {
         let way = Way::Sibling(name.bytes().into());
-        Self { rules, parent, way, layer, done: false }
+        Self { rules, parent, way, layer, done: false, absolute: false }
     }
 
     /// Takes a redirect into account that the object which was found last carries.
     pub fn redirect(&mut self, redirect: &Redirect) {
         // A path from the root begins anew, whatever was opaque on the way (ovl_check_redirect,
         // fs/overlayfs/namei.c).
-        self.done &= matches!(redirect, Redirect::Sibling(_));
+        self.absolute = matches!(redirect, Redirect::Absolute(_));
+        self.done &= !self.absolute;
         self.way = match (&self.way, redirect) {
             (Way::Sibling(_), Redirect::Sibling(name)) => Way::Sibling(name.clone()),
             (Way::Sibling(_), Redirect::Absolute(path)) => Way::Path(path.clone()),
@@ -93,6 +102,21 @@ impl<'a> Descent<'a> {
                 Way::Path(redirect.apply(path, path.len().saturating_sub(1)))
             }
         };
+    }
+
+    /// The file in a data-only layer that the redirects lead to: an absolute one is needed, and
+    /// nothing in these layers is a mark (`ovl_lookup_data_layers`, fs/overlayfs/namei.c).
+    pub fn in_data_only(&self) -> Result<Option<Place>> {
+        let Way::Path(path) = &self.way else { return Ok(None) };
+        if !self.absolute {
+            return Ok(None);
+        }
+        for root in self.rules.data_only {
+            if let Some(found) = plain_file(root, path)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     /// The next object of any kind; `None` at the end or at a whiteout.
@@ -157,12 +181,24 @@ impl<'a> Descent<'a> {
                 return Ok(Some(Place { above: above.clone(), name: name.bytes().into(), stat }));
             }
             None => {
-                let marker = aufs::whiteout_of(name.bytes());
-                if let Ok(marker) = Name::new(&marker) {
-                    self.done |= dir.stat_entry(marker)?.is_some();
-                }
+                self.done |= dir.has_whiteout_file(name)?;
             }
         }
         Ok(None)
     }
+}
+
+/// The regular file at a path of a data-only layer, whatever else stands there.
+fn plain_file(root: &LowerDir, path: &[Box<[u8]>]) -> Result<Option<Place>> {
+    let Some((last, above)) = path.split_last() else { return Ok(None) };
+    let mut here = root.clone();
+    for component in above {
+        let name = Name::new(component)?;
+        match here.dir().stat_entry(name)? {
+            Some(stat) if stat.kind().is_dir() => here = here.child(name, &stat),
+            _ => return Ok(None),
+        }
+    }
+    let found = here.dir().stat_entry(Name::new(last)?)?.filter(|stat| stat.kind().is_file());
+    Ok(found.map(|stat| Place { above: here, name: last.clone(), stat }))
 }

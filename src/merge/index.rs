@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::stack::DirStack;
 use crate::error::Result;
-use crate::format::aufs::{self, AufsName};
+use crate::format::aufs::AufsName;
 use crate::layer::LayerDir;
 use crate::sys::dir::Entry as DirEntry;
 use crate::sys::{FileType, Name};
@@ -194,7 +194,7 @@ impl Building {
         let mut hidden = Vec::new();
         let mut opaque = false;
         dir.for_each(|found| {
-            match aufs::classify(found.name) {
+            match dir.classify(found.name) {
                 AufsName::Plain => {
                     let upper = match object(dir, &found)? {
                         Some(kind) => InUpper::Object { kind, ino: found.ino, cut: false },
@@ -222,7 +222,7 @@ impl Building {
         let mut hidden = Vec::new();
         let mut opaque = false;
         dir.for_each(|found| {
-            match aufs::classify(found.name) {
+            match dir.classify(found.name) {
                 AufsName::Plain => {
                     let kind = object(dir, &found)?;
                     self.at(found.name).add_lower(level, kind, found.ino);
@@ -242,7 +242,9 @@ impl Building {
 
     /// What one lower has under one name. That no level is below an opaque one is known.
     fn probe_lower(&mut self, dir: &Arc<LayerDir>, level: u16, name: &[u8]) -> Result<()> {
-        if aufs::is_reserved(name) || self.entries.get(name).is_some_and(|known| !known.open) {
+        if dir.classify(name) != AufsName::Plain
+            || self.entries.get(name).is_some_and(|known| !known.open)
+        {
             return Ok(());
         }
         let checked = Name::new(name)?;
@@ -250,10 +252,7 @@ impl Building {
             let kind = (!dir.is_whiteout(checked, &stat)?).then(|| stat.kind());
             self.at(name).add_lower(level, kind, stat.ino);
         }
-        // A name that is too long for a whiteout beside it has none.
-        if let Ok(marker) = Name::new(&aufs::whiteout_of(name))
-            && dir.stat_entry(marker)?.is_some()
-        {
+        if dir.has_whiteout_file(checked)? {
             self.at(name).open = false;
         }
         Ok(())

@@ -8,7 +8,7 @@ use super::descent::{Descent, Place, Rules};
 use super::index::{Entry, InUpper, Index};
 use super::stack::{DirStack, MetaSource, lend};
 use crate::error::{Errno, Error, Result};
-use crate::format::aufs;
+use crate::format::aufs::AufsName;
 use crate::format::dirmark::DirMarks;
 use crate::format::metacopy::FileMarks;
 use crate::format::redirect::Redirect;
@@ -119,7 +119,7 @@ pub fn lookup(
     index: Option<&Index>,
     name: Name<'_>,
 ) -> Result<Option<Found>> {
-    if aufs::is_reserved(name.bytes()) {
+    if dir.top()?.classify(name.bytes()) != AufsName::Plain {
         return Ok(None);
     }
     let candidates = match index {
@@ -240,7 +240,9 @@ impl Search<'_> {
         let origin = Key { dev: stat.dev, ino: stat.ino, layer: above.layer() };
         let mut found = Found { stat, origin, what, data: Contents::Own, bare: false };
         let has_origin = matches!(found.what, What::Upper) && above.is_impure()?;
-        if has_origin || (may_lack_data(&stat) && self.rules.has_below(above.layer())) {
+        let may_lack = may_lack_data(&stat)
+            && (self.rules.may_have_data_below(above.layer()) || is_sparse(&stat));
+        if has_origin || may_lack {
             self.read_marks(above, &mut found, has_origin);
         }
         Ok(Some(found))
@@ -279,8 +281,12 @@ impl Search<'_> {
     fn source(&self, layer: u16, redirect: Option<Redirect>) -> Result<Place> {
         let mut descent = Descent::new(self.rules, self.dir, self.name, layer);
         if let Some(redirect) = redirect {
-            self.rules.check(&redirect)?;
+            let refused = self.rules.check(&redirect);
             descent.redirect(&redirect);
+            if refused.is_err() {
+                // Into data-only layers redirects lead in any case, as in the kernel.
+                return descent.in_data_only()?.map_or_else(|| Err(no_data(refused)), Ok);
+            }
         }
         while let Some(place) = descent.step()? {
             if !place.stat.kind().is_file() {
@@ -295,7 +301,15 @@ impl Search<'_> {
                 descent.redirect(&redirect);
             }
         }
-        Err(Error::new(Errno::EIO, "a metacopy file, and no layer below has its data"))
+        descent.in_data_only()?.ok_or_else(|| no_data(Ok(())))
+    }
+}
+
+/// Why a file has no data.
+fn no_data(refused: Result<()>) -> Error {
+    match refused {
+        Err(err) => err,
+        Ok(()) => Error::new(Errno::EIO, "a metacopy file, and no layer below has its data"),
     }
 }
 
@@ -303,6 +317,16 @@ impl Search<'_> {
 /// may have filled the hole with zeros.
 fn may_lack_data(stat: &Stat) -> bool {
     stat.kind().is_file() && stat.size > 0
+}
+
+/// Whether blocks are missing, so that even a file with no layer below it is asked: showing zeros
+/// for data that is elsewhere would be wrong.
+fn is_sparse(stat: &Stat) -> bool {
+    /// Unit of `st_blocks` (stat(2)).
+    const BLOCK: u64 = 512;
+    /// What a file may take up for its attributes alone (one block of ext4).
+    const ATTRIBUTES: u64 = 8;
+    stat.blocks <= ATTRIBUTES || stat.blocks.saturating_mul(BLOCK) < stat.size
 }
 
 /// The directories of one name, as they are found from the top down.

@@ -37,8 +37,13 @@ impl View {
     /// What lookups go by.
     pub fn rules(&self) -> Rules<'_> {
         let Self { stack, delegation, follow } = self;
-        let (roots, filesystems) = (&stack.lowers, &stack.filesystems);
-        Rules { roots, delegation: *delegation, follow: *follow, filesystems }
+        Rules {
+            roots: &stack.lowers,
+            data_only: &stack.data_only,
+            delegation: *delegation,
+            follow: *follow,
+            filesystems: &stack.filesystems,
+        }
     }
 
     /// The root directory.

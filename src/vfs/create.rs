@@ -7,7 +7,7 @@ use super::lookup::survey;
 use super::node::{Names, Node};
 use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result};
-use crate::format::aufs;
+use crate::format::aufs::AufsName;
 use crate::layer::Upper;
 use crate::merge::create::{self, Body, Created, Inherit, Parent, Request, Site};
 use crate::merge::index::InUpper;
@@ -83,7 +83,7 @@ impl Vfs {
 
     /// A name that users may give.
     pub(super) fn new_name<'a>(&self, name: &'a [u8]) -> Result<Name<'a>> {
-        if aufs::is_reserved(name) {
+        if self.upper()?.root().dir().classify(name) != AufsName::Plain {
             return Err(Errno::EINVAL.into());
         }
         Name::new(name)

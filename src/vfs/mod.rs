@@ -140,6 +140,7 @@ impl Vfs {
     fn rules(&self) -> Rules<'_> {
         Rules {
             roots: &self.stack.lowers,
+            data_only: &self.stack.data_only,
             delegation: self.delegation,
             follow: self.follow,
             filesystems: &self.stack.filesystems,

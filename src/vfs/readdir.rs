@@ -9,7 +9,7 @@ use super::node::{Names, Node};
 use super::snapshots::Cookie;
 use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result};
-use crate::format::aufs::{self, AufsName};
+use crate::format::aufs::AufsName;
 use crate::layer::{LayerDir, LowerDir, UpperDir};
 use crate::merge::index::{self, InUpper, Index};
 use crate::merge::lookup::Key;
@@ -239,7 +239,7 @@ impl Vfs {
         let in_upper = stack.upper.is_some();
         let impure = in_upper && top.is_impure()?;
         top.for_each(|entry| {
-            if aufs::classify(entry.name) != AufsName::Plain {
+            if top.classify(entry.name) != AufsName::Plain {
                 return Ok(());
             }
             let Some(kind) = index::object(top, &entry)? else { return Ok(()) };

@@ -10,7 +10,7 @@ use super::lookup::{ensure_index, survey};
 use super::node::{Dir, Node, Real};
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
-use crate::format::aufs::{self, AufsName};
+use crate::format::aufs::AufsName;
 use crate::merge::copyup::Data;
 use crate::merge::index::{self, InUpper};
 use crate::merge::lookup::Contents;
@@ -239,7 +239,7 @@ pub(super) fn check_empty(stack: &DirStack, known: Option<&crate::merge::Index>)
     }
     let top = stack.top()?;
     top.for_each(|entry| {
-        if aufs::classify(entry.name) != AufsName::Plain {
+        if top.classify(entry.name) != AufsName::Plain {
             return Ok(());
         }
         if index::object(top, &entry)?.is_none() {

@@ -38,7 +38,8 @@ impl Kernel {
         Self::new("tmpfs", at, "mode=755,size=16m")
     }
 
-    fn new(kind: &str, at: &Dir, data: &str) -> Self {
+    /// A mount of any kind.
+    pub fn new(kind: &str, at: &Dir, data: &str) -> Self {
         mount(Some(kind), at.root(), Some(kind), MsFlags::MS_NOATIME, Some(data))
             .unwrap_or_else(|err| panic!("{kind} {data}: {err}"));
         Self(at.clone())

@@ -6,6 +6,7 @@
 //!
 //! * [`layers`]: stacks of layers whose upper ones the kernel wrote, and how they are compared;
 //! * [`redirect`], [`metacopy`], [`whiteout`], [`number`]: one kind of mark each;
+//! * [`data_only`]: layers that only lend data; [`forms`]: the options about marks;
 //! * [`takeover`]: the kernel goes on where ovlmerge changed its upper;
 //! * [`foreign`]: forms that the kernel does not read;
 //! * [`hostile`]: values that make no sense.
@@ -32,7 +33,9 @@ macro_rules! needs_both {
     };
 }
 
+mod data_only;
 mod foreign;
+mod forms;
 mod hostile;
 mod layers;
 mod metacopy;

@@ -29,6 +29,7 @@ pub struct Setup {
     mountpoint: PathBuf,
     options: Vec<String>,
     background: bool,
+    env: Vec<(String, String)>,
     missing_syscall: Option<i64>,
     open_files: Option<u64>,
 }
@@ -43,6 +44,7 @@ impl Setup {
             mountpoint: mountpoint.to_owned(),
             options: Vec::new(),
             background: false,
+            env: Vec::new(),
             missing_syscall: None,
             open_files: None,
         }
@@ -87,6 +89,12 @@ impl Setup {
         self
     }
 
+    /// With one more environment variable.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// As on a kernel that has no such system call: ENOSYS.
     pub fn without_syscall(mut self, number: i64) -> Self {
         self.missing_syscall = Some(number);
@@ -123,6 +131,7 @@ impl Setup {
         if !self.background {
             command.arg("-f");
         }
+        command.envs(self.env.iter().cloned());
         command.arg("-o").arg(self.option_string());
         command.arg(&self.mountpoint);
         if let Some(number) = self.missing_syscall {

@@ -149,14 +149,20 @@ fn layers(request: Request) -> Result<(PathBuf, Config), UsageError> {
              as in -o lowerdir=/path/below,upperdir=/path/to/layer",
         ));
     };
-    if request.lowers.is_empty() {
+    if request.lowers.merged.is_empty() {
         return Err(UsageError::new(
             "option `lowerdir` is missing: name the layers below, the topmost first; \
              an empty directory stands for none",
         ));
     }
     let owners = owners::verified(request.uids, request.gids, request.squash_to_root)?;
-    let config = Config { lowers: request.lowers, upper: None, owners, ..request.config };
+    let config = Config {
+        lowers: request.lowers.merged,
+        data_only: request.lowers.data_only,
+        upper: None,
+        owners,
+        ..request.config
+    };
     Ok((upper, config))
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::Sink;
 use super::object::Object;
 use crate::error::{Context, Errno, Error, Result};
-use crate::format::aufs::{self, AufsName};
+use crate::format::aufs::AufsName;
 use crate::layer::LayerDir;
 use crate::merge::lookup::{Found, What, lookup};
 use crate::merge::{DirStack, Index};
@@ -253,7 +253,7 @@ fn names_of(dir: &Arc<LayerDir>, path: &[u8]) -> Result<BTreeSet<Box<[u8]>>> {
     let mut names = BTreeSet::new();
     let mut markers: Vec<Box<[u8]>> = Vec::new();
     dir.for_each(|entry| {
-        match aufs::classify(entry.name) {
+        match dir.classify(entry.name) {
             AufsName::Plain => {
                 names.insert(entry.name.into());
             }
