@@ -85,6 +85,7 @@ fn changes_above_them() {
     m.mode("d/first", 0o600).file("hidden", "ours");
     let file = File::options().write(true).open(m.path("d/second")).unwrap();
     file.write_all_at(b"WRITTEN", 10).unwrap();
+    drop(file);
     fs::rename(m.path("chain"), m.path("d/chain")).unwrap();
     fs::remove_file(m.path("d/both")).unwrap();
     for _ in 0..2 {
@@ -142,17 +143,18 @@ fn where_other_redirects_are_not_followed() {
     crate::support::assert_errno(fs::read(m.path("chain")), libc::EIO);
 }
 
-/// In a user namespace the kernel follows only these redirects (`userxattr`).
+/// In a user namespace the kernel follows only these redirects (`userxattr`), and those only from
+/// the last of the layers that merge.
 #[test]
 fn in_the_user_namespace() {
     needs_both!();
     let s = Scratch::with_lowers(3);
-    s.lower(1).file("plain", "");
+    s.lower(0).file("plain", "");
     s.lower(2).file("objects/1", vec![b'1'; 5000]);
-    stub(s.lower(0), "f", 5000, "");
-    xattr::remove(s.lower(0).path("f"), METACOPY).unwrap();
-    s.lower(0).xattr("f", "user.overlay.metacopy", "");
-    s.lower(0).xattr("f", "user.overlay.redirect", "/objects/1");
+    stub(s.lower(1), "f", 5000, "");
+    xattr::remove(s.lower(1).path("f"), METACOPY).unwrap();
+    s.lower(1).xattr("f", "user.overlay.metacopy", "");
+    s.lower(1).xattr("f", "user.overlay.redirect", "/objects/1");
     let lowers = format!("lowerdir={}:{}::{}", path(&s, 0), path(&s, 1), path(&s, 2));
     let kernel = Kernel::new("overlay", &s.mnt, &format!("{lowers},userxattr"));
     let oracle = show(&kernel);
