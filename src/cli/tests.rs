@@ -175,7 +175,7 @@ fn each_option() {
 #[case(&["-o", "lowerdir=/l", "a", "b", "/m"], "too many arguments, b ")]
 #[case(&["-o", "lowerdir", "/m"], "`lowerdir` needs a value: write lowerdir=DIR")]
 #[case(&["-o", "lowerdir=", "/m"], "`lowerdir` needs a value")]
-#[case(&["-o", "lowerdir=/a:::/b", "/m"], "`lowerdir` cannot be \"/a::/b\"")]
+#[case(&["-o", "lowerdir=/a:::/b", "/m"], "`lowerdir` cannot be \"/a:::/b\"")]
 #[case(&["-o", "lowerdir=/a:", "/m"], "superfluous colon")]
 #[case(&["-o", "lowerdir=/l,upperdir=/u", "/m"], "`upperdir` needs `workdir`")]
 #[case(&["-o", "lowerdir=/l,workdir=/w", "/m"], "`workdir` needs `upperdir`")]
