@@ -5,6 +5,7 @@
 
 pub mod acl;
 pub mod aufs;
+pub mod capability;
 pub mod dirmark;
 pub mod idmap;
 pub mod metacopy;

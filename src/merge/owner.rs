@@ -7,7 +7,9 @@
 use crate::config;
 use crate::error::{Errno, Error, Result};
 use crate::format::acl;
+use crate::format::capability;
 use crate::format::idmap::{self, IdMap};
+use crate::format::overlay::is_acl;
 use crate::merge::attr::Change;
 use crate::merge::create::Request;
 use crate::sys::Stat;
@@ -56,7 +58,8 @@ impl View {
         }
     }
 
-    /// Ids in an ACL, where they tell people apart whose files look the same.
+    /// Ids in an ACL, where they tell people apart whose files look the same; also the root that
+    /// file capabilities are for.
     fn shown_in_acl(&self, id: u32) -> Option<u32> {
         match self {
             Self::Map(map) => map.shown(id),
@@ -164,6 +167,38 @@ impl Owners {
                 gid: views.gid.given(change.gid)?,
                 ..*change
             }),
+        }
+    }
+
+    /// An attribute as users see it: ids in ACLs and in file capabilities are shown ones.
+    ///
+    /// # Errors
+    /// EIO for an ACL that is none; EOVERFLOW for capabilities of a user whom the map lacks
+    /// (`cap_inode_getsecurity`, security/commoncap.c).
+    pub fn shown_xattr(&self, name: &[u8], stored: Vec<u8>) -> Result<Vec<u8>> {
+        match self {
+            Self::Changed(_) if is_acl(name) => self.shown_acl(stored),
+            Self::Changed(views) if name == capability::NAME => {
+                let shown = capability::with_root(stored, |id| views.uid.shown_in_acl(id));
+                shown.ok_or_else(|| Errno::EOVERFLOW.into())
+            }
+            _ => Ok(stored),
+        }
+    }
+
+    /// An attribute as it goes to the layers.
+    ///
+    /// # Errors
+    /// EINVAL for an ACL with an id that the map lacks; EOVERFLOW for capabilities of a user whom
+    /// it lacks.
+    pub fn stored_xattr(&self, name: &[u8], shown: Vec<u8>) -> Result<Vec<u8>> {
+        match self {
+            Self::Changed(_) if is_acl(name) => self.stored_acl(shown),
+            Self::Changed(views) if name == capability::NAME => {
+                let stored = capability::with_root(shown, |id| views.uid.stored_in_acl(id));
+                stored.ok_or_else(|| Errno::EOVERFLOW.into())
+            }
+            _ => Ok(shown),
         }
     }
 

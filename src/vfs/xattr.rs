@@ -24,7 +24,7 @@ impl Vfs {
             return Err(Errno::ENODATA.into());
         }
         let value = self.read_xattr(&node, name)?;
-        if is_acl(name) { self.owners.shown_acl(value) } else { Ok(value) }
+        self.owners.shown_xattr(name, value)
     }
 
     /// All visible names, each NUL-terminated.
@@ -58,12 +58,8 @@ impl Vfs {
     /// with an id that the layers do not have; ENOSPC, EDQUOT, E2BIG, EOPNOTSUPP of setxattr(2).
     pub fn setxattr(&self, id: NodeId, name: &[u8], value: &[u8], mode: SetMode) -> Result<()> {
         let node = self.node(id)?;
-        if is_acl(name) {
-            let value = self.owners.stored_acl(value.to_vec())?;
-            return self
-                .change(&node, |target, dialect| xattr::set(target, dialect, name, &value, mode));
-        }
-        self.change(&node, |target, dialect| xattr::set(target, dialect, name, value, mode))
+        let value = self.owners.stored_xattr(name, value.to_vec())?;
+        self.change(&node, |target, dialect| xattr::set(target, dialect, name, &value, mode))
     }
 
     /// Removes one value.

@@ -26,6 +26,10 @@ fn file_in_lower(dirs: &Dirs) {
     dirs.file("lower/d/f", "old content").set("lower/d/f", "user.x", "1");
 }
 
+fn owners_in_attributes(dirs: &Dirs) {
+    dirs.set("upper", "user.containers.override_stat", "0:0:0755:dir");
+}
+
 fn whiteout_over_file(dirs: &Dirs) {
     file_in_lower(dirs);
     dirs.dir("upper/d").whiteout("upper/d/f");
@@ -90,6 +94,31 @@ pub const CASES: &[Case] = &[
             dirs.dir("lower/d");
         },
         act: |c| create(c, b"d", b"new", Body::File, &GIVEN_AWAY),
+    },
+    Case {
+        name: "create a file with its owner in an attribute",
+        prepare: |dirs| {
+            owners_in_attributes(dirs.dir("lower/d"));
+        },
+        act: |c| create(c, b"d", b"new", Body::File, &GIVEN_AWAY),
+    },
+    Case {
+        name: "make a device with its type in an attribute",
+        prepare: |dirs| {
+            owners_in_attributes(dirs.dir("lower/d"));
+        },
+        act: |c| {
+            let body = Body::Node { kind: libc::S_IFCHR, rdev: libc::makedev(1, 3) };
+            create(c, b"d", b"null", body, &GIVEN_AWAY)
+        },
+    },
+    Case {
+        name: "chmod of a lower file into an attribute",
+        prepare: |dirs| {
+            file_in_lower(dirs);
+            owners_in_attributes(dirs.owner("lower/d/f", 5, 6));
+        },
+        act: |c| change(c, b"d/f", MODE),
     },
     Case {
         name: "create over a whiteout",

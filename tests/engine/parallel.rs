@@ -3,8 +3,9 @@
 use std::sync::{Arc, Barrier, mpsc};
 use std::time::Duration;
 
+use ovlmerge::config::{Config, Permissions};
 use ovlmerge::error::Errno;
-use ovlmerge::vfs::{Body, NodeId, Privilege, RenameMode, Vfs, Write};
+use ovlmerge::vfs::{Body, Change, NodeId, Privilege, RenameMode, Vfs, Write};
 
 use crate::layers::Layers;
 use crate::{MODE, REQUEST, needs_root};
@@ -205,4 +206,31 @@ fn check_crowd(layers: &Layers, threads: usize, rounds: usize) {
         tree.remove(name.as_bytes());
     }
     assert!(tree.is_empty(), "too much is there: {tree:?}");
+}
+
+/// Owner and mode may be in one attribute, which is read and written as a whole.
+#[test]
+fn owner_and_mode_change_at_once() {
+    needs_root!();
+    const ROUNDS: u32 = 300;
+    let layers = Layers::new(1);
+    layers.file("lower0/f", "x").dir("lower0/d");
+    let config = Config { permissions: Permissions::UserXattr, ..layers.config() };
+    let vfs = Arc::new(Vfs::open(&config).unwrap());
+    for name in [&b"f"[..], b"d"] {
+        let node = vfs.lookup(ROOT, name).unwrap().node;
+        at_once(&vfs, 3, move |vfs, number| {
+            for round in 0..=ROUNDS {
+                let change = match number {
+                    0 => Change { mode: Some(round % 0o777), ..Change::NONE },
+                    1 => Change { uid: Some(round), ..Change::NONE },
+                    _ => Change { gid: Some(round), ..Change::NONE },
+                };
+                vfs.setattr(node, &change, Privilege::KeepsSetId).unwrap();
+            }
+        });
+        let stat = vfs.getattr(node).unwrap();
+        let found = (stat.permissions(), stat.uid, stat.gid);
+        assert_eq!(found, (ROUNDS % 0o777, ROUNDS, ROUNDS), "{}", name.escape_ascii());
+    }
 }

@@ -34,6 +34,8 @@ mod tree;
 use proptest::collection::vec;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 
+use ovlmerge::config::Permissions;
+
 use crate::run::Memory;
 
 /// Owners, devices and trusted attributes take root.
@@ -47,7 +49,7 @@ pub fn runs_here(test: &str) -> bool {
     false
 }
 
-fn random(test: &str, memory: Memory) {
+fn random(test: &str, memory: Memory, kept: Permissions) {
     if !runs_here(test) {
         return;
     }
@@ -64,7 +66,7 @@ fn random(test: &str, memory: Memory) {
     };
     let strategy = (spec::layers(memory == Memory::Everything), vec(op::op(), 0..13));
     let result = TestRunner::new(config).run(&strategy, |(layers, ops)| {
-        run::run(&layers, &ops, memory).map_err(TestCaseError::fail)
+        run::run_kept(&layers, &ops, memory, kept).map_err(TestCaseError::fail)
     });
     match result {
         Ok(()) => {}
@@ -75,10 +77,18 @@ fn random(test: &str, memory: Memory) {
 
 #[test]
 fn random_operations_on_nodes_that_stay_known() {
-    random("random_operations_on_nodes_that_stay_known", Memory::Everything);
+    let kept = Permissions::Inode;
+    random("random_operations_on_nodes_that_stay_known", Memory::Everything, kept);
 }
 
 #[test]
 fn random_operations_on_nodes_that_are_forgotten() {
-    random("random_operations_on_nodes_that_are_forgotten", Memory::Nothing);
+    let kept = Permissions::Inode;
+    random("random_operations_on_nodes_that_are_forgotten", Memory::Nothing, kept);
+}
+
+#[test]
+fn random_operations_with_owners_in_attributes() {
+    let kept = Permissions::UserXattr;
+    random("random_operations_with_owners_in_attributes", Memory::Everything, kept);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use ovlmerge::config::{Config, Permissions, UpperDirs};
 use ovlmerge::error::Error;
 use ovlmerge::sys::FileType;
 use ovlmerge::sys::at::SetTime;
@@ -40,18 +41,26 @@ struct Case {
     client: Client,
     model: Tree,
     memory: Memory,
+    kept: Permissions,
     /// Numbers of objects, once seen.
     numbers: HashMap<Id, u64>,
     renamed_dir: bool,
 }
 
+/// With owners and modes in the inodes of the upper.
 pub fn run(layers: &Layers, ops: &[Op], memory: Memory) -> Outcome {
+    run_kept(layers, ops, memory, Permissions::Inode)
+}
+
+/// With owners and modes wherever the upper keeps them.
+pub fn run_kept(layers: &Layers, ops: &[Op], memory: Memory, kept: Permissions) -> Outcome {
     let disk = Disk::build(layers);
     let before: Vec<_> = disk.lowers.iter().map(|lower| snapshot::take(lower)).collect();
     let mut case = Case {
-        client: open(&disk)?,
+        client: open(&disk, kept)?,
         model: Tree::merge(layers),
         memory,
+        kept,
         numbers: HashMap::new(),
         renamed_dir: false,
     };
@@ -74,13 +83,15 @@ pub fn run(layers: &Layers, ops: &[Op], memory: Memory) -> Outcome {
     if layers.upper.is_none() {
         audit::upper(&disk.upper, &layers.lowers, renamed_dir)?;
     }
-    case.client = open(&disk)?;
+    case.client = open(&disk, kept)?;
     case.numbers.clear();
     case.compare().map_err(|err| format!("after a remount: {err}"))
 }
 
-fn open(disk: &Disk) -> Result<Client, String> {
-    Client::open(&disk.lowers, Some((&disk.upper, &disk.work)))
+fn open(disk: &Disk, permissions: Permissions) -> Result<Client, String> {
+    let upper = UpperDirs { upper: disk.upper.clone(), work: disk.work.clone() };
+    let config = Config::new(disk.lowers.clone(), Some(upper), "/nowhere".into());
+    Client::with(&Config { permissions, ..config })
         .map_err(|err| format!("open in {}: {err}", disk.home().display()))
 }
 
@@ -165,6 +176,9 @@ impl Case {
             Op::SetXattr { object, name, value, set } => {
                 let (path, id) = self.model.pick(object);
                 let (node, name) = (self.client.walk(&path)?, OP_XATTRS[usize::from(name)]);
+                if self.is_stopped_by_the_kernel(node, name)? {
+                    return Ok(None);
+                }
                 let mode = match set {
                     Set::Any => SetMode::Any,
                     Set::Create => SetMode::Create,
@@ -176,10 +190,21 @@ impl Case {
             Op::RemoveXattr { object, name } => {
                 let (path, id) = self.model.pick(object);
                 let (node, name) = (self.client.walk(&path)?, OP_XATTRS[usize::from(name)]);
+                if self.is_stopped_by_the_kernel(node, name)? {
+                    return Ok(None);
+                }
                 (self.client.vfs.removexattr(node, name), self.model.remove_xattr(id, name))
             }
             _ => return Ok(None),
         }))
+    }
+
+    /// A device whose real object is a file could have attributes of the user namespace; but the
+    /// kernel stops that before it reaches a file system (xattr_permission, fs/xattr.c).
+    fn is_stopped_by_the_kernel(&self, node: NodeId, name: &[u8]) -> Result<bool, Error> {
+        let kind = self.client.vfs.getattr(node)?.kind();
+        let may_have = matches!(kind, FileType::Regular | FileType::Directory);
+        Ok(self.kept != Permissions::Inode && !may_have && name.starts_with(b"user."))
     }
 
     fn make(&self, parent: NodeId, make: &Make<'_>) -> Result<(), Error> {

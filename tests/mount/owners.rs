@@ -171,6 +171,24 @@ fn ids_in_acls_are_mapped_too() {
     }
 }
 
+/// Capabilities that root of a container gives a file name its id (capabilities(7), version 3).
+#[test]
+fn capabilities_are_bound_to_the_root_of_the_layers() {
+    needs!(mount, root);
+    not_the_kernels!(WHY);
+    let s = Scratch::new();
+    let m = with(&s, MAPS).mount();
+    let of = |root: u32| {
+        let words = [0x0300_0001_u32, 1 << 13, 0, 0, 0, root];
+        words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>()
+    };
+    m.file("f", "").xattr("f", "security.capability", of(5007));
+    assert_eq!(m.get_xattr("f", "security.capability").unwrap(), of(5007));
+    assert_eq!(s.upper.get_xattr("f", "security.capability").unwrap(), of(7));
+    let refused = xattr::set(m.path("f"), "security.capability", &of(7));
+    assert_errno(refused, libc::EOVERFLOW);
+}
+
 #[test]
 fn archives_keep_owners() {
     needs!(mount, root);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::idmap;
-use crate::format::overlay::is_acl;
 use crate::layer::{Keeping, LayerDir};
 use crate::merge::lookup::Contents;
 use crate::merge::owner::Owners;
@@ -158,8 +157,7 @@ fn attributes(target: Target<'_>, keeping: Keeping, owners: &Owners) -> Result<A
     let mut found = Attributes::new();
     for name in xattr::names(&list).filter(|name| !OF_THE_MACHINE.contains(name)) {
         match shown::get(target, dialect, name) {
-            Ok(value) if is_acl(name) => found.push((name.to_vec(), owners.shown_acl(value)?)),
-            Ok(value) => found.push((name.to_vec(), value)),
+            Ok(value) => found.push((name.to_vec(), owners.shown_xattr(name, value)?)),
             // It went between the two calls.
             Err(err) if xattr::is_absent(&err) => {}
             Err(err) => return Err(err),

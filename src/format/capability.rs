@@ -1,0 +1,57 @@
+//! File capabilities (`security.capability`) that are bound to a user namespace.
+//!
+//! Version 3 of the value names the user who is root in the namespace that the capabilities are
+//! for. Versions 1 and 2 name nobody.
+//!
+//! # References
+//! capabilities(7), "File capability extended attribute versioning"; `struct vfs_ns_cap_data` of
+//! linux/capability.h.
+
+/// The attribute.
+pub const NAME: &[u8] = b"security.capability";
+
+/// `VFS_CAP_REVISION_MASK` and `VFS_CAP_REVISION_3` (linux/capability.h).
+const REVISION: u32 = 0xff00_0000;
+const REVISION_3: u32 = 0x0300_0000;
+
+/// Version and flags, two pairs of words, the user: in bytes, all little-endian.
+const LEN: usize = 24;
+/// The user, in bytes.
+const ROOT_ID: usize = 4;
+
+/// The value with another user in it, if it names one: `other` says which.
+///
+/// # Errors
+/// `None` if there is no other.
+pub fn with_root(value: Vec<u8>, other: impl Fn(u32) -> Option<u32>) -> Option<Vec<u8>> {
+    let version = value.first_chunk().map(|word| u32::from_le_bytes(*word) & REVISION);
+    let (Some(REVISION_3), LEN) = (version, value.len()) else { return Some(value) };
+    let (caps, root) = value.split_last_chunk::<ROOT_ID>()?;
+    let root = other(u32::from_le_bytes(*root))?;
+    Some([caps, &root.to_le_bytes()].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version_3(root: u32) -> Vec<u8> {
+        let mut value = vec![1, 0, 0, 3];
+        value.extend([7; 16]);
+        value.extend(root.to_le_bytes());
+        value
+    }
+
+    #[test]
+    fn only_version_3_names_a_user() {
+        let plus = |id: u32| id.checked_add(10);
+        assert_eq!(with_root(version_3(5), plus), Some(version_3(15)));
+        assert_eq!(with_root(version_3(u32::MAX), plus), None);
+        let version_2 = [&[1, 0, 0, 2][..], &[7; 16]].concat();
+        for other in
+            [version_2, vec![], vec![3], vec![1, 0, 0, 3], [&version_3(5)[..], b"x"].concat()]
+        {
+            assert_eq!(with_root(other.clone(), |_| None), Some(other));
+        }
+    }
+}
