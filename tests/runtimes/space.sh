@@ -11,6 +11,7 @@ mount --make-rshared /
 
 # Where podman keeps locks and sockets, whatever its configuration says.
 mount -t tmpfs tmpfs /run
+mkdir -m 1777 /run/user
 mount -t tmpfs tmpfs /dev/shm
 mkdir -p /var/lib/containers
 mount -t tmpfs tmpfs /var/lib/containers

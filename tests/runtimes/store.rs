@@ -21,6 +21,7 @@ pub enum Driver {
 pub struct Store<'a> {
     space: &'a Space,
     home: Dir,
+    run: String,
     environment: Vec<String>,
 }
 
@@ -31,14 +32,16 @@ impl<'a> Store<'a> {
     /// An empty one.
     pub fn empty(space: &'a Space, name: &str, driver: Driver) -> Self {
         let home = space.own_dir(name);
-        let run = space.own_dir(&format!("{name}/run"));
-        run.mode("", 0o700);
+        // Short, as there are sockets of long names below it, and what is in a path of more than 107
+        // bytes (sun_path, unix(7)) fails in ways that podman does not tell of.
+        let run = format!("/run/user/{name}");
+        succeed(space.command(&[], &["mkdir", "-m", "700", &run]));
         let environment = vec![
             format!("HOME={}", home.root().display()),
-            format!("XDG_RUNTIME_DIR={}", run.root().display()),
+            format!("XDG_RUNTIME_DIR={run}"),
             format!("CONTAINERS_STORAGE_CONF={}", home.path("storage.conf").display()),
         ];
-        let store = Self { space, home, environment };
+        let store = Self { space, home, run, environment };
         store.set_driver(driver);
         store
     }
@@ -55,8 +58,8 @@ impl<'a> Store<'a> {
         // Where podman looks for the store of an ordinary user who has configured nothing.
         let root = self.home.path(".local/share/containers/storage");
         let mut text = format!(
-            "[storage]\ndriver = \"overlay\"\ngraphroot = {root:?}\nrunroot = {:?}\n",
-            self.home.path("run/containers")
+            "[storage]\ndriver = \"overlay\"\ngraphroot = {root:?}\nrunroot = \"{}/containers\"\n",
+            self.run
         );
         if driver == Driver::Program {
             let program = self.space.program();
