@@ -49,8 +49,13 @@ impl<'a> Store<'a> {
     /// One that holds [`BASE`].
     pub fn new(space: &'a Space, name: &str, driver: Driver) -> Self {
         let store = Self::empty(space, name, driver);
-        store.podman(&["import", "--quiet", space.base_image().to_str().unwrap(), BASE]);
+        store.import_base();
         store
+    }
+
+    /// Makes the image [`BASE`].
+    pub fn import_base(&self) {
+        self.podman(&["import", "--quiet", self.space.base_image().to_str().unwrap(), BASE]);
     }
 
     /// Changes what mounts the containers from now on.
@@ -66,6 +71,12 @@ impl<'a> Store<'a> {
             text += &format!("[storage.options.overlay]\nmount_program = {program:?}\n");
         }
         self.home.file("storage.conf", text);
+    }
+
+    /// One more line for the section `storage.options.overlay` of the configuration.
+    pub fn configure(&self, line: &str) {
+        let text = self.home.read("storage.conf");
+        self.home.file("storage.conf", format!("{text}{line}\n"));
     }
 
     /// Looks for programs in `dir` first, from now on.

@@ -1,11 +1,13 @@
 //! One store, mounted now by the program and now by the kernel's overlayfs.
 
+use std::collections::BTreeSet;
+
 use rstest::rstest;
 
 use crate::needs_runtimes;
 use crate::space::{Space, Who};
 use crate::store::{BASE, Driver, Store, assert_same};
-use crate::support::process::pids_with_argument;
+use crate::support::process::{self, pids_with_argument};
 
 /// Changes what a container has, in many ways. What it makes depends on nothing but what is there.
 const CHANGES: &str = "rm -rf /opt/old/deep; mkdir /opt/old/deep; echo d > /opt/old/deep/d; \
@@ -106,5 +108,51 @@ fn layers_for_a_program_stay_with_one(#[values(Who::Root, Who::User)] who: Who) 
         assert_same(&before, &after);
         before = after;
     }
+    space.expect_nothing_mounted();
+}
+
+/// Without what podman 4.3 loses when it writes down modes: set-id and sticky bits, capabilities, and
+/// all of the root directory's.
+fn without_privileges(tree: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut lines = BTreeSet::new();
+    for line in tree {
+        let (path, facts) = line.split_once(": ").unwrap();
+        let (kind, permissions) = (&facts[..1], &facts[2..]);
+        let facts: Vec<_> = permissions.split(" security.capability=").collect();
+        if path != "''" {
+            lines.insert(format!("{path}: {kind}{}", facts[0]));
+        }
+    }
+    lines
+}
+
+/// Where a file system cannot hold owners, or shows all files to all, podman forces modes on what it
+/// unpacks and writes down the right ones beside, for the program to show.
+#[rstest]
+fn a_store_with_forced_modes(#[values(Who::Root, Who::User)] who: Who) {
+    needs_runtimes!();
+    let space = Space::new(who);
+    // Podman 4.3 cannot write down anything beside a FIFO.
+    let base = space.base_image();
+    process::run("tar", &["--delete", "--file", base.to_str().unwrap(), "./opt/old/fifo"]);
+    let forced = Store::empty(&space, "forced", Driver::Program);
+    forced.configure("force_mask = \"700\"");
+    forced.import_base();
+    let plain = Store::new(&space, "plain", Driver::Program);
+    let changes = format!("{CHANGES} chown 3:4 /a/b; chmod 1777 /a");
+    for store in [&forced, &plain] {
+        store.podman(&["run", "--name=one", BASE, "sh", "-euc", &changes]);
+        store.podman(&["commit", "--quiet", "one", "localhost/changed"]);
+    }
+    for image in [BASE, "localhost/changed"] {
+        assert_same(
+            &without_privileges(&forced.tree(image)),
+            &without_privileges(&plain.tree(image)),
+        );
+    }
+    let kept = "find forced/.local/share/containers/storage/overlay/*/diff -path '*/usr/bin/setuid' \
+                -exec getfattr -h -n user.containers.override_stat --only-values {} \\; -quit";
+    let kept = forced.inside(kept, &[]);
+    assert!(kept.starts_with("1:2:0755"), "{kept}");
     space.expect_nothing_mounted();
 }
