@@ -32,7 +32,7 @@ impl<'a> Store<'a> {
     /// An empty one.
     pub fn empty(space: &'a Space, name: &str, driver: Driver) -> Self {
         let home = space.own_dir(name);
-        // Short, as there are sockets of long names below it, and what is in a path of more than 107
+        // Short, as there are sockets of long names below it. What has a path of more than 107
         // bytes (sun_path, unix(7)) fails in ways that podman does not tell of.
         let run = format!("/run/user/{name}");
         succeed(space.command(&[], &["mkdir", "-m", "700", &run]));

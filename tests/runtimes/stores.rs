@@ -53,7 +53,8 @@ fn from_the_kernel_to_the_program_and_back(#[values(Who::Root, Who::User)] who: 
     store.podman(&["start", "one"]);
     assert_eq!(engine(&store, "one"), "fuse.ovlmerge\n");
     let more = "rm -r /opt/old/deep /a/b; mkdir /a/b; echo 2 > /a/b/2; rm /usr/bin/setuid; \
-                mkdir /opt/old/deep; echo p > /opt/old/deep/p; mv /tmp/capable /usr/bin/back; touch /tmp/t";
+                mkdir /opt/old/deep; echo p > /opt/old/deep/p; mv /tmp/capable /usr/bin/back; \
+                touch /tmp/t";
     store.podman(&["exec", "one", "sh", "-euc", more]);
     stop(&store);
     store.podman(&["commit", "--quiet", "one", "localhost/programs"]);
@@ -111,8 +112,8 @@ fn layers_for_a_program_stay_with_one(#[values(Who::Root, Who::User)] who: Who) 
     space.expect_nothing_mounted();
 }
 
-/// Without what podman 4.3 loses when it writes down modes: set-id and sticky bits, capabilities, and
-/// all of the root directory's.
+/// Without what podman 4.3 loses when it writes down modes: set-id and sticky bits, capabilities,
+/// and all of the root directory's.
 fn without_privileges(tree: &BTreeSet<String>) -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
     for line in tree {
@@ -126,8 +127,8 @@ fn without_privileges(tree: &BTreeSet<String>) -> BTreeSet<String> {
     lines
 }
 
-/// Where a file system cannot hold owners, or shows all files to all, podman forces modes on what it
-/// unpacks and writes down the right ones beside, for the program to show.
+/// Where a file system cannot hold owners, or shows all files to all, podman forces modes on what
+/// it unpacks and writes down the right ones beside, for the program to show.
 #[rstest]
 fn a_store_with_forced_modes(#[values(Who::Root, Who::User)] who: Who) {
     needs_runtimes!();
