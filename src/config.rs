@@ -19,6 +19,9 @@ pub struct Config {
     pub upper: Option<UpperDirs>,
     /// The directory to mount on.
     pub mountpoint: PathBuf,
+    /// A descriptor of /dev/fuse on which the caller has made the mount already, in place of
+    /// `mountpoint`.
+    pub device: Option<i32>,
     /// Flags and words that go to mount(2) or to fusermount3.
     pub mount: MountOptions,
     /// How long the kernel may believe names and attributes. The layers change only through the
@@ -40,6 +43,8 @@ pub struct Config {
     pub numbers: Numbers,
     /// Where the upper keeps owners and modes.
     pub permissions: Permissions,
+    /// Which extended attributes there are in the mount.
+    pub xattrs: Xattrs,
     /// Let the kernel gather small writes before it sends them (FUSE writeback cache).
     pub writeback: bool,
     /// The largest WRITE and READ request, in bytes.
@@ -85,6 +90,12 @@ pub struct MountOptions {
     pub fsname: String,
     /// What follows `fuse.` in the type column of /proc/mounts.
     pub subtype: String,
+    /// Security labels, as in `context=u:r:t:s0`: name and value.
+    pub labels: Vec<(&'static str, String)>,
+    /// `max_read`: the largest READ request in bytes, by a word of the mount itself.
+    pub max_read: Option<u32>,
+    /// `auto_unmount`: fusermount3 stays and unmounts should this process die.
+    pub auto_unmount: bool,
 }
 
 /// Who may use the mount.
@@ -189,6 +200,18 @@ pub enum Permissions {
     UserXattr,
 }
 
+/// Which extended attributes there are in the mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Xattrs {
+    /// Those of the layers.
+    #[default]
+    All,
+    /// `noacl`: the same without POSIX ACLs.
+    WithoutAcls,
+    /// `noxattrs=1`: none, as on a file system that has none.
+    None,
+}
+
 /// What reaches the disk, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
@@ -215,6 +238,9 @@ impl Default for MountOptions {
             default_permissions: true,
             fsname: "ovlmerge".into(),
             subtype: "ovlmerge".into(),
+            labels: Vec::new(),
+            max_read: None,
+            auto_unmount: false,
         }
     }
 }
@@ -235,6 +261,7 @@ impl Config {
             data_only: Vec::new(),
             upper,
             mountpoint,
+            device: None,
             mount: MountOptions::default(),
             timeout: Self::FOREVER,
             namespace: NamespaceChoice::Auto,
@@ -245,6 +272,7 @@ impl Config {
             owners: Owners::default(),
             numbers: Numbers::Tagged,
             permissions: Permissions::Inode,
+            xattrs: Xattrs::All,
             writeback: false,
             max_write: Self::MAX_WRITE,
             threads: None,

@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use super::help;
 use super::request::{Request, UsageError};
 use super::tools::Tool;
-use crate::config::Config;
+use crate::config::{Config, WhiteoutChoice};
 
 /// A program of its own behind the first word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,17 @@ pub struct MountArgs {
     pub debug: bool,
 }
 
+/// A variable of fuse-overlayfs that, with any value, stands for `whiteout=aufs`.
+const AUFS_WHITEOUTS: &str = "FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT";
+
+/// A flag with a long name alone.
+fn strict() -> Arg {
+    Arg::new("strict")
+        .long("strict")
+        .action(ArgAction::SetTrue)
+        .help("Refuse options that are not known, instead of a warning")
+}
+
 /// The grammar of a mount.
 #[must_use]
 pub fn command() -> Command {
@@ -83,6 +94,7 @@ pub fn command() -> Command {
         )
         .arg(flag("foreground", 'f', "Stay in the foreground, and log to stderr"))
         .arg(flag("debug", 'd', "Log every request to stderr; implies -f"))
+        .arg(strict())
         .arg(
             Arg::new("options")
                 .short('o')
@@ -98,7 +110,7 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(OsString))
                 .action(ArgAction::Append)
                 .num_args(0..)
-                .help("The directory to mount on; a SOURCE in front of it is ignored"),
+                .help("The directory to mount on; a SOURCE in front of it is shown in /proc/mounts"),
         )
         .after_help(format!(
             "`ovlmerge demo` shows merging, copy-up, whiteouts and opaque directories in a \
@@ -110,17 +122,31 @@ pub fn command() -> Command {
         ))
 }
 
-/// What a mount's command line means. `warn` is told what has no effect.
+/// What a mount's command line means, by the name of the file system that is mounted. `warn` is told
+/// what has no effect.
 ///
 /// # Errors
 /// Where options or paths are missing or wrong.
-pub fn mount(matches: &ArgMatches, mut warn: impl FnMut(String)) -> Result<MountArgs, UsageError> {
-    let mut request = Request::default();
+pub fn mount(
+    matches: &ArgMatches,
+    file_system: &str,
+    mut warn: impl FnMut(String),
+) -> Result<MountArgs, UsageError> {
+    let paths: Vec<_> = matches.get_many::<OsString>("paths").unwrap_or_default().collect();
+    let mut request = Request { strict: matches.get_flag("strict"), ..Request::default() };
+    if std::env::var_os(AUFS_WHITEOUTS).is_some() {
+        request.config.whiteout = WhiteoutChoice::Aufs;
+    }
+    file_system.clone_into(&mut request.config.mount.subtype);
+    // With the source that fstab has, mount(8) sees that the line is mounted already.
+    request.config.mount.fsname = match paths.as_slice() {
+        [source, _] if !source.is_empty() => source.to_string_lossy().into_owned(),
+        _ => file_system.to_owned(),
+    };
     for options in matches.get_many::<OsString>("options").unwrap_or_default() {
         request.add(options.as_bytes())?;
     }
     std::mem::take(&mut request.warnings).into_iter().for_each(&mut warn);
-    let paths: Vec<_> = matches.get_many::<OsString>("paths").unwrap_or_default().collect();
     let mountpoint = match paths.as_slice() {
         [mountpoint] | [_, mountpoint] => mountpoint,
         [] => {

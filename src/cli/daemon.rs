@@ -4,6 +4,8 @@
 //! before it goes on. So the parent waits for the child's word, and the child lets go of the
 //! standard descriptors before it gives it.
 
+use std::os::fd::RawFd;
+
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 
@@ -20,9 +22,11 @@ pub fn serve_in_foreground(config: &Config) -> Exit {
 }
 
 /// Returns in the parent when the mount can be used or has failed, in the child when it went away.
-pub fn serve_in_background(config: &Config) -> Exit {
+/// `log` is the descriptor of a log file, which stays open.
+pub fn serve_in_background(config: &Config, log: Option<RawFd>) -> Exit {
     daemon::reset_signals(Signals::All);
-    match daemon::fork() {
+    let keep: Vec<RawFd> = config.device.into_iter().chain(log).collect();
+    match daemon::fork(&keep) {
         Ok(Fork::Child(parent)) => {
             prepare();
             serve(config, || parent.tell_ready())

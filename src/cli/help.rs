@@ -30,7 +30,9 @@ fn push_option(out: &mut String, option: &MountOption) {
     let usage = option.usage();
     let (mut left, own_line) = (usage.as_str(), usage.len() + 2 >= COLUMN);
     if own_line {
-        push(out, format_args!("  {usage}\n"));
+        for line in wrap(&usage, WIDTH - 2) {
+            push(out, format_args!("  {line}\n"));
+        }
         left = "";
     }
     for line in wrap(option.help, WIDTH - COLUMN) {

@@ -1,30 +1,64 @@
 //! Where the log goes and how much of it there is.
 
+use std::fs::File;
 use std::io::IsTerminal;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Mutex;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use super::complain;
 
-/// The variable that sets what is logged, in the syntax of `RUST_LOG`.
-const VARIABLE: &str = "OVLMERGE_LOG";
+/// The variables that set what is logged, in the syntax of the second. The first that is set counts.
+const FILTERS: [&str; 2] = ["OVLMERGE_LOG", "RUST_LOG"];
 
-/// Starts logging to stderr: warnings, everything with `debug`, or what the environment says.
-pub fn start(debug: bool) {
-    let default = if debug { "debug" } else { "warn" };
-    let filter = match std::env::var(VARIABLE) {
-        Ok(wanted) => EnvFilter::try_new(&wanted).unwrap_or_else(|err| {
-            complain(format_args!("{VARIABLE}={wanted} is not a filter: {err}"));
-            EnvFilter::new(default)
-        }),
-        Err(_) => EnvFilter::new(default),
+/// The variables with the file that the log goes to, in debug detail unless a filter says otherwise.
+/// The second is one of fuse-overlayfs.
+const FILES: [&str; 2] = ["OVLMERGE_LOG_FILE", "FUSE_OVERLAYFS_DEBUG_LOG"];
+
+/// Starts logging: warnings, everything with `debug`, or what the environment says, to stderr or to
+/// a file, whose descriptor is returned.
+pub fn start(debug: bool) -> Option<RawFd> {
+    let file = file();
+    let fd = file.as_ref().map(AsRawFd::as_raw_fd);
+    let default = if debug || file.is_some() { "debug" } else { "warn" };
+    let colours = file.is_none() && std::io::stderr().is_terminal();
+    let writer = match file {
+        Some(file) => BoxMakeWriter::new(Mutex::new(file)),
+        None => BoxMakeWriter::new(std::io::stderr),
     };
     let started = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(filter(default))
+        .with_writer(writer)
+        .with_ansi(colours)
         .try_init();
     if let Err(err) = started {
         complain(format_args!("logging cannot start: {err}"));
+    }
+    fd
+}
+
+fn filter(default: &str) -> EnvFilter {
+    let set = FILTERS.iter().find_map(|name| Some((name, std::env::var(name).ok()?)));
+    let Some((name, wanted)) = set else {
+        return EnvFilter::new(default);
+    };
+    EnvFilter::try_new(&wanted).unwrap_or_else(|err| {
+        complain(format_args!("{name}={wanted} is not a filter: {err}"));
+        EnvFilter::new(default)
+    })
+}
+
+/// The log file, if one is wanted and can be opened.
+fn file() -> Option<File> {
+    let set = FILES.iter().find_map(|name| Some((name, std::env::var_os(name)?)));
+    let (name, path) = set.filter(|(_, path)| !path.is_empty())?;
+    match File::options().append(true).create(true).open(&path) {
+        Ok(file) => Some(file),
+        Err(err) => {
+            complain(format_args!("{name}={}: {err}; logging to stderr", path.display()));
+            None
+        }
     }
 }

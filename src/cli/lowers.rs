@@ -1,5 +1,6 @@
 //! The lower layers of a command line: those that merge, and those that only lend data.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::escape::split_paths;
@@ -24,6 +25,10 @@ impl Lowers {
         // A path that is empty stands for the second colon of a `::`.
         let mut double = false;
         for path in split_paths(value) {
+            // To take it for a directory would merge another layer than was meant.
+            if path.as_os_str().as_bytes().starts_with(b"//") {
+                return Err(NO_PLUGIN);
+            }
             let data_only = std::mem::replace(&mut double, path.as_os_str().is_empty());
             match (double, data_only) {
                 (true, false) if !lowers.merged.is_empty() => {}
@@ -71,6 +76,8 @@ impl Lowers {
 
 const NO_EMPTY_PATH: &str = "no empty path: remove the superfluous colon, and write \\: for a \
                              colon in a name";
+const NO_PLUGIN: &str = "a path with one slash in front: two stand for a plugin of \
+                         fuse-overlayfs, and plugins are not supported";
 const NO_LAYER_AFTER_DATA: &str = "all layers that merge first: behind a :: only data-only layers \
                                    may follow, with a :: before each";
 

@@ -4,10 +4,12 @@
 //! [`table`] lists, [`daemon`] serves the mount that they describe.
 
 pub mod args;
+pub mod called;
 mod daemon;
 mod demo;
 pub mod escape;
 pub mod help;
+pub mod helper;
 mod log;
 mod lowers;
 pub mod options;
@@ -25,6 +27,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use args::Subcommand;
+use called::Called;
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,25 +56,47 @@ impl From<Exit> for ExitCode {
 /// Does what a command line, with the program's name in front, asks for.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
+    let called = Called::by(args.first().map(OsString::as_os_str));
     let own = args.get(1..).unwrap_or_default();
+    if called.is_helper {
+        return help_mount(called, own).into();
+    }
     let exit = match args::subcommand(own) {
         Some((Subcommand::Demo, rest)) => demo::run(rest),
         Some((Subcommand::Tool(tool), rest)) => tools::run(tool, rest),
-        None => mount(args),
+        None => mount(&called, args, false),
     };
     exit.into()
 }
 
-fn mount(args: Vec<OsString>) -> Exit {
+/// Does what mount(8) asks a helper for.
+fn help_mount(mut called: Called, args: &[OsString]) -> Exit {
+    let call = match helper::read(args) {
+        Ok(call) => call,
+        Err(err) => {
+            complain(err);
+            return Exit::Usage;
+        }
+    };
+    if let Some(file_system) = call.file_system {
+        called.file_system = file_system;
+    }
+    let mut words = vec![OsString::from("ovlmerge")];
+    words.extend(call.args);
+    mount(&called, words, call.fake)
+}
+
+/// Mounts, or with `fake` only says what is wrong with the command line.
+fn mount(called: &Called, args: Vec<OsString>, fake: bool) -> Exit {
     if args.len() < 2 {
         complain("nothing to do: try `ovlmerge demo`, or `ovlmerge --help`");
         return Exit::Usage;
     }
-    let matches = match args::command().try_get_matches_from(args) {
+    let matches = match called.name(args::command()).try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(answer) => return show(&answer),
     };
-    let mount = match args::mount(&matches, complain) {
+    let mount = match args::mount(&matches, &called.file_system, complain) {
         Ok(mount) => mount,
         Err(err) => {
             complain(err);
@@ -79,11 +104,14 @@ fn mount(args: Vec<OsString>) -> Exit {
             return Exit::Usage;
         }
     };
-    log::start(mount.debug);
+    if fake {
+        return Exit::Done;
+    }
+    let log = log::start(mount.debug);
     if mount.foreground {
         daemon::serve_in_foreground(&mount.config)
     } else {
-        daemon::serve_in_background(&mount.config)
+        daemon::serve_in_background(&mount.config, log)
     }
 }
 

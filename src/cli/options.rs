@@ -49,6 +49,10 @@ pub enum Takes {
     /// An option of the kernel's overlayfs or of fuse-overlayfs: these values ask for what happens
     /// anyway, any other is warned of.
     Only(&'static [&'static str]),
+    /// Words of the peers that ask for nothing, with or without a value.
+    Nothing(&'static [&'static str]),
+    /// An option that cannot be had, and why.
+    Never(&'static str),
 }
 
 /// Where an option stands in the help.
@@ -117,12 +121,19 @@ pub struct MountOption {
 impl MountOption {
     /// The words or the name that select this option.
     pub fn words(&self) -> impl Iterator<Item = &'static str> {
-        let words: &[Word] = match self.takes {
-            Takes::Words(words) => words,
-            _ => &[],
+        let (words, inert): (&[Word], &[&str]) = match self.takes {
+            Takes::Words(words) => (words, &[]),
+            Takes::Nothing(words) => (&[], words),
+            _ => (&[], &[]),
         };
-        let own = words.is_empty().then_some(self.name);
-        words.iter().map(|&(word, _)| word).chain(own)
+        let own = (words.is_empty() && inert.is_empty()).then_some(self.name);
+        words.iter().map(|&(word, _)| word).chain(inert.iter().copied()).chain(own)
+    }
+
+    /// Whether it is taken for the sake of callers and changes nothing.
+    #[must_use]
+    pub fn is_without_effect(&self) -> bool {
+        matches!(self.takes, Takes::Nothing(_) | Takes::Only(_))
     }
 
     /// How it is written: `lowerdir=DIR[:DIR...]`, `suid, nosuid`.
@@ -147,9 +158,11 @@ impl MountOption {
         if let Takes::Words(words) = self.takes {
             return apply_word(words, word, value, request);
         }
-        if let Takes::Only(values) = self.takes {
-            self.pass_over(values, value, request);
-            return Ok(());
+        match self.takes {
+            Takes::Nothing(_) => return Ok(()),
+            Takes::Never(why) => return Err(UsageError::new(format!("option `{word}`: {why}"))),
+            Takes::Only(values) => return self.pass_over(values, value, request),
+            _ => {}
         }
         let Some(value) = value.filter(|value| !value.is_empty()) else {
             return Err(UsageError::new(format!(
@@ -170,21 +183,24 @@ impl MountOption {
             Takes::Number { min, max, set } => set(request, self.number(value, min, max)?),
             Takes::Map(set) => set(request, self.map(value)?),
             Takes::Choice(choices) => self.choice(value, choices)?(request),
-            Takes::Words(_) | Takes::Only(_) => {}
+            Takes::Words(_) | Takes::Only(_) | Takes::Nothing(_) | Takes::Never(_) => {}
         }
         Ok(())
     }
 
-    fn pass_over(&self, harmless: &[&str], value: Option<&[u8]>, request: &mut Request) {
+    fn pass_over(
+        &self,
+        harmless: &[&str],
+        value: Option<&[u8]>,
+        request: &mut Request,
+    ) -> Result<(), UsageError> {
         let text = value.map(String::from_utf8_lossy);
         let given = text.as_deref().unwrap_or_default();
         if harmless.contains(&given) {
-            return;
+            return Ok(());
         }
         let shown = if text.is_some() { format!("={given}") } else { String::new() };
-        request
-            .warnings
-            .push(format!("option `{}{shown}` is not supported yet and has no effect", self.name));
+        request.object(&format!("option `{}{shown}` is not supported yet", self.name), "")
     }
 
     fn wrong(&self, value: &[u8], wanted: &str) -> UsageError {

@@ -13,7 +13,7 @@ use super::lowers::Lowers;
 use super::options::{self, Found};
 use super::owners::{self, Ids};
 use super::suggest::nearest;
-use crate::config::{Config, UpperDirs};
+use crate::config::{Config, UpperDirs, Xattrs};
 
 /// What is wrong with a command line, in one sentence that says what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub struct Request {
     pub squash_to_root: bool,
     /// All else; its layers and mountpoint are filled in by [`Request::finish`].
     pub config: Config,
+    /// Refuse what is not known, instead of going on without it.
+    pub strict: bool,
     /// What is worth telling the user although the mount can go on.
     pub warnings: Vec<String>,
 }
@@ -66,6 +68,7 @@ impl Default for Request {
             gids: Ids::default(),
             squash_to_root: false,
             config: Config::new(Vec::new(), None, PathBuf::new()),
+            strict: false,
             warnings: Vec::new(),
         }
     }
@@ -83,19 +86,47 @@ impl Request {
             match options::find(&name) {
                 Found::Known(option) => option.apply(&name, value, self)?,
                 Found::Ignored => {}
-                Found::Unknown => self.warn_unknown(&name),
+                Found::Unknown => self.unknown(&name)?,
             }
         }
         Ok(())
     }
 
-    /// Says that an option has no effect here.
-    pub fn warn_unknown(&mut self, name: &str) {
+    fn unknown(&mut self, name: &str) -> Result<(), UsageError> {
         let hint = match nearest(name, options::words()) {
             Some(known) => format!("; did you mean `{known}`?"),
             None => String::new(),
         };
-        self.warnings.push(format!("option `{name}` is not known and has no effect{hint}"));
+        self.object(&format!("option `{name}` is not known"), &hint)
+    }
+
+    /// Says that something cannot be had, as a warning or as an error.
+    ///
+    /// # Errors
+    /// With `strict`.
+    pub fn object(&mut self, what: &str, hint: &str) -> Result<(), UsageError> {
+        if self.strict {
+            return Err(UsageError::new(format!("{what}{hint}")));
+        }
+        self.warnings.push(format!("{what} and has no effect{hint}"));
+        Ok(())
+    }
+
+    /// Takes a security label.
+    pub fn set_label(&mut self, name: &'static str, label: String) {
+        let labels = &mut self.config.mount.labels;
+        labels.retain(|(known, _)| *known != name);
+        labels.push((name, label));
+    }
+
+    /// Takes attributes away; `All` gives back what [`Xattrs::None`] took.
+    pub fn restrict_xattrs(&mut self, wanted: Xattrs) {
+        let xattrs = &mut self.config.xattrs;
+        *xattrs = match (*xattrs, wanted) {
+            (Xattrs::WithoutAcls, Xattrs::All) => Xattrs::WithoutAcls,
+            (Xattrs::None, Xattrs::WithoutAcls) => Xattrs::None,
+            (_, wanted) => wanted,
+        };
     }
 
     /// The verified configuration of a mount on `mountpoint`.
@@ -132,10 +163,31 @@ impl Request {
                 ));
             }
         };
+        let device = passed_device(mountpoint)?;
         let mountpoint = absolute_mountpoint(mountpoint)?;
         let owners = owners::verified(self.uids, self.gids, self.squash_to_root)?;
-        Ok(Config { lowers, data_only, upper, mountpoint, owners, ..self.config })
+        Ok(Config { lowers, data_only, upper, mountpoint, device, owners, ..self.config })
     }
+}
+
+/// The last of the standard descriptors, which a server gives up (stdio(3)).
+const STDERR: i32 = 2;
+
+/// The descriptor that a mountpoint `/dev/fd/N` stands for: libfuse's way of saying that the caller
+/// has opened /dev/fuse and mounted it already (mount.fuse3 with drop_privileges, apptainer).
+fn passed_device(mountpoint: &Path) -> Result<Option<i32>, UsageError> {
+    let Ok(number) = mountpoint.strip_prefix("/dev/fd") else {
+        return Ok(None);
+    };
+    let number = number.to_str().and_then(|number| number.parse().ok());
+    let number = number.filter(|fd| *fd > STDERR);
+    number.map(Some).ok_or_else(|| {
+        UsageError::new(format!(
+            "the mountpoint {} is not /dev/fd/N with the number, 3 or more, of a descriptor of \
+             /dev/fuse that is mounted already",
+            mountpoint.display()
+        ))
+    })
 }
 
 fn absolute_mountpoint(mountpoint: &Path) -> Result<PathBuf, UsageError> {
@@ -143,13 +195,6 @@ fn absolute_mountpoint(mountpoint: &Path) -> Result<PathBuf, UsageError> {
         return Err(UsageError::new(
             "the mountpoint is an empty path: name the directory to mount on",
         ));
-    }
-    if mountpoint.starts_with("/dev/fd") {
-        return Err(UsageError::new(format!(
-            "the mountpoint {} stands for a file system that the caller has mounted already, \
-             which is not supported yet: name the directory to mount on",
-            mountpoint.display()
-        )));
     }
     absolute("the mountpoint", mountpoint)
 }

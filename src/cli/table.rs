@@ -3,33 +3,13 @@
 use super::lowers::Lowers;
 use super::options::{Group, MountOption, Takes};
 use crate::config::{
-    Access, Config, Durability, NamespaceChoice, Numbers, Permissions, WhiteoutChoice,
+    Access, Config, Durability, NamespaceChoice, Numbers, Permissions, WhiteoutChoice, Xattrs,
 };
 
 /// Words of mount(8), of fstab and of container runtimes that ask nothing of a file system.
 pub const IGNORED: &[&str] = &[
-    "defaults",
-    "auto",
-    "noauto",
-    "user",
-    "nouser",
-    "users",
-    "nousers",
-    "owner",
-    "noowner",
-    "group",
-    "nogroup",
-    "nofail",
-    "_netdev",
-    "_rnetdev",
-    "private",
-    "silent",
-    "loud",
-    "comment",
-    "context",
-    "fscontext",
-    "defcontext",
-    "rootcontext",
+    "defaults", "auto", "noauto", "user", "nouser", "users", "nousers", "owner", "noowner",
+    "group", "nogroup", "nofail", "_netdev", "_rnetdev", "private", "silent", "loud", "comment",
 ];
 
 /// How words begin that are for programs in user space only.
@@ -290,6 +270,24 @@ pub const OPTIONS: &[MountOption] = &[
         doc: "",
     },
     MountOption {
+        name: "noacl",
+        metavar: "",
+        group: Group::Access,
+        takes: Takes::Words(&[("noacl", |request| request.restrict_xattrs(Xattrs::WithoutAcls))]),
+        help: "No POSIX ACLs in the mount; those on the layers stay",
+        doc: "Not needed for layers on file systems without ACLs: objects there have none.",
+    },
+    MountOption {
+        name: "noxattrs",
+        metavar: "0|1",
+        group: Group::Access,
+        takes: Takes::Switch(|request, on| {
+            request.restrict_xattrs(if on { Xattrs::None } else { Xattrs::All });
+        }),
+        help: "noxattrs=1: no extended attributes in the mount, and no ACLs. Default: 0",
+        doc: "Programs get EOPNOTSUPP, and the kernel no longer asks. Copies keep those that a layer has.",
+    },
+    MountOption {
         name: "ro",
         metavar: "",
         group: Group::Flags,
@@ -376,6 +374,50 @@ pub const OPTIONS: &[MountOption] = &[
         doc: "",
     },
     MountOption {
+        name: "context",
+        metavar: "LABEL",
+        group: Group::Flags,
+        takes: Takes::Text(|request, label| request.set_label("context", label)),
+        help: "The SELinux label of everything in the mount",
+        doc: "A label with commas stands in double quotes. Where the kernel takes no label (it has no \
+              SELinux, the mount is made in a user namespace or by fusermount3), the mount is made \
+              without it.",
+    },
+    MountOption {
+        name: "fscontext",
+        metavar: "LABEL",
+        group: Group::Flags,
+        takes: Takes::Text(|request, label| request.set_label("fscontext", label)),
+        help: "The SELinux label of the file system itself",
+        doc: "",
+    },
+    MountOption {
+        name: "defcontext",
+        metavar: "LABEL",
+        group: Group::Flags,
+        takes: Takes::Text(|request, label| request.set_label("defcontext", label)),
+        help: "The SELinux label of what has none",
+        doc: "",
+    },
+    MountOption {
+        name: "rootcontext",
+        metavar: "LABEL",
+        group: Group::Flags,
+        takes: Takes::Text(|request, label| request.set_label("rootcontext", label)),
+        help: "The SELinux label of the root directory",
+        doc: "",
+    },
+    MountOption {
+        name: "auto_unmount",
+        metavar: "",
+        group: Group::Flags,
+        takes: Takes::Words(&[("auto_unmount", |request| {
+            request.config.mount.auto_unmount = true;
+        })]),
+        help: "Unmount should the server be killed. Needs fusermount3",
+        doc: "",
+    },
+    MountOption {
         name: "timeout",
         metavar: "SECONDS",
         group: Group::Speed,
@@ -402,6 +444,26 @@ pub const OPTIONS: &[MountOption] = &[
             set: |request, bytes| request.config.max_write = bytes,
         },
         help: "The largest read or write request. Default: 1048576",
+        doc: "",
+    },
+    MountOption {
+        name: "max_read",
+        metavar: "BYTES",
+        group: Group::Speed,
+        takes: Takes::Number {
+            min: 4096,
+            max: Config::MAX_WRITE,
+            set: |request, bytes| request.config.mount.max_read = Some(bytes),
+        },
+        help: "The largest read request alone. Default: as max_write",
+        doc: "",
+    },
+    MountOption {
+        name: "threaded",
+        metavar: "0|1",
+        group: Group::Speed,
+        takes: Takes::Switch(|request, on| request.config.threads = (!on).then_some(1)),
+        help: "threaded=0 is threads=1. Default: 1",
         doc: "",
     },
     MountOption {
@@ -446,8 +508,78 @@ pub const OPTIONS: &[MountOption] = &[
         name: "static_nlink",
         metavar: "",
         group: Group::Compatibility,
-        takes: Takes::Words(&[("static_nlink", |_| {})]),
-        help: "Directories have a link count of 1 in any case",
+        takes: Takes::Nothing(&["static_nlink"]),
+        help: "No effect: directories have a link count of 1 in any case",
+        doc: "",
+    },
+    MountOption {
+        name: "fast_ino",
+        metavar: "0|1",
+        group: Group::Compatibility,
+        takes: Takes::Nothing(&["fast_ino"]),
+        help: "No effect: inode numbers are right in any case, and cost nothing more",
+        doc: "",
+    },
+    MountOption {
+        name: "plugins",
+        metavar: "",
+        group: Group::Compatibility,
+        takes: Takes::Never(
+            "plugins are not supported: unpack the layer, or mount it by other means, and name the \
+             directory in lowerdir",
+        ),
+        help: "Refused, as is lowerdir=//PLUGIN/...: there are no plugins",
+        doc: "",
+    },
+    MountOption {
+        name: "nonempty",
+        metavar: "",
+        group: Group::Compatibility,
+        takes: Takes::Nothing(&["nonempty"]),
+        help: "No effect: the mountpoint need not be empty in any case",
+        doc: "",
+    },
+    MountOption {
+        name: "kernel_cache",
+        metavar: "",
+        group: Group::Compatibility,
+        takes: Takes::Nothing(&["kernel_cache", "auto_cache", "noauto_cache", "noforget"]),
+        help: "No effect: what the kernel may remember is set by timeout",
+        doc: "",
+    },
+    MountOption {
+        name: "big_writes",
+        metavar: "",
+        group: Group::Compatibility,
+        takes: Takes::Nothing(&[
+            "big_writes",
+            "large_read",
+            "async_read",
+            "sync_read",
+            "atomic_o_trunc",
+            "splice_read",
+            "no_splice_read",
+            "splice_write",
+            "no_splice_write",
+            "splice_move",
+            "no_splice_move",
+            "clone_fd",
+            "max_idle_threads",
+            "max_threads",
+            "max_background",
+            "congestion_threshold",
+            "max_readahead",
+            "blksize",
+        ]),
+        help: "No effect: how libfuse talks to the kernel",
+        doc: "",
+    },
+    MountOption {
+        name: "use_ino",
+        metavar: "",
+        group: Group::Compatibility,
+        takes: Takes::Nothing(&["use_ino", "readdir_ino", "hard_remove", "intr"]),
+        help: "No effect: what libfuse offers here is so in any case",
         doc: "",
     },
 ];

@@ -18,7 +18,7 @@ fn parse(args: &[&str]) -> (Result<MountArgs, UsageError>, Vec<String>) {
     let args = ["ovlmerge"].iter().chain(args);
     let matches = command().try_get_matches_from(args).unwrap();
     let mut warnings = Vec::new();
-    let parsed = mount(&matches, |warning| warnings.push(warning));
+    let parsed = mount(&matches, "ovlmerge", |warning| warnings.push(warning));
     (parsed, warnings)
 }
 
@@ -171,7 +171,12 @@ fn each_option() {
 #[case(&["-o", "ro", "/m"], "`lowerdir` is missing")]
 #[case(&["-o", "lowerdir=/l"], "mountpoint is missing")]
 #[case(&["-o", "lowerdir=/l", ""], "mountpoint is an empty path")]
-#[case(&["-o", "lowerdir=/l", "/dev/fd/3"], "not supported yet")]
+#[case(&["-o", "lowerdir=/l", "/dev/fd/x"], "not /dev/fd/N")]
+#[case(&["-o", "lowerdir=/l", "/dev/fd/2"], "3 or more")]
+#[case(&["-o", "lowerdir=//so/data/l", "/m"], "plugins are not supported")]
+#[case(&["-o", "lowerdir=/l,plugins=/a.so:/b.so", "/m"], "plugins are not supported")]
+#[case(&["--strict", "-o", "lowerdir=/l,lowedir=/x", "/m"], "not known; did you mean `lowerdir`?")]
+#[case(&["--strict", "-o", "lowerdir=/l,nfs_export=on", "/m"], "`nfs_export=on` is not supported yet")]
 #[case(&["-o", "lowerdir=/l", "a", "b", "/m"], "too many arguments, b ")]
 #[case(&["-o", "lowerdir", "/m"], "`lowerdir` needs a value: write lowerdir=DIR")]
 #[case(&["-o", "lowerdir=", "/m"], "`lowerdir` needs a value")]
@@ -217,7 +222,7 @@ fn errors_name_the_option(#[case] args: &[&str], #[case] expected: &str) {
 #[rstest]
 #[case("lowedir=/x", "`lowedir` is not known and has no effect; did you mean `lowerdir`?")]
 #[case("nosuit", "did you mean `nosuid`?")]
-#[case("plugins=a.so", "`plugins` is not known and has no effect")]
+#[case("frobnicate=a.so", "`frobnicate` is not known and has no effect")]
 #[case("metacopy=on", "`metacopy=on` is not supported yet and has no effect")]
 fn unknown_options_are_warned_of(#[case] options: &str, #[case] expected: &str) {
     let (parsed, warnings) = parse(&["-o", "lowerdir=/l", "-o", options, "/m"]);
@@ -244,7 +249,7 @@ fn names_need_not_be_utf8() {
     let option = OsString::from_vec(b"-olowerdir=/\xff:/l".to_vec());
     let args = ["ovlmerge".into(), option, OsString::from_vec(b"/m\xfe".to_vec())];
     let matches = command().try_get_matches_from(args).unwrap();
-    let found = mount(&matches, |warning| panic!("{warning}")).unwrap().config;
+    let found = mount(&matches, "ovlmerge", |warning| panic!("{warning}")).unwrap().config;
     assert_eq!(found.lowers.first().unwrap().as_os_str().as_encoded_bytes(), b"/\xff");
     assert_eq!(found.mountpoint.as_os_str().as_encoded_bytes(), b"/m\xfe");
 }

@@ -2,7 +2,7 @@
 
 use super::abi::{self, capability as cap};
 use super::wire::Message;
-use crate::config::Config;
+use crate::config::{Config, Xattrs};
 use crate::error::{Errno, Error, Result};
 
 /// What was agreed on.
@@ -48,7 +48,6 @@ fn wanted(config: &Config) -> u64 {
         | cap::PARALLEL_DIROPS
         | cap::DO_READDIRPLUS
         | cap::READDIRPLUS_AUTO
-        | cap::POSIX_ACL
         | cap::CACHE_SYMLINKS
         | cap::HANDLE_KILLPRIV_V2
         | cap::SETXATTR_EXT
@@ -57,7 +56,9 @@ fn wanted(config: &Config) -> u64 {
         | cap::DIRECT_IO_ALLOW_MMAP
         | cap::MAX_PAGES
         | cap::INIT_EXT;
-    if config.writeback { base | cap::WRITEBACK_CACHE } else { base }
+    let acls = if config.xattrs == Xattrs::All { cap::POSIX_ACL } else { 0 };
+    let writeback = if config.writeback { cap::WRITEBACK_CACHE } else { 0 };
+    base | acls | writeback
 }
 
 /// Data of one WRITE, in bytes.

@@ -48,18 +48,28 @@ pub fn serve(config: &Config, ready: impl FnOnce()) -> Result<(), StartError> {
     // Before any thread starts, so that all inherit it and only the one below takes the signals.
     let signals = end_signals();
     signals.thread_block().map_err(Error::from)?;
-    check_mountpoint(&config.mountpoint)?;
+    if config.device.is_none() {
+        check_mountpoint(&config.mountpoint)?;
+    }
     best_effort("limits of the caller stay", creds::lift_file_size());
     let vfs = Arc::new(Vfs::open(config)?);
-    let device = attach(config, &vfs)?;
-    let session = match start(config, vfs, device) {
-        Ok(session) => session,
-        Err(err) => {
-            best_effort("unmounting after a failed start", mount::unmount(&config.mountpoint));
-            return Err(err.into());
+    let served = Arc::clone(&vfs);
+    // The leash of a helper is held until the end.
+    let (session, _leash) = match config.device {
+        Some(number) => (start_passed(config, vfs, number)?, None),
+        None => {
+            let connection = attach(config, &vfs)?;
+            match start(config, vfs, connection.device) {
+                Ok(session) => (session, connection.leash),
+                Err(err) => {
+                    let undone = mount::unmount(&config.mountpoint);
+                    best_effort("unmounting after a failed start", undone);
+                    return Err(err.into());
+                }
+            }
         }
     };
-    unmount_on_signal(signals, &config.mountpoint)?;
+    end_on_signal(signals, config, served)?;
     ready();
     session.run()?;
     Ok(())
@@ -90,19 +100,33 @@ fn check_mountpoint(path: &Path) -> Result<(), Error> {
     Err(Error::new(Errno::ENOTDIR, text))
 }
 
+/// Serves a connection that the caller has mounted.
+fn start_passed(config: &Config, vfs: Arc<Vfs>, number: i32) -> Result<Session, Error> {
+    let device = mount::adopt_device(number)?;
+    start(config, vfs, device).map_err(|err| match err.errno() {
+        // fuse_dev_read: not mounted yet, and mounted no longer.
+        Errno::EPERM | Errno::ENODEV | Errno::ENOTCONN => err.context(format!(
+            "/dev/fd/{number} as the mountpoint: it is not mounted; mount it first, \
+             with fd={number}"
+        )),
+        _ => err,
+    })
+}
+
 /// Makes the mount and returns its connection.
-fn attach(config: &Config, vfs: &Vfs) -> Result<OwnedFd, Error> {
+fn attach(config: &Config, vfs: &Vfs) -> Result<mount::Connection, Error> {
     let options = &config.mount;
     let privileged = nix::unistd::geteuid().is_root();
     let access =
         options.access.unwrap_or(if privileged { Access::Everybody } else { Access::Owner });
     let mut data = Vec::new();
     if options.default_permissions {
-        data.push("default_permissions");
+        data.push("default_permissions".to_owned());
     }
     if access != Access::Owner {
-        data.push("allow_other");
+        data.push("allow_other".to_owned());
     }
+    data.extend(options.max_read.map(|bytes| format!("max_read={bytes}")));
     let (flags, words) = flags(options, privileged, !vfs.is_writable());
     let request = mount::Request {
         mountpoint: &config.mountpoint,
@@ -111,12 +135,15 @@ fn attach(config: &Config, vfs: &Vfs) -> Result<OwnedFd, Error> {
         fsname: &options.fsname,
         subtype: &options.subtype,
         data: &data,
+        labels: &options.labels,
+        auto_unmount: options.auto_unmount,
         root_mode: vfs.getattr(NodeId::ROOT)?.mode & libc::S_IFMT,
     };
-    if privileged {
+    // Only the helper outlives this process.
+    if privileged && !options.auto_unmount {
         let device = mount::open_device()?;
         match mount::direct(&device, &request) {
-            Ok(()) => return Ok(device),
+            Ok(()) => return Ok(mount::Connection { device, leash: None }),
             // Root without CAP_SYS_ADMIN is an ordinary user.
             Err(err) if err.errno() == Errno::EPERM => tracing::debug!("{err}; trying fusermount3"),
             Err(err) => return Err(err),
@@ -146,7 +173,7 @@ fn flags(options: &MountOptions, privileged: bool, no_upper: bool) -> (MsFlags, 
         // The helper knows no word for some flags, and takes suid and dev from root alone.
         let word = if set { on } else { off };
         let privileged_word = matches!(word, "suid" | "dev");
-        if !word.is_empty() && !privileged_word {
+        if !word.is_empty() && (privileged || !privileged_word) {
             words.push(word.to_owned());
         }
     }
@@ -273,10 +300,20 @@ fn default_threads() -> usize {
 }
 
 /// Unmounts on the first of `signals`; the loop then ends by itself.
-fn unmount_on_signal(signals: SigSet, mountpoint: &Path) -> Result<(), Error> {
-    let mountpoint = mountpoint.to_owned();
+///
+/// A mount that the caller has made is not ours to undo, and where it is we do not know: there the
+/// process ends, and nothing is lost by it, as every request that was answered is done.
+fn end_on_signal(signals: SigSet, config: &Config, vfs: Arc<Vfs>) -> Result<(), Error> {
+    let mountpoint = config.mountpoint.clone();
+    // Only there: elsewhere the end of the session is the end of all of it.
+    let vfs = config.device.map(|_| vfs);
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         while let Ok(signal) = signals.wait() {
+            if let Some(vfs) = &vfs {
+                tracing::info!("{signal}: leaving");
+                vfs.leave();
+                std::process::exit(0);
+            }
             tracing::info!("{signal}: unmounting");
             best_effort("unmounting", mount::unmount(&mountpoint));
         }

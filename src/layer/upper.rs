@@ -120,6 +120,11 @@ impl Upper {
         self.work.is_volatile()
     }
 
+    /// What an orderly end does, for a process that ends without dropping this.
+    pub fn leave(&self) {
+        self.work.leave();
+    }
+
     /// Whom new objects belong to before anybody changes it.
     #[must_use]
     pub fn owner(&self) -> Owner {

@@ -190,15 +190,21 @@ fn remove_one(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
     }
 }
 
-impl Drop for Work {
+impl Work {
     /// An orderly end takes the volatile guard away: what was written is in the page cache, and
     /// only a crash of the machine can lose it.
-    fn drop(&mut self) {
+    pub fn leave(&self) {
         if self.volatile
             && let Ok(incompat) = Name::new(INCOMPAT)
         {
             crate::error::best_effort("volatile guard", remove_tree(self.fd(), incompat));
         }
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 

@@ -128,17 +128,17 @@ impl Parent {
 }
 
 /// Splits off a process in a session of its own, in the root directory and without the caller's
-/// descriptors above the standard ones.
+/// descriptors above the standard ones, but for those in `keep`.
 ///
-/// To be called before any thread is started and any file is opened.
+/// To be called before any thread is started and any file is opened that is not in `keep`.
 ///
 /// # Errors
 /// With EBUSY where there are threads already, else the errno of what failed.
-pub fn fork() -> Result<Fork> {
+pub fn fork(keep: &[RawFd]) -> Result<Fork> {
     if thread_count().is_some_and(|threads| threads != 1) {
         return Err(Error::new(crate::error::Errno::EBUSY, "fork in a process with threads"));
     }
-    close_inherited()?;
+    close_inherited(keep)?;
     // While there is someone to tell: without /dev/null the standard descriptors could only be
     // closed, and the next files to be opened would get their numbers.
     let null = File::options().read(true).write(true).open("/dev/null");
@@ -163,30 +163,41 @@ fn thread_count() -> Option<usize> {
     Some(std::fs::read_dir("/proc/self/task").ok()?.count())
 }
 
-/// Closes everything above stderr. A pipe of the caller that stays open here makes whoever reads
-/// its other end wait until the mount goes away.
-fn close_inherited() -> Result<()> {
+/// Closes everything above stderr but `keep`. A pipe of the caller that stays open here makes whoever
+/// reads its other end wait until the mount goes away.
+fn close_inherited(keep: &[RawFd]) -> Result<()> {
     const FIRST: RawFd = libc::STDERR_FILENO + 1;
-    // SAFETY: closes descriptors only. None above stderr is owned by this process yet, as the
-    // caller of `fork` has promised.
-    let closed = unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, 0) };
-    if closed == 0 {
-        return Ok(());
+    let mut keep: Vec<RawFd> = keep.iter().copied().filter(|&fd| fd >= FIRST).collect();
+    keep.sort_unstable();
+    let mut first = FIRST;
+    for &fd in keep.iter().chain([&RawFd::MAX]) {
+        if first < fd {
+            let last = if fd == RawFd::MAX { libc::c_uint::MAX } else { fd.cast_unsigned() - 1 };
+            // SAFETY: closes descriptors only. None above stderr is owned by this process yet but
+            // those to keep, as the caller of `fork` has promised.
+            let closed = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+            if closed != 0 {
+                return match io::Error::last_os_error() {
+                    // Before Linux 5.9, or hidden by a seccomp filter.
+                    err if matches!(err.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+                        close_each(FIRST, &keep)
+                    }
+                    err => Err(Error::from(err).context("close_range")),
+                };
+            }
+        }
+        first = fd.saturating_add(1);
     }
-    match io::Error::last_os_error() {
-        // Before Linux 5.9, or hidden by a seccomp filter.
-        err if matches!(err.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => close_each(FIRST),
-        err => Err(Error::from(err).context("close_range")),
-    }
+    Ok(())
 }
 
-fn close_each(first: RawFd) -> Result<()> {
+fn close_each(first: RawFd, keep: &[RawFd]) -> Result<()> {
     let entries = std::fs::read_dir("/proc/self/fd");
     let entries = entries.map_err(|err| Error::from(err).context("/proc/self/fd"))?;
     let open: Vec<RawFd> = entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|&fd| fd >= first)
+        .filter(|fd| *fd >= first && !keep.contains(fd))
         .collect();
     for fd in open {
         // SAFETY: as above; the directory that was listed is closed already, so its number is no

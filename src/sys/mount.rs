@@ -7,11 +7,11 @@
 
 use std::ffi::OsString;
 use std::io::IoSliceMut;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::socket::{self, AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType};
 use nix::sys::stat::Mode;
@@ -37,8 +37,12 @@ pub struct Request<'a> {
     pub fsname: &'a str,
     /// What follows `fuse.` in the type column.
     pub subtype: &'a str,
-    /// `default_permissions`, `allow_other`.
-    pub data: &'a [&'a str],
+    /// `default_permissions`, `allow_other`, `max_read=4096`.
+    pub data: &'a [String],
+    /// Security labels, for mount(2) alone.
+    pub labels: &'a [(&'static str, String)],
+    /// The helper stays and unmounts when this process is gone.
+    pub auto_unmount: bool,
     /// Type bits of the root directory.
     pub root_mode: u32,
 }
@@ -64,8 +68,62 @@ pub fn open_device() -> Result<OwnedFd> {
     })
 }
 
+/// The name of a FUSE device: major and minor number (Documentation/admin-guide/devices.txt).
+const DEVICE: (u64, u64) = (10, 229);
+
+/// Takes over a descriptor of /dev/fuse that the caller has opened, mounted and passed to us.
+///
+/// # Errors
+/// EINVAL with a sentence if it is something else.
+pub fn adopt_device(number: RawFd) -> Result<OwnedFd> {
+    let wrong = |why: &str| {
+        let text =
+            format!("/dev/fd/{number} as the mountpoint: {why}; pass a descriptor of /dev/fuse");
+        Error::new(Errno::EINVAL, text)
+    };
+    // SAFETY: borrowed for this call, which answers EBADF if it is not open.
+    let found = nix::sys::stat::fstat(unsafe { BorrowedFd::borrow_raw(number) });
+    let found = found.map_err(|_| wrong("the descriptor is not open"))?;
+    let numbers = (nix::sys::stat::major(found.st_rdev), nix::sys::stat::minor(found.st_rdev));
+    let is_char = found.st_mode & libc::S_IFMT == libc::S_IFCHR;
+    if !is_char || numbers != DEVICE {
+        return Err(wrong("the descriptor is something else"));
+    }
+    // SAFETY: it is open, and the caller has named it on the command line for us to own; nothing
+    // else in this process knows its number.
+    let device = unsafe { OwnedFd::from_raw_fd(number) };
+    fcntl(&device, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    // Callers in Go open everything non-blocking; readers of requests have nothing else to do.
+    let flags = OFlag::from_bits_retain(fcntl(&device, FcntlArg::F_GETFL)?);
+    fcntl(&device, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
+    Ok(device)
+}
+
 /// Mounts with mount(2).
+///
+/// Security labels are tried, and left out where the kernel does not take them: EINVAL comes from
+/// one without SELinux (`fuse_parse_param`), EACCES and EPERM from one that allows labels in the
+/// initial user namespace alone (`selinux_set_mnt_opts`). Callers pass a label always.
 pub fn direct(device: &OwnedFd, request: &Request<'_>) -> Result<()> {
+    let plain = data(device, request);
+    if !request.labels.is_empty() {
+        match mount_with(request, &labelled(&plain, request.labels)) {
+            Err(err) if matches!(err.errno(), Errno::EINVAL | Errno::EACCES | Errno::EPERM) => {
+                tracing::debug!("{err}; mounting without the security label");
+            }
+            other => return other,
+        }
+    }
+    mount_with(request, &plain)
+}
+
+/// The label in quotes, as it may hold commas (`selinux_sb_eat_lsm_opts`).
+fn labelled(plain: &str, labels: &[(&'static str, String)]) -> String {
+    let words = labels.iter().map(|(name, label)| format!(",{name}=\"{label}\""));
+    plain.to_owned() + &words.collect::<String>()
+}
+
+fn data(device: &OwnedFd, request: &Request<'_>) -> String {
     let mut data = format!(
         "fd={},rootmode={:o},user_id={},group_id={}",
         device.as_raw_fd(),
@@ -77,27 +135,41 @@ pub fn direct(device: &OwnedFd, request: &Request<'_>) -> Result<()> {
         data.push(',');
         data.push_str(word);
     }
+    data
+}
+
+fn mount_with(request: &Request<'_>, data: &str) -> Result<()> {
     let kind = format!("fuse.{}", request.subtype);
     nix::mount::mount(
         Some(request.fsname),
         request.mountpoint,
         Some(kind.as_str()),
         request.flags,
-        Some(data.as_str()),
+        Some(data),
     )
     .map_err(Error::from)
     .context(|| format!("mounting on {}", request.mountpoint.display()))
+}
+
+/// A connection, and with it what keeps its helper from unmounting.
+#[derive(Debug)]
+pub struct Connection {
+    /// The opened /dev/fuse.
+    pub device: OwnedFd,
+    /// With `auto_unmount` the socket whose end is the word for the helper to unmount.
+    pub leash: Option<OwnedFd>,
 }
 
 /// Mounts with the helper; returns the connection that it opened.
 ///
 /// # Errors
 /// A sentence that says what the helper said, or that there is none.
-pub fn with_helper(request: &Request<'_>) -> Result<OwnedFd> {
+pub fn with_helper(request: &Request<'_>) -> Result<Connection> {
     let (ours, theirs) =
         socket::socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::empty())?;
     let mut words = request.words.to_vec();
-    words.extend(request.data.iter().map(|word| (*word).to_owned()));
+    words.extend(request.data.iter().cloned());
+    words.extend(request.auto_unmount.then(|| "auto_unmount".to_owned()));
     words.push(format!("fsname={}", escape(request.fsname)));
     words.push(format!("subtype={}", escape(request.subtype)));
     let child = Command::new(HELPER)
@@ -119,12 +191,16 @@ pub fn with_helper(request: &Request<'_>) -> Result<OwnedFd> {
     })?;
     drop(theirs);
     let received = receive(&ours);
+    if request.auto_unmount && received.is_ok() {
+        // The helper stays, as long as this socket is open.
+        return Ok(Connection { device: received?, leash: Some(ours) });
+    }
     let output = child.wait_with_output().map_err(Error::from)?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(Error::new(Errno::EPERM, said.trim()));
     }
-    received
+    Ok(Connection { device: received?, leash: None })
 }
 
 /// Commas and backslashes of a value, as the helper's parser wants them.

@@ -34,7 +34,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
-use crate::config::Config;
+use crate::config::{Config, Xattrs};
 use crate::error::{Errno, Result};
 use crate::layer::{FdCache, Stack, Upper, open};
 use crate::merge::{DirStack, Owners, Rules};
@@ -64,6 +64,7 @@ pub struct Vfs {
     delegation: bool,
     follow: bool,
     owners: Owners,
+    xattrs: Xattrs,
     /// Called when attributes change that the client did not ask to change.
     listener: OnceLock<Listener>,
 }
@@ -115,6 +116,7 @@ impl Vfs {
             delegation,
             follow: config.follow_redirects,
             owners: Owners::new(&config.owners),
+            xattrs: config.xattrs,
             listener: OnceLock::new(),
         })
     }
@@ -134,6 +136,14 @@ impl Vfs {
     #[must_use]
     pub fn is_writable(&self) -> bool {
         self.stack.upper.is_some()
+    }
+
+    /// To be called where the process ends without dropping this: an orderly end, after which the
+    /// upper of a volatile mount can be used again. Nothing may be asked of this any more.
+    pub fn leave(&self) {
+        if let Some(upper) = &self.stack.upper {
+            upper.leave();
+        }
     }
 
     /// What lookups go by.

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::node::Node;
 use super::{Change, NodeId, Privilege, Vfs};
+use crate::config::Xattrs;
 use crate::error::{Errno, Result};
 use crate::format::overlay::{Dialect, is_acl};
 use crate::layer::Keeping;
@@ -19,21 +20,51 @@ impl Vfs {
     /// # Errors
     /// ENODATA; EOPNOTSUPP; ERANGE for a name that is too long.
     pub fn getxattr(&self, id: NodeId, name: &[u8]) -> Result<Vec<u8>> {
+        self.check_xattrs(name)?;
         let node = self.node(id)?;
         if self.is_bare(&node)? {
             return Err(Errno::ENODATA.into());
         }
-        let value = self.read_xattr(&node, name)?;
+        let value = self.read_xattr(&node, name).map_err(|err| match err.errno() {
+            // The file system of the layer has no ACLs. Said of a file, it would make every check
+            // of its permissions fail, as `get_inode_acl` has no other error than "none".
+            Errno::EOPNOTSUPP if is_acl(name) => Errno::ENODATA.into(),
+            _ => err,
+        })?;
         self.owners.shown_xattr(name, value)
     }
 
     /// All visible names, each NUL-terminated.
     pub fn listxattr(&self, id: NodeId) -> Result<Vec<u8>> {
+        self.check_xattrs(b"")?;
         let node = self.node(id)?;
         if node.bare.is_known() {
             return Ok(Vec::new());
         }
-        self.with_node(&node, |target, keeping| xattr::list(target, keeping.dialect()))
+        let names =
+            self.with_node(&node, |target, keeping| xattr::list(target, keeping.dialect()))?;
+        if self.xattrs == Xattrs::All {
+            return Ok(names);
+        }
+        let shown = names.split_inclusive(|&byte| byte == 0);
+        Ok(shown
+            .filter(|name| !is_acl(name.strip_suffix(b"\0").unwrap_or(name)))
+            .flatten()
+            .copied()
+            .collect())
+    }
+
+    /// Whether the mount has the attribute `name`; with an empty name, whether it has any.
+    ///
+    /// # Errors
+    /// ENOSYS with `noxattrs=1`: EOPNOTSUPP for the caller, and the kernel never asks again.
+    /// EOPNOTSUPP with `noacl` for an ACL.
+    fn check_xattrs(&self, name: &[u8]) -> Result<()> {
+        match self.xattrs {
+            Xattrs::None => Err(Errno::ENOSYS.into()),
+            Xattrs::WithoutAcls if is_acl(name) => Err(Errno::EOPNOTSUPP.into()),
+            Xattrs::All | Xattrs::WithoutAcls => Ok(()),
+        }
     }
 
     /// Most objects have no attributes, and some are asked for again and again: one look, and the
@@ -57,6 +88,7 @@ impl Vfs {
     /// EROFS; EEXIST, ENODATA by the mode; EPERM for names that belong to us; EINVAL for an ACL
     /// with an id that the layers do not have; ENOSPC, EDQUOT, E2BIG, EOPNOTSUPP of setxattr(2).
     pub fn setxattr(&self, id: NodeId, name: &[u8], value: &[u8], mode: SetMode) -> Result<()> {
+        self.check_xattrs(name)?;
         let node = self.node(id)?;
         let value = self.owners.stored_xattr(name, value.to_vec())?;
         self.change(&node, |target, dialect| xattr::set(target, dialect, name, &value, mode))
@@ -67,6 +99,7 @@ impl Vfs {
     /// # Errors
     /// EROFS; ENODATA.
     pub fn removexattr(&self, id: NodeId, name: &[u8]) -> Result<()> {
+        self.check_xattrs(name)?;
         let node = self.node(id)?;
         self.upper()?;
         // Nothing is copied up for an attribute that is not there. An ACL that is not there may be

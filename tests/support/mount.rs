@@ -330,6 +330,30 @@ fn mount_kernel(setup: &Setup) {
     result.unwrap_or_else(|err| panic!("kernel overlay {options:?}: {err}"));
 }
 
+/// Takes a mount away that no [`Mount`] has, with all above it, at once.
+pub fn detach(path: &Path) {
+    while is_mountpoint(path) {
+        let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+        umount2(path, flags).unwrap_or_else(|err| panic!("{}: {err}", path.display()));
+    }
+}
+
+/// A mount that a test had other programs make. It goes when this goes.
+#[derive(Debug)]
+pub struct Detached(PathBuf);
+
+impl Detached {
+    pub fn on(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        detach(&self.0);
+    }
+}
+
 /// Whether a mount is at `path`, by the kernel's own list.
 pub fn is_mountpoint(path: &Path) -> bool {
     mount_line(path).is_some()

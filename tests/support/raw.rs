@@ -166,6 +166,45 @@ pub fn limit_open_files(command: &mut Command, limit: u64) {
     unsafe { command.pre_exec(set) };
 }
 
+/// Gives the program a descriptor under a number, as callers do that open things for it.
+pub fn pass_descriptor(command: &mut Command, descriptor: BorrowedFd<'_>, number: i32) {
+    let descriptor = descriptor.as_raw_fd();
+    assert_ne!(descriptor, number);
+    let pass = move || {
+        // SAFETY: plain numbers; the copy is open over exec.
+        let passed = unsafe { libc::dup2(descriptor, number) };
+        if passed == number { Ok(()) } else { Err(Error::last_os_error()) }
+    };
+    // SAFETY: `pass` makes one system call and nothing else.
+    unsafe { command.pre_exec(pass) };
+}
+
+/// Starts the program with the signals as podman has them: some ignored, some blocked, both of
+/// which are inherited; and with a low soft limit of open files.
+pub fn inherit_from_podman(command: &mut Command) {
+    let set = || {
+        let mut mask = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigemptyset fills what it is given; then it is a set to add to.
+        unsafe { libc::sigemptyset(mask.as_mut_ptr()) };
+        for signal in [libc::SIGCHLD, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU, libc::SIGTERM] {
+            // SAFETY: initialised above.
+            unsafe { libc::sigaddset(mask.as_mut_ptr(), signal) };
+        }
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the set is initialised and the limit writable; all outlive the calls.
+        unsafe {
+            libc::sigprocmask(libc::SIG_BLOCK, mask.as_ptr(), std::ptr::null_mut());
+            libc::signal(libc::SIGQUIT, libc::SIG_IGN);
+            libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        }
+        limit.rlim_cur = 256;
+        // SAFETY: as above.
+        check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })
+    };
+    // SAFETY: `set` makes system calls and nothing else.
+    unsafe { command.pre_exec(set) };
+}
+
 /// Entries of a directory as getdents64(2) gives them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirEntry {
