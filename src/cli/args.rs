@@ -122,8 +122,8 @@ pub fn command() -> Command {
         ))
 }
 
-/// What a mount's command line means, by the name of the file system that is mounted. `warn` is told
-/// what has no effect.
+/// What a mount's command line means, by the name of the file system that is mounted. `warn` is
+/// told what has no effect.
 ///
 /// # Errors
 /// Where options or paths are missing or wrong.

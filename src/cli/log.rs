@@ -10,10 +10,10 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use super::complain;
 
-/// The variables that set what is logged, in the syntax of the second. The first that is set counts.
+/// The variables that set what is logged, in the syntax of the second. The first set counts.
 const FILTERS: [&str; 2] = ["OVLMERGE_LOG", "RUST_LOG"];
 
-/// The variables with the file that the log goes to, in debug detail unless a filter says otherwise.
+/// The variables with the file that the log goes to, in full detail unless a filter says else.
 /// The second is one of fuse-overlayfs.
 const FILES: [&str; 2] = ["OVLMERGE_LOG_FILE", "FUSE_OVERLAYFS_DEBUG_LOG"];
 

@@ -163,8 +163,8 @@ fn thread_count() -> Option<usize> {
     Some(std::fs::read_dir("/proc/self/task").ok()?.count())
 }
 
-/// Closes everything above stderr but `keep`. A pipe of the caller that stays open here makes whoever
-/// reads its other end wait until the mount goes away.
+/// Closes everything above stderr but `keep`. A pipe of the caller that stays open here makes
+/// whoever reads its other end wait until the mount goes away.
 fn close_inherited(keep: &[RawFd]) -> Result<()> {
     const FIRST: RawFd = libc::STDERR_FILENO + 1;
     let mut keep: Vec<RawFd> = keep.iter().copied().filter(|&fd| fd >= FIRST).collect();
