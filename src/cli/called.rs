@@ -16,8 +16,8 @@ const OWN: &str = "ovlmerge";
 const PEER: &str = "fuse-overlayfs";
 
 /// What is said behind [`PEER`]. Callers read the first line, people want to know what they have.
-/// The release is that of fuse-overlayfs whose command line and options are understood; callers compare
-/// it: benchexec asks for 1.10 or newer, and apptainer passes `noacl`, which came with 1.8.
+/// The release is that of fuse-overlayfs whose command line and options are understood. Callers
+/// compare it: benchexec asks for 1.10 or newer, and apptainer passes `noacl`, which came with 1.8.
 const PEER_VERSION: &str = concat!("version 1.16\novlmerge ", env!("CARGO_PKG_VERSION"));
 
 /// A name that the program was called by.
