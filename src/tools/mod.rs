@@ -5,12 +5,14 @@
 //! | [`diff`](mod@diff) | makes an OCI layer of what an upper changes |
 //! | [`apply`] | unpacks an OCI layer into a layer for an overlay |
 //! | [`check`] | finds what is wrong with an upper, and repairs what is safe to |
+//! | [`convert`] | rewrites the markers of a layer |
 //!
 //! They look at layers through [`crate::merge`], as a mount does, so that a mark means the same
 //! here and there. [`oci`] is the form of the archives.
 
 pub mod apply;
 pub mod check;
+pub mod convert;
 pub mod diff;
 pub mod oci;
 pub mod views;

@@ -20,6 +20,7 @@ mod call;
 mod changes;
 mod check;
 mod content;
+mod convert;
 mod diff;
 mod hostile;
 mod layer;

@@ -2,6 +2,7 @@
 
 mod apply;
 mod check;
+mod convert;
 mod diff;
 
 use std::ffi::{OsStr, OsString};
@@ -27,6 +28,8 @@ pub enum Tool {
     Apply,
     /// `ovlmerge check`.
     Check,
+    /// `ovlmerge convert`.
+    Convert,
 }
 
 impl Tool {
@@ -37,6 +40,7 @@ impl Tool {
             b"diff" => Some(Self::Diff),
             b"apply" => Some(Self::Apply),
             b"check" => Some(Self::Check),
+            b"convert" => Some(Self::Convert),
             _ => None,
         }
     }
@@ -46,6 +50,7 @@ impl Tool {
             Self::Diff => diff::command(),
             Self::Apply => apply::command(),
             Self::Check => check::command(),
+            Self::Convert => convert::command(),
         }
     }
 }
@@ -89,6 +94,7 @@ pub(super) fn run(tool: Tool, args: Vec<OsString>) -> Exit {
         Tool::Diff => diff::run(&matches),
         Tool::Apply => apply::run(&matches),
         Tool::Check => check::run(&matches),
+        Tool::Convert => convert::run(&matches),
     };
     match result {
         Ok(exit) => exit,

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::{Finding, Problem};
 use crate::error::{Context, Errno, Error, Result};
-use crate::format::aufs::{self, AufsName};
+use crate::format::aufs::AufsName;
 use crate::format::overlay::{FUSE_OVERLAYFS_OPAQUE, Mark, Namespace};
 use crate::layer::LayerDir;
 use crate::merge::lookup::{Contents, What, lookup};
@@ -58,7 +58,7 @@ impl Scan<'_> {
             names.insert(entry.name.into());
             Ok(())
         })?;
-        let hidden = names.iter().map(|name| match aufs::classify(name) {
+        let hidden = names.iter().map(|name| match upper.classify(name) {
             AufsName::Whiteout(name) => name,
             _ => name,
         });
@@ -71,7 +71,7 @@ impl Scan<'_> {
             let path = join(path, name);
             let checked = Name::new(name)?;
             let Some(stat) = upper.stat_entry(checked)? else { continue };
-            match aufs::classify(name) {
+            match upper.classify(name) {
                 AufsName::Plain => {
                     self.entry(&path, stack, &merged, &below, checked, &stat)?;
                     origins |= has_origin(upper, checked)?;

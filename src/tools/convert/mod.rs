@@ -1,0 +1,111 @@
+//! Rewrites the markers of a layer in place.
+//!
+//! The layer is gone through twice: the first time to see whether all of it can be written in the
+//! wanted form, the second time to do so. A new marker is written before the old one goes, and a
+//! directory is done after all below it, so that the layer means the same at every moment: what was
+//! stopped is finished by beginning anew.
+
+mod facts;
+mod rewrite;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+
+use crate::error::{Context, Errno, Error, Result};
+use crate::format::overlay::Namespace;
+use crate::sys::{Name, at, creds, file};
+use crate::tools::oci::printable;
+
+use facts::Facts;
+
+/// A form that markers can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Devices 0:0 and marks in this namespace, as the kernel's overlayfs.
+    Kernel(Namespace),
+    /// Files `.wh.NAME` and `.wh..wh..opq`.
+    Aufs,
+    /// Devices 0:0 and `user.fuseoverlayfs.opaque`.
+    FuseOverlayfs,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug)]
+pub struct Task {
+    /// The form to write.
+    pub to: Form,
+    /// Also remove what only an upper needs.
+    pub seal: bool,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Directories that were looked at.
+    pub directories: u64,
+    /// Markers that were written in the new form.
+    pub written: u64,
+    /// Markers that were removed, the old form of others among them.
+    pub removed: u64,
+}
+
+/// A directory that is being gone through.
+struct Open {
+    fd: OwnedFd,
+    path: Vec<u8>,
+    facts: Facts,
+    /// Names of directories in it that are left.
+    left: Vec<Box<[u8]>>,
+}
+
+/// Rewrites the markers of the layer at `path`.
+///
+/// # Errors
+/// Those of the calls; EBUSY if the layer is in use; EINVAL for what the wanted form cannot say:
+/// then nothing was changed.
+pub fn convert(path: &Path, task: Task) -> Result<Counts> {
+    creds::raise_open_files()?;
+    let what = || path.display().to_string();
+    let root = at::open_root(path).context(what)?;
+    match file::lock_exclusive(root.as_fd()) {
+        Err(err) if err.errno() == Errno::EAGAIN => {
+            let text = format!("{}: it is mounted; unmount it first", what());
+            return Err(Error::new(Errno::EBUSY, text));
+        }
+        // A file system without locks cannot tell.
+        Err(err) if !matches!(err.errno(), Errno::EOPNOTSUPP | Errno::ENOSYS) => return Err(err),
+        _ => {}
+    }
+    let mut counts = Counts::default();
+    walk(&root, |dir| rewrite::check(dir.fd.as_fd(), &dir.facts, task))?;
+    walk(&root, |dir| {
+        counts.directories += 1;
+        rewrite::rewrite(dir.fd.as_fd(), &dir.facts, task, &mut counts)
+    })?;
+    nix::unistd::syncfs(&root).map_err(Error::from).context(|| "writing to the disk")?;
+    Ok(counts)
+}
+
+/// Calls `visit` for every directory, after it has been called for those in it.
+fn walk(root: &OwnedFd, mut visit: impl FnMut(&Open) -> Result<()>) -> Result<()> {
+    let fd = at::reopen_dir(root.as_fd())?;
+    let facts = Facts::read(fd.as_fd(), None)?;
+    let mut open = vec![Open { left: facts.dirs.clone(), fd, path: Vec::new(), facts }];
+    while let Some(dir) = open.last_mut() {
+        let Some(name) = dir.left.pop() else {
+            visit(dir).context(|| format!("/{}", printable(&dir.path)))?;
+            open.pop();
+            continue;
+        };
+        let slash: &[u8] = if dir.path.is_empty() { b"" } else { b"/" };
+        let path = [&dir.path, slash, &*name].concat();
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        let next = at::open_quiet(dir.fd.as_fd(), Name::new(&name)?, flags)
+            .and_then(|fd| Ok((Facts::read(fd.as_fd(), Some(&dir.facts))?, fd)));
+        let (facts, fd) = next.context(|| format!("/{}", printable(&path)))?;
+        open.push(Open { left: facts.dirs.clone(), fd, path, facts });
+    }
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! Writing the markers of one directory in another form.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::BorrowedFd;
+
+use super::facts::{Facts, Said};
+use super::{Counts, Form, Task};
+use crate::error::{Context, Errno, Error, Result};
+use crate::format::aufs;
+use crate::format::overlay::{self, Dialect, FUSE_OVERLAYFS_OPAQUE, Mark, Namespace};
+use crate::layer::work::remove_tree;
+use crate::sys::at::SetTime;
+use crate::sys::xattr::SetMode;
+use crate::sys::{FileType, Name, Target, at, stat, xattr};
+
+/// Marks that say something of the layers below or of the owner of an upper, and nothing that a
+/// lower layer is read for.
+const OF_AN_UPPER: [&[u8]; 5] = [b"origin", b"impure", b"nlink", b"upper", b"uuid"];
+
+/// Marks that only the kernel's form can say.
+const OF_THE_KERNEL: [&[u8]; 2] = [b"redirect", b"metacopy"];
+
+/// Whether all of a directory can be written in the wanted form.
+pub(super) fn check(dir: BorrowedFd<'_>, facts: &Facts, task: Task) -> Result<()> {
+    if let Some(name) = facts.no_markers.first() {
+        let name = name.escape_ascii();
+        let text = format!("{name} has the name of a marker and is none; rename it");
+        return Err(Error::new(Errno::EINVAL, text));
+    }
+    if task.to == Form::Aufs && !facts.hidden {
+        for name in facts.whiteouts.keys() {
+            let marker = aufs::whiteout_of(name);
+            Name::new(&marker).context(|| format!("no file can be called .wh. and {name:?}"))?;
+        }
+    }
+    if matches!(task.to, Form::Kernel(_)) {
+        return Ok(());
+    }
+    let mut targets = vec![Target::Fd(dir)];
+    for name in &facts.objects {
+        targets.push(Target::At(dir, Name::new(name)?));
+    }
+    for target in targets {
+        for (_, mark, _) in marks(target)? {
+            if OF_THE_KERNEL.contains(&&*mark) {
+                let mark = mark.escape_ascii();
+                let text = format!("a mark ({mark}) that only the form of the kernel has");
+                return Err(Error::new(Errno::EINVAL, text));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes the markers of a directory, then gives it its times back.
+pub(super) fn rewrite(
+    dir: BorrowedFd<'_>,
+    facts: &Facts,
+    task: Task,
+    counts: &mut Counts,
+) -> Result<()> {
+    let was = stat::fstat(dir)?;
+    let before = (counts.written, counts.removed);
+    let mut rewrite = Rewrite { dir, task, counts };
+    for (name, said) in &facts.whiteouts {
+        rewrite.whiteout(facts, Name::new(name)?, *said)?;
+    }
+    for name in &facts.objects {
+        rewrite.other_marks(Target::At(dir, Name::new(name)?))?;
+    }
+    rewrite.opaque(facts)?;
+    rewrite.other_marks(Target::Fd(dir))?;
+    if task.seal {
+        for name in &facts.housekeeping {
+            rewrite.counts.removed += 1;
+            remove_tree(dir, Name::new(name)?)?;
+        }
+    }
+    if before == (counts.written, counts.removed) {
+        return Ok(());
+    }
+    at::set_times(Target::Fd(dir), SetTime::At(was.atime), SetTime::At(was.mtime))
+}
+
+struct Rewrite<'a> {
+    dir: BorrowedFd<'a>,
+    task: Task,
+    counts: &'a mut Counts,
+}
+
+impl Rewrite<'_> {
+    fn unlink(&mut self, name: Name<'_>) -> Result<()> {
+        self.counts.removed += 1;
+        at::unlink(self.dir, name)
+    }
+
+    fn whiteout(&mut self, facts: &Facts, name: Name<'_>, said: Said) -> Result<()> {
+        let marker = aufs::whiteout_of(name.bytes());
+        let marker = Name::new(&marker);
+        if facts.hidden || said.beside.is_some() {
+            // Nothing is there to be hidden, or the object hides it; a directory has to say so.
+            if let Some(FileType::Directory) = said.beside
+                && !facts.hidden
+            {
+                self.set_opaque(Target::At(self.dir, name), Some(name))?;
+            }
+            if said.device || said.attribute {
+                self.unlink(name)?;
+            }
+            return if said.file { self.unlink(marker?) } else { Ok(()) };
+        }
+        if self.task.to == Form::Aufs {
+            if !said.file {
+                self.counts.written += 1;
+                at::mknod(self.dir, marker?, libc::S_IFREG | 0o600, 0)?;
+            }
+            return if said.device || said.attribute { self.unlink(name) } else { Ok(()) };
+        }
+        if said.attribute {
+            // An empty file in its place: the device takes it by a rename.
+            self.counts.removed += 1;
+            let temporary = Name::new(b".wh..wh.ovlmerge-convert")?;
+            self.device(temporary)?;
+            at::rename(self.dir, temporary, self.dir, name, at::Replace::Yes)?;
+        } else if !said.device {
+            self.device(name)?;
+        }
+        if said.file { self.unlink(marker?) } else { Ok(()) }
+    }
+
+    fn device(&mut self, name: Name<'_>) -> Result<()> {
+        self.counts.written += 1;
+        match at::mknod(self.dir, name, libc::S_IFCHR, 0) {
+            // Left by one that was stopped.
+            Err(err) if err.errno() == Errno::EEXIST => Ok(()),
+            other => other.context(|| format!("a whiteout device for {name}")),
+        }
+    }
+
+    /// Marks a directory as opaque: this one, or one in it.
+    fn set_opaque(&mut self, target: Target<'_>, name: Option<Name<'_>>) -> Result<()> {
+        self.counts.written += 1;
+        if let Some(key) = self.opaque_key() {
+            return xattr::set(target, key, b"y", SetMode::Any);
+        }
+        let inner;
+        let dir = match name {
+            Some(name) => {
+                inner = at::open(self.dir, name, nix::fcntl::OFlag::O_DIRECTORY, 0)?;
+                std::os::fd::AsFd::as_fd(&inner)
+            }
+            None => self.dir,
+        };
+        match at::mknod(dir, Name::new(aufs::OPAQUE)?, libc::S_IFREG | 0o600, 0) {
+            Err(err) if err.errno() == Errno::EEXIST => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The attribute that says opaque in the wanted form; none for a file.
+    fn opaque_key(&self) -> Option<&'static CStr> {
+        match self.task.to {
+            Form::Kernel(namespace) => Some(namespace.key(Mark::Opaque)),
+            Form::FuseOverlayfs => Some(FUSE_OVERLAYFS_OPAQUE),
+            Form::Aufs => None,
+        }
+    }
+
+    fn opaque(&mut self, facts: &Facts) -> Result<()> {
+        let target = Target::Fd(self.dir);
+        let wanted = self.opaque_key();
+        let is_set = match wanted {
+            Some(key) => xattr::get_if_set(target, key)?.as_deref() == Some(b"y"),
+            None => facts.opaque_file,
+        };
+        if facts.opaque && !is_set {
+            self.set_opaque(target, None)?;
+        }
+        let [one, other] = Namespace::BOTH.map(|namespace| namespace.key(Mark::Opaque));
+        for key in [one, other, FUSE_OVERLAYFS_OPAQUE] {
+            // Also what says that there are whiteouts by attribute: there are none any more.
+            let keep = facts.opaque && wanted == Some(key);
+            if !keep && xattr::get_if_set(target, key)?.is_some() {
+                self.counts.removed += 1;
+                xattr::remove(target, key)?;
+            }
+        }
+        if facts.opaque_file && wanted.is_some() {
+            self.unlink(Name::new(aufs::OPAQUE)?)?;
+        }
+        Ok(())
+    }
+
+    /// Marks that are not about names: to the wanted namespace, or away.
+    fn other_marks(&mut self, target: Target<'_>) -> Result<()> {
+        for (namespace, mark, value) in marks(target)? {
+            let old = key(namespace, &mark)?;
+            let of_upper = OF_AN_UPPER.contains(&&*mark);
+            let wanted = match self.task.to {
+                _ if of_upper && self.task.seal => None,
+                Form::Kernel(wanted) if wanted == namespace => continue,
+                Form::Kernel(wanted) => Some(wanted),
+                Form::Aufs | Form::FuseOverlayfs if of_upper => None,
+                // We read them in either namespace, and nobody else does.
+                Form::Aufs | Form::FuseOverlayfs => continue,
+            };
+            if let Some(wanted) = wanted {
+                let new = key(wanted, &mark)?;
+                match xattr::set(target, &new, &value, SetMode::Create) {
+                    // It is said in both.
+                    Err(err) if err.errno() == Errno::EEXIST => {}
+                    // Links and devices have no attributes of users, and no other marks than these.
+                    Err(err) if err.errno() == Errno::EPERM && of_upper => {}
+                    other => {
+                        other?;
+                        self.counts.written += 1;
+                    }
+                }
+            }
+            self.counts.removed += 1;
+            xattr::remove(target, &old)?;
+        }
+        Ok(())
+    }
+}
+
+fn key(namespace: Namespace, mark: &[u8]) -> Result<CString> {
+    CString::new([namespace.prefix(), mark].concat()).map_err(|_| Errno::EINVAL.into())
+}
+
+/// A mark: where, which, and its value.
+type Marked = (Namespace, Vec<u8>, Vec<u8>);
+
+/// The marks of an object but those about names, and not what users set under such names.
+fn marks(target: Target<'_>) -> Result<Vec<Marked>> {
+    let list = xattr::list(target)?;
+    let mut found = Vec::new();
+    for name in xattr::names(&list).filter(|name| overlay::shown(name, Dialect::Plain).is_none()) {
+        for namespace in Namespace::BOTH {
+            let Some(mark) = name.strip_prefix(namespace.prefix()) else { continue };
+            if matches!(mark, b"opaque" | b"whiteout") {
+                continue;
+            }
+            let value = xattr::get(target, &key(namespace, mark)?)?;
+            found.push((namespace, mark.to_vec(), value));
+        }
+    }
+    Ok(found)
+}
