@@ -57,11 +57,37 @@ impl<'a> Staged<'a> {
         };
         let to = dir.fd()?;
         let staged = Name::new(self.name.as_bytes())?;
-        at::rename(self.work.fd(), staged, to.as_ref().as_fd(), name, replace)?;
+        let to = to.as_ref().as_fd();
+        match at::rename(self.work.fd(), staged, to, name, replace) {
+            Err(err) if over == Over::OtherKind && err.errno() == Errno::EINVAL => {
+                return self.publish_in_two_steps(to, name);
+            }
+            other => other?,
+        }
         self.published = true;
         if over == Over::OtherKind {
             best_effort("what was replaced stays in work until the next mount", self.discard());
         }
+        Ok(())
+    }
+
+    /// Where the file system exchanges nothing (NFS, some FUSE servers), what is there goes first. A
+    /// crash between the two shows what the layers below have.
+    fn publish_in_two_steps(mut self, to: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
+        let aside = self.work.fresh_name();
+        let old = Name::new(aside.as_bytes())?;
+        at::rename(to, name, self.work.fd(), old, Replace::No)?;
+        let staged = Name::new(self.name.as_bytes())?;
+        if let Err(err) = at::rename(self.work.fd(), staged, to, name, Replace::No) {
+            let back = at::rename(self.work.fd(), old, to, name, Replace::No);
+            best_effort("what was to be replaced stays in work until the next mount", back);
+            return Err(err);
+        }
+        self.published = true;
+        best_effort(
+            "what was replaced stays in work until the next mount",
+            self.work.discard(&aside),
+        );
         Ok(())
     }
 

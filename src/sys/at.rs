@@ -15,7 +15,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::Mode;
 
-use super::stat::Time;
+use super::stat::{self, Time};
 use crate::error::{Errno, Error, Result};
 
 /// The longest name that Linux file systems take (`NAME_MAX`, limits.h), in bytes.
@@ -258,8 +258,9 @@ pub enum Replace {
     LeaveWhiteout,
 }
 
-/// renameat2(2). Where the file system knows no flags (EINVAL on old NFS and FUSE servers),
-/// [`Replace::No`] is made of a link and an unlink for files and reported as it is for directories.
+/// renameat2(2). Where the file system knows no flags (EINVAL on NFS and some FUSE servers),
+/// [`Replace::No`] is made of a link and an unlink. Where no link can be made, as of directories, it
+/// is a look and a rename, which would replace what somebody else makes between the two.
 pub fn rename(
     from: BorrowedFd<'_>,
     name: Name<'_>,
@@ -282,8 +283,17 @@ pub fn rename(
     match result {
         Ok(_) => Ok(()),
         Err(err) if replace == Replace::No && err.errno() == Errno::EINVAL => {
-            link(from, name, to, new).map_err(|_| err)?;
-            unlink(from, name)
+            match link(from, name, to, new) {
+                Ok(()) => return unlink(from, name),
+                // For directories, and where there are no hard links (link(2)).
+                Err(link) if link.errno() == Errno::EPERM => {}
+                Err(link) if link.errno() == Errno::EEXIST => return Err(link),
+                Err(_) => return Err(err),
+            }
+            match stat::stat_if_exists(Target::At(to, new))? {
+                Some(_) => Err(Errno::EEXIST.into()),
+                None => rename(from, name, to, new, Replace::Yes),
+            }
         }
         Err(err) => Err(err),
     }

@@ -1,47 +1,10 @@
 //! Layers of programs that are not the kernel: fuse-overlayfs and AUFS.
 
-use std::process::Command;
-
-use crate::support::mount::is_mountpoint;
-use crate::support::process::{self, wait_for};
 use crate::support::tree::{Compare, assert_same_tree, dump};
-use crate::support::{Dir, Mount, Scratch};
+use crate::support::{Dir, FuseFs, Mount, Scratch};
 use crate::{needs, not_the_kernels};
 
 const FOREIGN: &str = "it does not read these forms";
-
-/// fuse-overlayfs, mounted until it is dropped.
-struct FuseOverlayfs(Dir);
-
-impl FuseOverlayfs {
-    fn mount(s: &Scratch) -> Self {
-        let lowers: Vec<_> = s.lowers().iter().map(|dir| dir.root().to_str().unwrap()).collect();
-        let [upper, work] = [&s.upper, &s.work].map(|dir| dir.root().display().to_string());
-        let options = format!("lowerdir={},upperdir={upper},workdir={work}", lowers.join(":"));
-        let mut command = Command::new("fuse-overlayfs");
-        let output = process::output(command.args(["-o", &options]).arg(s.mnt.root()));
-        assert!(output.status.success(), "{}", process::text(&output.stderr));
-        let mount = Self(s.mnt.clone());
-        assert!(is_mountpoint(mount.0.root()));
-        mount
-    }
-}
-
-impl Drop for FuseOverlayfs {
-    fn drop(&mut self) {
-        let place = self.0.root();
-        let daemons = process::pids_with_argument(place);
-        if let Err(err) = nix::mount::umount2(place, nix::mount::MntFlags::MNT_DETACH) {
-            eprintln!("{} stays mounted: {err}", place.display());
-        }
-        let patience = std::time::Duration::from_secs(20);
-        for pid in daemons {
-            if !wait_for(patience, || !process::is_alive(pid)) {
-                eprintln!("fuse-overlayfs {pid} stays");
-            }
-        }
-    }
-}
 
 fn below(dir: &Dir) {
     for path in ["f", "g", "gone", "d/a", "d/b", "d/sub/x", "kept/k"] {
@@ -76,9 +39,9 @@ fn an_upper_of_fuse_overlayfs() {
     let s = Scratch::new();
     below(s.lower(0));
     let oracle = {
-        let m = FuseOverlayfs::mount(&s);
-        change(&m.0);
-        dump(m.0.root())
+        let m = FuseFs::overlay(&s);
+        change(&m);
+        dump(m.root())
     };
     assert!(oracle.keys().any(|path| path.as_os_str() == "again/new"));
     let m = s.mount();

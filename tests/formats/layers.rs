@@ -1,12 +1,10 @@
 //! Stacks of layers, changed and shown by the kernel's overlayfs and by ovlmerge.
 
 use std::fs;
-use std::ops::Deref;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-
+pub use crate::support::Kernel;
 use crate::support::mount::is_mountpoint;
 use crate::support::tree::{Compare, Tree, assert_same_tree, differences, dump};
 use crate::support::{Dir, Mount, Scratch, Setup};
@@ -16,53 +14,6 @@ pub const ALL: &str = "redirect_dir=on,metacopy=on,index=on,xino=on";
 
 /// The same without the index, which ties an upper to its lowers for good.
 pub const NO_INDEX: &str = "redirect_dir=on,metacopy=on,index=off,xino=on";
-
-/// A mount of the kernel that goes when it is dropped.
-#[derive(Debug)]
-pub struct Kernel(Dir);
-
-impl Kernel {
-    /// An overlay with these options besides its layers.
-    pub fn overlay(lowers: &[Dir], upper: Option<(&Dir, &Dir)>, at: &Dir, options: &str) -> Self {
-        let lowers: Vec<_> = lowers.iter().map(|dir| dir.root().to_str().unwrap()).collect();
-        let mut data = format!("lowerdir={}", lowers.join(":"));
-        if let Some((upper, work)) = upper {
-            let [upper, work] = [upper, work].map(|dir| dir.root().display().to_string());
-            data += &format!(",upperdir={upper},workdir={work}");
-        }
-        Self::new("overlay", at, &format!("{data},{options}"))
-    }
-
-    /// A file system that has large extended attributes.
-    pub fn tmpfs(at: &Dir) -> Self {
-        Self::new("tmpfs", at, "mode=755,size=16m")
-    }
-
-    /// A mount of any kind.
-    pub fn new(kind: &str, at: &Dir, data: &str) -> Self {
-        mount(Some(kind), at.root(), Some(kind), MsFlags::MS_NOATIME, Some(data))
-            .unwrap_or_else(|err| panic!("{kind} {data}: {err}"));
-        Self(at.clone())
-    }
-}
-
-impl Deref for Kernel {
-    type Target = Dir;
-
-    fn deref(&self) -> &Dir {
-        &self.0
-    }
-}
-
-impl Drop for Kernel {
-    fn drop(&mut self) {
-        let gone = umount2(self.root(), MntFlags::UMOUNT_NOFOLLOW)
-            .or_else(|_| umount2(self.root(), MntFlags::MNT_DETACH));
-        if let Err(err) = gone {
-            eprintln!("{} stays mounted: {err}", self.root().display());
-        }
-    }
-}
 
 /// Layers that grow: each generation is an upper over all before it.
 pub struct Layers {

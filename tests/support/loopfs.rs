@@ -39,17 +39,39 @@ impl LoopFs {
         Self::new("mkfs.btrfs", &["-q"], mebibytes)
     }
 
+    /// A read-only copy of a tree in a squashfs image.
+    pub fn squashfs(tree: &Path) -> Self {
+        let home = TempDir::with_prefix("ovlmerge-loop-").unwrap();
+        let image = home.path().join("image");
+        let [from, to] = [tree, &image].map(|path| path.to_str().unwrap());
+        run("mksquashfs", &[from, to, "-quiet", "-no-progress"]);
+        Self::mount(home)
+    }
+
+    /// A read-only copy of a tree in an EROFS image.
+    pub fn erofs(tree: &Path) -> Self {
+        let home = TempDir::with_prefix("ovlmerge-loop-").unwrap();
+        let image = home.path().join("image");
+        let [from, to] = [tree, &image].map(|path| path.to_str().unwrap());
+        run("mkfs.erofs", &["--quiet", to, from]);
+        Self::mount(home)
+    }
+
     fn new(mkfs: &str, args: &[&str], mebibytes: u64) -> Self {
         let home = TempDir::with_prefix("ovlmerge-loop-").unwrap();
         let image = home.path().join("image");
         File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
-        let image = image.to_str().unwrap();
         let mut args = args.to_vec();
-        args.push(image);
+        args.push(image.to_str().unwrap());
         run(mkfs, &args);
-        let mnt = home.path().join("fs");
+        Self::mount(home)
+    }
+
+    /// Mounts the file `image` of the directory beside it.
+    fn mount(home: TempDir) -> Self {
+        let [image, mnt] = ["image", "fs"].map(|name| home.path().join(name));
         std::fs::create_dir(&mnt).unwrap();
-        run("mount", &["-o", "loop", image, mnt.to_str().unwrap()]);
+        run("mount", &["-o", "loop", image.to_str().unwrap(), mnt.to_str().unwrap()]);
         Self { dir: Dir::new(mnt), _home: home }
     }
 

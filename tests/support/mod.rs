@@ -9,6 +9,8 @@
 
 #![allow(dead_code, unused_imports)] // each test target uses its part
 
+pub mod fusefs;
+pub mod kernel;
 pub mod loopfs;
 pub mod mount;
 pub mod need;
@@ -20,6 +22,8 @@ pub mod user;
 
 use std::path::PathBuf;
 
+pub use fusefs::FuseFs;
+pub use kernel::Kernel;
 pub use loopfs::LoopFs;
 pub use mount::{Mount, Setup};
 pub use scratch::{Dir, Scratch};
