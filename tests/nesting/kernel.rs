@@ -55,12 +55,12 @@ fn the_scene_over_a_lower_inside() {
     Scene::Xattr.fill(&below);
     let before = Scene::Xattr.list(&below);
     let upper = Some((&home.upper, &home.work));
-    let kernel = Kernel::overlay(&[below.clone()], upper, &home.mnt, NO_OPTIONS);
+    let kernel = Kernel::overlay(std::slice::from_ref(&below), upper, &home.mnt, NO_OPTIONS);
     Scene::Xattr.change(&kernel);
     Scene::Xattr.assert_changed(&kernel);
     drop(kernel);
     m.remount();
-    let kernel = Kernel::overlay(&[below.clone()], upper, &home.mnt, NO_OPTIONS);
+    let kernel = Kernel::overlay(std::slice::from_ref(&below), upper, &home.mnt, NO_OPTIONS);
     Scene::Xattr.assert_changed(&kernel);
     assert_eq!(Scene::Xattr.list(&below), before);
 }
@@ -112,8 +112,12 @@ fn no_upper_inside() {
     let [upper, work, lower] = ["upper", "work", "lower"].map(|name| m.sub(name).dir("").clone());
     let home = Scratch::new();
     for options in [NO_OPTIONS, "userxattr", "volatile"] {
-        let refused =
-            Kernel::try_overlay(&[lower.clone()], Some((&upper, &work)), &home.mnt, options);
+        let refused = Kernel::try_overlay(
+            std::slice::from_ref(&lower),
+            Some((&upper, &work)),
+            &home.mnt,
+            options,
+        );
         assert_errno(refused.map_err(std::io::Error::from), libc::EINVAL);
     }
     // What it tried leaves nothing behind that anybody would see.

@@ -13,7 +13,8 @@ const NO_OPTIONS: &str = "redirect_dir=off,metacopy=off,index=off";
 fn play(scene: Scene, below: &Dir) {
     let s = Scratch::with_lowers(0);
     drop(scene.over(below, s.setup()));
-    let kernel = Kernel::overlay(&[below.clone()], Some((&s.upper, &s.work)), &s.mnt, NO_OPTIONS);
+    let kernel =
+        Kernel::overlay(std::slice::from_ref(below), Some((&s.upper, &s.work)), &s.mnt, NO_OPTIONS);
     scene.assert_changed(&kernel);
 }
 
