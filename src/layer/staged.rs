@@ -71,8 +71,8 @@ impl<'a> Staged<'a> {
         Ok(())
     }
 
-    /// Where the file system exchanges nothing (NFS, some FUSE servers), what is there goes first. A
-    /// crash between the two shows what the layers below have.
+    /// Where the file system exchanges nothing (NFS, some FUSE servers), what is there goes first.
+    /// A crash between the two shows what the layers below have.
     fn publish_in_two_steps(mut self, to: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
         let aside = self.work.fresh_name();
         let old = Name::new(aside.as_bytes())?;

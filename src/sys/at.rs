@@ -259,8 +259,8 @@ pub enum Replace {
 }
 
 /// renameat2(2). Where the file system knows no flags (EINVAL on NFS and some FUSE servers),
-/// [`Replace::No`] is made of a link and an unlink. Where no link can be made, as of directories, it
-/// is a look and a rename, which would replace what somebody else makes between the two.
+/// [`Replace::No`] is made of a link and an unlink. Where no link can be made, as of directories,
+/// it is a look and a rename, which would replace what somebody else makes between the two.
 pub fn rename(
     from: BorrowedFd<'_>,
     name: Name<'_>,

@@ -9,7 +9,8 @@
 //! * [`data_only`]: layers that only lend data; [`forms`]: the options about marks;
 //! * [`takeover`]: the kernel goes on where ovlmerge changed its upper;
 //! * [`foreign`]: forms that the kernel does not read;
-//! * [`hostile`]: values that make no sense.
+//! * [`oci`]: layers of images as tar(1) unpacks them;
+//! * [`hostile`], [`limits`]: values that make no sense, or are as large as can be.
 
 #![allow(
     clippy::unwrap_used,
@@ -38,8 +39,10 @@ mod foreign;
 mod forms;
 mod hostile;
 mod layers;
+mod limits;
 mod metacopy;
 mod number;
+mod oci;
 mod redirect;
 mod takeover;
 mod whiteout;

@@ -21,6 +21,7 @@ mod acl;
 mod create;
 mod defects;
 mod dirmeta;
+mod dirmeta_more;
 mod dirs;
 mod holes;
 mod inodes;

@@ -2,7 +2,8 @@
 //!
 //! * [`source`]: finds the files, and tells code from comments, strings and unit tests;
 //! * [`checks`]: one function for each rule, each with a test that it would catch a violation;
-//! * [`modules`]: which module may use which.
+//! * [`modules`]: which module may use which;
+//! * [`named`]: the tests that documents name exist.
 //!
 //! Sizes have exceptions, named below with their reasons. One that is no longer needed fails, so
 //! the lists only get shorter by themselves.
@@ -20,6 +21,7 @@
 
 mod checks;
 mod modules;
+mod named;
 mod source;
 
 use checks::{Exception, Violation};
@@ -104,4 +106,14 @@ fn no_path_of_some_machine() {
 #[test]
 fn every_file_says_what_it_is_for() {
     check(Source::is_product, checks::missing_head);
+}
+
+/// The table of marks says of each which test proves it.
+#[test]
+fn every_test_that_the_documents_name_exists() {
+    for path in ["src/docs/format.md", "src/docs/semantics.md"] {
+        let full = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        let text = std::fs::read_to_string(full).unwrap();
+        report(&named::missing_tests(path, &text, &source::all()));
+    }
 }
