@@ -103,6 +103,11 @@ pub fn acl(test: &str) -> bool {
     program(test, "setfacl") && program(test, "getfacl")
 }
 
+/// A program that packs and unpacks layers.
+pub fn umoci(test: &str) -> bool {
+    program(test, "umoci")
+}
+
 /// The attributes that lsattr and chattr show, on the temporary directory.
 pub fn file_flags(test: &str) -> bool {
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -304,3 +304,31 @@ fn in_a_user_namespace() {
     assert_eq!(out.xattr_names("o"), ["user.overlay.opaque"]);
     assert_eq!(out.stat("i/f").uid(), 1234);
 }
+
+/// Owners, modes and devices of a layer, by somebody who may give and make none of them.
+#[test]
+fn by_a_user_without_privilege() {
+    needs!(root, mount);
+    let s = Scratch::new();
+    let bytes = archive(&["d d", "f d/f = 1", "c c 1,3", "p p", "l l -> x", "f implied/f"]);
+    std::fs::write(s.base().path("layer.tar"), bytes).unwrap();
+    let script = format!(
+        "chmod 777 {0}; setpriv --reuid=1234 --regid=1234 --clear-groups {1} apply {0}/layer.tar \
+         {0}/plain 2>{0}/said || true; setpriv --reuid=1234 --regid=1234 --clear-groups {1} apply \
+         -o xattr_permissions=2 {0}/layer.tar {0}/out",
+        s.base().root().display(),
+        s.program().display()
+    );
+    run("sh", &["-ec", &script]);
+    let said = s.base().read("said");
+    assert!(said.contains("it cannot be given to 0:0"), "{said}");
+    assert!(!s.base().exists("plain"));
+    let out = s.base().sub("out");
+    assert_eq!(out.stat("d/f").uid(), 1234);
+    let value = |path| text(&out.get_xattr(path, "user.containers.override_stat").unwrap());
+    assert_eq!(value("d"), "0:0:0755:dir");
+    assert_eq!(value("d/f"), "0:0:0644:file");
+    assert_eq!(value("c"), "0:0:0644:char-1-3");
+    assert_eq!(value("p"), "0:0:0644:pipe");
+    assert_eq!(value("implied"), "0:0:0755:dir");
+}

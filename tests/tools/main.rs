@@ -26,3 +26,4 @@ mod hostile;
 mod layer;
 mod reproducible;
 mod round_trip;
+mod umoci;

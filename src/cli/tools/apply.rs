@@ -35,7 +35,9 @@ pub(super) fn command() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("A new directory, or an empty one"),
         )
-        .arg(options_arg("uidmapping, gidmapping and squash_to_* of the mount that is to be"))
+        .arg(options_arg(
+            "uidmapping, gidmapping, squash_to_* and xattr_permissions of the mount that is to be",
+        ))
         .arg(
             Arg::new("xattr")
                 .long("xattr")

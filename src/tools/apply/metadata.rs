@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::ffi::CString;
 
 use crate::error::{Context, Errno, Error, Result};
-use crate::format::overlay::{self, Dialect, is_acl};
+use crate::format::overlay::{self, is_acl};
+use crate::layer::Upper;
+use crate::layer::keeping::Keeping;
+use crate::layer::upper::Attributes;
 use crate::merge::attr::Change;
 use crate::merge::owner::Owners;
 use crate::sys::at::SetTime;
@@ -24,23 +27,25 @@ pub(super) struct Later {
 }
 
 /// Gives objects what their entries say.
-pub(super) struct Metadata {
+pub(super) struct Metadata<'a> {
+    upper: &'a Upper,
     owners: Owners,
     /// Names of attributes that could not be set and were told of.
     told: BTreeSet<Vec<u8>>,
     pub left_out: u64,
 }
 
-impl Metadata {
-    pub fn new(owners: &crate::config::Owners) -> Self {
-        Self { owners: Owners::new(owners), told: BTreeSet::new(), left_out: 0 }
+impl<'a> Metadata<'a> {
+    pub fn new(upper: &'a Upper, owners: &crate::config::Owners) -> Self {
+        Self { upper, owners: Owners::new(owners), told: BTreeSet::new(), left_out: 0 }
     }
 
-    /// All there is for an object that is no directory.
-    pub fn give(&mut self, target: Target<'_>, entry: &Entry, is_link: bool) -> Result<()> {
-        self.owner(target, entry)?;
-        if !is_link {
-            at::chmod(target, entry.mode)?;
+    /// All there is for an object that is no directory; `kind` is the type that it is to have
+    /// (inode(7)).
+    pub fn give(&mut self, target: Target<'_>, entry: &Entry, kind: u32) -> Result<()> {
+        self.owner(target, entry, kind)?;
+        if kind != libc::S_IFLNK {
+            self.upper.chmod(target, entry.mode)?;
         }
         for (name, value) in &entry.xattrs {
             self.attribute(target, name, value)?;
@@ -50,7 +55,7 @@ impl Metadata {
 
     /// What a directory can be given at once, and what is left for later.
     pub fn begin(&mut self, target: Target<'_>, entry: &Entry) -> Result<Later> {
-        self.owner(target, entry)?;
+        self.owner(target, entry, libc::S_IFDIR)?;
         let mut later = Later { mode: entry.mode, mtime: entry.mtime, acls: Vec::new() };
         for (name, value) in &entry.xattrs {
             if is_acl(name) {
@@ -64,24 +69,44 @@ impl Metadata {
 
     /// What was left for later.
     pub fn end(&mut self, target: Target<'_>, later: &Later) -> Result<()> {
-        at::chmod(target, later.mode)?;
+        self.upper.chmod(target, later.mode)?;
         for (name, value) in &later.acls {
             self.attribute(target, name, value)?;
         }
         set_time(target, later.mtime)
     }
 
-    fn owner(&self, target: Target<'_>, entry: &Entry) -> Result<()> {
-        let wanted = Change { uid: Some(entry.uid), gid: Some(entry.gid), ..Change::NONE };
-        let stored = self.owners.stored_change(&wanted)?;
-        if stored.uid.is_none() && stored.gid.is_none() {
+    /// What a directory is given that has no entry, where owners are not in inodes.
+    pub fn make_up(&self, target: Target<'_>, mode: u32) -> Result<()> {
+        if self.upper.keeping() == Keeping::Inode {
             return Ok(());
         }
-        let given = at::chown(target, stored.uid, stored.gid);
+        let new = Attributes { uid: 0, gid: 0, mode: libc::S_IFDIR | mode, rdev: 0 };
+        self.upper.set_new(target, &new)
+    }
+
+    fn owner(&self, target: Target<'_>, entry: &Entry, kind: u32) -> Result<()> {
+        let wanted = Change { uid: Some(entry.uid), gid: Some(entry.gid), ..Change::NONE };
+        let stored = self.owners.stored_change(&wanted)?;
+        let all_look_the_same = stored.uid.is_none() && stored.gid.is_none();
+        if all_look_the_same && self.upper.keeping() == Keeping::Inode {
+            return Ok(());
+        }
+        let (major, minor) = entry.device;
+        let new = Attributes {
+            uid: stored.uid.unwrap_or(entry.uid),
+            gid: stored.gid.unwrap_or(entry.gid),
+            mode: kind | entry.mode,
+            rdev: libc::makedev(major, minor),
+        };
+        let given = match self.upper.keeping() {
+            Keeping::Inode => at::chown(target, stored.uid, stored.gid),
+            Keeping::Xattr(_) => self.upper.set_new(target, &new),
+        };
         given.map_err(|err| match err.errno() {
             Errno::EPERM | Errno::EINVAL => err.context(format!(
                 "it cannot be given to {}:{}; call this as root, in a user namespace that has these \
-                 ids (podman unshare), or with -o squash_to_root",
+                 ids (podman unshare), or with -o xattr_permissions=2",
                 entry.uid, entry.gid
             )),
             _ => err,
@@ -95,7 +120,8 @@ impl Metadata {
         }
         let text = || format!("attribute {}", name.escape_ascii());
         let set = || {
-            let stored = overlay::stored(name, Dialect::Plain).ok_or(Errno::EOPNOTSUPP)?;
+            let stored =
+                overlay::stored(name, self.upper.keeping().dialect()).ok_or(Errno::EOPNOTSUPP)?;
             let key = CString::new(stored.into_owned()).map_err(|_| Errno::EINVAL)?;
             if is_acl(name) {
                 let value = self.owners.stored_acl(value.to_vec())?;
@@ -103,7 +129,9 @@ impl Metadata {
             }
             xattr::set(target, &key, value, SetMode::Any)
         };
-        let decides_access = is_acl(name) || name == b"security.capability";
+        // Where owners are not in inodes, ACLs mean nothing.
+        let acl_counts = self.upper.keeping() == Keeping::Inode;
+        let decides_access = (is_acl(name) && acl_counts) || name == b"security.capability";
         match set() {
             Err(err) if !decides_access && may_be_left_out(&err) => {
                 self.left_out += 1;

@@ -13,6 +13,7 @@ use crate::error::{Context, Errno, Error, Result};
 use crate::format::aufs::{self, AufsName};
 use crate::format::overlay::Mark;
 use crate::layer::UpperDir;
+use crate::layer::keeping::Keeping;
 use crate::layer::upper::OpaqueForm;
 use crate::sys::stat::Time;
 use crate::sys::xattr::SetMode;
@@ -34,7 +35,7 @@ pub(super) struct Unpack<'a> {
     stage: &'a Stage,
     options: &'a Options,
     tree: Tree<'a>,
-    metadata: Metadata,
+    metadata: Metadata<'a>,
     counts: Counts,
     buffer: Vec<u8>,
     progress: &'a mut dyn FnMut(&[u8], u64),
@@ -67,7 +68,7 @@ impl<'a> Unpack<'a> {
         options: &'a Options,
         progress: &'a mut dyn FnMut(&[u8], u64),
     ) -> Result<Self> {
-        let metadata = Metadata::new(&options.config.owners);
+        let metadata = Metadata::new(stage.upper()?, &options.config.owners);
         let (counts, buffer) = (Counts::default(), Vec::new());
         let tree = Tree::new(stage.upper()?);
         Ok(Self { stage, options, tree, metadata, counts, buffer, progress })
@@ -141,7 +142,7 @@ impl<'a> Unpack<'a> {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
         let file = at::open(self.stage.links(), name, flags, 0o600)?;
         self.data(&file, entry, data)?;
-        self.metadata.give(Target::Fd(file.as_fd()), entry, false)
+        self.metadata.give(Target::Fd(file.as_fd()), entry, libc::S_IFREG)
     }
 
     fn object(
@@ -199,24 +200,33 @@ impl<'a> Unpack<'a> {
     ) -> Result<()> {
         let upper = self.tree.upper;
         let node = |kind: u32| {
-            let (major, minor) = entry.device;
-            upper.mknod(here, name, kind | 0o600, libc::makedev(major, minor)).map_err(|err| {
-                match err.errno() {
-                    Errno::EPERM => err.context("devices need root; call this as root"),
-                    _ => err,
-                }
-            })
+            // Where types are not in inodes, it is a file that says what it is.
+            let ((major, minor), real) = match upper.keeping() {
+                Keeping::Inode => (entry.device, kind),
+                Keeping::Xattr(_) => ((0, 0), libc::S_IFREG),
+            };
+            let made = upper.mknod(here, name, real | 0o600, libc::makedev(major, minor));
+            made.map_err(|err| match err.errno() {
+                Errno::EPERM => err.context(
+                    "devices need root; call this as root, or with -o xattr_permissions=2",
+                ),
+                _ => err,
+            })?;
+            Ok::<_, Error>(kind)
         };
-        match entry.kind {
+        let kind = match entry.kind {
             Kind::File => {
                 let file = upper.create(here, name, 0o600)?;
                 self.data(&file, entry, data)?;
-                return self.metadata.give(Target::Fd(file.as_fd()), entry, false);
+                return self.metadata.give(Target::Fd(file.as_fd()), entry, libc::S_IFREG);
             }
             Kind::Symlink if entry.link.contains(&0) || entry.link.is_empty() => {
                 return Err(refuse("a symbolic link to nowhere"));
             }
-            Kind::Symlink => upper.symlink(here, name, &entry.link)?,
+            Kind::Symlink => {
+                upper.symlink(here, name, &entry.link)?;
+                libc::S_IFLNK
+            }
             Kind::CharDevice if entry.device == (0, 0) => {
                 return Err(refuse("a device 0:0, which is a whiteout on a layer"));
             }
@@ -224,10 +234,9 @@ impl<'a> Unpack<'a> {
             Kind::BlockDevice => node(libc::S_IFBLK)?,
             Kind::Fifo => node(libc::S_IFIFO)?,
             Kind::Directory | Kind::HardLink => return Err(Errno::EIO.into()),
-        }
-        let is_link = entry.kind == Kind::Symlink;
+        };
         let metadata = &mut self.metadata;
-        upper.with_entry(here, name, |target| metadata.give(target, entry, is_link))
+        upper.with_entry(here, name, |target| metadata.give(target, entry, kind))
     }
 
     fn data(&mut self, file: &OwnedFd, entry: &Entry, data: &mut dyn Read) -> Result<()> {
@@ -298,13 +307,15 @@ impl<'a> Unpack<'a> {
             let (here, hidden) = (self.tree.here(), self.tree.is_hidden());
             let given = self.tree.dirs.remove(&path).and_then(|state| state.given);
             let metadata = &mut self.metadata;
-            let finished = upper.with_dir(&here, |target| match (&given, mark) {
-                (Some(later), _) => metadata.end(target, later),
-                (None, Some(mark)) if !hidden => {
-                    xattr::set(target, mark, b"y", SetMode::Any)?;
-                    metadata.end(target, &IMPLIED)
+            let finished = upper.with_dir(&here, |target| {
+                if let Some(later) = &given {
+                    return metadata.end(target, later);
                 }
-                (None, _) => metadata.end(target, &IMPLIED),
+                metadata.make_up(target, IMPLIED.mode)?;
+                if let (Some(mark), false) = (mark, hidden) {
+                    xattr::set(target, mark, b"y", SetMode::Any)?;
+                }
+                metadata.end(target, &IMPLIED)
             });
             finished.context(|| printable(&path))?;
         }
