@@ -37,6 +37,9 @@ pub struct Config {
     pub dirmeta_delegate: bool,
     /// Whether redirects that layers carry are followed.
     pub follow_redirects: bool,
+    /// Changes of metadata leave the data of a file below, where the kernel's overlayfs could go on
+    /// with that.
+    pub metacopy: bool,
     /// How the owners on the layers appear in the mount.
     pub owners: Owners,
     /// How inode numbers are put together.
@@ -269,6 +272,7 @@ impl Config {
             durability: Durability::Normal,
             dirmeta_delegate: true,
             follow_redirects: true,
+            metacopy: false,
             owners: Owners::default(),
             numbers: Numbers::Tagged,
             permissions: Permissions::Inode,

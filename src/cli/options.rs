@@ -46,6 +46,13 @@ pub enum Takes {
     Map(fn(&mut Request, Vec<IdRange>)),
     /// One of some words.
     Choice(&'static [Word]),
+    /// An option that can have one value, and why no other.
+    Fixed {
+        /// What happens anyway.
+        value: &'static str,
+        /// What is said of any other value, and what to do.
+        why: &'static str,
+    },
     /// An option of the kernel's overlayfs or of fuse-overlayfs: these values ask for what happens
     /// anyway, any other is warned of.
     Only(&'static [&'static str]),
@@ -182,6 +189,10 @@ impl MountOption {
             Takes::Seconds(set) => set(request, self.seconds(value)?),
             Takes::Number { min, max, set } => set(request, self.number(value, min, max)?),
             Takes::Map(set) => set(request, self.map(value)?),
+            Takes::Fixed { value: only, .. } if only.as_bytes() == value => {}
+            Takes::Fixed { why, .. } => {
+                return Err(UsageError::new(format!("option `{}`: {why}", self.name)));
+            }
             Takes::Choice(choices) => self.choice(value, choices)?(request),
             Takes::Words(_) | Takes::Only(_) | Takes::Nothing(_) | Takes::Never(_) => {}
         }

@@ -164,6 +164,7 @@ impl Request {
             }
         };
         let device = passed_device(mountpoint)?;
+        check_metacopy(&self.config)?;
         let mountpoint = absolute_mountpoint(mountpoint)?;
         let owners = owners::verified(self.uids, self.gids, self.squash_to_root)?;
         Ok(Config { lowers, data_only, upper, mountpoint, device, owners, ..self.config })
@@ -188,6 +189,17 @@ fn passed_device(mountpoint: &Path) -> Result<Option<i32>, UsageError> {
             mountpoint.display()
         ))
     })
+}
+
+/// The kernel refuses these two together as well (fs/overlayfs/params.c).
+fn check_metacopy(config: &Config) -> Result<(), UsageError> {
+    if config.metacopy && !config.follow_redirects {
+        return Err(UsageError::new(
+            "option `metacopy=on` needs redirects: leave out redirect_dir=nofollow, or give \
+             metacopy=off",
+        ));
+    }
+    Ok(())
 }
 
 fn absolute_mountpoint(mountpoint: &Path) -> Result<PathBuf, UsageError> {

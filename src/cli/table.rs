@@ -147,6 +147,16 @@ pub const OPTIONS: &[MountOption] = &[
               `char` or `xattr`, names that begin with `.wh.` are ordinary names in all layers.",
     },
     MountOption {
+        name: "metacopy",
+        metavar: "on|off",
+        group: Group::Storage,
+        takes: Takes::Switch(|request, on| request.config.metacopy = on),
+        help: "Leave the data below when only metadata changes. Default: off",
+        doc: "chmod, chown and their like copy no data then; the first write does. The kernel's overlayfs \
+              goes on with such an upper if it is mounted with metacopy=on and redirect_dir=on. Needs \
+              `trusted.overlay.` attributes; without them a warning is given and data is copied.",
+    },
+    MountOption {
         name: "volatile",
         metavar: "",
         group: Group::Storage,
@@ -489,11 +499,15 @@ pub const OPTIONS: &[MountOption] = &[
         doc: "",
     },
     MountOption {
-        name: "metacopy",
+        name: "verity",
         metavar: "off",
         group: Group::Compatibility,
-        takes: Takes::Only(&["off"]),
-        help: "Likewise",
+        takes: Takes::Fixed {
+            value: "off",
+            why: "digests of fs-verity are not compared with the data, and a mount that does not would \
+                  trust what it should not: leave it out, or give verity=off",
+        },
+        help: "Whether digests in metacopy marks are compared with the data. Only off is possible",
         doc: "",
     },
     MountOption {

@@ -138,7 +138,7 @@ fn each_option() {
         ("threads=3", |c| c.threads = Some(3)),
         ("dirmeta_delegate=off", |c| c.dirmeta_delegate = false),
         ("dirmeta_delegate=on", |_| {}),
-        ("index=off,metacopy=off,nfs_export=off,static_nlink", |_| {}),
+        ("index=off,metacopy=off,verity=off,nfs_export=off,static_nlink", |_| {}),
         ("redirect_dir=nofollow", |c| c.follow_redirects = false),
         ("redirect_dir=nofollow,redirect_dir=follow", |_| {}),
         ("xattr_permissions=2,xattr_permissions=0", |_| {}),
@@ -180,6 +180,10 @@ fn each_option() {
 #[case(&["-o", "lowerdir=/l", "a", "b", "/m"], "too many arguments, b ")]
 #[case(&["-o", "lowerdir", "/m"], "`lowerdir` needs a value: write lowerdir=DIR")]
 #[case(&["-o", "lowerdir=", "/m"], "`lowerdir` needs a value")]
+#[case(&["-o", "lowerdir=/a,verity=on", "/m"], "option `verity`: digests")]
+#[case(&["-o", "lowerdir=/a,verity=require", "/m"], "leave it out")]
+#[case(&["-o", "lowerdir=/a,metacopy=on,redirect_dir=nofollow", "/m"], "`metacopy=on` needs")]
+#[case(&["-o", "lowerdir=/a::/d,lowerdir+=/b", "/m"], "`lowerdir+` names /b")]
 #[case(&["-o", "lowerdir=/a:::/b", "/m"], "`lowerdir` cannot be \"/a:::/b\"")]
 #[case(&["-o", "lowerdir=/a:", "/m"], "superfluous colon")]
 #[case(&["-o", "lowerdir=/l,upperdir=/u", "/m"], "`upperdir` needs `workdir`")]
@@ -223,7 +227,6 @@ fn errors_name_the_option(#[case] args: &[&str], #[case] expected: &str) {
 #[case("lowedir=/x", "`lowedir` is not known and has no effect; did you mean `lowerdir`?")]
 #[case("nosuit", "did you mean `nosuid`?")]
 #[case("frobnicate=a.so", "`frobnicate` is not known and has no effect")]
-#[case("metacopy=on", "`metacopy=on` is not supported yet and has no effect")]
 fn unknown_options_are_warned_of(#[case] options: &str, #[case] expected: &str) {
     let (parsed, warnings) = parse(&["-o", "lowerdir=/l", "-o", options, "/m"]);
     assert_eq!(parsed.unwrap().config, with("rw"));

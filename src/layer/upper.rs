@@ -21,11 +21,11 @@ use super::work::Work;
 use crate::config::Config;
 use crate::error::{Errno, Result, best_effort};
 use crate::format::aufs;
-use crate::format::overlay::Mark;
+use crate::format::overlay::{Mark, Namespace};
 use crate::sys::at::{Replace, SetTime};
 use crate::sys::creds::{self, Owner};
 use crate::sys::xattr::SetMode;
-use crate::sys::{Name, Stat, Target, at, xattr};
+use crate::sys::{Name, Stat, Target, at, file, xattr};
 
 pub use forms::{Forms, OpaqueForm, WhiteoutForm};
 pub use owner::{Attributes, Given};
@@ -204,6 +204,19 @@ impl Upper {
         }
     }
 
+    /// Whether the kernel's overlayfs follows metacopy marks in this upper: it does not in
+    /// `user.overlay.` (fs/overlayfs/params.c), and knows no owners in attributes.
+    #[must_use]
+    pub fn takes_metacopy(&self) -> bool {
+        self.forms.namespace == Some(Namespace::Trusted) && self.keeping == Keeping::Inode
+    }
+
+    /// Marks a file in the making as one whose data stays below.
+    pub fn set_metacopy(&self, copy: Target<'_>) -> Result<()> {
+        let namespace = self.forms.namespace.ok_or(Errno::EOPNOTSUPP)?;
+        xattr::set(copy, namespace.key(Mark::Metacopy), b"", SetMode::Any)
+    }
+
     /// Marks a directory as one that holds copies with an origin, before the first gets there.
     pub fn set_impure(&self, dir: &UpperDir) -> Result<()> {
         let Some(namespace) = self.forms.namespace else { return Ok(()) };
@@ -280,6 +293,11 @@ impl Upper {
     /// Opens a file of the upper to read and write it.
     pub fn open_to_write(&self, dir: &UpperDir, name: Name<'_>) -> Result<OwnedFd> {
         at::open(dir.fd()?.as_ref().as_fd(), name, OFlag::O_RDWR | OFlag::O_NONBLOCK, 0)
+    }
+
+    /// Forces a file to the disk.
+    pub fn sync_entry(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
+        file::sync(dir.dir().open_to_read(name)?.as_fd(), false)
     }
 
     /// Removes a name that is not a directory, leaving nothing.

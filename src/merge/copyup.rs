@@ -26,6 +26,9 @@ pub enum Data {
     All,
     /// The file is about to be cut to this size.
     UpTo(u64),
+    /// None: the copy says that its data stays below (metacopy). Files without data, and those with
+    /// several names, which may show in different places below, are copied whole all the same.
+    Below,
 }
 
 impl Data {
@@ -64,8 +67,10 @@ pub struct Copied<'a> {
     staged: Staged<'a>,
     /// The copy's attributes.
     pub stat: Stat,
-    /// The copy's descriptor, if it is a regular file.
+    /// The copy's descriptor, if it is a regular file with its data.
     pub file: Option<OwnedFd>,
+    /// Where its data is.
+    pub data: Contents,
 }
 
 /// Copies a file, link, device, FIFO or socket into the work directory.
@@ -79,7 +84,9 @@ pub fn build<'a>(
     was: &Stat,
     data: Data,
 ) -> Result<Copied<'a>> {
+    let below = data == Data::Below && was.nlink == 1 && was.size > 0;
     let make = || match was.kind() {
+        FileType::Regular if below => build_without_data(upper, lower, was),
         FileType::Regular => build_file(upper, lower, was, data),
         _ => build_other(upper, lower, was),
     };
@@ -94,7 +101,7 @@ fn build_file<'a>(
 ) -> Result<Copied<'a>> {
     let from = match lower.data {
         Contents::Own => lower.dir.dir().open_to_read(lower.name)?,
-        Contents::Elsewhere(source) => source.dir.dir().open_to_read(Name::new(&source.name)?)?,
+        Contents::Elsewhere(source) => source.open()?,
         Contents::Missing => return Err(Errno::EIO.into()),
     };
     // Nobody but us while the data is on its way.
@@ -117,12 +124,36 @@ fn build_file<'a>(
         file::sync(to.as_fd(), false)?;
     }
     let stat = upper.keeping().stat(copy)?;
-    Ok(Copied { staged, stat, file: Some(to) })
+    Ok(Copied { staged, stat, file: Some(to), data: Contents::Own })
+}
+
+/// A copy of the metadata alone. Nothing is synced: there is no data that could be lost, and a file
+/// system with a journal writes the attributes before the name.
+fn build_without_data<'a>(upper: &'a Upper, lower: &Lower<'_>, was: &Stat) -> Result<Copied<'a>> {
+    let data = match lower.data {
+        Contents::Own => {
+            let source = Source { dir: lower.dir.clone(), name: lower.name.bytes().into() };
+            Contents::Elsewhere(Box::new(source))
+        }
+        Contents::Elsewhere(source) => Contents::Elsewhere(source.clone()),
+        Contents::Missing => return Err(Errno::EIO.into()),
+    };
+    let (staged, to) = upper.stage_file(0o600)?;
+    // The size is that of the data (ovl_do_copy_up, fs/overlayfs/copy_up.c).
+    file::truncate(to.as_fd(), was.size)?;
+    let dir = lower.dir.dir().fd()?;
+    let (source, copy) = (dir.as_ref().as_fd(), Target::Fd(to.as_fd()));
+    note_origin(upper, lower, source, was, copy);
+    let keeping = lower.dir.dir().keeping();
+    finish(upper, &Original { target: Target::At(source, lower.name), was, keeping }, copy)?;
+    upper.set_metacopy(copy)?;
+    let stat = upper.keeping().stat(copy)?;
+    Ok(Copied { staged, stat, file: None, data })
 }
 
 fn fill(from: &OwnedFd, to: &OwnedFd, was: &Stat, data: Data) -> Result<()> {
     let (len, whole) = match data {
-        Data::All => (was.size, true),
+        Data::All | Data::Below => (was.size, true),
         Data::UpTo(size) => (was.size.min(size), size >= was.size),
     };
     copy::data(from.as_fd(), to.as_fd(), len, whole)
@@ -139,7 +170,7 @@ fn build_other<'a>(upper: &'a Upper, lower: &Lower<'_>, was: &Stat) -> Result<Co
     note_origin(upper, lower, dir.as_ref().as_fd(), was, staged.target()?);
     finish(upper, &Original { target, was, keeping }, staged.target()?)?;
     let stat = upper.keeping().stat(staged.target()?)?;
-    Ok(Copied { staged, stat, file: None })
+    Ok(Copied { staged, stat, file: None, data: Contents::Own })
 }
 
 /// Notes the origin of a copy, which gives it its number after the next mount. One of several hard
@@ -186,40 +217,45 @@ impl Copied<'_> {
 }
 
 /// A copy without a name, for a lower file that was unlinked while in use and is now written to.
+/// `source` has its data, if it has none itself.
 pub fn build_unnamed(
     upper: &Upper,
     from: &OwnedFd,
+    source: &Contents,
     keeping: Keeping,
     data: Data,
 ) -> Result<OwnedFd> {
     let target = Target::Fd(from.as_fd());
     let was = &keeping.stat(target)?;
     let to = upper.unnamed_file(0o600)?;
-    fill(from, &to, was, data)?;
+    match source {
+        Contents::Own => fill(from, &to, was, data)?,
+        Contents::Elsewhere(source) => fill(&source.open()?, &to, was, data)?,
+        Contents::Missing => return Err(Errno::EIO.into()),
+    }
     finish(upper, &Original { target, was, keeping }, Target::Fd(to.as_fd()))?;
     Ok(to)
 }
 
-/// Gives a file of the upper the data that it has elsewhere so far.
-pub fn complete(upper: &Upper, dir: &UpperDir, name: Name<'_>, source: &Source) -> Result<()> {
+/// Gives a file of the upper, open to write, the data that it has elsewhere so far.
+pub fn complete(upper: &Upper, to: BorrowedFd<'_>, source: &Source) -> Result<()> {
     let make = || {
-        let from = source.dir.dir().open_to_read(Name::new(&source.name)?)?;
-        let to = upper.open_to_write(dir, name)?;
-        let was = stat::fstat(to.as_fd())?;
-        copy::data(from.as_fd(), to.as_fd(), was.size, false)?;
-        at::set_times(Target::Fd(to.as_fd()), SetTime::At(was.atime), SetTime::At(was.mtime))?;
+        let from = source.open()?;
+        let was = stat::fstat(to)?;
+        copy::data(from.as_fd(), to, was.size, false)?;
+        at::set_times(Target::Fd(to), SetTime::At(was.atime), SetTime::At(was.mtime))?;
         if !upper.is_volatile() {
-            file::sync(to.as_fd(), false)?;
+            file::sync(to, false)?;
         }
         for namespace in Namespace::BOTH {
-            match sys_xattr::remove(Target::Fd(to.as_fd()), namespace.key(Mark::Metacopy)) {
+            match sys_xattr::remove(Target::Fd(to), namespace.key(Mark::Metacopy)) {
                 Err(err) if sys_xattr::is_absent(&err) || err.errno() == Errno::EPERM => {}
                 other => other?,
             }
         }
         Ok(())
     };
-    make().context(|| format!("completing the data of {name}"))
+    make().context(|| format!("completing the data of {}", source.name.escape_ascii()))
 }
 
 /// Makes the upper directory of a merged one, with the effective metadata and without a mark: it

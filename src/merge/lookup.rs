@@ -1,5 +1,6 @@
 //! One name of a merged directory: what it stands for, and in which layers.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -71,6 +72,16 @@ pub struct Source {
     pub dir: LowerDir,
     /// Its name there.
     pub name: Box<[u8]>,
+}
+
+impl Source {
+    /// A descriptor to read it.
+    ///
+    /// # Errors
+    /// Those of openat(2).
+    pub fn open(&self) -> Result<OwnedFd> {
+        self.dir.dir().open_to_read(Name::new(&self.name)?)
+    }
 }
 
 /// Where an object is.

@@ -170,7 +170,7 @@ impl Vfs {
                 file::truncate(fd.as_ref().as_fd(), size)?;
             }
         } else {
-            self.copy_up(node, Data::All)?;
+            self.copy_up(node, self.for_metadata())?;
         }
         let upper = self.upper()?;
         let done = self.with_attributes(leaf, |target| match *change {

@@ -19,7 +19,10 @@ impl Vfs {
     #[must_use]
     pub fn needs_copy_up(&self, id: super::NodeId) -> bool {
         let Some(node) = self.table.get(id) else { return false };
-        node.as_leaf().is_ok_and(|leaf| leaf.place.read().real.upper_key().is_none())
+        node.as_leaf().is_ok_and(|leaf| {
+            let place = leaf.place.read();
+            place.real.upper_key().is_none() || !matches!(place.data, Contents::Own)
+        })
     }
 
     /// The same for a rename of this name.
@@ -119,9 +122,11 @@ impl Vfs {
                     return Err(Errno::EOPNOTSUPP.into());
                 }
                 let keeping = self.keeping(leaf, &Real::Orphan { fd: Arc::clone(&fd), key: None });
-                let copy = copyup::build_unnamed(self.upper()?, &fd, keeping, data)?;
+                let copy = copyup::build_unnamed(self.upper()?, &fd, &source, keeping, data)?;
+                let mut place = leaf.place.write();
                 leaf.io.take();
-                leaf.place.write().real = orphan(copy)?;
+                place.real = orphan(copy)?;
+                place.data = Contents::Own;
                 Ok(())
             }
             (Real::Lower { dir, name }, Some(link)) => {
@@ -171,8 +176,8 @@ impl Vfs {
         let mut place = leaf.place.write();
         let (file, made) = (copied.file.take(), copied.stat);
         if place.position(&link.parent, &link.name).is_none() {
-            if !place.links.is_empty() {
-                // Another name is left: begin anew with that.
+            if !place.links.is_empty() || !matches!(copied.data, Contents::Own) {
+                // Another name is left: begin anew with that. Or none, and then the data is needed.
                 return Err(Errno::EAGAIN.into());
             }
             leaf.io.take();
@@ -180,6 +185,7 @@ impl Vfs {
             place.data = Contents::Own;
             return Ok(());
         }
+        let data = copied.data.clone();
         copied.publish(self.upper()?, Destination { dir: to, name })?;
         let key = (made.dev, made.ino);
         if let Some(index) = &mut names.index {
@@ -187,7 +193,7 @@ impl Vfs {
         }
         self.table.copied_up(node, Key { dev: made.dev, ino: made.ino, layer: 0 });
         place.real = Real::Upper { key };
-        place.data = Contents::Own;
+        place.data = data;
         place.add(Link { in_upper: true, ..link.clone() });
         leaf.no_set_id.store(false, Ordering::Relaxed);
         leaf.no_capability.store(false, Ordering::Relaxed);
@@ -198,32 +204,6 @@ impl Vfs {
             let weak: std::sync::Weak<Node> = Arc::downgrade(node);
             self.cache.opened(weak);
         }
-        Ok(())
-    }
-
-    /// Gives a file of the upper that has its data elsewhere (metacopy) the data. Others, and what
-    /// is in a lower, stay as they are.
-    ///
-    /// Until the mark goes the upper's own data is not looked at, so that removing it is the step
-    /// that publishes them.
-    pub(super) fn complete(&self, node: &Arc<Node>) -> Result<()> {
-        let Ok(leaf) = node.as_leaf() else { return Ok(()) };
-        let in_upper = |place: &super::node::Place| match (&place.data, place.upper_link()) {
-            (Contents::Own, _) | (_, None) => None,
-            (Contents::Elsewhere(source), Some(link)) => Some(Ok((source.clone(), link.clone()))),
-            (Contents::Missing, Some(_)) => Some(Err(Errno::EIO)),
-        };
-        if in_upper(&leaf.place.read()).is_none() {
-            return Ok(());
-        }
-        let _gate = node.gate.lock();
-        let Some(found) = in_upper(&leaf.place.read()) else { return Ok(()) };
-        let (source, link) = found?;
-        let dir = link.parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
-        copyup::complete(self.upper()?, &dir, Name::new(&link.name)?, &source)?;
-        let mut place = leaf.place.write();
-        place.data = Contents::Own;
-        leaf.io.take();
         Ok(())
     }
 

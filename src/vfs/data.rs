@@ -11,7 +11,7 @@ use super::attr::Privilege;
 use super::node::{Node, Real};
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
-use crate::layer::{Keeping, Upper};
+use crate::layer::Keeping;
 use crate::merge::copyup::Data;
 use crate::merge::lookup::Contents;
 use crate::sys::{FileType, Name, Target, at, file};
@@ -32,7 +32,7 @@ pub struct Write<'a> {
 /// Opens the file that has the data of another.
 fn open_source(data: &Contents) -> Result<OwnedFd> {
     match data {
-        Contents::Elsewhere(source) => source.dir.dir().open_to_read(Name::new(&source.name)?),
+        Contents::Elsewhere(source) => source.open(),
         _ => Err(Errno::EIO.into()),
     }
 }
@@ -52,8 +52,8 @@ impl Vfs {
         // lower's there.
         let place = leaf.place.read();
         let fd = match &place.real {
-            Real::Orphan { fd, .. } => return Ok(Arc::clone(fd)),
             _ if !matches!(place.data, Contents::Own) => open_source(&place.data)?,
+            Real::Orphan { fd, .. } => return Ok(Arc::clone(fd)),
             Real::Lower { dir, name } => dir.dir().open_to_read(Name::new(name)?)?,
             Real::Upper { .. } => {
                 let link = place.upper_link().ok_or(Errno::ESTALE)?;
@@ -235,9 +235,9 @@ impl Vfs {
     /// Forces a file, or the entries of a directory, to the disk. What is in a lower is there.
     pub fn fsync(&self, id: NodeId, data_only: bool) -> Result<()> {
         let node = self.node(id)?;
-        if self.stack.upper.as_ref().is_none_or(Upper::is_volatile) {
+        let Some(upper) = self.stack.upper.as_ref().filter(|upper| !upper.is_volatile()) else {
             return Ok(());
-        }
+        };
         if let Ok(dir) = node.dir() {
             let orphan = dir.orphan.read().is_some();
             let upper = dir.stack.read().upper.clone();
@@ -247,6 +247,9 @@ impl Vfs {
         }
         if node.as_leaf()?.place.read().real.upper_key().is_none() {
             return Ok(());
+        }
+        if let Some(done) = self.sync_without_data(&node, upper) {
+            return done;
         }
         file::sync(self.file(&node)?.as_ref().as_fd(), data_only)
     }

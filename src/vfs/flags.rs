@@ -55,7 +55,10 @@ impl Vfs {
         if node.kind().is_dir() {
             self.dir_to_write(node).map(drop)
         } else {
-            self.copy_up(node, Data::All)
+            // Flags such as `i` would keep data from being put in later, and where the data is
+            // below, what is open for reading is a file of a lower.
+            self.copy_up(node, Data::All)?;
+            self.complete(node)
         }
     }
 

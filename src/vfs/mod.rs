@@ -21,6 +21,7 @@ mod flags;
 mod ids;
 mod link;
 mod lookup;
+mod metacopy;
 mod node;
 mod readdir;
 mod remove;
@@ -63,6 +64,8 @@ pub struct Vfs {
     renames: Mutex<()>,
     delegation: bool,
     follow: bool,
+    /// Changes of metadata leave the data below.
+    metacopy: bool,
     owners: Owners,
     xattrs: Xattrs,
     /// Called when attributes change that the client did not ask to change.
@@ -107,6 +110,7 @@ impl Vfs {
         let root = DirStack::root(&stack, delegation)?;
         let (snapshots, renames) = (Snapshots::default(), Mutex::new(()));
         let ids = Ids::new(stack.filesystems.clone(), config.numbers);
+        let metacopy = metacopy::is_wanted(config, &stack);
         Ok(Self {
             stack,
             table: Table::new(root, ids),
@@ -115,6 +119,7 @@ impl Vfs {
             renames,
             delegation,
             follow: config.follow_redirects,
+            metacopy,
             owners: Owners::new(&config.owners),
             xattrs: config.xattrs,
             listener: OnceLock::new(),

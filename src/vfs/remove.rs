@@ -11,7 +11,6 @@ use super::node::{Dir, Node, Real};
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::format::aufs::AufsName;
-use crate::merge::copyup::Data;
 use crate::merge::index::{self, InUpper};
 use crate::merge::lookup::Contents;
 use crate::merge::remove::{self, Standing};
@@ -34,7 +33,7 @@ impl Vfs {
         }
     }
 
-    /// Makes a file of the upper whole: all its names there, and its data. With nothing locked.
+    /// Makes all known names of a file of the upper names there. With nothing locked.
     pub(super) fn settle_names(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<()> {
         let node = match self.child(parent, name) {
             Err(err) if err.errno() == Errno::ENOENT => return Ok(()),
@@ -42,12 +41,7 @@ impl Vfs {
         };
         match node.as_leaf() {
             Ok(leaf) if leaf.place.read().real.upper_key().is_some() => {
-                self.link_other_names(&node, leaf)?;
-                self.complete(&node)
-            }
-            // A file of a lower whose data is in another one cannot be kept by a descriptor either.
-            Ok(leaf) if matches!(leaf.place.read().data, Contents::Elsewhere(_)) => {
-                self.copy_up(&node, Data::All)
+                self.link_other_names(&node, leaf)
             }
             _ => Ok(()),
         }
@@ -75,10 +69,6 @@ impl Vfs {
         let in_upper = matches!(site.upper, InUpper::Object { .. });
         let standing = Standing { in_upper, in_lowers: site.in_lowers };
         let known = self.table.known(&found, parent, name.bytes());
-        if known.is_some() && matches!(found.data, Contents::Elsewhere(_)) {
-            // A descriptor keeps one file, not one with the data of another.
-            return Err(Errno::EAGAIN.into());
-        }
         self.detaching(known.as_deref(), parent, name, &found, || {
             remove::unlink(upper, &upper_dir, name, standing)
         })?;
@@ -120,7 +110,9 @@ impl Vfs {
             return Err(Errno::EAGAIN.into());
         }
         let writable = |_: &Arc<OwnedFd>| {
-            place.real.upper_key().is_none() || !leaf.io_read_only.load(Ordering::Relaxed)
+            // What is open may be the file that has the data.
+            matches!(place.data, Contents::Own)
+                && (place.real.upper_key().is_none() || !leaf.io_read_only.load(Ordering::Relaxed))
         };
         let fd = match leaf.io.get().filter(writable) {
             Some(fd) => fd,

@@ -9,7 +9,6 @@ use crate::config::Xattrs;
 use crate::error::{Errno, Result};
 use crate::format::overlay::{Dialect, is_acl};
 use crate::layer::Keeping;
-use crate::merge::copyup::Data;
 use crate::merge::xattr;
 use crate::sys::Target;
 use crate::sys::xattr::SetMode;
@@ -139,7 +138,7 @@ impl Vfs {
         let done = if node.kind().is_dir() {
             self.change_dir(node, act)
         } else {
-            self.copy_up(node, Data::All)?;
+            self.copy_up(node, self.for_metadata())?;
             let leaf = node.as_leaf()?;
             leaf.no_capability.store(false, Ordering::Relaxed);
             let place = leaf.place.read();

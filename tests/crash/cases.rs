@@ -176,6 +176,27 @@ pub const CASES: &[Case] = &[
         act: |c| change(c, b"d", Change { uid: Some(3), ..Change::NONE }),
     },
     Case {
+        name: "chmod of a lower file that leaves the data below",
+        prepare: |dirs| {
+            file_in_lower(dirs.metacopy());
+        },
+        act: |c| change(c, b"d/f", MODE),
+    },
+    Case {
+        name: "write to a file that has its data below",
+        prepare: |dirs| {
+            file_in_lower(dirs);
+            let stub = std::fs::File::create(dirs.dir("upper/d").path("upper/d/f")).unwrap();
+            stub.set_len(11).unwrap();
+            dirs.set("upper/d/f", "trusted.overlay.metacopy", "");
+        },
+        act: |c| {
+            let write =
+                Write { offset: 0, data: b"NEW", privilege: Privilege::KeepsSetId, whole: false };
+            c.vfs.write(c.walk(b"d/f")?, &write).map(drop)
+        },
+    },
+    Case {
         name: "truncate a lower file",
         prepare: file_in_lower,
         act: |c| change(c, b"d/f", Change { size: Some(3), ..Change::NONE }),

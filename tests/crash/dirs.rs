@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{Mode, SFlag, UtimensatFlags, mknod, utimensat};
 use nix::sys::time::TimeSpec;
 
+use ovlmerge::config::{Config, UpperDirs};
+
 use crate::client::{Client, clear_umask};
 
 /// `lower`, `upper` and `work`, in a directory that goes when this goes.
 #[derive(Debug)]
 pub struct Dirs {
     home: tempfile::TempDir,
+    metacopy: std::cell::Cell<bool>,
 }
 
 impl Dirs {
@@ -20,7 +23,7 @@ impl Dirs {
     pub fn new(prepare: fn(&Self)) -> Self {
         clear_umask();
         let home = tempfile::Builder::new().prefix("ovlmerge-crash-").tempdir().unwrap();
-        let dirs = Self { home };
+        let dirs = Self { home, metacopy: std::cell::Cell::new(false) };
         for name in ["lower", "upper", "work"] {
             dirs.dir(name);
         }
@@ -38,7 +41,18 @@ impl Dirs {
     /// What opens them: can be sent to another thread.
     pub fn opener(&self) -> impl Fn() -> ovlmerge::error::Result<Client> + Send + 'static {
         let [lower, upper, work] = ["lower", "upper", "work"].map(|name| self.path(name));
-        move || Client::open(std::slice::from_ref(&lower), Some((&upper, &work)))
+        let metacopy = self.metacopy.get();
+        move || {
+            let upper = UpperDirs { upper: upper.clone(), work: work.clone() };
+            let config = Config::new(vec![lower.clone()], Some(upper), "/nowhere".into());
+            Client::with(&Config { metacopy, ..config })
+        }
+    }
+
+    /// With `metacopy=on`.
+    pub fn metacopy(&self) -> &Self {
+        self.metacopy.set(true);
+        self
     }
 
     fn place(&self, path: &str) -> PathBuf {

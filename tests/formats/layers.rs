@@ -87,6 +87,13 @@ impl Layers {
         self.setup(&self.all()[1..]).upper(upper.root()).work(work.root()).mount()
     }
 
+    /// The same with an option.
+    pub fn ours_writing(&self, option: &str) -> Mount {
+        let (upper, work) = &self.layers[0];
+        let setup = self.setup(&self.all()[1..]).upper(upper.root()).work(work.root());
+        setup.option(option).mount()
+    }
+
     /// ovlmerge's mount of all as lowers, read-only.
     pub fn ours_lowers(&self) -> Mount {
         self.setup(&self.all()).mount()

@@ -7,6 +7,7 @@
 //! * [`layers`]: stacks of layers whose upper ones the kernel wrote, and how they are compared;
 //! * [`redirect`], [`metacopy`], [`whiteout`], [`number`]: one kind of mark each;
 //! * [`data_only`]: layers that only lend data; [`forms`]: the options about marks;
+//! * [`metacopy_write`]: data left below by ovlmerge;
 //! * [`takeover`]: the kernel goes on where ovlmerge changed its upper;
 //! * [`foreign`]: forms that the kernel does not read;
 //! * [`oci`]: layers of images as tar(1) unpacks them;
@@ -41,6 +42,7 @@ mod hostile;
 mod layers;
 mod limits;
 mod metacopy;
+mod metacopy_write;
 mod number;
 mod oci;
 mod redirect;

@@ -1,0 +1,90 @@
+//! Files of the upper that have their data below.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use super::Vfs;
+use super::node::{Node, Place, Real};
+use crate::config::Config;
+use crate::error::{Errno, Result};
+use crate::layer::{Stack, Upper};
+use crate::merge::copyup::{self, Data};
+use crate::merge::lookup::{Contents, Source};
+use crate::sys::Name;
+
+/// Whether changes of metadata leave the data below. Where the kernel's overlayfs would not follow
+/// the marks the option is passed over with a warning: container runtimes give it without looking.
+pub(super) fn is_wanted(config: &Config, stack: &Stack) -> bool {
+    let refused = stack.upper.as_ref().is_some_and(|upper| !upper.takes_metacopy());
+    if config.metacopy && refused {
+        tracing::warn!(
+            "metacopy=on has no effect: the kernel's overlayfs follows no metacopy marks in \
+             user.overlay.* or with owners in attributes; leave it out, or give xattr=trusted as root"
+        );
+    }
+    config.metacopy && !refused
+}
+
+/// A file that has to get its data: where they are, and where it is itself.
+type Pending = (Box<Source>, Real, Option<super::node::Link>);
+
+fn pending(place: &Place) -> Result<Option<Pending>> {
+    match (&place.data, &place.real) {
+        (Contents::Own, _) | (_, Real::Lower { .. } | Real::Orphan { key: None, .. }) => Ok(None),
+        (Contents::Missing, _) => Err(Errno::EIO.into()),
+        (Contents::Elsewhere(source), real) => {
+            Ok(Some((source.clone(), real.clone(), place.upper_link().cloned())))
+        }
+    }
+}
+
+impl Vfs {
+    /// How much of a file is copied up for a change of its metadata.
+    pub(super) fn for_metadata(&self) -> Data {
+        if self.metacopy { Data::Below } else { Data::All }
+    }
+
+    /// Gives a file of the upper that has its data elsewhere (metacopy) the data. Others, and what
+    /// is in a lower, stay as they are.
+    ///
+    /// Until the mark goes the upper's own data is not looked at, so that removing it is the step
+    /// that publishes them.
+    ///
+    /// # Errors
+    /// EIO if the data is nowhere; what [`copyup::complete`] says.
+    pub(super) fn complete(&self, node: &Arc<Node>) -> Result<()> {
+        let Ok(leaf) = node.as_leaf() else { return Ok(()) };
+        if pending(&leaf.place.read())?.is_none() {
+            return Ok(());
+        }
+        let _gate = node.gate.lock();
+        let Some((source, real, link)) = pending(&leaf.place.read())? else { return Ok(()) };
+        let upper = self.upper()?;
+        match (real, link) {
+            (Real::Orphan { fd, .. }, _) => copyup::complete(upper, fd.as_fd(), &source)?,
+            (_, Some(link)) => {
+                let dir = link.parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
+                let file = upper.open_to_write(&dir, Name::new(&link.name)?)?;
+                copyup::complete(upper, file.as_fd(), &source)?;
+            }
+            (_, None) => return Err(Errno::ESTALE.into()),
+        }
+        let mut place = leaf.place.write();
+        place.data = Contents::Own;
+        leaf.io.take();
+        Ok(())
+    }
+
+    /// Forces the metadata of a file to the disk that has its data elsewhere; `None` for others.
+    pub(super) fn sync_without_data(&self, node: &Node, upper: &Upper) -> Option<Result<()>> {
+        let leaf = node.as_leaf().ok()?;
+        let (_, real, link) = pending(&leaf.place.read()).ok()??;
+        Some(match (real, link) {
+            (Real::Orphan { .. }, _) | (_, None) => Ok(()),
+            (_, Some(link)) => link.parent.dir().and_then(|parent| {
+                let dir = parent.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
+                upper.sync_entry(&dir, Name::new(&link.name)?)
+            }),
+        })
+    }
+}
