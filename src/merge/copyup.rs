@@ -242,8 +242,10 @@ pub fn complete(upper: &Upper, to: BorrowedFd<'_>, source: &Source) -> Result<()
     let make = || {
         let from = source.open()?;
         let was = stat::fstat(to)?;
-        copy::data(from.as_fd(), to, was.size, false)?;
+        let copied = copy::data(from.as_fd(), to, was.size, false);
+        // Also where it failed: nothing has changed then.
         at::set_times(Target::Fd(to), SetTime::At(was.atime), SetTime::At(was.mtime))?;
+        copied?;
         if !upper.is_volatile() {
             file::sync(to, false)?;
         }

@@ -185,15 +185,15 @@ pub const CASES: &[Case] = &[
     Case {
         name: "write to a file that has its data below",
         prepare: |dirs| {
-            file_in_lower(dirs);
-            let stub = std::fs::File::create(dirs.dir("upper/d").path("upper/d/f")).unwrap();
+            dirs.file("lower/d/stub", "old content");
+            let stub = std::fs::File::create(dirs.dir("upper/d").path("upper/d/stub")).unwrap();
             stub.set_len(11).unwrap();
-            dirs.set("upper/d/f", "trusted.overlay.metacopy", "");
+            dirs.set("upper/d/stub", "trusted.overlay.metacopy", "");
         },
         act: |c| {
             let write =
                 Write { offset: 0, data: b"NEW", privilege: Privilege::KeepsSetId, whole: false };
-            c.vfs.write(c.walk(b"d/f")?, &write).map(drop)
+            c.vfs.write(c.walk(b"d/stub")?, &write).map(drop)
         },
     },
     Case {
