@@ -499,6 +499,14 @@ pub const OPTIONS: &[MountOption] = &[
         doc: "",
     },
     MountOption {
+        name: "nfs_export",
+        metavar: "off",
+        group: Group::Compatibility,
+        takes: Takes::Only(&["off"]),
+        help: "Likewise",
+        doc: "",
+    },
+    MountOption {
         name: "verity",
         metavar: "off",
         group: Group::Compatibility,
@@ -508,14 +516,6 @@ pub const OPTIONS: &[MountOption] = &[
                   trust what it should not: leave it out, or give verity=off",
         },
         help: "Whether digests in metacopy marks are compared with the data. Only off is possible",
-        doc: "",
-    },
-    MountOption {
-        name: "nfs_export",
-        metavar: "off",
-        group: Group::Compatibility,
-        takes: Takes::Only(&["off"]),
-        help: "Likewise",
         doc: "",
     },
     MountOption {

@@ -2,9 +2,9 @@
 //! has to be the one before it or the one after it. So too where a call finds the disk full.
 //!
 //! Three things may lie between. A directory's modification time: a copy-up puts it back by a call
-//! of its own, as the kernel's does. And a link count: the names of a hard link come up one by one, so
-//! that a killed server can leave a file and an equal copy of it. And the modification time of a file
-//! that gets its data from below in place, as in the kernel, because a write is about to follow.
+//! of its own, as the kernel's does. A link count: the names of a hard link come up one by one, so
+//! that a killed server can leave a file and an equal copy of it. And the modification time of a
+//! file that gets its data from below in place, as in the kernel, for a write that follows.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
