@@ -115,13 +115,10 @@ pub fn is_acl(name: &[u8]) -> bool {
 /// How a stored name appears in the mount: as what, or not at all.
 #[must_use]
 pub fn shown(stored: &[u8], dialect: Dialect) -> Option<Cow<'_, [u8]>> {
-    if dialect == Dialect::Containers {
-        if let Some(inner) = stored.strip_prefix(OVERRIDE) {
-            return inner.starts_with(SECURITY).then_some(Cow::Borrowed(inner));
-        }
-        if stored.starts_with(SECURITY) {
-            return None;
-        }
+    if dialect == Dialect::Containers
+        && let Some(inner) = stored.strip_prefix(OVERRIDE)
+    {
+        return inner.starts_with(SECURITY).then_some(Cow::Borrowed(inner));
     }
     if dialect != Dialect::Plain && is_acl(stored) {
         return None;
@@ -134,6 +131,22 @@ pub fn shown(stored: &[u8], dialect: Dialect) -> Option<Cow<'_, [u8]>> {
         }
     }
     (!is_private(stored)).then_some(Cow::Borrowed(stored))
+}
+
+/// Whether an attribute may also stand under its own name, where [`stored`] gives another:
+/// containers/storage leaves those that it may set.
+#[must_use]
+pub fn has_two_places(name: &[u8], dialect: Dialect) -> bool {
+    dialect == Dialect::Containers && name.starts_with(SECURITY)
+}
+
+/// Whether `stored` stands back because the object has the same attribute in the other place.
+pub fn stands_back<'a>(
+    stored: &[u8],
+    dialect: Dialect,
+    mut all: impl Iterator<Item = &'a [u8]>,
+) -> bool {
+    has_two_places(stored, dialect) && all.any(|name| name.strip_prefix(OVERRIDE) == Some(stored))
 }
 
 /// Under which name an attribute that a user names is stored; `None` if users cannot have it.
@@ -204,7 +217,11 @@ mod tests {
         assert_eq!(*on_disk, *b"user.containers.override_security.capability");
         assert_eq!(shown(&on_disk, Dialect::Containers).as_deref(), Some(capability));
         assert_eq!(shown(&on_disk, Dialect::Plain), None);
-        assert_eq!(shown(capability, Dialect::Containers), None, "there may be both");
+        assert_eq!(shown(capability, Dialect::Containers).as_deref(), Some(capability));
+        let both = [&*on_disk, capability];
+        assert!(stands_back(capability, Dialect::Containers, both.into_iter()));
+        assert!(!stands_back(capability, Dialect::Containers, [capability].into_iter()));
+        assert!(!stands_back(&on_disk, Dialect::Containers, both.into_iter()));
         assert_eq!(shown(capability, Dialect::Overridden).as_deref(), Some(capability));
         for private in [&b"user.containers.override_stat"[..], b"user.containers.override_user.x"] {
             assert_eq!(shown(private, Dialect::Containers), None);

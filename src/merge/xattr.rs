@@ -25,7 +25,12 @@ fn stored(name: &[u8], dialect: Dialect, otherwise: Errno) -> Result<CString> {
 /// # Errors
 /// ENODATA also for what is hidden.
 pub fn get(target: Target<'_>, dialect: Dialect, name: &[u8]) -> Result<Vec<u8>> {
-    sys::get(target, &stored(name, dialect, Errno::ENODATA)?)
+    match sys::get(target, &stored(name, dialect, Errno::ENODATA)?) {
+        Err(err) if sys::is_absent(&err) && overlay::has_two_places(name, dialect) => {
+            sys::get(target, &stored(name, Dialect::Plain, Errno::ENODATA)?)
+        }
+        other => other,
+    }
 }
 
 /// Sets one value.
@@ -46,14 +51,27 @@ pub fn set(
 
 /// Removes one value.
 pub fn remove(target: Target<'_>, dialect: Dialect, name: &[u8]) -> Result<()> {
-    sys::remove(target, &stored(name, dialect, Errno::ENODATA)?)
+    let own = stored(name, dialect, Errno::ENODATA)?;
+    if !overlay::has_two_places(name, dialect) {
+        return sys::remove(target, &own);
+    }
+    let real = stored(name, Dialect::Plain, Errno::ENODATA)?;
+    if sys::get_if_set(target, &real)?.is_none() {
+        return sys::remove(target, &own);
+    }
+    match sys::remove(target, &own) {
+        Err(err) if !sys::is_absent(&err) => Err(err),
+        _ => sys::remove(target, &real),
+    }
 }
 
 /// The visible names, each NUL-terminated.
 pub fn list(target: Target<'_>, dialect: Dialect) -> Result<Vec<u8>> {
     let all = sys::list(target)?;
     let mut out = Vec::with_capacity(all.len());
-    for name in sys::names(&all).filter_map(|name| overlay::shown(name, dialect)) {
+    let visible = |name| !overlay::stands_back(name, dialect, sys::names(&all));
+    let names = sys::names(&all).filter(|name| visible(name));
+    for name in names.filter_map(|name| overlay::shown(name, dialect)) {
         out.extend_from_slice(&name);
         out.push(0);
     }
@@ -90,6 +108,9 @@ pub fn replace(from: Stored<'_>, to: Stored<'_>) -> Result<()> {
 pub fn copy(from: Stored<'_>, to: Stored<'_>) -> Result<()> {
     let all = sys::list(from.0)?;
     for stored in sys::names(&all) {
+        if overlay::stands_back(stored, from.1, sys::names(&all)) {
+            continue;
+        }
         let Some(name) = overlay::shown(stored, from.1) else { continue };
         let key = CString::new(stored).map_err(|_| Errno::EIO)?;
         let value = match sys::get(from.0, &key) {

@@ -363,6 +363,31 @@ fn set_id_bits_and_capabilities_go_as_they_ought_to() {
     assert!(m.xattr_names("cap").is_empty(), "and again");
 }
 
+/// Where containers/storage may set real capabilities it does, beside the attribute for the rest.
+#[test]
+fn real_capabilities_count_too() {
+    needs!(mount, root);
+    not_the_kernels!(WHY);
+    let s = Scratch::new();
+    s.lower(0).xattr("", CONTAINERS, "0:0:0755:dir").file("f", "x").file("g", "x");
+    shell(s.lower(0).root(), "setcap cap_net_raw+ep f; setcap cap_net_raw+ep g");
+    s.lower(0).xattr("f", CONTAINERS, "0:0:0755:file").xattr("g", CONTAINERS, "0:0:0755:file");
+    let mut m = s.setup().option("xattr_permissions=2").mount();
+    shell(m.root(), "touch -a f g");
+    for _ in 0..2 {
+        for name in ["f", "g"] {
+            assert_eq!(m.xattr_names(name), ["security.capability"]);
+            assert!(shell(m.root(), &format!("getcap {name}")).contains("cap_net_raw"));
+        }
+        m.remount();
+    }
+    shell(m.root(), "setcap cap_chown+ep f; setcap -r g");
+    assert!(shell(m.root(), "getcap f").contains("cap_chown"));
+    assert!(m.xattr_names("g").is_empty());
+    shell(m.root(), "chown 5:6 f");
+    assert!(m.xattr_names("f").is_empty());
+}
+
 #[test]
 fn there_are_no_acls() {
     needs!(mount, root, acl);

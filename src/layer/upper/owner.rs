@@ -197,10 +197,13 @@ impl Upper {
         if self.keeping != Keeping::Xattr(Spelling::Containers) {
             return Ok(());
         }
-        match xattr::remove(target, c"user.containers.override_security.capability") {
-            Err(err) if xattr::is_absent(&err) => Ok(()),
-            other => other,
+        // There may be a real one too, from elsewhere. Without privilege it takes a look to know.
+        for name in [c"user.containers.override_security.capability", c"security.capability"] {
+            if xattr::get_if_set(target, name)?.is_some() {
+                xattr::remove(target, name)?;
+            }
         }
+        Ok(())
     }
 
     /// Gives a copy the owner of its original, which `from` keeps. As chown(2) takes set-id bits
