@@ -19,6 +19,7 @@ mod device;
 mod disk;
 mod environment;
 mod layers;
+mod mount8;
 mod names;
 mod passed;
 mod refusal;
