@@ -166,7 +166,9 @@ pub struct Connection {
 /// A sentence that says what the helper said, or that there is none.
 pub fn with_helper(request: &Request<'_>) -> Result<Connection> {
     let (ours, theirs) =
-        socket::socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::empty())?;
+        socket::socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
+    // Theirs alone goes with it: with a copy of ours it would never see the end of the other side.
+    fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty()))?;
     let mut words = request.words.to_vec();
     words.extend(request.data.iter().cloned());
     words.extend(request.auto_unmount.then(|| "auto_unmount".to_owned()));

@@ -17,6 +17,7 @@ mod support;
 mod busy;
 mod device;
 mod disk;
+mod effects;
 mod environment;
 mod layers;
 mod mount8;
