@@ -1,8 +1,8 @@
 //! What an upper changes: as an OCI layer, or as a list.
 //!
-//! [`views`](super::views) are the layers with the upper on top, and without it. [`walk`] goes
-//! through the upper and compares the two, name by name; what differs goes to a [`Sink`]: [`layer`]
-//! writes an archive, [`changes`] a list.
+//! [`views`](super::views) are the layers with the upper on top, and without it.
+//! [`walk`](mod@walk) goes through the upper and compares the two, name by name; what differs goes
+//! to a [`Sink`]: [`layer`] writes an archive, [`changes`] a list.
 //!
 //! Only what the upper has, and below directories that it makes anew, is looked at: the work does
 //! not grow with the lowers. One directory of each level is in memory, and of objects with several
