@@ -48,6 +48,11 @@ pub struct Config {
     pub permissions: Permissions,
     /// Which extended attributes there are in the mount.
     pub xattrs: Xattrs,
+    /// Whether a directory that lowers show through is renamed by a redirect. They are followed
+    /// then.
+    pub write_redirects: bool,
+    /// What is done to rename such a directory without one.
+    pub rename_lower: RenameLower,
     /// Let the kernel gather small writes before it sends them (FUSE writeback cache).
     pub writeback: bool,
     /// The largest WRITE and READ request, in bytes.
@@ -110,6 +115,32 @@ pub enum Access {
     OwnerAndRoot,
     /// `allow_other`: everybody, subject to modes and owners.
     Everybody,
+}
+
+/// How a directory that lowers show through is renamed where no redirect is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RenameLower {
+    /// Not at all: EXDEV, as the kernel's overlayfs says.
+    Off,
+    /// All that it shows is copied up first. Beyond the limit EXDEV.
+    Copy(CopyLimit),
+}
+
+/// How much may be copied up for one rename.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CopyLimit {
+    /// Names below the directory.
+    pub entries: u64,
+    /// Bytes that the files of lowers take on their disks.
+    pub bytes: u64,
+}
+
+impl CopyLimit {
+    /// A program waits for its rename, and cannot be told how far it is. 100,000 files and 4 GiB
+    /// take about as long as programs wait for a package to be unpacked, and hold for the largest
+    /// of packages (a Rust toolchain with its documentation has 60,000 files and 2 GiB). The index
+    /// of so many names takes some 20 MiB of memory.
+    pub const DEFAULT: Self = Self { entries: 100_000, bytes: 4 << 30 };
 }
 
 /// Which namespace carries the markers that we write.
@@ -277,6 +308,8 @@ impl Config {
             numbers: Numbers::Tagged,
             permissions: Permissions::Inode,
             xattrs: Xattrs::All,
+            write_redirects: false,
+            rename_lower: RenameLower::Copy(CopyLimit::DEFAULT),
             writeback: false,
             max_write: Self::MAX_WRITE,
             threads: None,

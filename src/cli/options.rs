@@ -53,6 +53,13 @@ pub enum Takes {
         /// What is said of any other value, and what to do.
         why: &'static str,
     },
+    /// Something with a form of its own.
+    Form {
+        /// Sets it, or returns `None` for what makes no sense.
+        set: fn(&mut Request, &str) -> Option<()>,
+        /// What makes sense.
+        wanted: &'static str,
+    },
     /// An option of the kernel's overlayfs or of fuse-overlayfs: these values ask for what happens
     /// anyway, any other is warned of.
     Only(&'static [&'static str]),
@@ -194,6 +201,11 @@ impl MountOption {
                 return Err(UsageError::new(format!("option `{}`: {why}", self.name)));
             }
             Takes::Choice(choices) => self.choice(value, choices)?(request),
+            Takes::Form { set, wanted } => {
+                let text = std::str::from_utf8(value).ok();
+                text.and_then(|text| set(request, text))
+                    .ok_or_else(|| self.wrong(value, wanted))?;
+            }
             Takes::Words(_) | Takes::Only(_) | Takes::Nothing(_) | Takes::Never(_) => {}
         }
         Ok(())

@@ -2,8 +2,10 @@
 
 use super::lowers::Lowers;
 use super::options::{Group, MountOption, Takes};
+use super::request::Request;
 use crate::config::{
-    Access, Config, Durability, NamespaceChoice, Numbers, Permissions, WhiteoutChoice, Xattrs,
+    Access, Config, CopyLimit, Durability, NamespaceChoice, Numbers, Permissions, RenameLower,
+    WhiteoutChoice, Xattrs,
 };
 
 /// Words of mount(8), of fstab and of container runtimes that ask nothing of a file system.
@@ -78,14 +80,26 @@ pub const OPTIONS: &[MountOption] = &[
         metavar: "off|follow|nofollow|on",
         group: Group::Layers,
         takes: Takes::Choice(&[
-            ("off", |request| request.config.follow_redirects = true),
-            ("follow", |request| request.config.follow_redirects = true),
-            ("nofollow", |request| request.config.follow_redirects = false),
-            ("on", |request| request.config.follow_redirects = true),
+            ("off", |request| set_redirects(request, true, false)),
+            ("follow", |request| set_redirects(request, true, false)),
+            ("nofollow", |request| set_redirects(request, false, false)),
+            ("on", |request| set_redirects(request, true, true)),
         ]),
-        help: "Whether redirects that layers carry are followed. Default: off, which follows them",
-        doc: "None are written: renaming a directory of a lower layer gives EXDEV with `on` as well. \
-              With `nofollow` a redirected directory gives EPERM, as in the kernel.",
+        help: "Whether redirects are followed and written. Default: off, which follows them",
+        doc: "With `on` a directory of a lower layer is renamed by a redirect, as the kernel does. \
+              That takes markers in trusted.overlay.: with user.overlay. the kernel follows no \
+              redirects, so both refuse `on`. With `nofollow` a redirected directory gives EPERM.",
+    },
+    MountOption {
+        name: "rename_lower",
+        metavar: "copy[:ENTRIES:BYTES]|off",
+        group: Group::Layers,
+        takes: Takes::Form { set: set_rename_lower, wanted: "off, copy, or copy:ENTRIES:BYTES" },
+        help: "How a directory of a lower layer is renamed without a redirect. Default: copy",
+        doc: "`copy` copies up all that the directory shows, then renames it in one step; what has \
+              more than ENTRIES names or takes more than BYTES of disk (default: 100000 and \
+              4294967296) gives EXDEV, and mv(1) then copies. With `off` it is always EXDEV, as in \
+              the kernel without redirects.",
     },
     MountOption {
         name: "xino",
@@ -597,3 +611,22 @@ pub const OPTIONS: &[MountOption] = &[
         doc: "",
     },
 ];
+
+fn set_redirects(request: &mut Request, follow: bool, write: bool) {
+    request.config.follow_redirects = follow;
+    request.config.write_redirects = write;
+}
+
+fn set_rename_lower(request: &mut Request, text: &str) -> Option<()> {
+    let limit = |text: &str| {
+        let (entries, bytes) = text.split_once(':')?;
+        Some(CopyLimit { entries: entries.parse().ok()?, bytes: bytes.parse().ok()? })
+    };
+    request.config.rename_lower = match text.split_once(':') {
+        None if text == "off" => RenameLower::Off,
+        None if text == "copy" => RenameLower::Copy(CopyLimit::DEFAULT),
+        Some(("copy", numbers)) => RenameLower::Copy(limit(numbers)?),
+        _ => return None,
+    };
+    Some(())
+}

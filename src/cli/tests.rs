@@ -11,7 +11,8 @@ use super::options;
 use super::request::UsageError;
 use super::table::{IGNORED, OPTIONS};
 use crate::config::{
-    Access, Config, Durability, IdRange, IdView, NamespaceChoice, Owners, Permissions,
+    Access, Config, CopyLimit, Durability, IdRange, IdView, NamespaceChoice, Owners, Permissions,
+    RenameLower,
 };
 
 fn parse(args: &[&str]) -> (Result<MountArgs, UsageError>, Vec<String>) {
@@ -95,6 +96,24 @@ type Change = fn(&mut Config);
 fn mapped(ranges: &[(u32, u32, u32)]) -> IdView {
     let ranges = ranges.iter().map(|&(stored, shown, len)| IdRange { stored, shown, len });
     IdView::Mapped(ranges.collect())
+}
+
+#[test]
+fn how_directories_are_renamed() {
+    let table: &[(&str, Change)] = &[
+        ("redirect_dir=nofollow,redirect_dir=on", |c| c.write_redirects = true),
+        ("redirect_dir=on,redirect_dir=off", |_| {}),
+        ("rename_lower=off", |c| c.rename_lower = RenameLower::Off),
+        ("rename_lower=off,rename_lower=copy", |_| {}),
+        ("rename_lower=copy:5:7", |c| {
+            c.rename_lower = RenameLower::Copy(CopyLimit { entries: 5, bytes: 7 });
+        }),
+    ];
+    for (options, change) in table {
+        let mut expected = with("rw");
+        change(&mut expected);
+        assert_eq!(with(options), expected, "{options}");
+    }
 }
 
 #[test]
@@ -197,6 +216,9 @@ fn each_option() {
 #[case(&["-o", "lowerdir=/l,threads=0", "/m"], "from 1 to 1024")]
 #[case(&["-o", "lowerdir=/l,threads=many", "/m"], "`threads` cannot be \"many\"")]
 #[case(&["-o", "lowerdir=/l,fsync=2", "/m"], "one of 0, 1")]
+#[case(&["-o", "lowerdir=/l,rename_lower=copy:5", "/m"], "off, copy, or copy:ENTRIES:BYTES")]
+#[case(&["-o", "lowerdir=/l,rename_lower=copy:5:-1", "/m"], "`rename_lower` cannot be")]
+#[case(&["-o", "lowerdir=/l,rename_lower=on", "/m"], "`rename_lower` cannot be \"on\"")]
 #[case(&["-o", "lowerdir=/l,xattr=both", "/m"], "one of auto, trusted, user")]
 #[case(&["-o", "lowerdir=/l,uidmapping=", "/m"], "`uidmapping` needs a value")]
 #[case(&["-o", "lowerdir=/l,uidmapping=0:1", "/m"], "`uidmapping` cannot be \"0:1\": give triples")]

@@ -10,6 +10,10 @@ use crate::sys::Name;
 /// Longest value that is read, in bytes (`PATH_MAX`; the kernel writes at most 256).
 const LONGEST: usize = 4096;
 
+/// Longest value that is written, in bytes: what the kernel writes at most (`OVL_REDIRECT_MAX`,
+/// fs/overlayfs/dir.c).
+const LONGEST_WRITTEN: usize = 256;
+
 /// A redirect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Redirect {
@@ -39,6 +43,20 @@ impl Redirect {
             )),
             None => Ok(Self::Sibling(component(value)?)),
         }
+    }
+
+    /// The value that says this; `None` if it is longer than what is written.
+    #[must_use]
+    pub fn encode(&self) -> Option<Vec<u8>> {
+        let value = match self {
+            Self::Sibling(name) => name.to_vec(),
+            Self::Absolute(path) => path.iter().fold(Vec::new(), |mut value, name| {
+                value.push(b'/');
+                value.extend_from_slice(name);
+                value
+            }),
+        };
+        (value.len() <= LONGEST_WRITTEN).then_some(value)
     }
 
     /// The path to go on with, if an object that was reached by `path` has this redirect at its
@@ -83,6 +101,16 @@ mod tests {
         ] {
             assert_eq!(Redirect::parse(bad).unwrap_err().errno(), Errno::EINVAL, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for value in [&b"name"[..], b"/a", b"/a/b/c\xff"] {
+            assert_eq!(Redirect::parse(value).unwrap().encode().unwrap(), value);
+        }
+        let path = |last: usize| Redirect::Absolute(path(&format!("a/{}", "x".repeat(last))));
+        assert_eq!(path(253).encode().unwrap().len(), 256);
+        assert_eq!(path(254).encode(), None);
     }
 
     #[test]

@@ -351,7 +351,8 @@ impl Handler {
             // Whiteouts are made by us alone, as in the kernel's overlayfs.
             _ => return reply.error(Errno::EINVAL),
         };
-        let slow = self.vfs.rename_copies(from.0, from.1);
+        let partner_copies = || mode == RenameMode::Exchange && self.vfs.rename_copies(to.0, to.1);
+        let slow = self.vfs.rename_copies(from.0, from.1) || partner_copies();
         let (parent, name) = (from.0, from.1.to_vec());
         let (new_parent, new_name) = (to.0, to.1.to_vec());
         let act = move |vfs: &Vfs| vfs.rename(parent, &name, new_parent, &new_name, mode);

@@ -234,7 +234,10 @@ impl LayerDir {
             return Ok(true);
         }
         let candidate = self.layer.xattr_whiteouts && stat.kind().is_file() && stat.size == 0;
-        if !candidate || !self.marks()?.xattr_whiteouts {
+        // The upper is read by us alone: there the mark of the file is enough, so that a directory
+        // may become opaque before its whiteouts go.
+        let in_upper = self.layer.number == 0;
+        if !candidate || !(in_upper || self.marks()?.xattr_whiteouts) {
             return Ok(false);
         }
         let fd = self.fd()?;

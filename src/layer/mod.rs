@@ -8,6 +8,7 @@ pub mod dir;
 pub mod fdcache;
 pub mod filesystems;
 pub mod keeping;
+mod marks;
 pub mod open;
 pub mod staged;
 pub mod upper;

@@ -185,9 +185,20 @@ impl Upper {
         match self.forms.opaque {
             OpaqueForm::Xattr(ns) => xattr::set(dir, ns.key(Mark::Opaque), b"y", SetMode::Any),
             OpaqueForm::Aufs => {
-                let Target::At(above, name) = dir else { return Err(Errno::EINVAL.into()) };
-                let dir = at::open(above, name, OFlag::O_DIRECTORY | OFlag::O_RDONLY, 0)?;
-                at::mknod(dir.as_fd(), Name::new(aufs::OPAQUE)?, libc::S_IFREG | 0o600, 0)
+                let make = |dir: std::os::fd::BorrowedFd<'_>| {
+                    at::mknod(dir, Name::new(aufs::OPAQUE)?, libc::S_IFREG | 0o600, 0)
+                };
+                let made = match dir {
+                    Target::Fd(dir) => make(dir),
+                    Target::At(above, name) => {
+                        let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY;
+                        make(at::open(above, name, flags, 0)?.as_fd())
+                    }
+                };
+                match made {
+                    Err(err) if err.errno() == Errno::EEXIST => Ok(()),
+                    other => other,
+                }
             }
         }
     }

@@ -171,20 +171,20 @@ impl<'a> Descent<'a> {
         self.look(&here, last)
     }
 
-    /// Looks at one name of one layer; a whiteout ends the descent.
+    /// Looks at one name of one layer; a whiteout ends the descent, one beside an object
+    /// (`.wh.NAME`) behind it.
     fn look(&mut self, above: &LowerDir, name: &[u8]) -> Result<Option<Place>> {
         let name = Name::new(name)?;
         let dir: &Arc<LayerDir> = above.dir();
-        match dir.stat_entry(name)? {
-            Some(stat) if dir.is_whiteout(name, &stat)? => self.done = true,
-            Some(stat) => {
-                return Ok(Some(Place { above: above.clone(), name: name.bytes().into(), stat }));
-            }
-            None => {
-                self.done |= dir.has_whiteout_file(name)?;
-            }
+        let found = dir.stat_entry(name)?;
+        if let Some(stat) = &found
+            && dir.is_whiteout(name, stat)?
+        {
+            self.done = true;
+            return Ok(None);
         }
-        Ok(None)
+        self.done |= dir.has_whiteout_file(name)?;
+        Ok(found.map(|stat| Place { above: above.clone(), name: name.bytes().into(), stat }))
     }
 }
 

@@ -21,6 +21,7 @@ pub mod owner;
 pub mod remove;
 pub mod rename;
 pub mod stack;
+pub mod subtree;
 pub mod xattr;
 
 pub use descent::Rules;

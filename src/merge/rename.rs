@@ -1,8 +1,9 @@
 //! Moving an object of the upper to another name.
 //!
 //! Whoever calls has copied the source up (and, for an exchange, the destination), and has made
-//! sure that a directory which moves has nothing below it in the lowers. What is left is to get
-//! from one tree to the other in one call:
+//! sure that a directory which moves has nothing below it in the lowers (see
+//! [`subtree`](super::subtree)) or a redirect to it. What is left is to get from one tree to the
+//! other in one call:
 //!
 //! | source name needs | destination holds | call |
 //! |---|---|---|
@@ -19,7 +20,7 @@ use crate::layer::upper::WhiteoutForm;
 use crate::layer::{Over, Upper, UpperDir};
 use crate::merge::xattr;
 use crate::sys::at::{self, Replace, SetTime};
-use crate::sys::{FileType, Name};
+use crate::sys::Name;
 
 /// One end of a rename.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +31,16 @@ pub struct End<'a> {
     pub name: Name<'a>,
     /// A lower has this name.
     pub in_lowers: bool,
+}
+
+/// What is to move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moving {
+    /// A directory.
+    pub is_dir: bool,
+    /// A directory that goes on merging with lowers, by a redirect that it has already. It needs no
+    /// opaque mark, wherever it goes: a redirect passes by what the lowers have at the new name.
+    pub redirected: bool,
 }
 
 /// What the destination's name holds in the upper.
@@ -50,20 +61,18 @@ pub enum Occupied {
 /// Moves `from` to `to`, replacing what is there.
 pub fn rename(
     upper: &Upper,
-    kind: FileType,
+    what: Moving,
     from: &End<'_>,
     to: &End<'_>,
     occupied: Occupied,
 ) -> Result<()> {
-    if kind.is_dir() {
-        if to.in_lowers {
-            upper.with_entry(from.dir, from.name, |target| upper.set_opaque(target))?;
-        }
+    if what.is_dir {
+        cover(upper, what, from, to)?;
         if occupied == Occupied::EmptyDir {
             clear_markers(upper, to)?;
         }
     }
-    match (occupied, kind.is_dir()) {
+    match (occupied, what.is_dir) {
         (Occupied::WhiteoutDevice, true) => {
             upper.rename(from.dir, from.name, to.dir, to.name, Replace::Exchange)?;
             if !from.in_lowers {
@@ -76,7 +85,23 @@ pub fn rename(
         // The object shows all the same: a marker hides only what is below.
         best_effort("a whiteout stays", upper.remove_whiteout_file(to.dir, to.name));
     }
+    uncover(upper, what, to);
     Ok(())
+}
+
+/// Marks a directory before it moves to where a lower has something.
+fn cover(upper: &Upper, what: Moving, from: &End<'_>, to: &End<'_>) -> Result<()> {
+    if !what.is_dir || what.redirected || !to.in_lowers {
+        return Ok(());
+    }
+    upper.with_entry(from.dir, from.name, |target| upper.set_opaque(target))
+}
+
+/// Takes the mark off a directory that has come to where no lower has anything.
+fn uncover(upper: &Upper, what: Moving, to: &End<'_>) {
+    if what.is_dir && !what.redirected && !to.in_lowers {
+        best_effort("a needless opaque mark stays", upper.drop_opaque(to.dir, to.name));
+    }
 }
 
 fn move_over(upper: &Upper, from: &End<'_>, to: &End<'_>) -> Result<()> {
@@ -98,16 +123,16 @@ fn move_over(upper: &Upper, from: &End<'_>, to: &End<'_>) -> Result<()> {
 /// Lets two objects of the upper change places.
 pub fn exchange(
     upper: &Upper,
-    kinds: (FileType, FileType),
+    (one, other): (Moving, Moving),
     a: &End<'_>,
     b: &End<'_>,
 ) -> Result<()> {
-    for (kind, end, other) in [(kinds.0, a, b), (kinds.1, b, a)] {
-        if kind.is_dir() && other.in_lowers {
-            upper.with_entry(end.dir, end.name, |target| upper.set_opaque(target))?;
-        }
-    }
-    upper.rename(a.dir, a.name, b.dir, b.name, Replace::Exchange)
+    cover(upper, one, a, b)?;
+    cover(upper, other, b, a)?;
+    upper.rename(a.dir, a.name, b.dir, b.name, Replace::Exchange)?;
+    uncover(upper, one, b);
+    uncover(upper, other, a);
+    Ok(())
 }
 
 /// Puts a truly empty, opaque directory with the same metadata in the place of one that holds

@@ -25,14 +25,17 @@ impl Vfs {
         })
     }
 
-    /// The same for a rename of this name.
+    /// The same for a rename of this name, which may copy up a whole directory.
     #[must_use]
     pub fn rename_copies(&self, parent: super::NodeId, name: &[u8]) -> bool {
         let found = self.table.get(parent).and_then(|parent| {
             let found = self.find(&parent, Name::new(name).ok()?).ok()??;
             self.table.known(&found, &parent, name)
         });
-        found.is_some_and(|node| self.needs_copy_up(node.id))
+        found.is_some_and(|node| match node.dir() {
+            Ok(dir) => !dir.stack.read().lowers.is_empty(),
+            Err(_) => self.needs_copy_up(node.id),
+        })
     }
 
     /// The directory in the upper that belongs to a node; copied up, with those above, if need be.

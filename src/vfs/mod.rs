@@ -5,10 +5,13 @@
 //!
 //! # Locks
 //! In this order, and no other:
-//! 1. `Vfs::renames`: at most one rename between directories at a time;
+//! 1. `Vfs::renames`: at most one rename of a directory, or between directories, at a time; never
+//!    held while data is copied;
 //! 2. `gate` of a node: one copy-up of it at a time, held while data is copied; of a file before
 //!    those of the directories above it;
-//! 3. `names` of directories: a parent's before its child's, otherwise by number;
+//! 3. `names` of directories: a parent's before its child's, otherwise by number. Who holds
+//!    `renames` may take those of a whole subtree, parents first: nobody else then holds two that
+//!    do not lie one in the other;
 //! 4. `place` of a file, `stack` and `link` of a directory: short, never held while data is copied.
 //!
 //! Nothing is locked for the whole tree.
@@ -24,10 +27,12 @@ mod lookup;
 mod metacopy;
 mod node;
 mod readdir;
+mod redirect;
 mod remove;
 mod rename;
 mod snapshots;
 mod statfs;
+mod subtree;
 mod table;
 mod xattr;
 
@@ -35,7 +40,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
-use crate::config::{Config, Xattrs};
+use crate::config::{Config, RenameLower, Xattrs};
 use crate::error::{Errno, Result};
 use crate::layer::{FdCache, Stack, Upper, open};
 use crate::merge::{DirStack, Owners, Rules};
@@ -68,6 +73,8 @@ pub struct Vfs {
     metacopy: bool,
     owners: Owners,
     xattrs: Xattrs,
+    write_redirects: bool,
+    rename_lower: RenameLower,
     /// Called when attributes change that the client did not ask to change.
     listener: OnceLock<Listener>,
 }
@@ -106,6 +113,7 @@ impl Vfs {
     pub fn open(config: &Config) -> Result<Self> {
         let cache = Arc::new(FdCache::for_open_files(creds::raise_open_files()?));
         let stack = open::open(config, &cache)?;
+        redirect::check_option(config, &stack)?;
         let delegation = config.dirmeta_delegate;
         let root = DirStack::root(&stack, delegation)?;
         let (snapshots, renames) = (Snapshots::default(), Mutex::new(()));
@@ -122,6 +130,8 @@ impl Vfs {
             metacopy,
             owners: Owners::new(&config.owners),
             xattrs: config.xattrs,
+            write_redirects: config.write_redirects,
+            rename_lower: config.rename_lower,
             listener: OnceLock::new(),
         })
     }

@@ -12,7 +12,7 @@ use crate::error::{Errno, Result};
 use crate::layer::UpperDir;
 use crate::merge::copyup::Data;
 use crate::merge::index::InUpper;
-use crate::merge::rename::{self, End, Occupied};
+use crate::merge::rename::{self, End, Moving, Occupied};
 use crate::merge::{DirStack, Found, lookup};
 use crate::sys::{FileType, Name};
 
@@ -81,6 +81,11 @@ fn lock_both<'a>(from: &'a Arc<Node>, to: &'a Arc<Node>) -> Result<Locked<'a>> {
     Ok(Locked { first, second, swapped })
 }
 
+/// Whether `node` lies below `above`, if that is a directory.
+fn is_dir_within(node: &Arc<Node>, above: &Node) -> Result<bool> {
+    Ok(above.kind().is_dir() && is_within(node, above)?)
+}
+
 /// Whether `node` is `above` or lies below it.
 fn is_within(node: &Arc<Node>, above: &Node) -> Result<bool> {
     let mut here = Arc::clone(node);
@@ -101,8 +106,9 @@ impl Vfs {
     ///
     /// # Errors
     /// EROFS; ENOENT; EEXIST, ENOTDIR, EISDIR, ENOTEMPTY, EINVAL as renameat2(2) has them; EINVAL
-    /// for a reserved name; EXDEV for a directory that stands in a lower (rename(2) lets a file
-    /// system say so, and programs then copy); what copy-up and [`rename::rename`] say.
+    /// for a reserved name; EXDEV for a directory that a lower shows through and that can neither
+    /// get a redirect nor be copied up whole (rename(2) lets a file system say so, and programs
+    /// then copy); what copy-up and [`rename::rename`] say.
     pub fn rename(
         &self,
         parent: NodeId,
@@ -114,7 +120,7 @@ impl Vfs {
         self.upper()?;
         let (from, to) = (self.node(parent)?, self.node(new_parent)?);
         let (name, new_name) = (Name::new(name)?, self.new_name(new_name)?);
-        let _one_at_a_time = (from.id != to.id).then(|| self.renames.lock());
+        let stays = from.id == to.id;
         // The source may have been replaced while it was copied up, with nothing locked.
         for _ in 0..TRIES {
             let source = self.child(&from, name)?;
@@ -122,13 +128,21 @@ impl Vfs {
                 RenameMode::Exchange => Some(self.child(&to, new_name)?),
                 _ => None,
             };
-            // Nothing is copied up for what cannot be moved.
-            check_movable(&source)?;
-            if let Some(partner) = &partner {
-                check_movable(partner)?;
-                self.make_movable(partner, &to, new_name)?;
+            // Nothing is copied up for what cannot be moved. The kernel's overlayfs looks at the
+            // target last.
+            for node in [Some(&source), partner.as_ref()].into_iter().flatten() {
+                self.to_be_copied(node, stays)?;
             }
-            self.make_movable(&source, &from, name)?;
+            self.foresee(&source, partner.as_deref(), &to, new_name, mode)?;
+            self.check_movable(&source, stays)?;
+            if let Some(partner) = &partner {
+                if is_dir_within(&from, partner)? {
+                    return Err(Errno::EINVAL.into());
+                }
+                self.check_movable(partner, stays)?;
+                self.make_movable(partner, &to, new_name, stays)?;
+            }
+            self.make_movable(&source, &from, name, stays)?;
             // A directory that is replaced has to be told that it is gone. What is wrong with it
             // shows again once all is locked.
             let replaced =
@@ -136,10 +150,16 @@ impl Vfs {
             let from = Side { upper: self.dir_to_write(&from)?, parent: Arc::clone(&from), name };
             let to =
                 Side { upper: self.dir_to_write(&to)?, parent: Arc::clone(&to), name: new_name };
+            let moves_dir = [Some(&source), partner.as_ref()]
+                .into_iter()
+                .flatten()
+                .any(|node| node.kind().is_dir());
+            let one_at_a_time = (moves_dir || !stays).then(|| self.renames.lock());
             let done = match &partner {
                 Some(partner) => self.exchange(&source, partner, &from, &to),
                 None => self.replace(&source, replaced.as_deref(), &from, &to, mode),
             };
+            drop(one_at_a_time);
             match done {
                 Err(err) if err.errno() == Errno::EAGAIN => {
                     self.settle_names(&to.parent, new_name)?;
@@ -150,10 +170,46 @@ impl Vfs {
         Err(Errno::EBUSY.into())
     }
 
-    /// Gets what is to move into the upper.
-    fn make_movable(&self, node: &Arc<Node>, parent: &Arc<Node>, name: Name<'_>) -> Result<()> {
-        if node.kind().is_dir() {
+    /// What would be wrong with moving a directory, before anything is copied up for it. All of it
+    /// is looked at again with both directories locked.
+    fn foresee(
+        &self,
+        source: &Arc<Node>,
+        partner: Option<&Arc<Node>>,
+        to: &Arc<Node>,
+        name: Name<'_>,
+        mode: RenameMode,
+    ) -> Result<()> {
+        if !source.kind().is_dir() {
             return Ok(());
+        }
+        if is_within(to, source)? {
+            return Err(Errno::EINVAL.into());
+        }
+        let Some(target) = self.find(to, name)?.filter(|_| partner.is_none()) else {
+            return Ok(());
+        };
+        if mode == RenameMode::NoReplace {
+            return Err(Errno::EEXIST.into());
+        }
+        check_kinds(source.kind(), target.stat.kind())?;
+        let victim = self.table.hold(target, to, name.bytes());
+        let dir = victim.dir()?;
+        let names = self.names(dir)?;
+        let stack = dir.stack.read().clone();
+        check_empty(&stack, names.index.as_ref())
+    }
+
+    /// Gets what is to move into the upper.
+    pub(super) fn make_movable(
+        &self,
+        node: &Arc<Node>,
+        parent: &Arc<Node>,
+        name: Name<'_>,
+        stays: bool,
+    ) -> Result<()> {
+        if node.kind().is_dir() {
+            return self.make_dir_movable(node, stays);
         }
         self.copy_up(node, Data::All)?;
         self.complete(node)?;
@@ -200,13 +256,14 @@ impl Vfs {
                 return Ok(());
             }
         }
-        self.carry_impure(source, from, to)?;
+        let what = self.mark_for_move(source, from.parent.id == to.parent.id)?;
+        self.carry_impure(source, what, from, to)?;
         let occupied = self.occupied(&to_stack, locked.to(), to, target.as_ref())?;
         let from_end = self.end(from, locked.from())?;
         let to_end = self.end(to, locked.to())?;
         self.displacing(&from.parent, target.as_ref(), replaced, to, || {
             self.moving(source, from, to, || {
-                rename::rename(self.upper()?, source.kind(), &from_end, &to_end, occupied)
+                rename::rename(self.upper()?, what, &from_end, &to_end, occupied)
             })
         })?;
         let ino = upper_ino(source)?;
@@ -234,17 +291,18 @@ impl Vfs {
         if source.id == partner.id {
             return Ok(());
         }
-        self.carry_impure(source, from, to)?;
-        self.carry_impure(partner, to, from)?;
         for (node, other) in [(source, to), (partner, from)] {
             if node.kind().is_dir() && is_within(&other.parent, node)? {
                 return Err(Errno::EINVAL.into());
             }
         }
         let (a, b) = (self.end(from, locked.from())?, self.end(to, locked.to())?);
-        let kinds = (source.kind(), partner.kind());
+        let stays = from.parent.id == to.parent.id;
+        let what = (self.mark_for_move(source, stays)?, self.mark_for_move(partner, stays)?);
+        self.carry_impure(source, what.0, from, to)?;
+        self.carry_impure(partner, what.1, to, from)?;
         self.moving(source, from, to, || {
-            self.moving(partner, to, from, || rename::exchange(self.upper()?, kinds, &a, &b))
+            self.moving(partner, to, from, || rename::exchange(self.upper()?, what, &a, &b))
         })?;
         let (one, other) = (upper_ino(source)?, upper_ino(partner)?);
         if let Some(index) = &mut locked.from().index {
@@ -256,11 +314,17 @@ impl Vfs {
         Ok(())
     }
 
-    /// A copy that has its number from a lower takes the mark that says so along to its new
-    /// directory.
-    fn carry_impure(&self, source: &Node, from: &Side<'_>, to: &Side<'_>) -> Result<()> {
+    /// What has its number from a lower (a copy, or a directory that merges by a redirect) takes
+    /// the mark that says so along to its new directory.
+    fn carry_impure(
+        &self,
+        source: &Node,
+        what: Moving,
+        from: &Side<'_>,
+        to: &Side<'_>,
+    ) -> Result<()> {
         let moves = source.as_leaf().is_ok() && from.parent.id != to.parent.id;
-        if moves && from.upper.dir().is_impure()? {
+        if what.redirected || (moves && from.upper.dir().is_impure()?) {
             self.upper()?.set_impure(&to.upper)?;
         }
         Ok(())
@@ -360,13 +424,6 @@ impl Vfs {
         }
         Ok(())
     }
-}
-
-/// # Errors
-/// EXDEV for a directory that stands in a lower.
-fn check_movable(node: &Node) -> Result<()> {
-    let merged = node.dir().is_ok_and(|dir| !dir.stack.read().lowers.is_empty());
-    if merged { Err(Errno::EXDEV.into()) } else { Ok(()) }
 }
 
 fn check_kinds(source: FileType, target: FileType) -> Result<()> {

@@ -78,6 +78,28 @@ fn empty_merged(dirs: &Dirs) {
     dirs.file("lower/d/sub/f", "").dir("upper/d/sub").whiteout("upper/d/sub/f");
 }
 
+/// A directory of a lower with something of most kinds, changed in the upper.
+fn tree_in_lower(dirs: &Dirs) {
+    file_in_lower(dirs);
+    dirs.file("lower/d/sub/g", "in sub").link("lower/d/f", "lower/d/sub/same");
+    dirs.symlink("lower/d/l", "t").file("lower/d/sub/gone", "").file("upper/d/sub/own", "own");
+    dirs.whiteout("upper/d/sub/gone").mode("upper/d/sub", 0o2750);
+}
+
+/// The same with a directory in it that merges from elsewhere.
+fn redirected_tree(dirs: &Dirs) {
+    tree_in_lower(dirs);
+    dirs.file("lower/old/deep/h", "from elsewhere").whiteout("upper/old");
+    dirs.dir("upper/d/in").set("upper/d/in", "trusted.overlay.redirect", "/old");
+    dirs.set("upper/d", "trusted.overlay.impure", "y");
+}
+
+/// Two directories that change places.
+fn two_trees(dirs: &Dirs) {
+    tree_in_lower(dirs);
+    dirs.file("lower/e/in/x", "of e");
+}
+
 const MODE: Change = Change { mode: Some(0o711), ..Change::NONE };
 
 pub const CASES: &[Case] = &[
@@ -364,5 +386,52 @@ pub const CASES: &[Case] = &[
                 c.note(entry);
             })
         },
+    },
+    Case {
+        name: "rename of a lower directory, which is copied up",
+        prepare: tree_in_lower,
+        act: |c| rename(c, (b"", b"d"), (b"", b"new"), RenameMode::Replace),
+    },
+    Case {
+        name: "rename of a lower directory that holds a redirected one, which are copied up",
+        prepare: redirected_tree,
+        act: |c| rename(c, (b"", b"d"), (b"", b"new"), RenameMode::Replace),
+    },
+    Case {
+        name: "rename of a lower directory over an empty merged one, by copying",
+        prepare: |dirs| {
+            tree_in_lower(dirs);
+            dirs.file("lower/e/empty/f", "").dir("upper/e/empty").whiteout("upper/e/empty/f");
+        },
+        act: |c| rename(c, (b"d", b"sub"), (b"e", b"empty"), RenameMode::Replace),
+    },
+    Case {
+        name: "exchange of two lower directories, by copying",
+        prepare: two_trees,
+        act: |c| rename(c, (b"d", b"sub"), (b"e", b"in"), RenameMode::Exchange),
+    },
+    Case {
+        name: "rename of a lower directory by a redirect",
+        prepare: |dirs| {
+            tree_in_lower(dirs);
+            dirs.redirects();
+        },
+        act: |c| rename(c, (b"", b"d"), (b"", b"new"), RenameMode::Replace),
+    },
+    Case {
+        name: "rename of a redirected directory to another one",
+        prepare: |dirs| {
+            redirected_tree(dirs);
+            dirs.file("lower/e/in/x", "covered").whiteout("upper/e/in").redirects();
+        },
+        act: |c| rename(c, (b"", b"d"), (b"e", b"in"), RenameMode::Replace),
+    },
+    Case {
+        name: "exchange of two lower directories by redirects",
+        prepare: |dirs| {
+            two_trees(dirs);
+            dirs.redirects();
+        },
+        act: |c| rename(c, (b"d", b"sub"), (b"e", b"in"), RenameMode::Exchange),
     },
 ];

@@ -1,5 +1,6 @@
 //! The layers of one case.
 
+use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,8 @@ use crate::client::{Client, clear_umask};
 #[derive(Debug)]
 pub struct Dirs {
     home: tempfile::TempDir,
-    metacopy: std::cell::Cell<bool>,
+    metacopy: Cell<bool>,
+    redirects: Cell<bool>,
 }
 
 impl Dirs {
@@ -23,7 +25,7 @@ impl Dirs {
     pub fn new(prepare: fn(&Self)) -> Self {
         clear_umask();
         let home = tempfile::Builder::new().prefix("ovlmerge-crash-").tempdir().unwrap();
-        let dirs = Self { home, metacopy: std::cell::Cell::new(false) };
+        let dirs = Self { home, metacopy: Cell::new(false), redirects: Cell::new(false) };
         for name in ["lower", "upper", "work"] {
             dirs.dir(name);
         }
@@ -41,12 +43,18 @@ impl Dirs {
     /// What opens them: can be sent to another thread.
     pub fn opener(&self) -> impl Fn() -> ovlmerge::error::Result<Client> + Send + 'static {
         let [lower, upper, work] = ["lower", "upper", "work"].map(|name| self.path(name));
-        let metacopy = self.metacopy.get();
+        let (metacopy, write_redirects) = (self.metacopy.get(), self.redirects.get());
         move || {
             let upper = UpperDirs { upper: upper.clone(), work: work.clone() };
             let config = Config::new(vec![lower.clone()], Some(upper), "/nowhere".into());
-            Client::with(&Config { metacopy, ..config })
+            Client::with(&Config { metacopy, write_redirects, ..config })
         }
+    }
+
+    /// Directories of the lower are to move by redirects.
+    pub fn redirects(&self) -> &Self {
+        self.redirects.set(true);
+        self
     }
 
     /// With `metacopy=on`.

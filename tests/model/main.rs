@@ -36,7 +36,7 @@ use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunne
 
 use ovlmerge::config::Permissions;
 
-use crate::run::Memory;
+use crate::run::{Memory, Renames};
 
 /// Owners, devices and trusted attributes take root.
 pub fn runs_here(test: &str) -> bool {
@@ -49,7 +49,11 @@ pub fn runs_here(test: &str) -> bool {
     false
 }
 
-fn random(test: &str, memory: Memory, kept: Permissions) {
+fn random(test: &str, memory: Memory, renames: Renames) {
+    random_kept(test, memory, renames, Permissions::Inode);
+}
+
+fn random_kept(test: &str, memory: Memory, renames: Renames, kept: Permissions) {
     if !runs_here(test) {
         return;
     }
@@ -66,7 +70,7 @@ fn random(test: &str, memory: Memory, kept: Permissions) {
     };
     let strategy = (spec::layers(memory == Memory::Everything), vec(op::op(), 0..13));
     let result = TestRunner::new(config).run(&strategy, |(layers, ops)| {
-        run::run_kept(&layers, &ops, memory, kept).map_err(TestCaseError::fail)
+        run::run_kept(&layers, &ops, memory, renames, kept).map_err(TestCaseError::fail)
     });
     match result {
         Ok(()) => {}
@@ -77,18 +81,35 @@ fn random(test: &str, memory: Memory, kept: Permissions) {
 
 #[test]
 fn random_operations_on_nodes_that_stay_known() {
-    let kept = Permissions::Inode;
-    random("random_operations_on_nodes_that_stay_known", Memory::Everything, kept);
+    let test = "random_operations_on_nodes_that_stay_known";
+    random(test, Memory::Everything, Renames::Copy);
 }
 
 #[test]
 fn random_operations_on_nodes_that_are_forgotten() {
-    let kept = Permissions::Inode;
-    random("random_operations_on_nodes_that_are_forgotten", Memory::Nothing, kept);
+    let test = "random_operations_on_nodes_that_are_forgotten";
+    random(test, Memory::Nothing, Renames::Copy);
 }
 
 #[test]
 fn random_operations_with_owners_in_attributes() {
-    let kept = Permissions::UserXattr;
-    random("random_operations_with_owners_in_attributes", Memory::Everything, kept);
+    let test = "random_operations_with_owners_in_attributes";
+    random_kept(test, Memory::Everything, Renames::Copy, Permissions::UserXattr);
+}
+
+#[test]
+fn random_operations_with_redirects() {
+    random("random_operations_with_redirects", Memory::Everything, Renames::Redirect);
+}
+
+#[test]
+fn random_operations_with_redirects_on_nodes_that_are_forgotten() {
+    let test = "random_operations_with_redirects_on_nodes_that_are_forgotten";
+    random(test, Memory::Nothing, Renames::Redirect);
+}
+
+#[test]
+fn random_operations_without_renames_of_lower_directories() {
+    let test = "random_operations_without_renames_of_lower_directories";
+    random(test, Memory::Everything, Renames::Off);
 }

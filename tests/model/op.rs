@@ -10,6 +10,7 @@ use ovlmerge::sys::FileType;
 use ovlmerge::vfs::RenameMode;
 use proptest::prelude::*;
 
+use crate::run::Renames;
 use crate::spec::OWNERS;
 use crate::tree::{Body, Id, Mtime, Object, ROOT, Tree};
 
@@ -216,6 +217,7 @@ impl Tree {
         from: (Id, &[u8]),
         to: (Id, &[u8]),
         mode: RenameMode,
+        renames: Renames,
     ) -> Result<(), Refusal> {
         let mut reasons = Refusal::new();
         if is_reserved(to.1) {
@@ -228,7 +230,9 @@ impl Tree {
         }
         let Some(source) = source else { return Err(reasons) };
         let stuck = |id: Id| self.objects[id].is_dir() && self.objects[id].from_layer;
-        if stuck(source) || (mode == RenameMode::Exchange && target.is_some_and(stuck)) {
+        if renames == Renames::Off
+            && (stuck(source) || (mode == RenameMode::Exchange && target.is_some_and(stuck)))
+        {
             reasons.push(Errno::EXDEV);
         }
         if self.objects[source].is_dir() && self.is_within(to.0, source) {

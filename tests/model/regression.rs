@@ -1,7 +1,7 @@
 //! Failures that random cases found, as small as they get.
 
 use crate::op::{Attr, Op, Set, What};
-use crate::run::{Memory, run};
+use crate::run::{Memory, Renames, run};
 use crate::runs_here;
 use crate::spec::{Dir, Item, Layers, Meta};
 
@@ -10,7 +10,10 @@ fn check(test: &str, layers: &Layers, ops: &[Op]) {
         return;
     }
     for memory in [Memory::Everything, Memory::Nothing] {
-        run(layers, ops, memory).unwrap_or_else(|why| panic!("{memory:?}: {why}"));
+        for renames in Renames::ALL {
+            run(layers, ops, memory, renames)
+                .unwrap_or_else(|why| panic!("{memory:?}, {renames:?}: {why}"));
+        }
     }
 }
 

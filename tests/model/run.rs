@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ovlmerge::config::{Config, Permissions, UpperDirs};
+use ovlmerge::config::{Config, Permissions, RenameLower, UpperDirs};
 use ovlmerge::error::Error;
 use ovlmerge::sys::FileType;
 use ovlmerge::sys::at::SetTime;
@@ -29,6 +29,19 @@ pub enum Memory {
     Nothing,
 }
 
+/// How directories that lowers show through are renamed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renames {
+    Copy,
+    Redirect,
+    /// EXDEV.
+    Off,
+}
+
+impl Renames {
+    pub const ALL: [Self; 3] = [Self::Copy, Self::Redirect, Self::Off];
+}
+
 /// How many forgotten nodes may wait for others to go first.
 const LINGERING: usize = 64;
 
@@ -42,25 +55,33 @@ struct Case {
     model: Tree,
     memory: Memory,
     kept: Permissions,
+    renames: Renames,
     /// Numbers of objects, once seen.
     numbers: HashMap<Id, u64>,
     renamed_dir: bool,
 }
 
 /// With owners and modes in the inodes of the upper.
-pub fn run(layers: &Layers, ops: &[Op], memory: Memory) -> Outcome {
-    run_kept(layers, ops, memory, Permissions::Inode)
+pub fn run(layers: &Layers, ops: &[Op], memory: Memory, renames: Renames) -> Outcome {
+    run_kept(layers, ops, memory, renames, Permissions::Inode)
 }
 
 /// With owners and modes wherever the upper keeps them.
-pub fn run_kept(layers: &Layers, ops: &[Op], memory: Memory, kept: Permissions) -> Outcome {
+pub fn run_kept(
+    layers: &Layers,
+    ops: &[Op],
+    memory: Memory,
+    renames: Renames,
+    kept: Permissions,
+) -> Outcome {
     let disk = Disk::build(layers);
     let before: Vec<_> = disk.lowers.iter().map(|lower| snapshot::take(lower)).collect();
     let mut case = Case {
-        client: open(&disk, kept)?,
+        client: open(&disk, renames, kept)?,
         model: Tree::merge(layers),
         memory,
         kept,
+        renames,
         numbers: HashMap::new(),
         renamed_dir: false,
     };
@@ -80,19 +101,25 @@ pub fn run_kept(layers: &Layers, ops: &[Op], memory: Memory, kept: Permissions) 
         snapshot::expect_same(before, lower)?;
     }
     audit::work(&disk.work)?;
-    if layers.upper.is_none() {
+    // Where a redirect leads the audit does not know.
+    if layers.upper.is_none() && renames != Renames::Redirect {
         audit::upper(&disk.upper, &layers.lowers, renamed_dir)?;
     }
-    case.client = open(&disk, kept)?;
+    case.client = open(&disk, renames, kept)?;
     case.numbers.clear();
     case.compare().map_err(|err| format!("after a remount: {err}"))
 }
 
-fn open(disk: &Disk, permissions: Permissions) -> Result<Client, String> {
+fn open(disk: &Disk, renames: Renames, permissions: Permissions) -> Result<Client, String> {
     let upper = UpperDirs { upper: disk.upper.clone(), work: disk.work.clone() };
     let config = Config::new(disk.lowers.clone(), Some(upper), "/nowhere".into());
-    Client::with(&Config { permissions, ..config })
-        .map_err(|err| format!("open in {}: {err}", disk.home().display()))
+    let mut config = Config { permissions, ..config };
+    match renames {
+        Renames::Copy => {}
+        Renames::Redirect => config.write_redirects = true,
+        Renames::Off => config.rename_lower = RenameLower::Off,
+    }
+    Client::with(&config).map_err(|err| format!("open in {}: {err}", disk.home().display()))
 }
 
 impl Case {
@@ -237,7 +264,7 @@ impl Case {
         let target = self.model.child(to_id, new);
         self.renamed_dir |= got.is_ok()
             && [source, target].into_iter().flatten().any(|id| self.model.objects[id].is_dir());
-        Ok(Some((got, self.model.rename((id, name), (to_id, new), mode))))
+        Ok(Some((got, self.model.rename((id, name), (to_id, new), mode, self.renames))))
     }
 
     /// The whole tree, and names that are not there.

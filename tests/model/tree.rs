@@ -37,8 +37,8 @@ pub struct Object {
     pub gid: u32,
     pub mtime: Mtime,
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Of a directory: a lower shows through, so that it cannot be renamed. Of anything else: it
-    /// came with a layer, so that its link count is the layer's.
+    /// Of a directory: a lower shows through, so that renaming it takes more than a rename. Of
+    /// anything else: it came with a layer, so that its link count is the layer's.
     pub from_layer: bool,
 }
 

@@ -42,6 +42,7 @@ mod permissions;
 mod readdir;
 mod readonly;
 mod rename;
+mod rename_dir;
 mod session;
 mod symlink;
 mod sync;

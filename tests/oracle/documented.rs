@@ -149,19 +149,42 @@ fn unchanged(lower: &Attrs, upper: &Attrs) -> bool {
     !is_opaque(upper) && visible(upper) == visible(lower)
 }
 
-/// What a name of the upper would show if the upper did not have it: the topmost object below.
+/// What a name of the upper would show if the upper did not have it: the topmost object below,
+/// where redirects of the directories above lead.
 fn below<'a>(path: &str, upper: &Tree, lowers: &'a [Tree]) -> Option<&'a Attrs> {
+    let components: Vec<&str> = path.split('/').filter(|name| *name != ".").collect();
+    let mut here = String::from(".");
+    let mut lower = Some(Vec::new());
+    for (position, name) in components.iter().enumerate() {
+        if upper.0.get(&here).is_some_and(is_opaque) {
+            lower = None;
+        }
+        here = if here == "." { (*name).into() } else { format!("{here}/{name}") };
+        let redirect = upper.0.get(&here).and_then(redirect);
+        match redirect.filter(|_| position + 1 < components.len()) {
+            Some(to) if to.starts_with('/') => {
+                lower = Some(to.split('/').filter(|name| !name.is_empty()).collect());
+            }
+            redirect => {
+                if let Some(lower) = &mut lower {
+                    lower.push(redirect.unwrap_or(name));
+                }
+            }
+        }
+    }
     let mut stack: Vec<&Tree> = lowers.iter().collect();
     let mut prefix = String::from(".");
     let mut found = stack.first().and_then(|layer| layer.0.get("."));
-    for name in path.split('/').filter(|name| *name != ".") {
-        if upper.0.get(&prefix).is_some_and(is_opaque) {
-            return None;
-        }
+    for name in lower? {
         prefix = if prefix == "." { name.into() } else { format!("{prefix}/{name}") };
         (stack, found) = descend(&stack, &prefix);
     }
     found
+}
+
+fn redirect(attrs: &Attrs) -> Option<&str> {
+    let found = attrs.iter().find(|(key, _)| is_overlay(key, "redirect"));
+    found.map(|(_, value)| value.as_str())
 }
 
 /// The layers in which `path` goes on as a directory, and what it is.
@@ -231,6 +254,17 @@ mod tests {
         let lowers = [tree("d kind=dir"), tree("d kind=file"), tree("d kind=dir\nd/x kind=dir")];
         assert_eq!(below("d", &Tree::default(), &lowers), lowers[0].0.get("d"));
         assert_eq!(below("d/x", &Tree::default(), &lowers), None);
+    }
+
+    #[test]
+    fn a_redirect_says_what_is_below() {
+        let kernels = "d kind=dir xattr:trusted.overlay.redirect=/e\nd/x kind=whiteout";
+        assert!(
+            differ(kernels, "d kind=dir xattr:trusted.overlay.redirect=/e", "d/x kind=file")
+                .is_empty()
+        );
+        let lower = "e kind=dir\ne/x kind=file";
+        assert_eq!(differ(kernels, &kernels[..kernels.find('\n').unwrap()], lower).len(), 1);
     }
 
     #[test]

@@ -93,9 +93,8 @@ impl Executor {
             ["@case", dir, lowers] => self.start_case(dir, lowers.parse().unwrap_or(1)),
             ["@build", layer] => self.enter(layer),
             ["@settle"] => self.settle(),
-            ["@mount", "kernel"] => self.mount_kernel("off"),
-            ["@mount", "kernel-index"] => self.mount_kernel("on"),
-            ["@mount", program] => self.mount_fuse(program),
+            ["@mount", "kernel", options] => self.mount_kernel(options),
+            ["@mount", program, options] => self.mount_fuse(program, options),
             ["@unmount"] => self.unmount(),
             ["@tree", of] => self.tree(of),
             _ => Err("no such request".into()),
@@ -136,11 +135,13 @@ impl Executor {
         format!("lowerdir={},upperdir={upper},workdir={work}", lowers.join(":"))
     }
 
-    fn mount_kernel(&mut self, index: &str) -> Answer {
+    fn mount_kernel(&mut self, features: &str) -> Answer {
         // With `userxattr` redirects are off already, and naming them is refused.
-        let namespace = if self.rootless { "userxattr" } else { "redirect_dir=off" };
-        let features = format!("index={index},metacopy=off,xino=off");
-        let options = format!("{namespace},{features},{}", self.options());
+        let features = match self.rootless {
+            true => features.replace("redirect_dir=off", "userxattr"),
+            false => features.into(),
+        };
+        let options = format!("{features},metacopy=off,xino=off,{}", self.options());
         let target = self.dir.join("m");
         let (kind, flags) = (Some("overlay"), MsFlags::empty());
         nix::mount::mount(kind, &target, kind, flags, Some(options.as_str()))
@@ -148,18 +149,14 @@ impl Executor {
         self.enter("m")
     }
 
-    fn mount_fuse(&mut self, program: &str) -> Answer {
+    fn mount_fuse(&mut self, program: &str, options: &str) -> Answer {
         let messages = self.dir.join("messages");
         let stderr = File::create(&messages).map_err(told("messages"))?;
         let mut command = Command::new(program);
         command.arg("-o").arg(self.options());
         if program.ends_with("ovlmerge") {
-            command.args([
-                "-o",
-                "dev",
-                "-o",
-                if self.rootless { "userxattr" } else { "xattr=trusted" },
-            ]);
+            let namespace = if self.rootless { "userxattr" } else { "xattr=trusted" };
+            command.args(["-o", "dev", "-o", namespace, "-o", options]);
         }
         let status = command
             .arg(self.dir.join("m"))

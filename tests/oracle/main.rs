@@ -29,6 +29,7 @@ mod calibration;
 mod case;
 mod documented;
 mod executor;
+mod moved;
 mod op;
 mod pair;
 mod random;

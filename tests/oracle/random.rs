@@ -231,6 +231,25 @@ fn case(links: Links) -> impl Strategy<Value = Case> {
     (lowers, ops).prop_map(move |(lowers, ops)| Case { lowers, ops, links })
 }
 
+/// Directories moved about, and looked into.
+fn moves() -> impl Strategy<Value = Case> {
+    let flags = || rename_flags();
+    let op = prop_oneof![
+        8 => (dir(), dir(), flags()).prop_map(|(from, to, f)| Op::Rename(from, to, f)),
+        2 => (file(), file(), flags()).prop_map(|(from, to, f)| Op::Rename(from, to, f)),
+        2 => (dir(), mode()).prop_map(|(path, mode)| Op::Mkdir(path, mode)),
+        1 => file().prop_map(Op::Unlink),
+        1 => dir().prop_map(Op::Rmdir),
+        1 => (file(), data()).prop_map(|(path, data)| Op::Append(path, data)),
+        1 => (file_or_dir(), mode()).prop_map(|(path, mode)| Op::Chmod(path, mode)),
+        1 => dir().prop_map(Op::Readdir),
+        1 => file_or_dir().prop_map(Op::Stat),
+    ];
+    let lowers = prop::collection::vec(layer(Links::None), 1..4);
+    let ops = prop::collection::vec(op, 1..STEPS);
+    (lowers, ops).prop_map(|(lowers, ops)| Case { lowers, ops, links: Links::None })
+}
+
 fn environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
@@ -248,7 +267,7 @@ fn seed() -> u64 {
 
 fn search_among(
     test: &str,
-    links: Links,
+    strategy: impl Strategy<Value = Case>,
     cases: u32,
     check: impl FnMut(&Case) -> Result<(), Difference>,
 ) -> Option<(Case, Difference)> {
@@ -267,7 +286,7 @@ fn search_among(
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let check = RefCell::new(check);
     let result = TestRunner::new_with_rng(config, rng)
-        .run(&case(links), |case| (check.borrow_mut())(&case).map_err(TestCaseError::fail));
+        .run(&strategy, |case| (check.borrow_mut())(&case).map_err(TestCaseError::fail));
     match result {
         Ok(()) => None,
         Err(TestError::Fail(why, case)) => Some((case, why.message().to_owned())),
@@ -282,17 +301,31 @@ pub fn search(
     cases: u32,
     check: impl FnMut(&Case) -> Result<(), Difference>,
 ) {
-    if let Some((case, difference)) = search_among(test, Links::None, cases, check) {
+    if let Some((case, difference)) = search_among(test, case(Links::None), cases, check) {
         panic!("{test} in {place:?}: {difference}\n{case}");
     }
 }
 
 /// Runs random sequences on two engines, and fails with the shortest on which they part.
 pub fn compare(test: &str, place: Place, engines: [Engine; 2], links: Links, cases: u32) {
+    compare_among(test, place, engines, case(links), cases);
+}
+
+/// The same with sequences that move directories, as root.
+pub fn compare_moves(test: &str, engines: [Engine; 2], cases: u32) {
+    compare_among(test, Place::Root, engines, moves(), cases);
+}
+
+fn compare_among(
+    test: &str,
+    place: Place,
+    engines: [Engine; 2],
+    strategy: impl Strategy<Value = Case>,
+    cases: u32,
+) {
     let mut pair = Pair::new(place, engines);
-    let Some((case, difference)) = search_among(test, links, cases, |case| pair.check(case)) else {
-        return;
-    };
+    let found = search_among(test, strategy, cases, |case| pair.check(case));
+    let Some((case, difference)) = found else { return };
     let first = pair.check_each_step(&case).err();
     let first = first.as_deref().unwrap_or("not when each step is looked at");
     panic!("{test} in {place:?}: {difference}\nFirst seen: {first}\n{case}");

@@ -18,7 +18,13 @@ pub enum Engine {
     Kernel,
     /// `index=on`: hard links of a lower keep their identity over copy-up.
     KernelIndex,
+    /// `redirect_dir=on`: directories of a lower move.
+    KernelRedirect,
+    /// With `rename_lower=off`, as the kernel is by default.
     Ovlmerge,
+    /// With what is its own default: directories of a lower move by being copied up.
+    OvlmergeCopy,
+    OvlmergeRedirect,
     FuseOverlayfs,
 }
 
@@ -26,15 +32,32 @@ impl Engine {
     pub const FUSE_OVERLAYFS: &'static str = "/usr/bin/fuse-overlayfs";
 
     pub fn is_kernel(self) -> bool {
-        matches!(self, Self::Kernel | Self::KernelIndex)
+        matches!(self, Self::Kernel | Self::KernelIndex | Self::KernelRedirect)
+    }
+
+    /// How it renames a directory of a lower, if it does: uppers of two that do so differently
+    /// cannot be the same.
+    pub fn moves_by(self) -> Option<&'static str> {
+        match self {
+            Self::KernelRedirect | Self::OvlmergeRedirect => Some("redirect"),
+            Self::OvlmergeCopy => Some("copy"),
+            _ => None,
+        }
+    }
+
+    fn ours(options: &str) -> String {
+        format!("@mount {} {options}", env!("CARGO_BIN_EXE_ovlmerge"))
     }
 
     fn request(self) -> String {
         match self {
-            Self::Kernel => "@mount kernel".into(),
-            Self::KernelIndex => "@mount kernel-index".into(),
-            Self::Ovlmerge => format!("@mount {}", env!("CARGO_BIN_EXE_ovlmerge")),
-            Self::FuseOverlayfs => format!("@mount {}", Self::FUSE_OVERLAYFS),
+            Self::Kernel => "@mount kernel redirect_dir=off,index=off".into(),
+            Self::KernelIndex => "@mount kernel redirect_dir=off,index=on".into(),
+            Self::KernelRedirect => "@mount kernel redirect_dir=on,index=off".into(),
+            Self::Ovlmerge => Self::ours("rename_lower=off"),
+            Self::OvlmergeCopy => Self::ours("rename_lower=copy"),
+            Self::OvlmergeRedirect => Self::ours("rename_lower=off,redirect_dir=on"),
+            Self::FuseOverlayfs => format!("@mount {} -", Self::FUSE_OVERLAYFS),
         }
     }
 }

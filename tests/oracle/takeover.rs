@@ -54,6 +54,11 @@ const DIRECTIONS: [[Engine; 2]; 2] =
     [[Engine::Kernel, Engine::Ovlmerge], [Engine::Ovlmerge, Engine::Kernel]];
 
 fn both_directions(test: &str, place: Place) {
+    hand_over_all(test, place, &DIRECTIONS);
+}
+
+/// Runs everything in each of these orders.
+pub fn hand_over_all(test: &str, place: Place, directions: &[[Engine; 2]]) {
     if !can_run(test, place, &[Engine::Kernel]) {
         return;
     }
@@ -64,14 +69,14 @@ fn both_directions(test: &str, place: Place) {
         if case.links == Links::InLower {
             continue;
         }
-        for engines in DIRECTIONS {
+        for engines in directions.iter().copied() {
             if let Err(difference) = check(&mut session, place, &case, engines) {
                 report.push(format!("{}: {engines:?}: {difference}", scenario.name));
             }
         }
     }
     assert!(report.is_empty(), "{} differ\n{}", report.len(), report.join("\n"));
-    for engines in DIRECTIONS {
+    for engines in directions.iter().copied() {
         random::search(test, place, 20, |case| check(&mut session, place, case, engines));
     }
 }

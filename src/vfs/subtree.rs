@@ -1,0 +1,314 @@
+//! Making a directory that lowers show through one of the upper alone, so that it can be moved (see
+//! [`crate::merge::subtree`]).
+//!
+//! The copying is that of any copy-up, so that open files, numbers and hard links stay what they
+//! are. Nothing is locked meanwhile. At the end all merged directories of the subtree are locked,
+//! parents first, to see that nothing is left in the lowers alone, and to cut them off.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::RwLockWriteGuard;
+use rustc_hash::FxHashSet;
+
+use super::lookup::ensure_index;
+use super::node::{Names, Node};
+use super::table::Held;
+use super::{NodeId, Vfs};
+use crate::config::{CopyLimit, RenameLower};
+use crate::error::{Errno, Error, Result, best_effort};
+use crate::format::redirect::Redirect;
+use crate::layer::UpperDir;
+use crate::merge::index::{Entry, InUpper};
+use crate::merge::lookup::{Contents, Key};
+use crate::merge::stack::MetaSource;
+use crate::merge::subtree as merge;
+use crate::merge::{What, lookup};
+use crate::sys::{FileType, Name};
+
+/// How often the subtree is gone through anew because others changed it meanwhile. Nothing that
+/// others do puts a name back into a lower, so one time more is enough but for hard links.
+const PASSES: u32 = 4;
+
+/// What was copied up.
+struct Copied<'a> {
+    /// The directories that merged with lowers, each behind the one above it; the topmost is not
+    /// among them.
+    dirs: Vec<Held<'a>>,
+    /// Of these and the topmost, by number: those with a redirect that begins at the root, which an
+    /// opaque directory above does not cut off, and all that have one.
+    absolute: FxHashSet<NodeId>,
+    redirected: FxHashSet<NodeId>,
+    /// Files with several names: as long as they are held, names met later are known to be theirs.
+    _linked: Vec<Held<'a>>,
+    /// Inode numbers in the upper of what is there whole.
+    settled: FxHashSet<u64>,
+}
+
+impl Vfs {
+    /// Whether a directory has to be copied up to be moved, and how much that may be at most.
+    ///
+    /// # Errors
+    /// EXDEV if that is not wanted.
+    pub(super) fn to_be_copied(&self, node: &Arc<Node>, stays: bool) -> Result<Option<CopyLimit>> {
+        let Ok(dir) = node.dir() else { return Ok(None) };
+        if dir.stack.read().lowers.is_empty() || self.can_redirect(node, stays)? {
+            return Ok(None);
+        }
+        match self.rename_lower {
+            RenameLower::Off => Err(Errno::EXDEV.into()),
+            RenameLower::Copy(limit) => Ok(Some(limit)),
+        }
+    }
+
+    /// # Errors
+    /// EXDEV for a directory that is too large to be moved by copying, or if that is not wanted.
+    pub(super) fn check_movable(&self, node: &Arc<Node>, stays: bool) -> Result<()> {
+        let Some(limit) = self.to_be_copied(node, stays)? else { return Ok(()) };
+        let stack = node.dir()?.stack.read().clone();
+        merge::check(self.rules(), &stack, limit).map_err(as_exdev)
+    }
+
+    /// Gets a directory into the upper so that it can be moved: with a redirect, or else whole.
+    ///
+    /// # Errors
+    /// EXDEV if it cannot be copied up whole; what copy-up says.
+    pub(super) fn make_dir_movable(&self, node: &Arc<Node>, stays: bool) -> Result<()> {
+        if node.dir()?.stack.read().lowers.is_empty() {
+            return Ok(());
+        }
+        if self.can_redirect(node, stays)? {
+            return self.dir_to_write(node).map(drop);
+        }
+        for _ in 0..PASSES {
+            let copied = self.copy_subtree(node).map_err(as_exdev)?;
+            match self.cut_off(node, &copied) {
+                Err(err) if err.errno() == Errno::EAGAIN => {}
+                other => return other,
+            }
+        }
+        Err(Error::new(Errno::EXDEV, "rename_lower: the directory changes all the time"))
+    }
+
+    fn copy_subtree(&self, top: &Arc<Node>) -> Result<Copied<'_>> {
+        let mut copied = Copied {
+            dirs: Vec::new(),
+            absolute: FxHashSet::default(),
+            redirected: FxHashSet::default(),
+            _linked: Vec::new(),
+            settled: FxHashSet::default(),
+        };
+        self.copy_entries(top, &mut copied)?;
+        let mut next = 0;
+        while let Some(dir) = copied.dirs.get(next).map(|held| Arc::clone(held)) {
+            next += 1;
+            match self.copy_entries(&dir, &mut copied) {
+                // It was removed meanwhile.
+                Err(err) if err.errno() == Errno::ENOENT && dir.dir()?.names.read().dead => {}
+                other => other?,
+            }
+        }
+        Ok(copied)
+    }
+
+    /// Copies one directory up, with all in it that is no directory.
+    fn copy_entries<'a>(&'a self, node: &Arc<Node>, copied: &mut Copied<'a>) -> Result<()> {
+        let upper_dir = self.dir_to_write(node)?;
+        match upper_dir.dir().marks()?.redirect {
+            Some(Redirect::Absolute(_)) => {
+                copied.absolute.insert(node.id);
+                copied.redirected.insert(node.id);
+            }
+            Some(Redirect::Sibling(_)) => {
+                copied.redirected.insert(node.id);
+            }
+            None => {}
+        }
+        let mut todo: Vec<Box<[u8]>> = Vec::new();
+        if let Some(index) = &self.names(node.dir()?)?.index {
+            for (name, entry) in index.iter() {
+                match entry.upper {
+                    InUpper::Object { kind, ino, .. }
+                        if !kind.is_dir() && kind != FileType::Regular =>
+                    {
+                        copied.settled.insert(ino);
+                    }
+                    _ if entry.kind().is_some() => todo.push(name.into()),
+                    _ => {}
+                }
+            }
+        }
+        todo.iter().try_for_each(|name| self.copy_entry(node, Name::new(name)?, copied))
+    }
+
+    fn copy_entry<'a>(
+        &'a self,
+        parent: &Arc<Node>,
+        name: Name<'_>,
+        copied: &mut Copied<'a>,
+    ) -> Result<()> {
+        let Some(found) = self.find(parent, name)? else { return Ok(()) };
+        let has_links = found.stat.nlink > 1;
+        let held = self.table.hold(found, parent, name.bytes());
+        if let Ok(dir) = held.dir() {
+            let stack = dir.stack.read().clone();
+            match &stack.upper {
+                Some(upper) if stack.lowers.is_empty() => {
+                    copied.settled.insert(upper.dir().ino());
+                }
+                _ => copied.dirs.push(held),
+            }
+            return Ok(());
+        }
+        self.make_movable(&held, parent, name, true)?;
+        if let Some((_, ino)) = held.as_leaf()?.place.read().real.upper_key() {
+            copied.settled.insert(ino);
+        }
+        if has_links {
+            copied._linked.push(held);
+        }
+        Ok(())
+    }
+
+    /// Cuts the lowers off below a directory that is copied up.
+    ///
+    /// # Errors
+    /// EAGAIN, with nothing done, if something is still in a lower alone.
+    fn cut_off(&self, top: &Arc<Node>, copied: &Copied<'_>) -> Result<()> {
+        let _one_at_a_time = self.renames.lock();
+        let all: Vec<&Arc<Node>> =
+            std::iter::once(top).chain(copied.dirs.iter().map(|held| &**held)).collect();
+        check_order(&all)?;
+        let mut locked = Vec::with_capacity(all.len());
+        for node in &all {
+            let mut names = node.dir()?.names.write();
+            ensure_index(node.dir()?, &mut names)?;
+            locked.push((*node, names));
+        }
+        if locked.first().is_none_or(|(_, names)| names.dead) {
+            return Err(Errno::ENOENT.into());
+        }
+        if top.dir()?.stack.read().lowers.is_empty() {
+            return Ok(());
+        }
+        locked.retain(|(_, names)| !names.dead);
+        self.check_settled(&locked, copied)?;
+        self.make_opaque(&locked, copied)?;
+        for (node, names) in &mut locked {
+            self.forget_lowers(node, names, copied.redirected.contains(&node.id))?;
+        }
+        drop(locked);
+        // Link counts of merged directories are made up; those of others are not.
+        for node in all.iter().filter(|node| node.lookups.load(Ordering::Relaxed) > 0) {
+            self.tell_changed(node.id);
+        }
+        Ok(())
+    }
+
+    fn check_settled(
+        &self,
+        locked: &[(&Arc<Node>, RwLockWriteGuard<'_, Names>)],
+        copied: &Copied<'_>,
+    ) -> Result<()> {
+        let merged = locked.iter().map(|(node, _)| Ok(upper_of(node)?.dir().ino()));
+        let merged: FxHashSet<u64> = merged.collect::<Result<_>>()?;
+        for (node, names) in locked {
+            let Some(index) = &names.index else { continue };
+            if merge::only_in_lowers(index) {
+                return Err(Errno::EAGAIN.into());
+            }
+            for (name, Entry { upper, .. }) in index.iter() {
+                let InUpper::Object { ino, .. } = upper else { continue };
+                if copied.settled.contains(ino) || merged.contains(ino) {
+                    continue;
+                }
+                // New since: made here, or moved here from elsewhere.
+                let stack = node.dir()?.stack.read().clone();
+                let found = lookup::lookup(self.rules(), &stack, Some(index), Name::new(name)?)?;
+                let whole = match found.map(|found| (found.what, found.data)) {
+                    Some((What::Dir(stack), _)) => stack.lowers.is_empty(),
+                    Some((What::Upper, data)) => !matches!(data, Contents::Elsewhere(_)),
+                    Some((What::Lower(_), _)) => false,
+                    None => true,
+                };
+                if !whole {
+                    return Err(Errno::EAGAIN.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The step that does it is the mark of the topmost directory: the others have nothing to go on
+    /// with after that. What a redirect leads to from the root is cut off before, one by one.
+    fn make_opaque(
+        &self,
+        locked: &[(&Arc<Node>, RwLockWriteGuard<'_, Names>)],
+        copied: &Copied<'_>,
+    ) -> Result<()> {
+        let upper = self.upper()?;
+        let (top, below) = locked.split_first().ok_or(Errno::EIO)?;
+        let redirected = below.iter().rev().filter(|(node, _)| copied.absolute.contains(&node.id));
+        for (node, _) in redirected.chain([top]) {
+            upper.with_dir(&upper_of(node)?, |target| upper.set_opaque(target))?;
+        }
+        Ok(())
+    }
+
+    /// With the lowers cut off on the disk: this directory has none any more.
+    fn forget_lowers(&self, node: &Node, names: &mut Names, redirected: bool) -> Result<()> {
+        let dir = node.dir()?;
+        let upper_dir = upper_of(node)?;
+        let layer_dir = upper_dir.dir();
+        // It keeps its number as long as it is known.
+        let key = Key { dev: layer_dir.dev(), ino: layer_dir.ino(), layer: 0 };
+        self.table.copied_up(node, key);
+        {
+            let mut stack = dir.stack.write();
+            stack.lowers = Arc::new([]);
+            stack.meta = MetaSource::Top;
+        }
+        let index = names.index.take();
+        let upper = self.upper()?;
+        if let Some(index) = index {
+            merge::sweep(upper, &upper_dir, &merge::hidden(&index));
+        }
+        if redirected {
+            let dropped = upper.drop_redirect(&upper_dir);
+            best_effort("a redirect stays that leads nowhere", dropped);
+        }
+        Ok(())
+    }
+}
+
+fn upper_of(node: &Node) -> Result<UpperDir> {
+    node.dir()?.stack.read().upper.clone().ok_or_else(|| Errno::EAGAIN.into())
+}
+
+/// Whether each directory still lies in one before it, so that they can be locked in this order.
+/// The caller holds `renames`, so that it stays so. One that was removed may be locked anywhere.
+fn check_order(all: &[&Arc<Node>]) -> Result<()> {
+    let mut before: FxHashSet<NodeId> = FxHashSet::default();
+    for (position, node) in all.iter().enumerate() {
+        if position > 0
+            && let Some(link) = node.dir()?.link.read().as_ref()
+            && !before.contains(&link.parent.id)
+        {
+            return Err(Errno::EAGAIN.into());
+        }
+        before.insert(node.id);
+    }
+    Ok(())
+}
+
+/// What may not be read or given away cannot be copied up by us; programs that are told EXDEV copy
+/// what they can.
+fn as_exdev(err: Error) -> Error {
+    match err.errno() {
+        Errno::EPERM | Errno::EACCES | Errno::EOVERFLOW | Errno::EOPNOTSUPP => {
+            tracing::debug!("a directory of a lower is not moved: {err}");
+            Error::new(Errno::EXDEV, format!("rename_lower: {err}"))
+        }
+        _ => err,
+    }
+}
