@@ -19,8 +19,8 @@ use crate::error::{Errno, Result, best_effort};
 use crate::layer::upper::WhiteoutForm;
 use crate::layer::{Over, Upper, UpperDir};
 use crate::merge::xattr;
-use crate::sys::at::{self, Replace, SetTime};
 use crate::sys::Name;
+use crate::sys::at::{self, Replace, SetTime};
 
 /// One end of a rename.
 #[derive(Clone, Copy, Debug)]
