@@ -14,6 +14,7 @@ mod log;
 mod lowers;
 pub mod options;
 pub mod owners;
+mod renames;
 pub mod request;
 mod suggest;
 pub mod table;

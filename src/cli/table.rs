@@ -2,10 +2,9 @@
 
 use super::lowers::Lowers;
 use super::options::{Group, MountOption, Takes};
-use super::request::Request;
+use super::renames::{set_redirects, set_rename_lower};
 use crate::config::{
-    Access, Config, CopyLimit, Durability, NamespaceChoice, Numbers, Permissions, RenameLower,
-    WhiteoutChoice, Xattrs,
+    Access, Config, Durability, NamespaceChoice, Numbers, Permissions, WhiteoutChoice, Xattrs,
 };
 
 /// Words of mount(8), of fstab and of container runtimes that ask nothing of a file system.
@@ -611,22 +610,3 @@ pub const OPTIONS: &[MountOption] = &[
         doc: "",
     },
 ];
-
-fn set_redirects(request: &mut Request, follow: bool, write: bool) {
-    request.config.follow_redirects = follow;
-    request.config.write_redirects = write;
-}
-
-fn set_rename_lower(request: &mut Request, text: &str) -> Option<()> {
-    let limit = |text: &str| {
-        let (entries, bytes) = text.split_once(':')?;
-        Some(CopyLimit { entries: entries.parse().ok()?, bytes: bytes.parse().ok()? })
-    };
-    request.config.rename_lower = match text.split_once(':') {
-        None if text == "off" => RenameLower::Off,
-        None if text == "copy" => RenameLower::Copy(CopyLimit::DEFAULT),
-        Some(("copy", numbers)) => RenameLower::Copy(limit(numbers)?),
-        _ => return None,
-    };
-    Some(())
-}
