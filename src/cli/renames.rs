@@ -1,7 +1,21 @@
 //! How directories of lower layers are renamed, from the words of the command line.
 
+use super::options::{Group, MountOption, Takes};
 use super::request::Request;
 use crate::config::{CopyLimit, RenameLower};
+
+/// The option `rename_lower`.
+pub const RENAME_LOWER: MountOption = MountOption {
+    name: "rename_lower",
+    metavar: "copy[:ENTRIES:BYTES]|off",
+    group: Group::Layers,
+    takes: Takes::Form { set: set_rename_lower, wanted: "off, copy, or copy:ENTRIES:BYTES" },
+    help: "How a directory of a lower layer is renamed without a redirect. Default: copy",
+    doc: "`copy` copies up all that the directory shows, then renames it in one step; what has \
+              more than ENTRIES names or takes more than BYTES of disk (default: 100000 and \
+              4294967296) gives EXDEV, and mv(1) then copies. With `off` it is always EXDEV, as in \
+              the kernel without redirects.",
+};
 
 /// `redirect_dir`.
 pub fn set_redirects(request: &mut Request, follow: bool, write: bool) {
@@ -10,7 +24,7 @@ pub fn set_redirects(request: &mut Request, follow: bool, write: bool) {
 }
 
 /// `rename_lower`; `None` for what makes no sense.
-pub fn set_rename_lower(request: &mut Request, text: &str) -> Option<()> {
+fn set_rename_lower(request: &mut Request, text: &str) -> Option<()> {
     let limit = |text: &str| {
         let (entries, bytes) = text.split_once(':')?;
         Some(CopyLimit { entries: entries.parse().ok()?, bytes: bytes.parse().ok()? })

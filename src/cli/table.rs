@@ -2,7 +2,7 @@
 
 use super::lowers::Lowers;
 use super::options::{Group, MountOption, Takes};
-use super::renames::{set_redirects, set_rename_lower};
+use super::renames::{RENAME_LOWER, set_redirects};
 use crate::config::{
     Access, Config, Durability, NamespaceChoice, Numbers, Permissions, WhiteoutChoice, Xattrs,
 };
@@ -89,17 +89,7 @@ pub const OPTIONS: &[MountOption] = &[
               That takes markers in trusted.overlay.: with user.overlay. the kernel follows no \
               redirects, so both refuse `on`. With `nofollow` a redirected directory gives EPERM.",
     },
-    MountOption {
-        name: "rename_lower",
-        metavar: "copy[:ENTRIES:BYTES]|off",
-        group: Group::Layers,
-        takes: Takes::Form { set: set_rename_lower, wanted: "off, copy, or copy:ENTRIES:BYTES" },
-        help: "How a directory of a lower layer is renamed without a redirect. Default: copy",
-        doc: "`copy` copies up all that the directory shows, then renames it in one step; what has \
-              more than ENTRIES names or takes more than BYTES of disk (default: 100000 and \
-              4294967296) gives EXDEV, and mv(1) then copies. With `off` it is always EXDEV, as in \
-              the kernel without redirects.",
-    },
+    RENAME_LOWER,
     MountOption {
         name: "xino",
         metavar: "on|off|auto",
