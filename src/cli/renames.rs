@@ -1,6 +1,6 @@
 //! How directories of lower layers are renamed, from the words of the command line.
 
-use super::options::{Group, MountOption, Takes};
+use super::options::{Group, MountOption, Takes, Word};
 use super::request::Request;
 use crate::config::{CopyLimit, RenameLower};
 
@@ -17,8 +17,15 @@ pub const RENAME_LOWER: MountOption = MountOption {
               the kernel without redirects.",
 };
 
-/// `redirect_dir`.
-pub fn set_redirects(request: &mut Request, follow: bool, write: bool) {
+/// The values of `redirect_dir`.
+pub const REDIRECT_DIR: &[Word] = &[
+    ("off", |request| set_redirects(request, true, false)),
+    ("follow", |request| set_redirects(request, true, false)),
+    ("nofollow", |request| set_redirects(request, false, false)),
+    ("on", |request| set_redirects(request, true, true)),
+];
+
+fn set_redirects(request: &mut Request, follow: bool, write: bool) {
     request.config.follow_redirects = follow;
     request.config.write_redirects = write;
 }

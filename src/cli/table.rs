@@ -2,7 +2,7 @@
 
 use super::lowers::Lowers;
 use super::options::{Group, MountOption, Takes};
-use super::renames::{RENAME_LOWER, set_redirects};
+use super::renames::{REDIRECT_DIR, RENAME_LOWER};
 use crate::config::{
     Access, Config, Durability, NamespaceChoice, Numbers, Permissions, WhiteoutChoice, Xattrs,
 };
@@ -78,12 +78,7 @@ pub const OPTIONS: &[MountOption] = &[
         name: "redirect_dir",
         metavar: "off|follow|nofollow|on",
         group: Group::Layers,
-        takes: Takes::Choice(&[
-            ("off", |request| set_redirects(request, true, false)),
-            ("follow", |request| set_redirects(request, true, false)),
-            ("nofollow", |request| set_redirects(request, false, false)),
-            ("on", |request| set_redirects(request, true, true)),
-        ]),
+        takes: Takes::Choice(REDIRECT_DIR),
         help: "Whether redirects are followed and written. Default: off, which follows them",
         doc: "With `on` a directory of a lower layer is renamed by a redirect, as the kernel does. \
               That takes markers in trusted.overlay.: with user.overlay. the kernel follows no \
