@@ -53,6 +53,8 @@ pub struct Config {
     pub write_redirects: bool,
     /// What is done to rename such a directory without one.
     pub rename_lower: RenameLower,
+    /// Whether hard links of lowers stay together.
+    pub index: IndexChoice,
     /// Let the kernel gather small writes before it sends them (FUSE writeback cache).
     pub writeback: bool,
     /// The largest WRITE and READ request, in bytes.
@@ -209,6 +211,19 @@ pub struct IdRange {
     pub len: u32,
 }
 
+/// Whether hard links of lowers stay one file over copy-up and remount, by the index in the work
+/// directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IndexChoice {
+    /// Where the file systems allow it; nothing is copied for it that is not copied anyway.
+    #[default]
+    Auto,
+    /// `index=on`: as the kernel does, which copies a hard link when one of its names goes.
+    On,
+    /// `index=off`: the index is neither read nor written.
+    Off,
+}
+
 /// How the numbers that stat(2) shows are put together, where layers lie on several file systems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Numbers {
@@ -310,6 +325,7 @@ impl Config {
             xattrs: Xattrs::All,
             write_redirects: false,
             rename_lower: RenameLower::Copy(CopyLimit::DEFAULT),
+            index: IndexChoice::Auto,
             writeback: false,
             max_write: Self::MAX_WRITE,
             threads: None,

@@ -4,7 +4,8 @@ use super::lowers::Lowers;
 use super::options::{Group, MountOption, Takes};
 use super::renames::{REDIRECT_DIR, RENAME_LOWER};
 use crate::config::{
-    Access, Config, Durability, NamespaceChoice, Numbers, Permissions, WhiteoutChoice, Xattrs,
+    Access, Config, Durability, IndexChoice, NamespaceChoice, Numbers, Permissions, WhiteoutChoice,
+    Xattrs,
 };
 
 /// Words of mount(8), of fstab and of container runtimes that ask nothing of a file system.
@@ -105,6 +106,21 @@ pub const OPTIONS: &[MountOption] = &[
         takes: Takes::Words(&[("ino32_t", |request| request.config.numbers = Numbers::Short)]),
         help: "Inode numbers of no more than 32 bits, for programs that know no others",
         doc: "",
+    },
+    MountOption {
+        name: "index",
+        metavar: "on|off|auto",
+        group: Group::Layers,
+        takes: Takes::Choice(&[
+            ("on", |request| request.config.index = IndexChoice::On),
+            ("off", |request| request.config.index = IndexChoice::Off),
+            ("auto", |request| request.config.index = IndexChoice::Auto),
+        ]),
+        help: "Keep hard links of lower layers together over copy-up and remounts. Default: auto",
+        doc: "The index stands in the work directory, in the form of the kernel's overlayfs. `auto` uses \
+              it where the file systems have handles and UUIDs. With `on` the count of names is exact \
+              after a remount too, for which a hard link is copied up when one of its names is removed; \
+              and an index of another upper is refused.",
     },
     MountOption {
         name: "xattr",
@@ -489,19 +505,11 @@ pub const OPTIONS: &[MountOption] = &[
         doc: "",
     },
     MountOption {
-        name: "index",
-        metavar: "off",
-        group: Group::Compatibility,
-        takes: Takes::Only(&["off"]),
-        help: "Accepted as it is what happens; other values are warned of",
-        doc: "",
-    },
-    MountOption {
         name: "nfs_export",
         metavar: "off",
         group: Group::Compatibility,
         takes: Takes::Only(&["off"]),
-        help: "Likewise",
+        help: "Accepted as it is what happens; other values are warned of",
         doc: "",
     },
     MountOption {

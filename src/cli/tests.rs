@@ -11,8 +11,8 @@ use super::options;
 use super::request::UsageError;
 use super::table::{IGNORED, OPTIONS};
 use crate::config::{
-    Access, Config, CopyLimit, Durability, IdRange, IdView, NamespaceChoice, Owners, Permissions,
-    RenameLower,
+    Access, Config, CopyLimit, Durability, IdRange, IdView, IndexChoice, NamespaceChoice, Numbers,
+    Owners, Permissions, RenameLower,
 };
 
 fn parse(args: &[&str]) -> (Result<MountArgs, UsageError>, Vec<String>) {
@@ -157,7 +157,10 @@ fn each_option() {
         ("threads=3", |c| c.threads = Some(3)),
         ("dirmeta_delegate=off", |c| c.dirmeta_delegate = false),
         ("dirmeta_delegate=on", |_| {}),
-        ("index=off,metacopy=off,verity=off,nfs_export=off,static_nlink", |_| {}),
+        ("metacopy=off,verity=off,nfs_export=off,static_nlink", |_| {}),
+        ("index=off", |c| c.index = IndexChoice::Off),
+        ("xino=off", |c| c.numbers = Numbers::Plain),
+        ("ino32_t", |c| c.numbers = Numbers::Short),
         ("redirect_dir=nofollow", |c| c.follow_redirects = false),
         ("redirect_dir=nofollow,redirect_dir=follow", |_| {}),
         ("xattr_permissions=2,xattr_permissions=0", |_| {}),

@@ -5,6 +5,7 @@
 
 use std::ffi::CStr;
 
+use super::links::Count;
 use super::origin::{self, Origin};
 use super::overlay::{Mark, Namespace};
 use super::redirect::Redirect;
@@ -19,6 +20,12 @@ pub struct FileMarks {
     pub redirect: Option<Redirect>,
     /// The lower file that it was copied from.
     pub origin: Option<Origin>,
+    /// The same as it stands in the mark; empty if it does not.
+    pub handle: Vec<u8>,
+    /// How many names it has in the mount, if it is in the index of hard links.
+    pub count: Option<Count>,
+    /// The layer that it was copied from, if it is in the index.
+    pub layer: Option<Vec<u8>>,
     /// The file has no attributes of any kind.
     pub no_attributes: bool,
 }
@@ -43,7 +50,16 @@ impl FileMarks {
                 }
                 let key = namespace.key(Mark::Origin);
                 if key.to_bytes() == name {
-                    marks.origin = origin::decode(&value(key)?);
+                    marks.handle = value(key)?;
+                    marks.origin = origin::decode(&marks.handle);
+                }
+                let key = namespace.key(Mark::Nlink);
+                if key.to_bytes() == name {
+                    marks.count = Count::parse(&value(key)?);
+                }
+                let key = namespace.key(Mark::IndexLayer);
+                if key.to_bytes() == name {
+                    marks.layer = Some(value(key)?);
                 }
                 let key = namespace.key(Mark::Redirect);
                 if key.to_bytes() == name {

@@ -8,6 +8,7 @@ pub mod aufs;
 pub mod capability;
 pub mod dirmark;
 pub mod idmap;
+pub mod links;
 pub mod metacopy;
 pub mod origin;
 pub mod overlay;

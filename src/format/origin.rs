@@ -73,12 +73,20 @@ pub fn decode(value: &[u8]) -> Option<Origin> {
     let long = |at: usize| Some(u64::from_ne_bytes(*handle.get(at..)?.first_chunk()?));
     let (ino, tree) = match (kind, handle.len()) {
         (INO32_GEN, 8) => (word(0)?.into(), None),
-        (INO32_GEN, 12) => (u64::from(word(1)?) | u64::from(word(2)?) << 32, None),
+        (INO32_GEN, 12) => (u64::from(word(4)?) | u64::from(word(8)?) << 32, None),
         (INO64_GEN, _) => (long(0)?, None),
         (kind, _) if BTRFS.contains(&kind) => (long(0)?, Some(long(8)?)),
         _ => return None,
     };
     Some(Origin { uuid: *uuid, tree, ino })
+}
+
+/// Whether a value is of the form of a handle, of whatever kind (`ovl_check_fb_len`,
+/// fs/overlayfs/namei.c).
+#[must_use]
+pub fn is_handle(value: &[u8]) -> bool {
+    let header = matches!(*value, [VERSION, MAGIC, len, ..] if usize::from(len) == value.len());
+    header && value.len() > HEADER
 }
 
 /// Whether a handle says that inode numbers of its file system have no more than 32 bits, by which
@@ -114,6 +122,14 @@ mod tests {
         assert_eq!(ino(&value), Some(0x801));
         let uuid = value[5..21].try_into().unwrap();
         assert_eq!(encode(Side::Upper, &uuid, 1, &value[21..]), value);
+    }
+
+    /// tmpfs has the generation first. The number was once read from bytes 1 and 2, so that no copy
+    /// on a tmpfs kept it.
+    #[test]
+    fn a_value_of_tmpfs() {
+        let handle = [0x17, 0x3c, 0x28, 0xc0, 0x3f, 0xa5, 0x76, 0, 1, 0, 0, 0];
+        assert_eq!(ino(&encode(Side::Lower, &UUID, 1, &handle)), Some(0x1_0076_a53f));
     }
 
     #[test]

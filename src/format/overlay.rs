@@ -35,6 +35,12 @@ pub enum Mark {
     Metacopy,
     /// On what was copied up: from which lower object.
     Origin,
+    /// On the copy of a hard link: how many names it has in the mount.
+    Nlink,
+    /// On the index of hard links: of which upper.
+    Upper,
+    /// On the copy of a hard link: the root of the layer that it came from. Ours alone.
+    IndexLayer,
 }
 
 impl Namespace {
@@ -62,6 +68,12 @@ impl Namespace {
             (Self::User, Mark::Impure) => c"user.overlay.impure",
             (Self::Trusted, Mark::Origin) => c"trusted.overlay.origin",
             (Self::User, Mark::Origin) => c"user.overlay.origin",
+            (Self::Trusted, Mark::Nlink) => c"trusted.overlay.nlink",
+            (Self::User, Mark::Nlink) => c"user.overlay.nlink",
+            (Self::Trusted, Mark::Upper) => c"trusted.overlay.upper",
+            (Self::User, Mark::Upper) => c"user.overlay.upper",
+            (Self::Trusted, Mark::IndexLayer) => c"trusted.overlay.index_layer",
+            (Self::User, Mark::IndexLayer) => c"user.overlay.index_layer",
             (Self::Trusted, Mark::Metacopy) => c"trusted.overlay.metacopy",
             (Self::User, Mark::Metacopy) => c"user.overlay.metacopy",
             (Self::Trusted, Mark::Redirect) => c"trusted.overlay.redirect",

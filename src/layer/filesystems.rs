@@ -48,6 +48,8 @@ pub struct FileSystems {
     others: Vec<FileSystem>,
     /// Those that lowers lie on, and that handles can be of.
     lowers: Vec<FileSystem>,
+    /// Devices that more than one lower lies on.
+    shared: Vec<u64>,
 }
 
 impl FileSystems {
@@ -56,8 +58,9 @@ impl FileSystems {
     pub fn new(upper: Option<FileSystem>, layers: impl IntoIterator<Item = FileSystem>) -> Self {
         let mut all = Self { upper, ..Self::default() };
         for fs in layers {
-            if all.lowers.iter().all(|known| known.dev != fs.dev) {
-                all.lowers.push(fs);
+            match all.lowers.iter().any(|known| known.dev == fs.dev) {
+                true => all.shared.push(fs.dev),
+                false => all.lowers.push(fs),
             }
             if all.number(fs.dev).is_none() {
                 all.others.push(fs);
@@ -118,6 +121,24 @@ impl FileSystems {
         candidates.next().is_none().then_some(found.dev)
     }
 
+    /// Whether handles of the lower file system of a device tell its objects from all others, now
+    /// and later. One without a UUID is trusted where it is that of the upper as well, or when
+    /// asked to (`ovl_lower_uuid_ok`, fs/overlayfs/super.c): an image in its place would go
+    /// unnoticed.
+    #[must_use]
+    pub fn has_sure_handles(&self, dev: u64, trusting: bool) -> bool {
+        let Some(fs) = self.lowers.iter().find(|fs| fs.dev == dev) else { return false };
+        let twins = self.lowers.iter().filter(|it| (it.uuid, it.tree) == (fs.uuid, fs.tree));
+        let same_as_upper = self.upper.is_some_and(|upper| upper.dev == dev);
+        twins.count() == 1 && (fs.uuid.is_some() || trusting || same_as_upper)
+    }
+
+    /// Whether more than one lower lies on a device.
+    #[must_use]
+    pub fn is_shared(&self, dev: u64) -> bool {
+        self.shared.contains(&dev)
+    }
+
     /// The value of `P origin` for the entry `name` of a directory of a lower on device `dev`;
     /// empty ("from where is not known") where there are no handles.
     #[must_use]
@@ -164,6 +185,17 @@ mod tests {
         assert_eq!(all.device_of(&origin(0)), Some(5), "the only one without");
         let one = FileSystems::new(None, [fs(2, 2)]);
         assert_eq!([0, 2, 3].map(|uuid| one.device_of(&origin(uuid))), [Some(2), Some(2), None]);
+    }
+
+    #[test]
+    fn handles_that_an_index_can_go_by() {
+        let all = FileSystems::new(Some(fs(1, 0)), [fs(2, 2), fs(3, 3), fs(4, 3), fs(5, 0)]);
+        let sure = |dev| [false, true].map(|trusting| all.has_sure_handles(dev, trusting));
+        assert_eq!(sure(2), [true, true]);
+        assert_eq!([sure(1), sure(3)], [[false, false]; 2], "no lower; not the only one");
+        assert_eq!(sure(5), [false, true]);
+        let same = FileSystems::new(Some(fs(1, 0)), [fs(1, 0), fs(1, 0)]);
+        assert!(same.has_sure_handles(1, false) && same.is_shared(1) && !all.is_shared(2));
     }
 
     #[test]

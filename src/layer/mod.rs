@@ -8,6 +8,7 @@ pub mod dir;
 pub mod fdcache;
 pub mod filesystems;
 pub mod keeping;
+pub mod links;
 mod marks;
 pub mod open;
 pub mod staged;
@@ -18,6 +19,7 @@ pub use dir::{LayerDir, LowerDir, UpperDir};
 pub use fdcache::FdCache;
 pub use filesystems::FileSystems;
 pub use keeping::Keeping;
+pub use links::LinkIndex;
 pub use staged::{Over, Staged};
 pub use upper::Upper;
 

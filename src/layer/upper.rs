@@ -16,6 +16,7 @@ use super::dir::UpperDir;
 use super::fdcache::FdCache;
 use super::filesystems::FileSystem;
 use super::keeping::Keeping;
+use super::links::{self, LinkIndex};
 use super::staged::{Over, Staged};
 use super::work::Work;
 use crate::config::Config;
@@ -47,6 +48,7 @@ pub struct Upper {
     squashed: Squashed,
     /// Where owners, modes and types are kept.
     keeping: Keeping,
+    links: Option<LinkIndex>,
     /// A whiteout in the work directory that others are hard links of: one inode for many.
     shared_whiteout: Mutex<Option<String>>,
 }
@@ -74,8 +76,16 @@ impl Upper {
         if keeping != Keeping::Inode {
             tracing::info!(?keeping, "owners of the upper");
         }
+        let links = match forms.namespace {
+            Some(namespace) => {
+                let at = links::Site { workdir: work.above(), root: root.as_fd(), keeping, cache };
+                LinkIndex::open(&at, namespace, config.index)?
+            }
+            None => None,
+        };
         Ok(Self {
             root: UpperDir::root(root, 0, keeping, config.whiteout.reads_aufs(), cache)?,
+            links,
             work,
             forms,
             owner: creds::effective(),
@@ -112,6 +122,12 @@ impl Upper {
     #[must_use]
     pub fn forms(&self) -> Forms {
         self.forms
+    }
+
+    /// The index of hard links, if it is used.
+    #[must_use]
+    pub fn links(&self) -> Option<&LinkIndex> {
+        self.links.as_ref()
     }
 
     /// Whether nothing has to be forced to the disk.

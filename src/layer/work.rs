@@ -27,7 +27,7 @@ const OPEN_DIR: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
 #[derive(Debug)]
 pub struct Work {
     /// WORKDIR itself, which carries the lock of this mount.
-    _locked: OwnedFd,
+    locked: OwnedFd,
     dir: OwnedFd,
     next: AtomicU64,
     volatile: bool,
@@ -51,7 +51,7 @@ impl Work {
         check_incompat(dir.as_fd())?;
         make_plain(dir.as_fd()).context(|| "taking group and ACLs off work")?;
         sweep(dir.as_fd()).context(|| "sweeping what an earlier mount left in work")?;
-        let work = Self { _locked: workdir, dir, next: AtomicU64::new(1), volatile };
+        let work = Self { locked: workdir, dir, next: AtomicU64::new(1), volatile };
         if volatile {
             work.guard()?;
         }
@@ -70,6 +70,12 @@ impl Work {
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
+    }
+
+    /// The directory above it, WORKDIR.
+    #[must_use]
+    pub fn above(&self) -> BorrowedFd<'_> {
+        self.locked.as_fd()
     }
 
     /// Whether nothing has to be forced to the disk.

@@ -11,8 +11,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Context, Errno, Result};
+use crate::format::links::Count;
 use crate::format::overlay::{Mark, Namespace};
 use crate::layer::{FileSystems, Keeping, LowerDir, Over, Staged, Upper, UpperDir};
+use crate::merge::links::Plan;
 use crate::merge::lookup::{Contents, Source};
 use crate::merge::stack::DirStack;
 use crate::merge::xattr;
@@ -59,6 +61,8 @@ pub struct Lower<'a> {
     pub data: &'a Contents,
     /// What its layer lies on.
     pub filesystems: &'a FileSystems,
+    /// How the copy gets into the index of hard links, if it does.
+    pub index: Option<&'a Plan>,
 }
 
 /// A copy that nobody sees yet: the expensive part, made with no lock held.
@@ -71,6 +75,8 @@ pub struct Copied<'a> {
     pub file: Option<OwnedFd>,
     /// Where its data is.
     pub data: Contents,
+    /// It can get into the index of hard links.
+    pub can_index: bool,
 }
 
 /// Copies a file, link, device, FIFO or socket into the work directory.
@@ -110,7 +116,7 @@ fn build_file<'a>(
     let dir = lower.dir.dir().fd()?;
     let source = dir.as_ref().as_fd();
     let copy = Target::Fd(to.as_fd());
-    note_origin(upper, lower, source, was, copy);
+    let can_index = note_origin(upper, lower, source, was, copy)?;
     let original = Original {
         target: Target::At(source, lower.name),
         was,
@@ -124,7 +130,7 @@ fn build_file<'a>(
         file::sync(to.as_fd(), false)?;
     }
     let stat = upper.keeping().stat(copy)?;
-    Ok(Copied { staged, stat, file: Some(to), data: Contents::Own })
+    Ok(Copied { staged, stat, file: Some(to), data: Contents::Own, can_index })
 }
 
 /// A copy of the metadata alone. Nothing is synced: there is no data that could be lost, and a file
@@ -143,12 +149,12 @@ fn build_without_data<'a>(upper: &'a Upper, lower: &Lower<'_>, was: &Stat) -> Re
     file::truncate(to.as_fd(), was.size)?;
     let dir = lower.dir.dir().fd()?;
     let (source, copy) = (dir.as_ref().as_fd(), Target::Fd(to.as_fd()));
-    note_origin(upper, lower, source, was, copy);
+    let can_index = note_origin(upper, lower, source, was, copy)?;
     let keeping = lower.dir.dir().keeping();
     finish(upper, &Original { target: Target::At(source, lower.name), was, keeping }, copy)?;
     upper.set_metacopy(copy)?;
     let stat = upper.keeping().stat(copy)?;
-    Ok(Copied { staged, stat, file: None, data })
+    Ok(Copied { staged, stat, file: None, data, can_index })
 }
 
 fn fill(from: &OwnedFd, to: &OwnedFd, was: &Stat, data: Data) -> Result<()> {
@@ -167,24 +173,29 @@ fn build_other<'a>(upper: &'a Upper, lower: &Lower<'_>, was: &Stat) -> Result<Co
         FileType::Symlink => upper.stage_symlink(&keeping.readlink(target)?)?,
         _ => upper.stage_node(was.mode, was.rdev)?,
     };
-    note_origin(upper, lower, dir.as_ref().as_fd(), was, staged.target()?);
+    let can_index = note_origin(upper, lower, dir.as_ref().as_fd(), was, staged.target()?)?;
     finish(upper, &Original { target, was, keeping }, staged.target()?)?;
     let stat = upper.keeping().stat(staged.target()?)?;
-    Ok(Copied { staged, stat, file: None, data: Contents::Own })
+    Ok(Copied { staged, stat, file: None, data: Contents::Own, can_index })
 }
 
-/// Notes the origin of a copy, which gives it its number after the next mount. One of several hard
-/// links gets a number of its own, as in the kernel's overlayfs.
+/// Notes the origin of a copy, which gives it its number after the next mount. Returns whether it
+/// can get into the index: one of several hard links that cannot gets a number of its own, as in
+/// the kernel's overlayfs.
 fn note_origin(
     upper: &Upper,
     lower: &Lower<'_>,
     dir: BorrowedFd<'_>,
     was: &Stat,
     copy: Target<'_>,
-) {
+) -> Result<bool> {
+    if let Some(plan) = lower.index {
+        return upper.set_index_marks(copy, &plan.handle, &plan.layer);
+    }
     if was.nlink == 1 {
         upper.set_origin(copy, &lower.filesystems.origin(was.dev, dir, lower.name));
     }
+    Ok(false)
 }
 
 /// What metadata is copied from.
@@ -213,6 +224,14 @@ impl Copied<'_> {
         self.staged.publish(to.dir, to.name, Over::Nothing)?;
         upper.restore_times(to.dir, &times);
         Ok(())
+    }
+
+    /// Makes the copy an entry of the index, for a file of `count` names: every name that only the
+    /// lower has leads to it from then on.
+    pub fn publish_in_index(self, upper: &Upper, plan: &Plan, count: u32) -> Result<()> {
+        // The entry will be its only link.
+        upper.set_count(self.staged.target()?, Count::by_upper(count, 1))?;
+        upper.publish_in_index(self.staged, Name::new(&plan.entry)?, &plan.handle)
     }
 }
 

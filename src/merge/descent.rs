@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::stack::DirStack;
 use crate::error::{Errno, Error, Result};
 use crate::format::redirect::Redirect;
-use crate::layer::{FileSystems, LayerDir, LowerDir};
+use crate::layer::{FileSystems, LayerDir, LinkIndex, LowerDir};
 use crate::sys::{Name, Stat};
 
 /// What looking things up has to know of the mount.
@@ -24,6 +24,8 @@ pub struct Rules<'a> {
     pub follow: bool,
     /// Where the number in an origin is from.
     pub filesystems: &'a FileSystems,
+    /// The index of hard links, if it is used.
+    pub links: Option<&'a LinkIndex>,
 }
 
 impl Rules<'_> {

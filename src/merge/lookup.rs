@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::descent::{Descent, Place, Rules};
 use super::index::{Entry, InUpper, Index};
+use super::links::{self, Linked};
 use super::stack::{DirStack, MetaSource, lend};
 use crate::error::{Errno, Error, Result};
 use crate::format::aufs::AufsName;
@@ -17,7 +18,7 @@ use crate::layer::{LayerDir, LowerDir, UpperDir};
 use crate::sys::{Name, Stat};
 
 /// What a name stands for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Found {
     /// Effective attributes; number and device are those of the topmost object.
     pub stat: Stat,
@@ -29,6 +30,8 @@ pub struct Found {
     pub data: Contents,
     /// Known to have no extended attributes at all.
     pub bare: bool,
+    /// Where it stands in the index of hard links.
+    pub linked: Option<Box<Linked>>,
 }
 
 /// One object of one layer. The same inode may be met in two layers, as two objects.
@@ -42,12 +45,20 @@ pub struct Key {
     pub layer: u16,
 }
 
+impl Key {
+    /// The object with these attributes.
+    #[must_use]
+    pub fn of(stat: &Stat, layer: u16) -> Self {
+        Self { dev: stat.dev, ino: stat.ino, layer }
+    }
+}
+
 impl Found {
     /// What tells the object from every other: in the upper the inode itself, elsewhere the origin.
     #[must_use]
     pub fn identity(&self) -> Key {
         match self.what {
-            What::Upper => Key { dev: self.stat.dev, ino: self.stat.ino, layer: 0 },
+            What::Upper | What::Linked => Key { dev: self.stat.dev, ino: self.stat.ino, layer: 0 },
             _ => self.origin,
         }
     }
@@ -85,12 +96,15 @@ impl Source {
 }
 
 /// Where an object is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum What {
     /// A directory, with all that merges into it.
     Dir(DirStack),
     /// Something else, in the upper.
     Upper,
+    /// Something else, in the upper, where only the index of hard links has it: the name is in a
+    /// lower.
+    Linked,
     /// Something else, in this directory of a lower, under the name that was looked up.
     Lower(LowerDir),
 }
@@ -249,14 +263,42 @@ impl Search<'_> {
 
     fn leaf(&self, stat: Stat, above: &Arc<LayerDir>, what: What) -> Result<Option<Found>> {
         let origin = Key { dev: stat.dev, ino: stat.ino, layer: above.layer() };
-        let mut found = Found { stat, origin, what, data: Contents::Own, bare: false };
+        let mut found =
+            Found { stat, origin, what, data: Contents::Own, bare: false, linked: None };
         let has_origin = matches!(found.what, What::Upper) && above.is_impure()?;
         let may_lack = may_lack_data(&stat)
             && (self.rules.may_have_data_below(above.layer()) || is_sparse(&stat));
         if has_origin || may_lack {
             self.read_marks(above, &mut found, has_origin);
         }
+        match &found.what {
+            What::Lower(dir) if stat.nlink > 1 => self.join(&dir.clone(), &mut found)?,
+            _ => {}
+        }
         Ok(Some(found))
+    }
+
+    /// A name in a lower of a file that was copied up under another name: it is that file.
+    fn join(&self, dir: &LowerDir, found: &mut Found) -> Result<()> {
+        let Some((indexed, linked)) = links::of_lower(self.rules, dir, self.name, &found.stat)?
+        else {
+            return Ok(());
+        };
+        let blocks = found.stat.blocks;
+        found.stat = Stat { nlink: linked.count, ..indexed.stat };
+        found.data = match (indexed.marks.metacopy, std::mem::take(&mut found.data)) {
+            (false, _) => Contents::Own,
+            (true, Contents::Own) => {
+                let name = self.name.bytes().into();
+                Contents::Elsewhere(Box::new(Source { dir: dir.clone(), name }))
+            }
+            (true, further) => further,
+        };
+        if matches!(found.data, Contents::Elsewhere(_)) {
+            found.stat.blocks = blocks;
+        }
+        (found.what, found.linked, found.bare) = (What::Linked, Some(Box::new(linked)), false);
+        Ok(())
     }
 
     /// What the marks of a non-directory say. Marks that make no sense cost the object its data,
@@ -273,6 +315,11 @@ impl Search<'_> {
                 && let Some(dev) = self.rules.filesystems.device_of(&origin)
             {
                 found.origin = Key { dev, ino: origin.ino, layer: 0 };
+            }
+            if has_origin && let Ok(Some(linked)) = links::of_upper(self.rules, &found.stat, marks)
+            {
+                found.stat.nlink = linked.count;
+                found.linked = Some(Box::new(linked));
             }
         }
         found.data = match marks.and_then(source) {
@@ -368,6 +415,13 @@ impl Gathered {
         };
         let dir = DirStack { upper: self.upper, lowers: self.lowers.into(), meta };
         let origin = dir.origin()?;
-        Ok(Some(Found { stat, origin, what: What::Dir(dir), data: Contents::Own, bare: false }))
+        Ok(Some(Found {
+            stat,
+            origin,
+            what: What::Dir(dir),
+            data: Contents::Own,
+            bare: false,
+            linked: None,
+        }))
     }
 }

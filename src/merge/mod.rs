@@ -16,6 +16,7 @@ pub mod copyup;
 pub mod create;
 pub mod descent;
 pub mod index;
+pub mod links;
 pub mod lookup;
 pub mod owner;
 pub mod remove;

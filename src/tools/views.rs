@@ -43,6 +43,7 @@ impl View {
             delegation: *delegation,
             follow: *follow,
             filesystems: &stack.filesystems,
+            links: None,
         }
     }
 

@@ -53,15 +53,12 @@ impl Vfs {
         let place = leaf.place.read();
         let keeping = self.keeping(leaf, &place.real);
         let stat = self.with_leaf(leaf, &place, |target| keeping.stat(target))?;
+        let stat = Stat { nlink: self.shown_nlink(leaf, &place, &stat), ..stat };
         if let Contents::Elsewhere(data) = &place.data {
             let data = data.dir.dir().stat_entry(Name::new(&data.name)?)?.ok_or(Errno::EIO)?;
             return Ok(Stat { blocks: data.blocks, ..stat });
         }
-        Ok(match &place.real {
-            // The lower still has the name that the mount does not.
-            Real::Orphan { key: None, .. } => Stat { nlink: stat.nlink.saturating_sub(1), ..stat },
-            _ => stat,
-        })
+        Ok(stat)
     }
 
     /// Where the layer that has a non-directory keeps owners, modes and types.
@@ -100,9 +97,8 @@ impl Vfs {
                 act(Target::At(fd.as_ref().as_fd(), Name::new(name)?))
             }
             Real::Upper { .. } => {
-                let link = place.upper_link().ok_or(Errno::ESTALE)?;
-                let parent = link.parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
-                self.upper()?.with_entry(&parent, Name::new(&link.name)?, act)
+                let (parent, name) = self.upper_path(place)?;
+                self.upper()?.with_entry(&parent, Name::new(name)?, act)
             }
         }
     }

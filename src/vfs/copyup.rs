@@ -1,18 +1,20 @@
 //! Getting a node into the upper, with all that is above it.
 
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Vfs;
+use super::hardlinks::orphan;
 use super::lookup::ensure_index;
-use super::node::{Leaf, Link, Node, Real};
-use crate::error::{Errno, Result};
+use super::node::{Leaf, Link, Node, Place, Real};
+use crate::error::{Errno, Result, best_effort};
 use crate::layer::{Over, UpperDir};
 use crate::merge::copyup::{self, Copied, Data, Destination, Lower};
+use crate::merge::links::{self, Linked, Plan};
 use crate::merge::lookup::{Contents, Key};
 use crate::merge::stack::MetaSource;
-use crate::sys::{FileType, Name, stat};
+use crate::sys::{FileType, Name, Stat};
 
 impl Vfs {
     /// Whether a change of this node would copy data first: slow enough to be done elsewhere.
@@ -132,10 +134,10 @@ impl Vfs {
                 place.data = Contents::Own;
                 Ok(())
             }
-            (Real::Lower { dir, name }, Some(link)) => {
+            (Real::Lower { dir, name }, link) => {
                 let (name, filesystems) = (Name::new(&name)?, &self.stack.filesystems);
-                let from = Lower { dir: &dir, name, data: &source, filesystems };
-                match self.copy_up_lower(node, leaf, &from, &link, data) {
+                let from = Lower { dir: &dir, name, data: &source, filesystems, index: None };
+                match self.copy_up_lower(node, leaf, &from, link.as_ref(), data) {
                     Err(err) if err.errno() == Errno::EAGAIN => {
                         drop(gate);
                         self.copy_up(node, data)
@@ -143,7 +145,6 @@ impl Vfs {
                     other => other,
                 }
             }
-            (Real::Lower { .. }, None) => Err(Errno::ESTALE.into()),
         }
     }
 
@@ -152,15 +153,89 @@ impl Vfs {
         node: &Arc<Node>,
         leaf: &Leaf,
         from: &Lower<'_>,
-        link: &Link,
+        link: Option<&Link>,
         data: Data,
     ) -> Result<()> {
         let upper = self.upper()?;
-        let to = self.dir_to_write(&link.parent)?;
         let was = from.dir.dir().stat_entry(from.name)?.ok_or(Errno::ESTALE)?;
-        let copied = copyup::build(upper, from, &was, data)?;
-        self.publish(node, leaf, link, &to, copied)?;
+        if let Some((indexed, linked)) = links::of_lower(self.rules(), from.dir, from.name, &was)? {
+            // Copied up under another name, by a node that was gone when this one was made.
+            let mut place = leaf.place.write();
+            place.linked = Some(Box::new(linked));
+            self.has_copy(node, leaf, &mut place, &indexed.stat, None);
+            drop(place);
+            return self.link_other_names(node, leaf);
+        }
+        let plan = links::plan(self.rules(), from.dir, from.name, &was)?;
+        let copied = copyup::build(upper, &Lower { index: plan.as_ref(), ..*from }, &was, data)?;
+        match (plan, link) {
+            (Some(plan), _) if copied.can_index => {
+                self.publish_in_index(node, leaf, &plan, &was, copied)?;
+            }
+            (_, Some(link)) => {
+                let to = self.dir_to_write(&link.parent)?;
+                self.publish(node, leaf, link, &to, copied)?;
+            }
+            // Its names are not known any more.
+            (_, None) => {
+                let file = copied.file.ok_or(Errno::EOPNOTSUPP)?;
+                leaf.io.take();
+                leaf.place.write().real = orphan(file)?;
+                return Ok(());
+            }
+        }
         self.link_other_names(node, leaf)
+    }
+
+    /// Makes a finished copy of a hard link the file that all of its names stand for. Those that
+    /// are known become names in the upper after that, one by one.
+    fn publish_in_index(
+        &self,
+        node: &Arc<Node>,
+        leaf: &Leaf,
+        plan: &Plan,
+        was: &Stat,
+        mut copied: Copied<'_>,
+    ) -> Result<()> {
+        let mut place = leaf.place.write();
+        let count = self.names_left(Key::of(was, leaf.layer), was.nlink);
+        let (file, made) = (copied.file.take(), copied.stat);
+        if matches!(place.real, Real::Orphan { .. }) || (count == 0 && place.links.is_empty()) {
+            leaf.io.take();
+            place.real = orphan(file.ok_or(Errno::EOPNOTSUPP)?)?;
+            place.data = Contents::Own;
+            return Ok(());
+        }
+        let count = count.max(1);
+        copied.publish_in_index(self.upper()?, plan, count)?;
+        let entry = plan.entry.clone();
+        let linked = Linked { entry, count, lower: Some(was.nlink), settled: true };
+        place.linked = Some(Box::new(linked));
+        self.has_copy(node, leaf, &mut place, &made, file);
+        Ok(())
+    }
+
+    /// Notes that the copy of a node is in the upper.
+    fn has_copy(
+        &self,
+        node: &Arc<Node>,
+        leaf: &Leaf,
+        place: &mut Place,
+        made: &Stat,
+        file: Option<OwnedFd>,
+    ) {
+        self.table.copied_up(node, Key::of(made, 0));
+        place.real = Real::Upper { key: (made.dev, made.ino) };
+        place.data = Contents::Own;
+        leaf.no_set_id.store(false, Ordering::Relaxed);
+        leaf.no_capability.store(false, Ordering::Relaxed);
+        leaf.io_read_only.store(false, Ordering::Relaxed);
+        leaf.io.take();
+        if let Some(file) = file {
+            leaf.io.put(Arc::new(file));
+            let weak: std::sync::Weak<Node> = Arc::downgrade(node);
+            self.cache.opened(weak);
+        }
     }
 
     /// Makes a finished copy visible; with the directory locked, as it may have been unlinked while
@@ -190,23 +265,12 @@ impl Vfs {
         }
         let data = copied.data.clone();
         copied.publish(self.upper()?, Destination { dir: to, name })?;
-        let key = (made.dev, made.ino);
         if let Some(index) = &mut names.index {
             index.put_upper(name, made.kind(), made.ino);
         }
-        self.table.copied_up(node, Key { dev: made.dev, ino: made.ino, layer: 0 });
-        place.real = Real::Upper { key };
+        self.has_copy(node, leaf, &mut place, &made, file);
         place.data = data;
         place.add(Link { in_upper: true, ..link.clone() });
-        leaf.no_set_id.store(false, Ordering::Relaxed);
-        leaf.no_capability.store(false, Ordering::Relaxed);
-        leaf.io_read_only.store(false, Ordering::Relaxed);
-        leaf.io.take();
-        if let Some(file) = file {
-            leaf.io.put(Arc::new(file));
-            let weak: std::sync::Weak<Node> = Arc::downgrade(node);
-            self.cache.opened(weak);
-        }
         Ok(())
     }
 
@@ -236,21 +300,22 @@ impl Vfs {
             Some(known) if place.links.get(known).is_some_and(|link| !link.in_upper) => {}
             _ => return Ok(()),
         }
-        let source = place.upper_link().cloned().ok_or(Errno::ESTALE)?;
-        let from = source.parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
         let times = to.dir().stat()?;
-        let staged = upper.stage_link(&from, Name::new(&source.name)?)?;
+        let staged = {
+            let (from, source) = self.upper_path(&place)?;
+            upper.stage_link(&from, Name::new(source)?)?
+        };
+        if place.linked.is_some() {
+            upper.set_impure(&to)?;
+            self.unsettle_count(&mut place)?;
+        }
         staged.publish(&to, name, Over::Nothing)?;
         upper.restore_times(&to, &times);
+        best_effort("names are counted by the next change", self.settle_count(&mut place));
         place.add(Link { in_upper: true, ..link.clone() });
         if let (Some(index), Some((_, ino))) = (&mut names.index, place.real.upper_key()) {
             index.put_upper(name, node.kind(), ino);
         }
         Ok(())
     }
-}
-
-fn orphan(file: std::os::fd::OwnedFd) -> Result<Real> {
-    let stat = stat::fstat(file.as_fd())?;
-    Ok(Real::Orphan { fd: Arc::new(file), key: Some((stat.dev, stat.ino)) })
 }

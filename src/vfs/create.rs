@@ -157,7 +157,7 @@ impl Vfs {
         let origin = Key { dev: stat.dev, ino: stat.ino, layer: 0 };
         // Spares the kernel's questions for capabilities before the first write a look each.
         let bare = !into.inherit.default_acl && self.upper().is_ok_and(Upper::makes_bare_files);
-        let found = Found { stat, origin, what, data: Contents::Own, bare };
+        let found = Found { stat, origin, what, data: Contents::Own, bare, linked: None };
         let node = self.table.intern(found, parent, name.bytes(), 1);
         if let Ok(leaf) = node.as_leaf() {
             leaf.no_set_id.store(stat.mode & 0o6000 == 0, Ordering::Relaxed);

@@ -56,11 +56,10 @@ impl Vfs {
             Real::Orphan { fd, .. } => return Ok(Arc::clone(fd)),
             Real::Lower { dir, name } => dir.dir().open_to_read(Name::new(name)?)?,
             Real::Upper { .. } => {
-                let link = place.upper_link().ok_or(Errno::ESTALE)?;
-                let dir = link.parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
+                let (dir, name) = self.upper_path(&place)?;
                 // Only to read: what is open to write cannot be run as a program (ETXTBSY).
                 leaf.io_read_only.store(true, Ordering::Relaxed);
-                dir.dir().open_to_read(Name::new(&link.name)?)?
+                dir.dir().open_to_read(Name::new(name)?)?
             }
         };
         let fd = Arc::new(fd);
@@ -82,9 +81,8 @@ impl Vfs {
         }
         // It was opened to read so far.
         let place = leaf.place.read();
-        let link = place.upper_link().ok_or(Errno::EBADF)?;
-        let dir = link.parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
-        let fd = Arc::new(self.upper()?.open_to_write(&dir, Name::new(&link.name)?)?);
+        let (dir, name) = self.upper_path(&place)?;
+        let fd = Arc::new(self.upper()?.open_to_write(&dir, Name::new(name)?)?);
         leaf.io_read_only.store(false, Ordering::Relaxed);
         leaf.io.put(Arc::clone(&fd));
         Ok(fd)

@@ -41,14 +41,17 @@ impl Vfs {
         let stack = dir.stack.read().clone();
         let site = survey(&stack, &names, name)?;
         let mut place = node.as_leaf()?.place.write();
-        let existing = Existing::of(&place)?;
+        let existing = self.existing(&place)?;
         let key = place.real.upper_key().ok_or(Errno::ENOENT)?;
-        if existing.is_impure()? {
+        if matches!(site.upper, InUpper::Absent) && site.in_lowers {
+            return Err(Errno::EEXIST.into());
+        }
+        if place.linked.is_some() || existing.is_impure()? {
             upper.set_impure(&to)?;
         }
+        self.settle_count(&mut place)?;
         match site.upper {
             InUpper::Object { .. } => return Err(Errno::EEXIST.into()),
-            InUpper::Absent if site.in_lowers => return Err(Errno::EEXIST.into()),
             InUpper::Absent => existing.link(upper, &to, name)?,
             InUpper::Whiteout if self.is_whiteout_object(&stack, name)? => {
                 existing.stage(upper)?.publish(&to, name, Over::SameKind)?;
@@ -62,10 +65,25 @@ impl Vfs {
             place.real = Real::Upper { key };
         }
         place.add(Link { parent: Arc::clone(parent), name: name.bytes().into(), in_upper: true });
+        if let Some(linked) = &mut place.linked {
+            linked.count += 1;
+        }
         if let Some(index) = &mut names.index {
             index.put_upper(name, node.kind(), key.1);
         }
         Ok(())
+    }
+
+    /// What a new name of a node is made of.
+    fn existing(&self, place: &Place) -> Result<Existing> {
+        match &place.real {
+            Real::Upper { .. } => {
+                let (dir, name) = self.upper_path(place)?;
+                Ok(Existing::Named(dir, name.into()))
+            }
+            Real::Orphan { fd, .. } => Ok(Existing::Unnamed(Arc::clone(fd))),
+            Real::Lower { .. } => Err(Errno::ENOENT.into()),
+        }
     }
 
     /// What a symbolic link says.
@@ -91,18 +109,6 @@ enum Existing {
 }
 
 impl Existing {
-    fn of(place: &Place) -> Result<Self> {
-        match &place.real {
-            Real::Upper { .. } => {
-                let source = place.upper_link().ok_or(Errno::ENOENT)?;
-                let dir = source.parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
-                Ok(Self::Named(dir, source.name.clone()))
-            }
-            Real::Orphan { fd, .. } => Ok(Self::Unnamed(Arc::clone(fd))),
-            Real::Lower { .. } => Err(Errno::ENOENT.into()),
-        }
-    }
-
     fn is_impure(&self) -> Result<bool> {
         match self {
             Self::Named(dir, _) => dir.dir().is_impure(),

@@ -39,7 +39,7 @@ impl Vfs {
     pub(super) fn give_out(&self, found: Found, parent: &Arc<Node>, name: &[u8]) -> Result<Entry> {
         let in_lower = matches!(found.what, What::Lower(_));
         let merged = matches!(&found.what, What::Dir(dir) if dir.is_merged());
-        let stat = self.owners.shown(presented(&found.stat, merged));
+        let stat = presented(&found.stat, merged);
         let node = self.table.intern(found, parent, name, 1);
         // Another name of the same file may have brought it into the upper already.
         let moved_on = in_lower
@@ -48,6 +48,7 @@ impl Vfs {
             let stat = self.stat_of(&node).inspect_err(|_| self.table.forget(node.id, 1))?;
             return Ok(Entry { node: node.id, stat });
         }
+        let stat = self.owners.shown(self.recount(&node, stat));
         Ok(Entry { node: node.id, stat: Stat { ino: node.id.0, ..stat } })
     }
 

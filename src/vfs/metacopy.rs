@@ -67,7 +67,12 @@ impl Vfs {
                 let file = upper.open_to_write(&dir, Name::new(&link.name)?)?;
                 copyup::complete(upper, file.as_fd(), &source)?;
             }
-            (_, None) => return Err(Errno::ESTALE.into()),
+            (_, None) => {
+                let place = leaf.place.read();
+                let (dir, name) = self.upper_path(&place)?;
+                let file = upper.open_to_write(&dir, Name::new(name)?)?;
+                copyup::complete(upper, file.as_fd(), &source)?;
+            }
         }
         let mut place = leaf.place.write();
         place.data = Contents::Own;

@@ -21,6 +21,7 @@ mod copyup;
 mod create;
 mod data;
 mod flags;
+mod hardlinks;
 mod ids;
 mod link;
 mod lookup;
@@ -38,11 +39,14 @@ mod xattr;
 
 use std::sync::{Arc, OnceLock};
 
+use dashmap::DashMap;
 use parking_lot::Mutex;
+use rustc_hash::FxBuildHasher;
 
 use crate::config::{Config, RenameLower, Xattrs};
 use crate::error::{Errno, Result};
 use crate::layer::{FdCache, Stack, Upper, open};
+use crate::merge::lookup::Key;
 use crate::merge::{DirStack, Owners, Rules};
 use crate::sys::{Stat, creds};
 
@@ -75,6 +79,9 @@ pub struct Vfs {
     xattrs: Xattrs,
     write_redirects: bool,
     rename_lower: RenameLower,
+    /// How many names of lower files were removed in this mount, of those that are not counted in
+    /// the upper: as many entries at most as there are whiteouts that this mount made.
+    gone: DashMap<Key, u32, FxBuildHasher>,
     /// Called when attributes change that the client did not ask to change.
     listener: OnceLock<Listener>,
 }
@@ -132,6 +139,7 @@ impl Vfs {
             xattrs: config.xattrs,
             write_redirects: config.write_redirects,
             rename_lower: config.rename_lower,
+            gone: DashMap::default(),
             listener: OnceLock::new(),
         })
     }
@@ -169,6 +177,7 @@ impl Vfs {
             delegation: self.delegation,
             follow: self.follow,
             filesystems: &self.stack.filesystems,
+            links: self.links(),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::error::{Errno, Result};
 use crate::layer::LowerDir;
 use crate::layer::fdcache::{Closable, FdSlot};
 use crate::merge::create::Inherit;
+use crate::merge::links::Linked;
 use crate::merge::lookup::Contents;
 use crate::merge::{DirStack, Index};
 use crate::sys::FileType;
@@ -120,6 +121,8 @@ pub struct Place {
     pub real: Real,
     /// Where its data is.
     pub data: Contents,
+    /// Where it stands in the index of hard links.
+    pub linked: Option<Box<Linked>>,
 }
 
 /// One name.
@@ -143,7 +146,7 @@ impl std::fmt::Debug for Link {
 /// Where a non-directory really is.
 #[derive(Clone, Debug)]
 pub enum Real {
-    /// In the upper, under each link that says so.
+    /// In the upper, under each link that says so and in the index of hard links.
     Upper {
         /// Device and inode number there.
         key: (u64, u64),
@@ -243,7 +246,7 @@ impl Node {
         let leaf = Leaf {
             kind,
             layer,
-            place: RwLock::new(Place { links, real, data }),
+            place: RwLock::new(Place { links, real, data, linked: None }),
             io: FdSlot::default(),
             io_read_only: AtomicBool::new(false),
             pins: AtomicU32::new(0),

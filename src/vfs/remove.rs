@@ -6,11 +6,15 @@ use std::sync::atomic::Ordering;
 
 use nix::fcntl::OFlag;
 
+use super::hardlinks::Going;
 use super::lookup::{ensure_index, survey};
 use super::node::{Dir, Node, Real};
+use super::table::Held;
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::format::aufs::AufsName;
+use crate::layer::LinkIndex;
+use crate::merge::copyup::Data;
 use crate::merge::index::{self, InUpper};
 use crate::merge::lookup::Contents;
 use crate::merge::remove::{self, Standing};
@@ -43,6 +47,11 @@ impl Vfs {
             Ok(leaf) if leaf.place.read().real.upper_key().is_some() => {
                 self.link_other_names(&node, leaf)
             }
+            // To count its names it has to be in the upper.
+            Ok(_) if self.links().is_some_and(LinkIndex::is_eager) => match self.stat_of(&node) {
+                Ok(stat) if stat.nlink > 1 => self.copy_up(&node, Data::All),
+                other => other.map(drop),
+            },
             _ => Ok(()),
         }
     }
@@ -68,14 +77,27 @@ impl Vfs {
         let site = survey(&stack, &names, name)?;
         let in_upper = matches!(site.upper, InUpper::Object { .. });
         let standing = Standing { in_upper, in_lowers: site.in_lowers };
-        let known = self.table.known(&found, parent, name.bytes());
-        self.detaching(known.as_deref(), parent, name, &found, || {
+        let known = self.known_or_counted(&found, parent, name);
+        let known = known.as_ref();
+        self.detaching(known.map(|node| &***node), parent, name, &found, || {
             remove::unlink(upper, &upper_dir, name, standing)
         })?;
         if let Some(index) = &mut names.index {
             index.remove(name);
         }
         Ok(())
+    }
+
+    /// The node of a name that is about to go, if there is one, or if its names are counted.
+    pub(super) fn known_or_counted(
+        &self,
+        found: &Found,
+        parent: &Arc<Node>,
+        name: Name<'_>,
+    ) -> Option<Held<'_>> {
+        let is_known = self.table.known(found, parent, name.bytes()).is_some();
+        let wanted = is_known || self.is_counted(found);
+        wanted.then(|| self.table.hold(found.clone(), parent, name.bytes()))
     }
 
     /// Takes a name away from its node with `act`. A node that loses its last name keeps a
@@ -94,6 +116,16 @@ impl Vfs {
     ) -> Result<()> {
         let Some(leaf) = node.and_then(|node| node.as_leaf().ok()) else { return act() };
         let mut place = leaf.place.write();
+        let going = self.going(&place, parent, name, found)?;
+        if going != Going::Uncounted {
+            self.settle_count(&mut place)?;
+        }
+        if going == Going::Left {
+            act()?;
+            place.remove(parent, name.bytes());
+            self.count_down(&mut place, found);
+            return Ok(());
+        }
         let others =
             place.links.len() > usize::from(place.position(parent, name.bytes()).is_some());
         if others {
@@ -121,6 +153,11 @@ impl Vfs {
         act()?;
         let key = place.real.upper_key();
         place.links.clear();
+        match place.linked.take() {
+            Some(linked) => self.leave_index(&linked),
+            None if going == Going::Last => self.count_down(&mut place, found),
+            None => {}
+        }
         place.real = Real::Orphan { fd, key };
         leaf.io_read_only.store(false, Ordering::Relaxed);
         leaf.io.take();

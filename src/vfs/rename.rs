@@ -373,8 +373,9 @@ impl Vfs {
     ) -> Result<()> {
         let Some(found) = target else { return act() };
         if !found.stat.kind().is_dir() {
-            let known = self.table.known(found, &to.parent, to.name.bytes());
-            return self.detaching(known.as_deref(), &to.parent, to.name, found, act);
+            let known = self.known_or_counted(found, &to.parent, to.name);
+            let node = known.as_ref().map(|node| &***node);
+            return self.detaching(node, &to.parent, to.name, found, act);
         }
         let victim = replaced.ok_or(Errno::EAGAIN)?;
         if self.check_still(victim, &to.parent, to.name).is_err() {

@@ -228,7 +228,7 @@ impl Vfs {
                 let whole = match found.map(|found| (found.what, found.data)) {
                     Some((What::Dir(stack), _)) => stack.lowers.is_empty(),
                     Some((What::Upper, data)) => !matches!(data, Contents::Elsewhere(_)),
-                    Some((What::Lower(_), _)) => false,
+                    Some((What::Lower(_) | What::Linked, _)) => false,
                     None => true,
                 };
                 if !whole {

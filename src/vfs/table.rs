@@ -12,7 +12,8 @@ use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
 use super::ids::{Ids, NodeId};
-use super::node::{Link, Node, Real};
+use super::node::{Link, Node, Place, Real};
+use crate::merge::links::Linked;
 use crate::merge::lookup::Key;
 use crate::merge::{DirStack, Found, What};
 use crate::sys::Stat;
@@ -226,10 +227,11 @@ impl Drop for Held<'_> {
 fn build(id: NodeId, found: Found, parent: &Arc<Node>, name: &[u8]) -> Node {
     let (kind, bare) = (found.stat.kind(), found.bare);
     let in_upper = matches!(found.what, What::Upper);
+    let linked = found.linked;
     let link = Link { parent: Arc::clone(parent), name: name.into(), in_upper };
     let node = match found.what {
         What::Dir(stack) => Node::directory(id, Some(link), stack),
-        What::Upper => {
+        What::Upper | What::Linked => {
             let key = (found.stat.dev, found.stat.ino);
             Node::leaf(id, kind, link, Real::Upper { key }, found.data)
         }
@@ -238,6 +240,9 @@ fn build(id: NodeId, found: Found, parent: &Arc<Node>, name: &[u8]) -> Node {
             Node::leaf(id, kind, link, Real::Lower { dir, name }, found.data)
         }
     };
+    if let (Some(linked), Ok(leaf)) = (linked, node.as_leaf()) {
+        leaf.place.write().linked = Some(linked);
+    }
     if bare {
         node.bare.found_nothing(node.bare.begin());
     }
@@ -257,9 +262,12 @@ fn recognise(node: &Arc<Node>, found: &Found, parent: &Arc<Node>, name: &[u8]) -
     let known = place.position(parent, name).is_some();
     let link = |in_upper| Link { parent: Arc::clone(parent), name: name.into(), in_upper };
     match (&found.what, &place.real) {
-        (What::Upper, real) if real.upper_key() == Some((found.stat.dev, found.stat.ino)) => {
+        (What::Upper | What::Linked, real)
+            if real.upper_key() == Some((found.stat.dev, found.stat.ino)) =>
+        {
             let key = (found.stat.dev, found.stat.ino);
-            place.add(link(true));
+            place.add(link(matches!(found.what, What::Upper)));
+            learn(&mut place, found.linked.as_deref());
             if matches!(place.real, Real::Orphan { .. }) {
                 place.real = Real::Upper { key };
             }
@@ -271,10 +279,22 @@ fn recognise(node: &Arc<Node>, found: &Found, parent: &Arc<Node>, name: &[u8]) -
             let same = found.stat.nlink > 1 && dir.dir().layer() == leaf.layer;
             if same {
                 place.add(link(false));
+                if let Some(linked) = &mut place.linked {
+                    linked.lower.get_or_insert(found.stat.nlink);
+                }
             }
             same
         }
         _ => false,
+    }
+}
+
+/// Takes over what a name tells of the index; the count is what the node knows best.
+fn learn(place: &mut Place, found: Option<&Linked>) {
+    let Some(found) = found else { return };
+    match &mut place.linked {
+        Some(known) => known.lower = known.lower.or(found.lower),
+        None => place.linked = Some(Box::new(found.clone())),
     }
 }
 

@@ -30,6 +30,17 @@ fn owners_in_attributes(dirs: &Dirs) {
     dirs.set("upper", "user.containers.override_stat", "0:0:0755:dir");
 }
 
+fn hard_link(dirs: &Dirs) {
+    file_in_lower(dirs);
+    dirs.dir("lower/e").link("lower/d/f", "lower/e/g");
+}
+
+/// A hard link of which one name was copied up by a mount before.
+fn indexed(dirs: &Dirs) {
+    hard_link(dirs);
+    change(&dirs.opener()().unwrap(), b"d/f", MODE).unwrap();
+}
+
 fn whiteout_over_file(dirs: &Dirs) {
     file_in_lower(dirs);
     dirs.dir("upper/d").whiteout("upper/d/f");
@@ -253,6 +264,48 @@ pub const CASES: &[Case] = &[
         act: |c| {
             c.walk(b"e/g")?;
             change(c, b"d/f", Change { gid: Some(3), ..Change::NONE })
+        },
+    },
+    Case {
+        name: "chown of a lower hard link whose other name nobody has looked up",
+        prepare: hard_link,
+        act: |c| change(c, b"d/f", Change { gid: Some(3), ..Change::NONE }),
+    },
+    Case {
+        name: "chown of a lower hard link that is in the index",
+        prepare: indexed,
+        act: |c| change(c, b"e/g", Change { gid: Some(3), ..Change::NONE }),
+    },
+    Case {
+        name: "unlink of a lower name of a file in the index",
+        prepare: indexed,
+        act: |c| c.vfs.unlink(c.walk(b"e")?, b"g"),
+    },
+    Case {
+        name: "unlink of an upper name of a file in the index",
+        prepare: indexed,
+        act: |c| c.vfs.unlink(c.walk(b"d")?, b"f"),
+    },
+    Case {
+        name: "rename over a lower name of a file in the index",
+        prepare: |dirs| {
+            indexed(dirs);
+            dirs.file("upper/new", "new");
+        },
+        act: |c| rename(c, (b"", b"new"), (b"e", b"g"), RenameMode::Replace),
+    },
+    Case {
+        name: "rename of a lower name of a file in the index",
+        prepare: indexed,
+        act: |c| rename(c, (b"e", b"g"), (b"", b"h"), RenameMode::Replace),
+    },
+    Case {
+        name: "link of a lower name of a file in the index",
+        prepare: indexed,
+        act: |c| {
+            c.vfs.link(c.walk(b"e/g")?, ROOT, b"h").map(|entry| {
+                c.note(entry);
+            })
         },
     },
     Case {

@@ -41,6 +41,7 @@ mod forms;
 mod hostile;
 mod layers;
 mod limits;
+mod links;
 mod metacopy;
 mod metacopy_write;
 mod number;

@@ -111,6 +111,10 @@ fn marks(path: &Path) -> Result<bool, String> {
             if !set || !fs::symlink_metadata(path).unwrap().is_dir() {
                 return Err(format!("upper: {}: an impure mark of its own kind", path.display()));
             }
+        } else if [&b"trusted.overlay.nlink"[..], b"trusted.overlay.index_layer"].contains(&bytes) {
+            if fs::symlink_metadata(path).unwrap().nlink() < 2 {
+                return Err(format!("upper: {}: counted, but not in the index", path.display()));
+            }
         } else if bytes == b"trusted.overlay.origin" {
             // Where it was copied up from: the object's number comes from there.
         } else if !escaped

@@ -23,7 +23,7 @@ use crate::tree::{Body, Id, Mtime, Object, Tree};
 /// What the kernel remembers between operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memory {
-    /// Everything: hard links of a layer keep their identity over a copy-up.
+    /// Everything.
     Everything,
     /// Nothing: every node is forgotten after each comparison.
     Nothing,

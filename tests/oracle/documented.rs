@@ -11,7 +11,8 @@
 //! Kept out by the scenarios:
 //!
 //! * names that are hard links in one lower: the kernel splits them at copy-up unless it has an
-//!   index, ovlmerge keeps their identity while mounted. They are compared with `index=on`.
+//!   index. They are compared with `index=on` on both sides. The uppers then differ: ovlmerge makes
+//!   names of the copy for all names that were looked up.
 
 use super::op::Op;
 use super::runner::GHOST;
@@ -52,8 +53,8 @@ pub fn lost_by_kernel(op: &Op, kernels: &str) -> Option<usize> {
     }
 }
 
-/// How many names a file has that had several in one lower: the kernel counts right only with an
-/// index, without one it tells what the layer says. ovlmerge has no index yet.
+/// How many names a file has that had several in one lower: the kernel counts right with an index,
+/// fuse-overlayfs tells what the layer says.
 pub fn without_link_count(outcome: &str) -> String {
     let words = outcome.split(' ').filter(|word| !word.starts_with("nlink="));
     words.collect::<Vec<_>>().join(" ")

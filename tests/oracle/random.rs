@@ -298,10 +298,11 @@ fn search_among(
 pub fn search(
     test: &str,
     place: Place,
+    links: Links,
     cases: u32,
     check: impl FnMut(&Case) -> Result<(), Difference>,
 ) {
-    if let Some((case, difference)) = search_among(test, case(Links::None), cases, check) {
+    if let Some((case, difference)) = search_among(test, case(links), cases, check) {
         panic!("{test} in {place:?}: {difference}\n{case}");
     }
 }

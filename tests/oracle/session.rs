@@ -6,6 +6,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use super::case::Links;
 use super::executor::{END, ROLE};
 use super::tree::Tree;
 
@@ -25,6 +26,8 @@ pub enum Engine {
     /// With what is its own default: directories of a lower move by being copied up.
     OvlmergeCopy,
     OvlmergeRedirect,
+    /// With `index=on` as well.
+    OvlmergeIndex,
     FuseOverlayfs,
 }
 
@@ -49,6 +52,15 @@ impl Engine {
         format!("@mount {} {options}", env!("CARGO_BIN_EXE_ovlmerge"))
     }
 
+    /// The same engine for layers whose files may have several names.
+    pub fn with_links(self, links: Links) -> Self {
+        match (self, links) {
+            (Self::Kernel, Links::InLower) => Self::KernelIndex,
+            (Self::Ovlmerge, Links::InLower) => Self::OvlmergeIndex,
+            _ => self,
+        }
+    }
+
     fn request(self) -> String {
         match self {
             Self::Kernel => "@mount kernel redirect_dir=off,index=off".into(),
@@ -57,6 +69,7 @@ impl Engine {
             Self::Ovlmerge => Self::ours("rename_lower=off"),
             Self::OvlmergeCopy => Self::ours("rename_lower=copy"),
             Self::OvlmergeRedirect => Self::ours("rename_lower=off,redirect_dir=on"),
+            Self::OvlmergeIndex => Self::ours("rename_lower=off,index=on"),
             Self::FuseOverlayfs => format!("@mount {} -", Self::FUSE_OVERLAYFS),
         }
     }

@@ -66,10 +66,7 @@ pub fn hand_over_all(test: &str, place: Place, directions: &[[Engine; 2]]) {
     let mut report = Vec::new();
     for scenario in selected(place) {
         let case = Case::from(scenario);
-        if case.links == Links::InLower {
-            continue;
-        }
-        for engines in directions.iter().copied() {
+        for engines in directions.iter().map(|pair| pair.map(|one| one.with_links(case.links))) {
             if let Err(difference) = check(&mut session, place, &case, engines) {
                 report.push(format!("{}: {engines:?}: {difference}", scenario.name));
             }
@@ -77,7 +74,9 @@ pub fn hand_over_all(test: &str, place: Place, directions: &[[Engine; 2]]) {
     }
     assert!(report.is_empty(), "{} differ\n{}", report.len(), report.join("\n"));
     for engines in directions.iter().copied() {
-        random::search(test, place, 20, |case| check(&mut session, place, case, engines));
+        random::search(test, place, Links::None, 20, |case| {
+            check(&mut session, place, case, engines)
+        });
     }
 }
 
@@ -89,4 +88,19 @@ fn as_root() {
 #[test]
 fn in_a_user_namespace() {
     both_directions("takeover::in_a_user_namespace", Place::Userns);
+}
+
+/// Hard links of lowers, kept together by an index that both go on with.
+#[test]
+fn of_the_index() {
+    let test = "takeover::of_the_index";
+    if !can_run(test, Place::Root, &[Engine::Kernel]) {
+        return;
+    }
+    let mut session = None;
+    for engines in DIRECTIONS.map(|pair| pair.map(|engine| engine.with_links(Links::InLower))) {
+        random::search(test, Place::Root, Links::InLower, 20, |case| {
+            check(&mut session, Place::Root, case, engines)
+        });
+    }
 }

@@ -56,7 +56,7 @@ impl<'a> Object<'a> {
         let holder = match &found.what {
             What::Dir(stack) => Holder::Dir(stack),
             What::Lower(dir) => Holder::Leaf { dir: dir.dir(), name, data: &found.data },
-            What::Upper => return Err(Errno::EIO.into()),
+            What::Upper | What::Linked => return Err(Errno::EIO.into()),
         };
         Ok(Self { path, stat: owners.shown(found.stat), below, holder, owners })
     }

@@ -466,4 +466,30 @@ pub const SCENARIOS: &[Scenario] = &[
             readdir .
         ",
     },
+    Scenario {
+        name: "links of one lower file get new names and lose old ones",
+        lowers: &["
+                create a 644 -
+                write a 0 one
+                link a b
+                mkdir d 755
+                link a d/c
+            "],
+        ops: "
+            link a new
+            stat b
+            rename d/c d/moved -
+            unlink a
+            stat new
+            create other 644 -
+            rename other b -
+            stat new
+            write d/moved 0 TWO
+            read new
+            unlink new
+            stat d/moved
+            unlink d/moved
+            readdir d
+        ",
+    },
 ];

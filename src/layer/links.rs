@@ -1,0 +1,290 @@
+//! The index of hard links: `WORKDIR/index`.
+//!
+//! One entry for each hard link of a lower that was copied up, made together with the copy, so that
+//! names which only the lower has lead to it. It is made when the first entry is. The form is that
+//! of the kernel's overlayfs ([`crate::format::links`]).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::fcntl::OFlag;
+use parking_lot::RwLock;
+use rustc_hash::FxHashSet;
+
+use super::dir::{LayerDir, UpperDir};
+use super::fdcache::FdCache;
+use super::keeping::Keeping;
+use super::staged::{Over, Staged};
+use super::upper::Upper;
+use super::work;
+use crate::config::IndexChoice;
+use crate::error::{Errno, Error, Result, best_effort};
+use crate::format::links::{Count, handle_of};
+use crate::format::metacopy::FileMarks;
+use crate::format::origin::{self, NO_UUID, Side};
+use crate::format::overlay::{Mark, Namespace};
+use crate::sys::xattr::SetMode;
+use crate::sys::{Name, Stat, Target, at, handle, ioctl, xattr};
+
+/// The directory in WORKDIR (`OVL_INDEXDIR_NAME`, fs/overlayfs/super.c).
+const INDEX: &[u8] = b"index";
+
+/// Where an index is, and how the upper that it is of keeps its objects.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Site<'a> {
+    pub workdir: BorrowedFd<'a>,
+    /// The root of the upper.
+    pub root: BorrowedFd<'a>,
+    pub keeping: Keeping,
+    pub cache: &'a Arc<FdCache>,
+}
+
+/// The index of an upper.
+#[derive(Debug)]
+pub struct LinkIndex {
+    workdir: OwnedFd,
+    /// The handle of the upper's root, as it stands in `P upper`.
+    mark: Vec<u8>,
+    namespace: Namespace,
+    cache: Arc<FdCache>,
+    keeping: Keeping,
+    /// The directory, once it is there.
+    dir: RwLock<Option<UpperDir>>,
+    known: RwLock<Known>,
+    eager: bool,
+}
+
+/// Which lower files may have an entry: spares all others the question.
+#[derive(Debug, Default)]
+struct Known {
+    /// Their inode numbers.
+    numbers: FxHashSet<u64>,
+    /// Some entry is called after a handle that tells no number.
+    unreadable: bool,
+}
+
+impl Known {
+    fn add(&mut self, value: &[u8]) {
+        match origin::decode(value) {
+            Some(origin) => {
+                self.numbers.insert(origin.ino);
+            }
+            None => self.unreadable = true,
+        }
+    }
+}
+
+/// What the index has for a lower file.
+#[derive(Debug)]
+pub struct Indexed {
+    /// The copy.
+    pub stat: Stat,
+    /// Its marks.
+    pub marks: FileMarks,
+}
+
+impl LinkIndex {
+    /// That of the upper `root`; `None` where there can be none.
+    ///
+    /// # Errors
+    /// ESTALE if the index belongs to another upper and `index=on` was asked for.
+    pub(super) fn open(
+        site: &Site<'_>,
+        namespace: Namespace,
+        choice: IndexChoice,
+    ) -> Result<Option<Self>> {
+        let Site { workdir, root, keeping, cache } = *site;
+        let eager = choice == IndexChoice::On;
+        if choice == IndexChoice::Off {
+            return Ok(None);
+        }
+        let Ok(handle) = handle::of_open(root) else {
+            if eager {
+                tracing::warn!("index=on: the file system of upperdir has no file handles");
+            }
+            return Ok(None);
+        };
+        let uuid = ioctl::fs_uuid(root).unwrap_or(NO_UUID);
+        let index = Self {
+            workdir: at::reopen_dir(workdir)?,
+            mark: origin::encode(Side::Upper, &uuid, handle.kind, &handle.bytes),
+            namespace,
+            cache: Arc::clone(cache),
+            keeping,
+            dir: RwLock::new(None),
+            known: RwLock::default(),
+            eager,
+        };
+        match index.take_over() {
+            Ok(()) => Ok(Some(index)),
+            Err(err) if !eager => {
+                tracing::warn!("the index of hard links in workdir is not used: {err}");
+                Ok(None)
+            }
+            Err(err) => Err(err.context("workdir/index: mount with index=off, or remove it")),
+        }
+    }
+
+    /// Goes on with the index of an earlier mount, if there is one.
+    fn take_over(&self) -> Result<()> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        let dir = match at::open(self.workdir.as_fd(), Name::new(INDEX)?, flags, 0) {
+            Err(err) if err.errno() == Errno::ENOENT => return Ok(()),
+            other => other?,
+        };
+        for namespace in Namespace::BOTH {
+            let found = xattr::get_if_set(Target::Fd(dir.as_fd()), namespace.key(Mark::Upper))?;
+            if found.is_some_and(|found| found != self.mark) {
+                return Err(Error::new(Errno::ESTALE, "it belongs to another upperdir"));
+            }
+        }
+        let dir = UpperDir::root(dir, 0, self.keeping, false, &self.cache)?;
+        let mut names: Vec<Box<[u8]>> = Vec::new();
+        dir.dir().for_each(|entry| {
+            names.push(entry.name.into());
+            Ok(())
+        })?;
+        for name in names {
+            self.look_over(&dir, Name::new(&name)?)?;
+        }
+        *self.dir.write() = Some(dir);
+        Ok(())
+    }
+
+    /// Takes an entry in, or removes it if it stands for nothing any more. What is of no form that
+    /// we know is left alone.
+    fn look_over(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
+        if name.bytes().starts_with(b"#") {
+            // Unfinished business of the kernel's, which builds in the index.
+            let removed = work::remove_tree(dir.fd()?.as_ref().as_fd(), name);
+            best_effort("something unfinished stays in the index", removed);
+            return Ok(());
+        }
+        let Some(value) = handle_of(name.bytes()).filter(|value| origin::is_handle(value)) else {
+            tracing::warn!("index/{name} is not of an index; it is left alone");
+            return Ok(());
+        };
+        let Some(stat) = dir.dir().stat_entry(name)? else { return Ok(()) };
+        // Those of directories, and whiteouts, are of the kernel's nfs_export.
+        let is_link = !stat.kind().is_dir() && !stat.is_whiteout_device();
+        if is_link && stat.nlink == 1 && is_left_over(dir.dir(), name, &value) {
+            let removed = at::unlink(dir.fd()?.as_ref().as_fd(), name);
+            best_effort("an entry without names stays in the index", removed);
+            return Ok(());
+        }
+        self.known.write().add(&value);
+        Ok(())
+    }
+
+    /// Whether names that go are counted at once, for which the file has to be in the upper.
+    #[must_use]
+    pub fn is_eager(&self) -> bool {
+        self.eager
+    }
+
+    /// The directory, if it is there.
+    #[must_use]
+    pub fn dir(&self) -> Option<UpperDir> {
+        self.dir.read().clone()
+    }
+
+    /// Whether a lower file of this inode number may have an entry.
+    #[must_use]
+    pub fn may_have(&self, ino: u64) -> bool {
+        let known = self.known.read();
+        known.unreadable || known.numbers.contains(&ino)
+    }
+
+    /// The entry `name`, if there is one.
+    ///
+    /// # Errors
+    /// EIO for one that cannot be of a file of this type (`ovl_lookup_index`,
+    /// fs/overlayfs/namei.c).
+    pub fn find(&self, name: &[u8], like: &Stat) -> Result<Option<Indexed>> {
+        let Some(dir) = self.dir() else { return Ok(None) };
+        let name = Name::new(name)?;
+        let Some(stat) = dir.dir().stat_entry(name)? else { return Ok(None) };
+        if stat.is_whiteout_device() || stat.kind() != like.kind() {
+            return Err(Error::new(Errno::EIO, format!("index/{name} is of another kind")));
+        }
+        Ok(Some(Indexed { stat, marks: dir.dir().file_marks(name)? }))
+    }
+
+    /// Whether `name` is an entry of the object that is `stat` elsewhere in the upper.
+    pub fn is_entry_of(&self, name: &[u8], stat: &Stat) -> Result<bool> {
+        let Some(dir) = self.dir() else { return Ok(false) };
+        let found = dir.dir().stat_entry(Name::new(name)?)?;
+        Ok(found.is_some_and(|found| found.same_object(stat)))
+    }
+
+    /// The directory, made if need be, for an entry that is called after the handle `value`.
+    ///
+    /// # Errors
+    /// Those of mkdirat(2) and setxattr(2).
+    pub(super) fn dir_for(&self, value: &[u8]) -> Result<UpperDir> {
+        // Before the entry is there: nobody may look for it in vain.
+        self.known.write().add(value);
+        if let Some(dir) = self.dir() {
+            return Ok(dir);
+        }
+        let mut dir = self.dir.write();
+        if let Some(made) = &*dir {
+            return Ok(made.clone());
+        }
+        let name = Name::new(INDEX)?;
+        match at::mkdir(self.workdir.as_fd(), name, 0o700) {
+            Err(err) if err.errno() == Errno::EEXIST => {}
+            other => other?,
+        }
+        let fd = at::open(self.workdir.as_fd(), name, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0)?;
+        let key = self.namespace.key(Mark::Upper);
+        xattr::set(Target::Fd(fd.as_fd()), key, &self.mark, SetMode::Any)?;
+        let made = UpperDir::root(fd, 0, self.keeping, false, &self.cache)?;
+        *dir = Some(made.clone());
+        Ok(made)
+    }
+}
+
+impl Upper {
+    /// Notes on the copy of a hard link what the index goes by. Returns whether the upper holds
+    /// that.
+    pub fn set_index_marks(&self, copy: Target<'_>, handle: &[u8], layer: &[u8]) -> Result<bool> {
+        let Some(namespace) = self.forms().namespace else { return Ok(false) };
+        let layer = (!layer.is_empty()).then_some((Mark::IndexLayer, layer));
+        for (mark, value) in [(Mark::Origin, handle)].into_iter().chain(layer) {
+            match xattr::set(copy, namespace.key(mark), value, SetMode::Any) {
+                Err(err) if err.errno() == Errno::EPERM || xattr::is_absent(&err) => {
+                    return Ok(false);
+                }
+                other => other?,
+            }
+        }
+        Ok(true)
+    }
+
+    /// Notes how many names a file of the index has.
+    pub fn set_count(&self, copy: Target<'_>, count: Count) -> Result<()> {
+        let namespace = self.forms().namespace.ok_or(Errno::EOPNOTSUPP)?;
+        let (key, value) = (namespace.key(Mark::Nlink), count.to_string());
+        xattr::set(copy, key, value.as_bytes(), SetMode::Any)
+    }
+
+    /// Makes a copy the entry `name` of the index, which is called after the handle `value`.
+    pub fn publish_in_index(&self, copy: Staged<'_>, name: Name<'_>, value: &[u8]) -> Result<()> {
+        let links = self.links().ok_or(Errno::EOPNOTSUPP)?;
+        copy.publish(&links.dir_for(value)?, name, Over::Nothing)
+    }
+}
+
+/// Whether an entry that is the only link of its file stands for no name either, or for another
+/// file than it is called after (`ovl_verify_index`, fs/overlayfs/namei.c).
+fn is_left_over(dir: &Arc<LayerDir>, name: Name<'_>, value: &[u8]) -> bool {
+    let Ok(marks) = dir.file_marks(name) else { return false };
+    let is_none = match marks.count {
+        None => true,
+        Some(count @ Count::Upper(_)) => count.resolve(1, None).is_none(),
+        // The link count of the lower file is not known here.
+        Some(Count::Lower(_)) => false,
+    };
+    is_none || marks.handle != value
+}
