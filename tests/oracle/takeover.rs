@@ -66,7 +66,10 @@ pub fn hand_over_all(test: &str, place: Place, directions: &[[Engine; 2]]) {
     let mut report = Vec::new();
     for scenario in selected(place) {
         let case = Case::from(scenario);
-        for engines in directions.iter().map(|pair| pair.map(|one| one.with_links(case.links))) {
+        // Without an index on both sides names of one file are counted differently.
+        let with_links = |pair: &[Engine; 2]| pair.map(|engine| engine.with_links(case.links));
+        let fit = |pair: &&[Engine; 2]| case.links == Links::None || with_links(pair) != **pair;
+        for engines in directions.iter().filter(fit).map(with_links) {
             if let Err(difference) = check(&mut session, place, &case, engines) {
                 report.push(format!("{}: {engines:?}: {difference}", scenario.name));
             }
