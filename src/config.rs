@@ -325,7 +325,7 @@ impl Config {
             xattrs: Xattrs::All,
             write_redirects: false,
             rename_lower: RenameLower::Copy(CopyLimit::DEFAULT),
-            index: IndexChoice::Auto,
+            index: IndexChoice::Off,
             writeback: false,
             max_write: Self::MAX_WRITE,
             threads: None,

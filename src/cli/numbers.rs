@@ -38,7 +38,7 @@ pub const INDEX: MountOption = MountOption {
         ("off", |request| request.config.index = IndexChoice::Off),
         ("auto", |request| request.config.index = IndexChoice::Auto),
     ]),
-    help: "Keep hard links of lower layers together over copy-up and remounts. Default: auto",
+    help: "Keep hard links of lower layers together over copy-up and remounts. Default: off",
     doc: "The index stands in the work directory, in the form of the kernel's overlayfs. `auto` uses \
               it where the file systems have handles and UUIDs. With `on` the count of names is exact \
               after a remount too, for which a hard link is copied up when one of its names is removed; \

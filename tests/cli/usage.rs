@@ -26,7 +26,6 @@ fn layers_that_are_missing() {
     check(&["-o", "upperdir=@/upper,workdir=@/work", "@/mnt"], &["lowerdir"]);
     check(&["-o", "lowerdir=", "@/mnt"], &["lowerdir"]);
     check(&["-o", "lowerdir", "@/mnt"], &["lowerdir"]);
-    check(&["-o", "lowerdir=@/lower0::@/lower0", "@/mnt"], &["lowerdir"]);
     check(&["-o", "lowerdir=@/lower0,upperdir=@/upper", "@/mnt"], &["upperdir", "workdir"]);
     check(&["-o", "lowerdir=@/lower0,workdir=@/work", "@/mnt"], &["workdir", "upperdir"]);
     check(&["-o", "lowerdir=@/lower0,upperdir=,workdir=@/work", "@/mnt"], &["upperdir"]);

@@ -75,7 +75,7 @@ fn the_index_survives() {
     layers.generation(|m| {
         m.file("one", "written").mode("gone", 0o600);
     });
-    let m = layers.ours();
+    let m = layers.ours_writing("index=on");
     assert_eq!([m.read("one"), m.read("two"), m.read("d/three")], ["written"; 3]);
     m.file("one", "by ovlmerge");
     fs::remove_file(m.path("gone")).unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ovlmerge::config::{Config, Permissions, RenameLower, UpperDirs};
+use ovlmerge::config::{Config, IndexChoice, Permissions, RenameLower, UpperDirs};
 use ovlmerge::error::Error;
 use ovlmerge::sys::FileType;
 use ovlmerge::sys::at::SetTime;
@@ -113,7 +113,8 @@ pub fn run_kept(
 fn open(disk: &Disk, renames: Renames, permissions: Permissions) -> Result<Client, String> {
     let upper = UpperDirs { upper: disk.upper.clone(), work: disk.work.clone() };
     let config = Config::new(disk.lowers.clone(), Some(upper), "/nowhere".into());
-    let mut config = Config { permissions, ..config };
+    // Hard links of lowers are one file over remounts too.
+    let mut config = Config { permissions, index: IndexChoice::Auto, ..config };
     match renames {
         Renames::Copy => {}
         Renames::Redirect => config.write_redirects = true,
