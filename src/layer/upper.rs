@@ -4,6 +4,7 @@
 //! hold is found out once, when the mount begins, and kept in [`Forms`].
 
 mod forms;
+mod opaque;
 mod owner;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

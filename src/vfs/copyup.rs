@@ -55,6 +55,7 @@ impl Vfs {
                 if let Some(upper) = upper {
                     if Arc::ptr_eq(&here, node) {
                         self.own_metadata(node, &upper)?;
+                        self.unify_marks(node, &upper)?;
                         return Ok(upper);
                     }
                     break;
@@ -96,6 +97,18 @@ impl Vfs {
         let mut stack = dir.stack.write();
         stack.upper = Some(made);
         stack.meta = MetaSource::Top;
+        dir.unified.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What others have left on a directory of the upper becomes one mark of ours before the first
+    /// change in it.
+    fn unify_marks(&self, node: &Node, upper_dir: &UpperDir) -> Result<()> {
+        let dir = node.dir()?;
+        if !dir.unified.load(Ordering::Relaxed) {
+            self.upper()?.unify_opaque(upper_dir)?;
+            dir.unified.store(true, Ordering::Relaxed);
+        }
         Ok(())
     }
 

@@ -159,6 +159,9 @@ impl Vfs {
         let bare = !into.inherit.default_acl && self.upper().is_ok_and(Upper::makes_bare_files);
         let found = Found { stat, origin, what, data: Contents::Own, bare, linked: None };
         let node = self.table.intern(found, parent, name.bytes(), 1);
+        if let Ok(dir) = node.dir() {
+            dir.unified.store(true, Ordering::Relaxed);
+        }
         if let Ok(leaf) = node.as_leaf() {
             leaf.no_set_id.store(stat.mode & 0o6000 == 0, Ordering::Relaxed);
         }

@@ -80,6 +80,8 @@ pub struct Dir {
     pub names: RwLock<Names>,
     /// Keeps a removed directory usable.
     pub orphan: RwLock<Option<Arc<OwnedFd>>>,
+    /// Known to carry no marks in the upper but ours.
+    pub unified: AtomicBool,
 }
 
 /// What is known of the names in a directory.
@@ -218,6 +220,7 @@ impl Node {
             stack: RwLock::new(stack),
             names: RwLock::default(),
             orphan: RwLock::new(None),
+            unified: AtomicBool::new(false),
         };
         Self::new(id, Body::Dir(Box::new(dir)))
     }

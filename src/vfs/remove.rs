@@ -11,9 +11,10 @@ use super::lookup::{ensure_index, survey};
 use super::node::{Dir, Node, Real};
 use super::table::Held;
 use super::{NodeId, Vfs};
-use crate::error::{Errno, Result};
+use crate::error::{Errno, Result, best_effort};
 use crate::format::aufs::AufsName;
-use crate::layer::LinkIndex;
+use crate::layer::upper::WhiteoutForm;
+use crate::layer::{LinkIndex, UpperDir};
 use crate::merge::copyup::Data;
 use crate::merge::index::{self, InUpper};
 use crate::merge::lookup::Contents;
@@ -82,6 +83,9 @@ impl Vfs {
         self.detaching(known.map(|node| &***node), parent, name, &found, || {
             remove::unlink(upper, &upper_dir, name, standing)
         })?;
+        if matches!(site.upper, InUpper::Object { cut: true, .. }) {
+            self.one_whiteout(&upper_dir, name);
+        }
         if let Some(index) = &mut names.index {
             index.remove(name);
         }
@@ -98,6 +102,16 @@ impl Vfs {
         let is_known = self.table.known(found, parent, name.bytes()).is_some();
         let wanted = is_known || self.is_counted(found);
         wanted.then(|| self.table.hold(found.clone(), parent, name.bytes()))
+    }
+
+    /// Where an object had a whiteout beside it (`.wh.NAME`), which is in its place now, one is
+    /// enough.
+    fn one_whiteout(&self, dir: &UpperDir, name: Name<'_>) {
+        if let Ok(upper) = self.upper()
+            && upper.forms().whiteout != WhiteoutForm::Aufs
+        {
+            best_effort("a second whiteout stays", upper.remove_whiteout_file(dir, name));
+        }
     }
 
     /// Takes a name away from its node with `act`. A node that loses its last name keeps a

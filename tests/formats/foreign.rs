@@ -149,3 +149,64 @@ fn marks_in_the_user_namespace() {
     assert_eq!(m.read("copy"), "contents");
     assert!(m.names("d").is_empty() && !m.exists("d/gone"));
 }
+
+/// However often it was said that a directory is opaque, one mark says so once something in the
+/// directory has changed; and what is below never shows.
+#[test]
+fn touching_a_directory_leaves_one_mark() {
+    needs!(mount);
+    not_the_kernels!(FOREIGN);
+    let ours = "trusted.overlay.opaque";
+    let theirs = [ours, "user.overlay.opaque", "user.fuseoverlayfs.opaque"];
+    let s = Scratch::new();
+    let uppers = ["all", "none", "attribute", "other", "namespace", "clear"];
+    for path in uppers {
+        s.lower(0).file(format!("{path}/old"), "");
+        s.upper.file(format!("{path}/new"), "");
+    }
+    for path in ["all", "none"] {
+        s.upper.whiteout(format!("{path}/.wh..opq")).file(format!("{path}/.wh..wh..opq"), "");
+    }
+    for name in theirs {
+        s.upper.xattr("all", name, "y");
+    }
+    s.upper.xattr("attribute", theirs[2], "y").xattr("namespace", theirs[1], "y");
+    s.upper.file("other/.wh..wh..opq", "").xattr("clear", ours, "x");
+    let opaque = ["all", "none", "attribute", "other", "namespace"];
+    let m = s.mount();
+    for path in opaque {
+        assert_eq!(m.names(path), ["new"], "{path}");
+        m.file(format!("{path}/added"), "");
+        assert_eq!(m.names(path), ["added", "new"], "{path}");
+    }
+    m.file("clear/added", "");
+    drop(m);
+    for path in opaque {
+        assert_eq!(s.upper.names(path), ["added", "new"], "{path}");
+        let marks = theirs.map(|name| s.upper.get_xattr(path, name));
+        assert_eq!(marks, [Some(b"y".to_vec()), None, None], "{path}");
+    }
+    assert_eq!(s.upper.get_xattr("clear", ours), Some(b"x".to_vec()), "it is not opaque");
+    let m = s.mount();
+    assert_eq!(m.names("clear"), ["added", "new", "old"]);
+    assert_eq!(m.names("all"), ["added", "new"]);
+}
+
+/// An object may have a whiteout beside it, which hides what is below it. When the object goes one
+/// whiteout is left.
+#[test]
+fn an_object_with_a_whiteout_beside_it_leaves_one() {
+    needs!(mount);
+    not_the_kernels!(FOREIGN);
+    let s = Scratch::new();
+    s.lower(0).file("f", "old");
+    s.upper.file("f", "new").file(".wh.f", "").file("alone", "").file(".wh.alone", "");
+    let m = s.mount();
+    assert_eq!(m.read("f"), "new");
+    std::fs::remove_file(m.path("f")).unwrap();
+    std::fs::remove_file(m.path("alone")).unwrap();
+    assert!(m.names("").is_empty());
+    drop(m);
+    assert_eq!(s.upper.names(""), ["f"]);
+    assert!(s.upper.is_whiteout("f"));
+}

@@ -1,0 +1,70 @@
+//! Marks of others on directories of the upper, made one of ours.
+//!
+//! fuse-overlayfs 1.10 says three times that a directory is opaque: by an attribute
+//! (`user.fuseoverlayfs.opaque`, or the kernel's), by a file `.wh..wh..opq`, and by a device
+//! `.wh..opq`, which was a slip. Our mark comes first and theirs go after it, so that what is below
+//! never shows.
+
+use std::os::fd::AsFd;
+
+use super::{OpaqueForm, Upper, UpperDir};
+use crate::error::{Errno, Result};
+use crate::format::aufs;
+use crate::format::overlay::{FUSE_OVERLAYFS_OPAQUE, Mark, Namespace};
+use crate::sys::{Name, Target, at, xattr};
+
+/// The device that fuse-overlayfs 1.10 makes in each new directory.
+const SLIP: &[u8] = b".wh..opq";
+
+impl Upper {
+    /// Leaves one mark, of our form, on an opaque directory that is about to change. The times of
+    /// the directory stay.
+    ///
+    /// # Errors
+    /// Those of setxattr(2), removexattr(2) and unlinkat(2). The directory is opaque all the time.
+    pub fn unify_opaque(&self, dir: &UpperDir) -> Result<()> {
+        let OpaqueForm::Xattr(namespace) = self.forms.opaque else { return Ok(()) };
+        let by_file = dir.dir().has_aufs_opaque()?;
+        if !by_file && !dir.dir().marks()?.opaque {
+            return Ok(());
+        }
+        let ours = namespace.key(Mark::Opaque);
+        let others = Namespace::BOTH.map(|ns| ns.key(Mark::Opaque)).into_iter();
+        let others = others.chain([FUSE_OVERLAYFS_OPAQUE]).filter(|key| *key != ours);
+        self.with_dir(dir, |target| {
+            let there = xattr::list(target)?;
+            let has =
+                |key: &std::ffi::CStr| xattr::names(&there).any(|name| name == key.to_bytes());
+            if !has(ours) || xattr::get(target, ours)? != b"y" {
+                self.set_opaque(target)?;
+            }
+            others.filter(|key| has(key)).try_for_each(|key| remove_mark(target, key))
+        })?;
+        if by_file {
+            let was = dir.dir().stat()?;
+            self.remove_debris(dir)?;
+            self.restore_times(dir, &was);
+        }
+        Ok(())
+    }
+
+    fn remove_debris(&self, dir: &UpperDir) -> Result<()> {
+        let fd = dir.fd()?;
+        let slip = Name::new(SLIP)?;
+        if dir.dir().stat_entry(slip)?.is_some_and(|stat| stat.is_whiteout_device()) {
+            at::unlink(fd.as_ref().as_fd(), slip)?;
+        }
+        match at::unlink(fd.as_ref().as_fd(), Name::new(aufs::OPAQUE)?) {
+            Err(err) if err.errno() == Errno::ENOENT => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// Takes a mark away that another one stands for now. One that we may not touch harms nobody.
+fn remove_mark(dir: Target<'_>, key: &std::ffi::CStr) -> Result<()> {
+    match xattr::remove(dir, key) {
+        Err(err) if xattr::is_absent(&err) || err.errno() == Errno::EPERM => Ok(()),
+        other => other,
+    }
+}
