@@ -11,7 +11,8 @@ use crate::layers::Layers;
 use crate::{MODE, REQUEST, needs_root};
 
 const ROOT: NodeId = NodeId::ROOT;
-const PATIENCE: Duration = Duration::from_secs(60);
+/// What has not ended by then hangs, also on a machine with much else to do.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Runs `work` in so many threads at once; fails if they have not all ended in time.
 fn at_once(vfs: &Arc<Vfs>, threads: usize, work: impl Fn(&Vfs, usize) + Send + Sync + 'static) {

@@ -296,10 +296,13 @@ fn without_the_upper_bits() {
     let mut m = apart.ours("xino=off");
     let own = apart.upper.dir().stat("up/own").ino();
     assert_eq!(m.stat("own").ino(), own);
+    // As long as it is open, the kernel does not forget it.
+    let open = std::fs::File::open(m.path("a/f")).unwrap();
     let before = assert_apart(&m);
     change_some(&m);
     let after = assert_apart(&m);
     assert_eq!(before[&PathBuf::from("a/f")], after[&PathBuf::from("a/f")]);
+    drop(open);
     m.remount();
     assert_apart(&m);
     assert_eq!(m.stat("own").ino(), own);
