@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{Mode, SFlag, UtimensatFlags, mknod, utimensat};
 use nix::sys::time::TimeSpec;
 
-use ovlmerge::config::{Config, UpperDirs};
+use ovlmerge::config::{Config, IndexChoice, UpperDirs};
 
 use crate::client::{Client, clear_umask};
 
@@ -47,7 +47,9 @@ impl Dirs {
         move || {
             let upper = UpperDirs { upper: upper.clone(), work: work.clone() };
             let config = Config::new(vec![lower.clone()], Some(upper), "/nowhere".into());
-            Client::with(&Config { metacopy, write_redirects, ..config })
+            // With an index, or hard links that nobody has looked up would part.
+            let index = IndexChoice::Auto;
+            Client::with(&Config { metacopy, write_redirects, index, ..config })
         }
     }
 
