@@ -305,6 +305,7 @@ fn a_container_below_a_user_namespace_sees_the_ids_of_its_layers() {
         dir.owner("", outside(0), outside(0));
     }
     s.upper.mode("", 0o777);
+    s.base().dir("tmp").mode("tmp", 0o1777);
     // `below MAP COMMAND...` runs a command in a user namespace with that map.
     let script = r#"set -e
         below() {
@@ -338,7 +339,8 @@ fn a_container_below_a_user_namespace_sees_the_ids_of_its_layers() {
             .arg(s.program())
             .arg(setup.option_string())
             .arg(s.mnt.root())
-            .env("SCRIPT", script),
+            .env("SCRIPT", script)
+            .env("TMPDIR", s.base().path("tmp")),
     );
     assert!(done.status.success(), "{}", text(&done.stderr));
     let expected = "root:0:0\nkept:1000:1000\napp:1001:1001\nnew:1001:1001\nmine:1000:1000\n";
