@@ -96,13 +96,7 @@ pub fn command() -> Command {
         .arg(flag("debug", 'd', "Log every request to stderr; implies -f"))
         .arg(strict())
         .arg(
-            Arg::new("options")
-                .short('o')
-                .value_name("OPTION[,OPTION...]")
-                .value_parser(value_parser!(OsString))
-                .action(ArgAction::Append)
-                .allow_hyphen_values(true)
-                .help("Mount options, see below; may be given more than once"),
+            options_arg("Mount options, see below; may be given more than once"),
         )
         .arg(
             Arg::new("paths")
@@ -168,4 +162,15 @@ pub fn mount(
         foreground: debug || matches.get_flag("foreground"),
         debug,
     })
+}
+
+/// `-o`, with the options of a mount.
+pub fn options_arg(help: &'static str) -> Arg {
+    Arg::new("options")
+        .short('o')
+        .value_name("OPTION[,OPTION...]")
+        .value_parser(value_parser!(OsString))
+        .action(ArgAction::Append)
+        .allow_hyphen_values(true)
+        .help(help)
 }

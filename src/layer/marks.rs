@@ -1,4 +1,6 @@
-//! Marks on directories that are renamed.
+//! Marks of the upper that go: on directories that are renamed, and on what has become whole.
+
+use std::ffi::CStr;
 
 use super::dir::UpperDir;
 use super::upper::{OpaqueForm, Upper};
@@ -29,14 +31,14 @@ impl Upper {
         self.with_dir(dir, |target| {
             let key = Namespace::Trusted.key(Mark::Redirect);
             xattr::set(target, key, &value, SetMode::Any)?;
-            drop_mark(target, Namespace::User, Mark::Redirect)
+            drop_mark(target, Namespace::User.key(Mark::Redirect))
         })
     }
 
     /// Takes away a redirect that leads nowhere.
     pub fn drop_redirect(&self, dir: &UpperDir) -> Result<()> {
         self.with_dir(dir, |target| {
-            Namespace::BOTH.into_iter().try_for_each(|ns| drop_mark(target, ns, Mark::Redirect))
+            Namespace::BOTH.into_iter().try_for_each(|ns| drop_mark(target, ns.key(Mark::Redirect)))
         })
     }
 
@@ -44,7 +46,7 @@ impl Upper {
     /// file stays.
     pub fn drop_opaque(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
         let OpaqueForm::Xattr(namespace) = self.forms().opaque else { return Ok(()) };
-        self.with_entry(dir, name, |target| drop_mark(target, namespace, Mark::Opaque))
+        self.with_entry(dir, name, |target| drop_mark(target, namespace.key(Mark::Opaque)))
     }
 
     /// Takes a whiteout away that hides nothing: the object itself, or the file beside the name.
@@ -58,8 +60,9 @@ impl Upper {
     }
 }
 
-fn drop_mark(target: Target<'_>, namespace: Namespace, mark: Mark) -> Result<()> {
-    match xattr::remove(target, namespace.key(mark)) {
+/// Takes a mark off an object of the upper, if it is there.
+pub fn drop_mark(target: Target<'_>, key: &CStr) -> Result<()> {
+    match xattr::remove(target, key) {
         // trusted. cannot be seen by those who may not remove it.
         Err(err) if xattr::is_absent(&err) || err.errno() == Errno::EPERM => Ok(()),
         other => other,

@@ -9,7 +9,7 @@ pub mod fdcache;
 pub mod filesystems;
 pub mod keeping;
 pub mod links;
-mod marks;
+pub mod marks;
 pub mod open;
 pub mod staged;
 pub mod upper;

@@ -13,13 +13,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use crate::error::{Context, Errno, Result};
 use crate::format::links::Count;
 use crate::format::overlay::{Mark, Namespace};
+use crate::layer::marks::drop_mark;
 use crate::layer::{FileSystems, Keeping, LowerDir, Over, Staged, Upper, UpperDir};
 use crate::merge::links::Plan;
 use crate::merge::lookup::{Contents, Source};
 use crate::merge::stack::DirStack;
 use crate::merge::xattr;
 use crate::sys::at::SetTime;
-use crate::sys::{FileType, Name, Stat, Target, at, copy, file, stat, xattr as sys_xattr};
+use crate::sys::{FileType, Name, Stat, Target, at, copy, file, stat};
 
 /// How much of a file's data is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,13 +269,8 @@ pub fn complete(upper: &Upper, to: BorrowedFd<'_>, source: &Source) -> Result<()
         if !upper.is_volatile() {
             file::sync(to, false)?;
         }
-        for namespace in Namespace::BOTH {
-            match sys_xattr::remove(Target::Fd(to), namespace.key(Mark::Metacopy)) {
-                Err(err) if sys_xattr::is_absent(&err) || err.errno() == Errno::EPERM => {}
-                other => other?,
-            }
-        }
-        Ok(())
+        let keys = Namespace::BOTH.map(|namespace| namespace.key(Mark::Metacopy));
+        keys.into_iter().try_for_each(|key| drop_mark(Target::Fd(to), key))
     };
     make().context(|| format!("completing the data of {}", source.name.escape_ascii()))
 }

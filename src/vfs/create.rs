@@ -9,7 +9,7 @@ use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::format::aufs::AufsName;
 use crate::layer::Upper;
-use crate::merge::create::{self, Body, Created, Inherit, Parent, Request, Site};
+use crate::merge::create::{self, Body, Created, Parent, Request, Site};
 use crate::merge::index::InUpper;
 use crate::merge::lookup::{Contents, Key};
 use crate::merge::{DirStack, Found, What};
@@ -42,11 +42,7 @@ impl Vfs {
         if names.dead {
             return Err(Errno::ENOENT.into());
         }
-        let inherit = match names.inherit {
-            Some(inherit) => inherit,
-            None => *names.inherit.insert(Inherit::of(&upper_dir)?),
-        };
-        let into = Parent { dir: &upper_dir, inherit };
+        let into = Parent { dir: &upper_dir, inherit: names.inherited(&upper_dir)? };
         let stack = dir.stack.read().clone();
         let made = self.make(&into, &stack, &names, name, body, request)?;
         if let Some(index) = &mut names.index {
@@ -69,11 +65,7 @@ impl Vfs {
         if names.dead {
             return Err(Errno::ENOENT.into());
         }
-        let inherit = match names.inherit {
-            Some(inherit) => inherit,
-            None => *names.inherit.insert(Inherit::of(&upper_dir)?),
-        };
-        let into = Parent { dir: &upper_dir, inherit };
+        let into = Parent { dir: &upper_dir, inherit: names.inherited(&upper_dir)? };
         let made = create::unnamed(self.upper()?, &into, request)?;
         let file = made.file.ok_or(Errno::EIO)?;
         let node = self.table.add_unnamed(&made.stat, file);

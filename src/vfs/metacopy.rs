@@ -25,16 +25,12 @@ pub(super) fn is_wanted(config: &Config, stack: &Stack) -> bool {
     config.metacopy && !refused
 }
 
-/// A file that has to get its data: where they are, and where it is itself.
-type Pending = (Box<Source>, Real, Option<super::node::Link>);
-
-fn pending(place: &Place) -> Result<Option<Pending>> {
+/// Where the data is that a file of the upper has to get.
+fn pending(place: &Place) -> Result<Option<&Source>> {
     match (&place.data, &place.real) {
         (Contents::Own, _) | (_, Real::Lower { .. } | Real::Orphan { key: None, .. }) => Ok(None),
         (Contents::Missing, _) => Err(Errno::EIO.into()),
-        (Contents::Elsewhere(source), real) => {
-            Ok(Some((source.clone(), real.clone(), place.upper_link().cloned())))
-        }
+        (Contents::Elsewhere(source), _) => Ok(Some(source)),
     }
 }
 
@@ -58,22 +54,20 @@ impl Vfs {
             return Ok(());
         }
         let _gate = node.gate.lock();
-        let Some((source, real, link)) = pending(&leaf.place.read())? else { return Ok(()) };
         let upper = self.upper()?;
-        match (real, link) {
-            (Real::Orphan { fd, .. }, _) => copyup::complete(upper, fd.as_fd(), &source)?,
-            (_, Some(link)) => {
-                let dir = link.parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
-                let file = upper.open_to_write(&dir, Name::new(&link.name)?)?;
-                copyup::complete(upper, file.as_fd(), &source)?;
-            }
-            (_, None) => {
-                let place = leaf.place.read();
-                let (dir, name) = self.upper_path(&place)?;
-                let file = upper.open_to_write(&dir, Name::new(name)?)?;
-                copyup::complete(upper, file.as_fd(), &source)?;
-            }
-        }
+        let (source, file) = {
+            let place = leaf.place.read();
+            let Some(source) = pending(&place)? else { return Ok(()) };
+            let file = match &place.real {
+                Real::Orphan { fd, .. } => Arc::clone(fd),
+                _ => {
+                    let (dir, name) = self.upper_path(&place)?;
+                    Arc::new(upper.open_to_write(&dir, Name::new(name)?)?)
+                }
+            };
+            (source.clone(), file)
+        };
+        copyup::complete(upper, file.as_fd(), &source)?;
         let mut place = leaf.place.write();
         place.data = Contents::Own;
         leaf.io.take();
@@ -83,13 +77,16 @@ impl Vfs {
     /// Forces the metadata of a file to the disk that has its data elsewhere; `None` for others.
     pub(super) fn sync_without_data(&self, node: &Node, upper: &Upper) -> Option<Result<()>> {
         let leaf = node.as_leaf().ok()?;
-        let (_, real, link) = pending(&leaf.place.read()).ok()??;
-        Some(match (real, link) {
-            (Real::Orphan { .. }, _) | (_, None) => Ok(()),
-            (_, Some(link)) => link.parent.dir().and_then(|parent| {
-                let dir = parent.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
-                upper.sync_entry(&dir, Name::new(&link.name)?)
-            }),
-        })
+        let link = {
+            let place = leaf.place.read();
+            pending(&place).ok()??;
+            let named = matches!(place.real, Real::Upper { .. });
+            place.upper_link().filter(|_| named).cloned()
+        };
+        let Some(link) = link else { return Some(Ok(())) };
+        Some(link.parent.dir().and_then(|parent| {
+            let dir = parent.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
+            upper.sync_entry(&dir, Name::new(&link.name)?)
+        }))
     }
 }

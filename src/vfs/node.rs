@@ -9,8 +9,8 @@ use smallvec::SmallVec;
 
 use super::ids::NodeId;
 use crate::error::{Errno, Result};
-use crate::layer::LowerDir;
 use crate::layer::fdcache::{Closable, FdSlot};
+use crate::layer::{LowerDir, UpperDir};
 use crate::merge::create::Inherit;
 use crate::merge::links::Linked;
 use crate::merge::lookup::Contents;
@@ -93,6 +93,17 @@ pub struct Names {
     pub inherit: Option<Inherit>,
     /// The directory was removed: nothing can be made in it.
     pub dead: bool,
+}
+
+impl Names {
+    /// What new objects inherit from the directory, of which this is the part in the upper; read
+    /// once.
+    pub fn inherited(&mut self, upper_dir: &UpperDir) -> Result<Inherit> {
+        match self.inherit {
+            Some(inherit) => Ok(inherit),
+            None => Ok(*self.inherit.insert(Inherit::of(upper_dir)?)),
+        }
+    }
 }
 
 /// What only a non-directory has.

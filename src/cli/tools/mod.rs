@@ -11,9 +11,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::args::options_arg;
 use super::request::{Request, UsageError};
 use super::{Exit, complain, log, owners, show};
 use crate::config::Config;
@@ -116,17 +117,6 @@ fn base(name: &'static str, about: &'static str) -> Command {
         .bin_name(format!("ovlmerge {name}"))
         .about(about)
         .after_help("Exit status: 0 done, 1 it did not work, 2 the command line makes no sense.")
-}
-
-/// `-o`, with the options of a mount.
-fn options_arg(help: &'static str) -> Arg {
-    Arg::new("options")
-        .short('o')
-        .value_name("OPTION[,OPTION...]")
-        .value_parser(value_parser!(OsString))
-        .action(ArgAction::Append)
-        .allow_hyphen_values(true)
-        .help(help)
 }
 
 fn json_arg() -> Arg {

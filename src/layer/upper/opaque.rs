@@ -11,7 +11,8 @@ use super::{OpaqueForm, Upper, UpperDir};
 use crate::error::{Errno, Result};
 use crate::format::aufs;
 use crate::format::overlay::{FUSE_OVERLAYFS_OPAQUE, Mark, Namespace};
-use crate::sys::{Name, Target, at, xattr};
+use crate::layer::marks::drop_mark;
+use crate::sys::{Name, at, xattr};
 
 /// The device that fuse-overlayfs 1.10 makes in each new directory.
 const SLIP: &[u8] = b".wh..opq";
@@ -38,7 +39,7 @@ impl Upper {
             if !has(ours) || xattr::get(target, ours)? != b"y" {
                 self.set_opaque(target)?;
             }
-            others.filter(|key| has(key)).try_for_each(|key| remove_mark(target, key))
+            others.filter(|key| has(key)).try_for_each(|key| drop_mark(target, key))
         })?;
         if by_file {
             let was = dir.dir().stat()?;
@@ -58,13 +59,5 @@ impl Upper {
             Err(err) if err.errno() == Errno::ENOENT => Ok(()),
             other => other,
         }
-    }
-}
-
-/// Takes a mark away that another one stands for now. One that we may not touch harms nobody.
-fn remove_mark(dir: Target<'_>, key: &std::ffi::CStr) -> Result<()> {
-    match xattr::remove(dir, key) {
-        Err(err) if xattr::is_absent(&err) || err.errno() == Errno::EPERM => Ok(()),
-        other => other,
     }
 }
