@@ -60,7 +60,9 @@ pub struct Config {
     /// The largest WRITE and READ request, in bytes.
     pub max_write: u32,
     /// How many threads read requests. `None`: chosen from the machine.
-    pub threads: Option<usize>,
+    pub threads: Option<u32>,
+    /// For how long a thread looks for the next request before it sleeps.
+    pub spin: Duration,
 }
 
 /// The two directories of the writable layer.
@@ -301,6 +303,11 @@ impl Config {
 
     /// The largest request that Linux sends (`fs.fuse.max_pages_limit`, 256 pages of 4 KiB).
     pub const MAX_WRITE: u32 = 1 << 20;
+    /// The default of [`Self::spin`]: twice what waking a thread on a virtual processor takes.
+    pub const SPIN: Duration = Duration::from_micros(50);
+    /// The largest value of [`Self::spin`], in microseconds: a processor is not to be held for
+    /// longer than a tick of the scheduler.
+    pub const LONGEST_SPIN: u32 = 1000;
 
     /// A mount of `lowers` on `mountpoint` with the default of every option.
     #[must_use]
@@ -329,6 +336,7 @@ impl Config {
             writeback: false,
             max_write: Self::MAX_WRITE,
             threads: None,
+            spin: Self::SPIN,
         }
     }
 }

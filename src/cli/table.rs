@@ -464,12 +464,25 @@ pub const OPTIONS: &[MountOption] = &[
         takes: Takes::Number {
             min: 1,
             max: 1024,
-            set: |request, threads| {
-                request.config.threads = usize::try_from(threads).ok();
-            },
+            set: |request, threads| request.config.threads = Some(threads),
         },
         help: "How many threads serve requests. Default: by the number of processors",
         doc: "",
+    },
+    MountOption {
+        name: "spin",
+        metavar: "MICROSECONDS",
+        group: Group::Speed,
+        takes: Takes::Number {
+            min: 0,
+            max: Config::LONGEST_SPIN,
+            set: |request, longest| {
+                request.config.spin = std::time::Duration::from_micros(longest.into());
+            },
+        },
+        help: "How long a thread looks for the next request of a busy client before it sleeps. \
+               Default: 50",
+        doc: "0 saves processor time, and makes each request wait for a thread to wake up.",
     },
     MountOption {
         name: "nfs_export",

@@ -2,8 +2,9 @@
 //! (fuse(4)).
 
 use std::io::IoSlice;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::uio::writev;
 use nix::unistd::read;
 
@@ -15,27 +16,40 @@ use crate::error::{Errno, Error, Result};
 #[derive(Debug)]
 pub struct Device(OwnedFd);
 
+/// What there was to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A request of this length.
+    Request(usize),
+    /// Nothing yet.
+    Nothing,
+    /// The mount is gone.
+    Gone,
+}
+
 impl Device {
-    /// The connection of this descriptor.
-    pub fn new(fd: OwnedFd) -> Self {
-        Self(fd)
+    /// The connection of this descriptor, which does not block from now on.
+    ///
+    /// # Errors
+    /// What fcntl(2) says.
+    pub fn new(fd: OwnedFd) -> Result<Self> {
+        let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
+        fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        Ok(Self(fd))
     }
 
-    /// Waits for a request and returns its length; `None` once the mount is gone.
+    /// Takes the next request, if there is one.
     ///
     /// # Errors
     /// What fuse(4) names for a buffer that is too small (EIO), and anything unknown.
-    pub fn receive(&self, buffer: &mut [u8]) -> Result<Option<usize>> {
+    pub fn take(&self, buffer: &mut [u8]) -> Result<Received> {
         loop {
             match read(&self.0, buffer) {
-                Ok(len) => return Ok(Some(len)),
-                Err(nix::errno::Errno::ENODEV) => return Ok(None),
+                Ok(len) => return Ok(Received::Request(len)),
+                Err(nix::errno::Errno::EAGAIN) => return Ok(Received::Nothing),
+                Err(nix::errno::Errno::ENODEV) => return Ok(Received::Gone),
                 // ENOENT: the caller gave up before we took the request.
-                Err(
-                    nix::errno::Errno::EINTR
-                    | nix::errno::Errno::EAGAIN
-                    | nix::errno::Errno::ENOENT,
-                ) => {}
+                Err(nix::errno::Errno::EINTR | nix::errno::Errno::ENOENT) => {}
                 Err(err) => return Err(Error::from(err).context("reading from /dev/fuse")),
             }
         }
@@ -62,5 +76,11 @@ impl Device {
         message.u64(node).u64((-1i64).cast_unsigned()).u64(0);
         // ENOENT: the kernel does not know the node any more.
         self.send(&[message.finish(0, abi::NOTIFY_INVAL_INODE, 0)])
+    }
+}
+
+impl AsFd for Device {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

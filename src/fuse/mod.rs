@@ -5,7 +5,7 @@
 //! * [`request`]: bytes to typed requests; [`reply`]: answers to bytes.
 //! * [`handler`]: requests to operations of the tree; [`answer`]: what fails, and what panics.
 //! * [`walkers`]: who gets attributes with the names of a listing; [`inode_flags`]: chattr(1).
-//! * [`pool`]: threads for what may take long.
+//! * [`waiting`]: how threads wait for requests; [`pool`]: threads for what may take long.
 //!
 //! # What the kernel may remember
 //! Layers change only through the mount, so names, absent names, attributes, listings, links and
@@ -23,6 +23,7 @@ mod pool;
 mod reply;
 mod request;
 pub mod session;
+mod waiting;
 mod walkers;
 mod wire;
 

@@ -14,6 +14,7 @@ use super::handler::{Handler, OpenMode};
 use super::negotiation;
 use super::reply::Reply;
 use super::request::{Operation, Request};
+use super::waiting::Waiting;
 use crate::config::{Access, Config, MountOptions};
 use crate::error::{Errno, Error, best_effort};
 use crate::sys::{creds, mount};
@@ -187,7 +188,8 @@ struct Session {
     handler: Handler,
     /// Bytes of a thread's buffer.
     buffer: usize,
-    threads: usize,
+    threads: u32,
+    waiting: Waiting,
 }
 
 fn start(config: &Config, vfs: Arc<Vfs>, device: OwnedFd) -> Result<Session, Error> {
@@ -198,7 +200,7 @@ fn start(config: &Config, vfs: Arc<Vfs>, device: OwnedFd) -> Result<Session, Err
     } else {
         OpenMode::Pinned
     };
-    let device = Arc::new(Device::new(device));
+    let device = Arc::new(Device::new(device)?);
     let listener = Arc::clone(&device);
     vfs.listen(Listener::new(move |node| {
         best_effort("telling the kernel of new attributes", listener.forget_attributes(node.0));
@@ -208,6 +210,7 @@ fn start(config: &Config, vfs: Arc<Vfs>, device: OwnedFd) -> Result<Session, Err
         handler: Handler::new(vfs, config, mode),
         buffer: negotiation::max_write(config) as usize + abi::ROOM_BESIDES_DATA,
         threads: config.threads.unwrap_or_else(default_threads),
+        waiting: Waiting::new(config.spin),
     };
     session.shake_hands()?;
     Ok(session)
@@ -217,8 +220,9 @@ impl Session {
     /// Answers INIT, which the kernel sends first.
     fn shake_hands(&self) -> Result<(), Error> {
         let mut buffer = vec![0; self.buffer];
+        let mut waiter = self.waiting.waiter(1, &self.device)?;
         loop {
-            let Some(len) = self.device.receive(&mut buffer)? else {
+            let Some(len) = self.waiting.next(&mut waiter, &self.device, &mut buffer)? else {
                 return Err(Error::new(Errno::ENOTCONN, "unmounted before it was used"));
             };
             let request = buffer.get(..len).unwrap_or_default();
@@ -240,14 +244,14 @@ impl Session {
     /// Serves until unmounted, with this thread and others.
     fn run(&self) -> Result<(), Error> {
         std::thread::scope(|scope| {
-            let others: Vec<_> = (1..self.threads)
+            let others: Vec<_> = (2..=self.threads)
                 .map(|number| {
-                    let name = format!("reader-{number}");
-                    std::thread::Builder::new().name(name).spawn_scoped(scope, || self.serve())
+                    let thread = std::thread::Builder::new().name(format!("reader-{number}"));
+                    thread.spawn_scoped(scope, move || self.serve(number))
                 })
                 .collect::<Result<_, _>>()
                 .map_err(Error::from)?;
-            let mut end = self.serve();
+            let mut end = self.serve(1);
             for other in others {
                 end = end.and(other.join().unwrap_or_else(|_| Err(Errno::EIO.into())));
             }
@@ -255,16 +259,19 @@ impl Session {
         })
     }
 
-    fn serve(&self) -> Result<(), Error> {
+    fn serve(&self, number: u32) -> Result<(), Error> {
         let mut buffer = vec![0; self.buffer];
         let extended = self.handler.agreed().setxattr_ext;
-        while let Some(len) = self.device.receive(&mut buffer)? {
-            self.take(buffer.get(..len).unwrap_or_default(), extended);
+        let mut waiter = self.waiting.waiter(number, &self.device)?;
+        while let Some(len) = self.waiting.next(&mut waiter, &self.device, &mut buffer)? {
+            let client = self.take(buffer.get(..len).unwrap_or_default(), extended);
+            self.waiting.served(&mut waiter, client);
         }
         Ok(())
     }
 
-    fn take(&self, bytes: &[u8], extended: bool) {
+    /// Serves one request and returns the number of its client.
+    fn take(&self, bytes: &[u8], extended: bool) -> u32 {
         let request = match Request::parse(bytes, extended) {
             Ok(request) => request,
             Err(header) => {
@@ -272,7 +279,7 @@ impl Session {
                 if let Some(header) = header {
                     Reply::new(&self.device, header.unique).error(Errno::EIO);
                 }
-                return;
+                return 0;
             }
         };
         // These two get no answer.
@@ -288,15 +295,16 @@ impl Session {
                 self.handler.handle(&request, reply);
             }
         }
+        request.header.pid
     }
 }
 
 /// Threads that read requests. A wake-up on another CPU costs ten times one on the same, so few are
 /// better than many; two, so that one slow request of the kind that is not handed to the pool (a
 /// read from a slow disk) does not hold up everything.
-fn default_threads() -> usize {
+fn default_threads() -> u32 {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    (cpus / 2).clamp(2, 8)
+    u32::try_from(cpus / 2).unwrap_or(u32::MAX).clamp(2, 8)
 }
 
 /// Unmounts on the first of `signals`; the loop then ends by itself.

@@ -94,6 +94,35 @@ fn attributes_can_be_left_out() {
     }
 }
 
+/// While a client is busy the server does not sleep between its requests, unless it is told to.
+#[test]
+fn a_server_can_be_kept_from_spinning() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    let sleeps = |option: &str| {
+        let s = Scratch::new();
+        let m = s.setup().option(option).mount();
+        let tasks = format!("/proc/{}/task", m.pid().unwrap());
+        let count = || -> u64 {
+            let read = |task: fs::DirEntry| fs::read_to_string(task.path().join("status")).unwrap();
+            fs::read_dir(&tasks).unwrap().map(|task| voluntary_switches(&read(task.unwrap()))).sum()
+        };
+        let before = count();
+        for absent in 0..2000 {
+            assert!(!m.path(format!("absent-{absent}")).exists());
+        }
+        count() - before
+    };
+    let without = sleeps("spin=0");
+    // On a crowded machine it gives way to others: then once more.
+    assert!((0..20).any(|_| sleeps("spin=1000") < without / 2), "{without} without");
+}
+
+fn voluntary_switches(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
 #[test]
 fn threads_can_be_one() {
     needs!(mount);
