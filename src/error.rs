@@ -89,6 +89,13 @@ impl Errno {
     }
 }
 
+impl fmt::Display for Errno {
+    /// Its name, as errno(3) has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
 impl fmt::Debug for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {

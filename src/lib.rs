@@ -10,8 +10,9 @@
 //! files), then [`fuse`].
 //!
 //! # Dependencies
-//! Left may use right, nothing else: `main` → [`cli`] → [`fuse`] → [`vfs`] → [`merge`] → [`layer`]
-//! → [`format`](mod@format) → [`sys`] → [`error`]. [`config`] is plain data for all of them.
+//! Left may use right, nothing else: `main` → [`cli`] → [`fuse`] → [`control`] → [`vfs`] →
+//! [`merge`] → [`layer`] → [`format`](mod@format) → [`sys`] → [`error`]. [`config`] is plain data
+//! for all of them.
 //! [`tools`] stands beside [`vfs`]: below [`cli`], above [`merge`].
 //!
 //! # Invariants
@@ -29,6 +30,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod docs;
 pub mod error;
 pub mod format;

@@ -22,7 +22,8 @@ const FILES: [&str; 2] = ["OVLMERGE_LOG_FILE", "FUSE_OVERLAYFS_DEBUG_LOG"];
 pub fn start(debug: bool) -> Option<RawFd> {
     let file = file();
     let fd = file.as_ref().map(AsRawFd::as_raw_fd);
-    let default = if debug || file.is_some() { "debug" } else { "warn" };
+    // What SIGUSR1 asks for is always wanted.
+    let default = if debug || file.is_some() { "debug" } else { "warn,statistics=info" };
     let colours = file.is_none() && std::io::stderr().is_terminal();
     let writer = match file {
         Some(file) => BoxMakeWriter::new(Mutex::new(file)),

@@ -276,7 +276,7 @@ pub const OPTIONS: &[MountOption] = &[
             request.restrict_xattrs(if on { Xattrs::None } else { Xattrs::All });
         }),
         help: "noxattrs=1: no extended attributes in the mount, and no ACLs. Default: 0",
-        doc: "Programs get EOPNOTSUPP, and the kernel no longer asks. Copies keep those that a layer has.",
+        doc: "Programs get EOPNOTSUPP. Copies keep those that a layer has.",
     },
     MountOption {
         name: "ro",

@@ -3,7 +3,7 @@
 //! * [`architecture`]: where to begin reading, what is where, what must stay true.
 //! * [`semantics`]: what the mount does, operation by operation.
 //! * [`format`](mod@format): what layers contain, what is read and what is written.
-//! * [`tools`]: what the subcommands do with layers.
+//! * [`tools`]: what the subcommands do with layers and with running mounts.
 //! * [`performance`]: what is cached, and what an operation costs.
 
 pub mod architecture {

@@ -14,3 +14,4 @@ pub mod origin;
 pub mod overlay;
 pub mod override_stat;
 pub mod redirect;
+pub mod text;

@@ -14,68 +14,93 @@ pub const OUT_HEADER: usize = 16;
 /// (`XATTR_SIZE_MAX`), its name and headers.
 pub const ROOM_BESIDES_DATA: usize = 68 << 10;
 
+/// Numbers with names, and a list of both for those who tell of them.
+macro_rules! numbers {
+    ($kind:ty: $($name:ident = $value:expr),* $(,)?) => {
+        $(#[allow(dead_code)] pub const $name: $kind = $value;)*
+        /// All of them.
+        pub const NAMES: &[($kind, &str)] = &[$(($name, stringify!($name))),*];
+    };
+}
+
 /// What a request asks for.
 pub mod opcode {
     #![allow(missing_docs)]
-    pub const LOOKUP: u32 = 1;
-    pub const FORGET: u32 = 2;
-    pub const GETATTR: u32 = 3;
-    pub const SETATTR: u32 = 4;
-    pub const READLINK: u32 = 5;
-    pub const SYMLINK: u32 = 6;
-    pub const MKNOD: u32 = 8;
-    pub const MKDIR: u32 = 9;
-    pub const UNLINK: u32 = 10;
-    pub const RMDIR: u32 = 11;
-    pub const RENAME: u32 = 12;
-    pub const LINK: u32 = 13;
-    pub const OPEN: u32 = 14;
-    pub const READ: u32 = 15;
-    pub const WRITE: u32 = 16;
-    pub const STATFS: u32 = 17;
-    pub const RELEASE: u32 = 18;
-    pub const FSYNC: u32 = 20;
-    pub const SETXATTR: u32 = 21;
-    pub const GETXATTR: u32 = 22;
-    pub const LISTXATTR: u32 = 23;
-    pub const REMOVEXATTR: u32 = 24;
-    pub const INIT: u32 = 26;
-    pub const OPENDIR: u32 = 27;
-    pub const READDIR: u32 = 28;
-    pub const RELEASEDIR: u32 = 29;
-    pub const FSYNCDIR: u32 = 30;
-    pub const CREATE: u32 = 35;
-    pub const DESTROY: u32 = 38;
-    pub const IOCTL: u32 = 39;
-    pub const BATCH_FORGET: u32 = 42;
-    pub const FALLOCATE: u32 = 43;
-    pub const READDIRPLUS: u32 = 44;
-    pub const RENAME2: u32 = 45;
-    pub const LSEEK: u32 = 46;
-    pub const COPY_FILE_RANGE: u32 = 47;
-    pub const TMPFILE: u32 = 51;
-    pub const STATX: u32 = 52;
+    numbers! { u32:
+        LOOKUP = 1,
+        FORGET = 2,
+        GETATTR = 3,
+        SETATTR = 4,
+        READLINK = 5,
+        SYMLINK = 6,
+        MKNOD = 8,
+        MKDIR = 9,
+        UNLINK = 10,
+        RMDIR = 11,
+        RENAME = 12,
+        LINK = 13,
+        OPEN = 14,
+        READ = 15,
+        WRITE = 16,
+        STATFS = 17,
+        RELEASE = 18,
+        FSYNC = 20,
+        SETXATTR = 21,
+        GETXATTR = 22,
+        LISTXATTR = 23,
+        REMOVEXATTR = 24,
+        FLUSH = 25,
+        INIT = 26,
+        OPENDIR = 27,
+        READDIR = 28,
+        RELEASEDIR = 29,
+        FSYNCDIR = 30,
+        GETLK = 31,
+        SETLK = 32,
+        SETLKW = 33,
+        ACCESS = 34,
+        CREATE = 35,
+        INTERRUPT = 36,
+        BMAP = 37,
+        DESTROY = 38,
+        IOCTL = 39,
+        POLL = 40,
+        NOTIFY_REPLY = 41,
+        BATCH_FORGET = 42,
+        FALLOCATE = 43,
+        READDIRPLUS = 44,
+        RENAME2 = 45,
+        LSEEK = 46,
+        COPY_FILE_RANGE = 47,
+        SETUPMAPPING = 48,
+        REMOVEMAPPING = 49,
+        SYNCFS = 50,
+        TMPFILE = 51,
+        STATX = 52,
+    }
 }
 
 /// What INIT agrees on.
 pub mod capability {
     #![allow(missing_docs)]
-    pub const DONT_MASK: u64 = 1 << 6;
-    pub const BIG_WRITES: u64 = 1 << 5;
-    pub const DO_READDIRPLUS: u64 = 1 << 13;
-    pub const READDIRPLUS_AUTO: u64 = 1 << 14;
-    pub const ASYNC_DIO: u64 = 1 << 15;
-    pub const WRITEBACK_CACHE: u64 = 1 << 16;
-    pub const PARALLEL_DIROPS: u64 = 1 << 18;
-    pub const POSIX_ACL: u64 = 1 << 20;
-    pub const MAX_PAGES: u64 = 1 << 22;
-    pub const CACHE_SYMLINKS: u64 = 1 << 23;
-    pub const NO_OPENDIR_SUPPORT: u64 = 1 << 24;
-    pub const EXPLICIT_INVAL_DATA: u64 = 1 << 25;
-    pub const HANDLE_KILLPRIV_V2: u64 = 1 << 28;
-    pub const SETXATTR_EXT: u64 = 1 << 29;
-    pub const INIT_EXT: u64 = 1 << 30;
-    pub const DIRECT_IO_ALLOW_MMAP: u64 = 1 << 36;
+    numbers! { u64:
+        BIG_WRITES = 1 << 5,
+        DONT_MASK = 1 << 6,
+        DO_READDIRPLUS = 1 << 13,
+        READDIRPLUS_AUTO = 1 << 14,
+        ASYNC_DIO = 1 << 15,
+        WRITEBACK_CACHE = 1 << 16,
+        PARALLEL_DIROPS = 1 << 18,
+        POSIX_ACL = 1 << 20,
+        MAX_PAGES = 1 << 22,
+        CACHE_SYMLINKS = 1 << 23,
+        NO_OPENDIR_SUPPORT = 1 << 24,
+        EXPLICIT_INVAL_DATA = 1 << 25,
+        HANDLE_KILLPRIV_V2 = 1 << 28,
+        SETXATTR_EXT = 1 << 29,
+        INIT_EXT = 1 << 30,
+        DIRECT_IO_ALLOW_MMAP = 1 << 36,
+    }
 }
 
 /// Which fields of a SETATTR count.

@@ -9,12 +9,17 @@ use nix::sys::uio::writev;
 use nix::unistd::read;
 
 use super::abi;
+use super::counters::Counters;
 use super::wire::Message;
 use crate::error::{Errno, Error, Result};
 
 /// An opened and mounted /dev/fuse. Any thread may read and write.
 #[derive(Debug)]
-pub struct Device(OwnedFd);
+pub struct Device {
+    fd: OwnedFd,
+    /// What went over it.
+    pub counters: Counters,
+}
 
 /// What there was to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +40,7 @@ impl Device {
     pub fn new(fd: OwnedFd) -> Result<Self> {
         let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
         fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-        Ok(Self(fd))
+        Ok(Self { fd, counters: Counters::default() })
     }
 
     /// Takes the next request, if there is one.
@@ -44,7 +49,7 @@ impl Device {
     /// What fuse(4) names for a buffer that is too small (EIO), and anything unknown.
     pub fn take(&self, buffer: &mut [u8]) -> Result<Received> {
         loop {
-            match read(&self.0, buffer) {
+            match read(&self.fd, buffer) {
                 Ok(len) => return Ok(Received::Request(len)),
                 Err(nix::errno::Errno::EAGAIN) => return Ok(Received::Nothing),
                 Err(nix::errno::Errno::ENODEV) => return Ok(Received::Gone),
@@ -62,7 +67,7 @@ impl Device {
             *slice = IoSlice::new(part);
         }
         let slices = slices.get(..parts.len()).ok_or(Errno::EINVAL)?;
-        match writev(&self.0, slices) {
+        match writev(&self.fd, slices) {
             // The caller was killed, or the mount went.
             Ok(_) | Err(nix::errno::Errno::ENOENT | nix::errno::Errno::ENODEV) => Ok(()),
             Err(err) => Err(Error::from(err).context("writing to /dev/fuse")),
@@ -81,6 +86,6 @@ impl Device {
 
 impl AsFd for Device {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }

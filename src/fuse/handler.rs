@@ -15,8 +15,10 @@ use super::negotiation::{self, Agreed, Offer};
 use super::pool::Pool;
 use super::reply::{Listing, Reply};
 use super::request::{Header, Operation, Request};
+use super::tell::Desk;
 use super::walkers::Walkers;
 use crate::config::{Access, Config};
+use crate::control;
 use crate::error::{Errno, Result};
 use crate::format::overlay::ACL_ACCESS;
 use crate::sys::xattr::SetMode;
@@ -37,10 +39,11 @@ pub enum OpenMode {
 /// Answers requests.
 #[derive(Debug)]
 pub struct Handler {
-    vfs: Arc<Vfs>,
-    config: Config,
-    pool: Pool,
-    open_mode: OpenMode,
+    pub(super) vfs: Arc<Vfs>,
+    pub(super) config: Config,
+    pub(super) pool: Pool,
+    pub(super) open_mode: OpenMode,
+    pub(super) desk: Desk,
     agreed: OnceLock<Agreed>,
     walkers: Walkers,
     /// The only user besides root that may come, with `allow_root`.
@@ -56,13 +59,14 @@ thread_local! {
 
 impl Handler {
     /// For requests to `vfs`.
-    pub fn new(vfs: Arc<Vfs>, config: &Config, open_mode: OpenMode) -> Self {
+    pub fn new(vfs: Arc<Vfs>, config: &Config, open_mode: OpenMode, desk: Desk) -> Self {
         let owner = || nix::unistd::geteuid().as_raw();
         Self {
             vfs,
             config: config.clone(),
             pool: Pool::default(),
             open_mode,
+            desk,
             agreed: OnceLock::new(),
             walkers: Walkers::default(),
             only: (config.mount.access == Some(Access::OwnerAndRoot)).then(owner),
@@ -138,10 +142,17 @@ impl Handler {
                 let act = move |vfs: &Vfs| vfs.fsync(id, data_only);
                 self.run_slow("fsync", true, act, move |answer| finish(answer, reply));
             }
+            // As the kernel says of attributes that its file systems only read (fs/xattr.c).
+            Operation::SetXattr { name, .. } | Operation::RemoveXattr { name }
+                if control::is_ours(name) =>
+            {
+                reply.error(Errno::EOPNOTSUPP);
+            }
             Operation::SetXattr { name, value, flags, kills_setgid } => {
                 self.set_xattr(header, (name, value), flags, kills_setgid, reply);
             }
             Operation::GetXattr { name, size } => {
+                let Some(reply) = self.tell(header, name, size, reply) else { return };
                 let answer = self.run("getxattr", |vfs| vfs.getxattr(id, name));
                 finish_with(answer, reply, |reply, bytes| reply.attribute(&bytes, size));
             }
@@ -182,6 +193,11 @@ impl Handler {
         }
     }
 
+    /// An orderly end, where the process ends without dropping this.
+    pub fn leave(&self) {
+        self.vfs.leave();
+    }
+
     /// Takes nodes back.
     pub fn forget(&self, id: NodeId, count: u64) {
         self.vfs.forget(id, count);
@@ -213,7 +229,7 @@ impl Handler {
     }
 
     /// Runs one operation, and `reply` with what it gave; elsewhere if `slow`.
-    fn run_slow<T>(
+    pub(super) fn run_slow<T>(
         &self,
         name: &'static str,
         slow: bool,
@@ -493,7 +509,7 @@ fn finish(answer: Answer<()>, reply: Reply) {
 }
 
 /// Answers a request with what it gave, or with what went wrong.
-fn finish_with<T>(answer: Answer<T>, reply: Reply, give: impl FnOnce(Reply, T)) {
+pub(super) fn finish_with<T>(answer: Answer<T>, reply: Reply, give: impl FnOnce(Reply, T)) {
     match answer {
         Ok(value) => give(reply, value),
         Err(errno) => reply.error(errno),

@@ -6,6 +6,7 @@
 //! * [`handler`]: requests to operations of the tree; [`answer`]: what fails, and what panics.
 //! * [`walkers`]: who gets attributes with the names of a listing; [`inode_flags`]: chattr(1).
 //! * [`waiting`]: how threads wait for requests; [`pool`]: threads for what may take long.
+//! * [`tell`]: what the mount tells about itself, and [`asker`]: whom; [`counters`].
 //!
 //! # What the kernel may remember
 //! Layers change only through the mount, so names, absent names, attributes, listings, links and
@@ -15,6 +16,8 @@
 //!
 mod abi;
 mod answer;
+mod asker;
+mod counters;
 mod device;
 mod handler;
 mod inode_flags;
@@ -23,6 +26,7 @@ mod pool;
 mod reply;
 mod request;
 pub mod session;
+mod tell;
 mod waiting;
 mod walkers;
 mod wire;

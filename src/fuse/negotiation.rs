@@ -14,11 +14,17 @@ pub struct Agreed {
     pub setxattr_ext: bool,
     /// The kernel says when a caller loses set-id bits (Linux 5.12).
     pub says_who_kills: bool,
+    /// All capabilities.
+    pub flags: u64,
+    /// The minor version that the kernel speaks.
+    pub minor: u32,
+    /// How far the kernel reads ahead, in bytes.
+    pub max_readahead: u32,
 }
 
 /// Requests that the kernel has under way in the background (readahead, delayed writes) before it
 /// holds others back; three quarters of it count as congestion, as in the kernel's own defaults.
-const MAX_BACKGROUND: u16 = 16;
+pub const MAX_BACKGROUND: u16 = 16;
 const CONGESTION: u16 = MAX_BACKGROUND / 4 * 3;
 
 /// Bytes of a page, in which the kernel counts the data of one request. A larger page makes the
@@ -99,6 +105,9 @@ pub fn agree(config: &Config, offer: &Offer) -> Result<(Option<Agreed>, Message)
         no_opendir: offer.flags & cap::NO_OPENDIR_SUPPORT != 0,
         setxattr_ext: has(cap::SETXATTR_EXT),
         says_who_kills: has(cap::HANDLE_KILLPRIV_V2),
+        flags,
+        minor: offer.minor.min(abi::MINOR),
+        max_readahead: offer.max_readahead,
     };
     Ok((Some(agreed), answer))
 }

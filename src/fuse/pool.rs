@@ -56,6 +56,11 @@ impl Pool {
         ready.notify_one();
     }
 
+    /// How many threads there are now, and how many there may be.
+    pub fn fill(&self) -> (usize, usize) {
+        (self.shared.0.lock().threads, MOST_THREADS)
+    }
+
     fn work(&self) {
         let (state, ready) = &*self.shared;
         let mut state = state.lock();

@@ -42,6 +42,9 @@ impl Reply {
 
     fn message(&mut self, errno: i32, message: &mut Message) {
         self.open = false;
+        if errno != 0 {
+            self.device.counters.failed(errno);
+        }
         let sent = self.device.send(&[message.finish(self.unique, -errno, 0)]);
         best_effort("an answer is lost", sent);
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use nix::mount::MsFlags;
 use nix::sys::signal::{SigSet, Signal};
@@ -14,6 +14,7 @@ use super::handler::{Handler, OpenMode};
 use super::negotiation;
 use super::reply::Reply;
 use super::request::{Operation, Request};
+use super::tell::Desk;
 use super::waiting::Waiting;
 use crate::config::{Access, Config, MountOptions};
 use crate::error::{Errno, Error, best_effort};
@@ -47,7 +48,7 @@ impl From<Error> for StartError {
 /// What is wrong with an option, a layer, the mountpoint or /dev/fuse.
 pub fn serve(config: &Config, ready: impl FnOnce()) -> Result<(), StartError> {
     // Before any thread starts, so that all inherit it and only the one below takes the signals.
-    let signals = end_signals();
+    let signals = our_signals();
     signals.thread_block().map_err(Error::from)?;
     if config.device.is_none() {
         check_mountpoint(&config.mountpoint)?;
@@ -70,14 +71,17 @@ pub fn serve(config: &Config, ready: impl FnOnce()) -> Result<(), StartError> {
             }
         }
     };
-    end_on_signal(signals, config, served)?;
+    take_signals(signals, config, &session.handler)?;
     ready();
-    session.run()?;
-    Ok(())
+    let end = session.run();
+    // The thread for signals may hold on to the layers just now.
+    served.leave();
+    Ok(end?)
 }
 
-fn end_signals() -> SigSet {
+fn our_signals() -> SigSet {
     let mut set = SigSet::empty();
+    set.add(Signal::SIGUSR1);
     set.add(Signal::SIGTERM);
     set.add(Signal::SIGINT);
     set
@@ -185,7 +189,7 @@ fn flags(options: &MountOptions, privileged: bool, no_upper: bool) -> (MsFlags, 
 #[derive(Debug)]
 struct Session {
     device: Arc<Device>,
-    handler: Handler,
+    handler: Arc<Handler>,
     /// Bytes of a thread's buffer.
     buffer: usize,
     threads: u32,
@@ -205,11 +209,13 @@ fn start(config: &Config, vfs: Arc<Vfs>, device: OwnedFd) -> Result<Session, Err
     vfs.listen(Listener::new(move |node| {
         best_effort("telling the kernel of new attributes", listener.forget_attributes(node.0));
     }));
+    let threads = config.threads.unwrap_or_else(default_threads);
+    let desk = Desk::new(&device, config, threads);
     let session = Session {
         device,
-        handler: Handler::new(vfs, config, mode),
+        handler: Arc::new(Handler::new(vfs, config, mode, desk)),
         buffer: negotiation::max_write(config) as usize + abi::ROOM_BESIDES_DATA,
-        threads: config.threads.unwrap_or_else(default_threads),
+        threads,
         waiting: Waiting::new(config.spin),
     };
     session.shake_hands()?;
@@ -229,6 +235,7 @@ impl Session {
             let Ok(request) = Request::parse(request, false) else {
                 return Err(Error::new(Errno::EPROTO, "the kernel does not speak FUSE"));
             };
+            self.device.counters.came(request.header.opcode);
             let reply = Reply::new(&self.device, request.header.unique);
             let Operation::Init(offer) = request.operation else {
                 reply.error(Errno::EIO);
@@ -282,6 +289,7 @@ impl Session {
                 return 0;
             }
         };
+        self.device.counters.came(request.header.opcode);
         // These two get no answer.
         match request.operation {
             Operation::Forget { count } => self.handler.forget(request.header.node, count),
@@ -307,24 +315,39 @@ fn default_threads() -> u32 {
     u32::try_from(cpus / 2).unwrap_or(u32::MAX).clamp(2, 8)
 }
 
-/// Unmounts on the first of `signals`; the loop then ends by itself.
+/// Unmounts on SIGTERM and SIGINT; the loop then ends by itself. On SIGUSR1 the statistics go to
+/// the log.
 ///
 /// A mount that the caller has made is not ours to undo, and where it is we do not know: there the
 /// process ends, and nothing is lost by it, as every request that was answered is done.
-fn end_on_signal(signals: SigSet, config: &Config, vfs: Arc<Vfs>) -> Result<(), Error> {
-    let mountpoint = config.mountpoint.clone();
-    // Only there: elsewhere the end of the session is the end of all of it.
-    let vfs = config.device.map(|_| vfs);
+fn take_signals(signals: SigSet, config: &Config, handler: &Arc<Handler>) -> Result<(), Error> {
+    let (mountpoint, is_ours) = (config.mountpoint.clone(), config.device.is_none());
+    // The end of the session is the end of the layers, whatever this thread is at.
+    let handler = Arc::downgrade(handler);
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         while let Ok(signal) = signals.wait() {
-            if let Some(vfs) = &vfs {
-                tracing::info!("{signal}: leaving");
-                vfs.leave();
-                std::process::exit(0);
+            match signal {
+                Signal::SIGUSR1 => log_statistics(&handler),
+                _ if is_ours => {
+                    tracing::info!("{signal}: unmounting");
+                    best_effort("unmounting", mount::unmount(&mountpoint));
+                }
+                _ => {
+                    tracing::info!("{signal}: leaving");
+                    if let Some(handler) = handler.upgrade() {
+                        handler.leave();
+                    }
+                    std::process::exit(0);
+                }
             }
-            tracing::info!("{signal}: unmounting");
-            best_effort("unmounting", mount::unmount(&mountpoint));
         }
     })?;
     Ok(())
+}
+
+fn log_statistics(handler: &Weak<Handler>) {
+    if let Some(text) = handler.upgrade().and_then(|handler| handler.statistics()) {
+        // Whoever sends the signal wants to see it, however little else is logged.
+        tracing::info!(target: "statistics", "{text}");
+    }
 }

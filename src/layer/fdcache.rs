@@ -80,6 +80,13 @@ impl FdCache {
         Self::new(usize::try_from((rlimit / 4 * 3).min(ENOUGH)).unwrap_or(1024))
     }
 
+    /// How many descriptors it keeps, and how many it may keep. Some of the first may be closed
+    /// already, with the object that had them.
+    #[must_use]
+    pub fn fill(&self) -> (usize, usize) {
+        (self.queue.lock().len(), self.limit)
+    }
+
     /// Takes a freshly opened descriptor into account and closes others if there are too many.
     pub fn opened(&self, owner: Weak<dyn Closable>) {
         let mut queue = self.queue.lock();

@@ -12,6 +12,7 @@ pub mod links;
 pub mod marks;
 pub mod open;
 pub mod staged;
+pub mod tally;
 pub mod upper;
 pub mod work;
 
@@ -21,6 +22,7 @@ pub use filesystems::FileSystems;
 pub use keeping::Keeping;
 pub use links::LinkIndex;
 pub use staged::{Over, Staged};
+pub use tally::Tally;
 pub use upper::Upper;
 
 /// The layers of one mount.

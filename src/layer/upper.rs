@@ -19,6 +19,7 @@ use super::filesystems::FileSystem;
 use super::keeping::Keeping;
 use super::links::{self, LinkIndex};
 use super::staged::{Over, Staged};
+use super::tally::Tally;
 use super::work::Work;
 use crate::config::Config;
 use crate::error::{Errno, Result, best_effort};
@@ -50,6 +51,7 @@ pub struct Upper {
     /// Where owners, modes and types are kept.
     keeping: Keeping,
     links: Option<LinkIndex>,
+    tally: Tally,
     /// A whiteout in the work directory that others are hard links of: one inode for many.
     shared_whiteout: Mutex<Option<String>>,
 }
@@ -87,6 +89,7 @@ impl Upper {
         Ok(Self {
             root: UpperDir::root(root, 0, keeping, config.whiteout.reads_aufs(), cache)?,
             links,
+            tally: Tally::default(),
             work,
             forms,
             owner: creds::effective(),
@@ -110,6 +113,12 @@ impl Upper {
     /// Those of fstat(2).
     pub fn file_system(&self) -> Result<FileSystem> {
         FileSystem::of(self.root.fd()?.as_ref().as_fd())
+    }
+
+    /// What was done to it since the mount began.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Whether a new file, in a directory without a default ACL, has no extended attributes. Where
@@ -323,9 +332,15 @@ impl Upper {
         at::open(dir.fd()?.as_ref().as_fd(), name, OFlag::O_RDWR | OFlag::O_NONBLOCK, 0)
     }
 
-    /// Forces a file to the disk.
+    /// Forces a file of the upper to the disk, by name.
     pub fn sync_entry(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
-        file::sync(dir.dir().open_to_read(name)?.as_fd(), false)
+        self.sync(dir.dir().open_to_read(name)?.as_fd(), false)
+    }
+
+    /// Forces an object of the upper to the disk: fsync(2), or fdatasync(2) if `data_only`.
+    pub fn sync(&self, object: BorrowedFd<'_>, data_only: bool) -> Result<()> {
+        self.tally.syncs.count();
+        file::sync(object, data_only)
     }
 
     /// Removes a name that is not a directory, leaving nothing.
@@ -365,7 +380,11 @@ impl Upper {
                 self.rename(from, name, to, new, Replace::Yes)?;
                 self.whiteout(from, name, Over::Nothing)
             }
-            other => other,
+            other => {
+                other?;
+                self.tally.whiteouts.count();
+                Ok(())
+            }
         }
     }
 
@@ -417,7 +436,9 @@ impl Upper {
             WhiteoutForm::Device => self.whiteout_device(dir, name, over),
             WhiteoutForm::Xattr => self.whiteout_xattr(dir, name, over),
             WhiteoutForm::Aufs => self.whiteout_file(dir, name, over),
-        }
+        }?;
+        self.tally.whiteouts.count();
+        Ok(())
     }
 
     fn whiteout_device(&self, dir: &UpperDir, name: Name<'_>, over: Over) -> Result<()> {

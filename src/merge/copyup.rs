@@ -20,7 +20,8 @@ use crate::merge::lookup::{Contents, Source};
 use crate::merge::stack::DirStack;
 use crate::merge::xattr;
 use crate::sys::at::SetTime;
-use crate::sys::{FileType, Name, Stat, Target, at, copy, file, stat};
+use crate::sys::copy::{self, Moved};
+use crate::sys::{FileType, Name, Stat, Target, at, file, stat};
 
 /// How much of a file's data is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +114,7 @@ fn build_file<'a>(
     };
     // Nobody but us while the data is on its way.
     let (staged, to) = upper.stage_file(0o600)?;
-    fill(&from, &to, was, data)?;
+    fill(upper, &from, &to, was, data)?;
     let dir = lower.dir.dir().fd()?;
     let source = dir.as_ref().as_fd();
     let copy = Target::Fd(to.as_fd());
@@ -128,7 +129,7 @@ fn build_file<'a>(
         at::set_times(copy, SetTime::Omit, SetTime::Now)?;
     }
     if !upper.is_volatile() {
-        file::sync(to.as_fd(), false)?;
+        upper.sync(to.as_fd(), false)?;
     }
     let stat = upper.keeping().stat(copy)?;
     Ok(Copied { staged, stat, file: Some(to), data: Contents::Own, can_index })
@@ -158,12 +159,20 @@ fn build_without_data<'a>(upper: &'a Upper, lower: &Lower<'_>, was: &Stat) -> Re
     Ok(Copied { staged, stat, file: None, data, can_index })
 }
 
-fn fill(from: &OwnedFd, to: &OwnedFd, was: &Stat, data: Data) -> Result<()> {
+fn fill(upper: &Upper, from: &OwnedFd, to: &OwnedFd, was: &Stat, data: Data) -> Result<()> {
     let (len, whole) = match data {
         Data::All | Data::Below => (was.size, true),
         Data::UpTo(size) => (was.size.min(size), size >= was.size),
     };
-    copy::data(from.as_fd(), to.as_fd(), len, whole)
+    note_moved(upper, copy::data(from.as_fd(), to.as_fd(), len, whole)?);
+    Ok(())
+}
+
+fn note_moved(upper: &Upper, moved: Moved) {
+    match moved {
+        Moved::Shared => upper.tally().reflinks.count(),
+        Moved::Copied(bytes) => upper.tally().copied_bytes.add(bytes),
+    }
 }
 
 fn build_other<'a>(upper: &'a Upper, lower: &Lower<'_>, was: &Stat) -> Result<Copied<'a>> {
@@ -224,6 +233,7 @@ impl Copied<'_> {
         upper.set_impure(to.dir)?;
         self.staged.publish(to.dir, to.name, Over::Nothing)?;
         upper.restore_times(to.dir, &times);
+        upper.tally().copy_ups.count();
         Ok(())
     }
 
@@ -232,7 +242,9 @@ impl Copied<'_> {
     pub fn publish_in_index(self, upper: &Upper, plan: &Plan, count: u32) -> Result<()> {
         // The entry will be its only link.
         upper.set_count(self.staged.target()?, Count::by_upper(count, 1))?;
-        upper.publish_in_index(self.staged, Name::new(&plan.entry)?, &plan.handle)
+        upper.publish_in_index(self.staged, Name::new(&plan.entry)?, &plan.handle)?;
+        upper.tally().copy_ups.count();
+        Ok(())
     }
 }
 
@@ -249,11 +261,12 @@ pub fn build_unnamed(
     let was = &keeping.stat(target)?;
     let to = upper.unnamed_file(0o600)?;
     match source {
-        Contents::Own => fill(from, &to, was, data)?,
-        Contents::Elsewhere(source) => fill(&source.open()?, &to, was, data)?,
+        Contents::Own => fill(upper, from, &to, was, data)?,
+        Contents::Elsewhere(source) => fill(upper, &source.open()?, &to, was, data)?,
         Contents::Missing => return Err(Errno::EIO.into()),
     }
     finish(upper, &Original { target, was, keeping }, Target::Fd(to.as_fd()))?;
+    upper.tally().copy_ups.count();
     Ok(to)
 }
 
@@ -265,9 +278,9 @@ pub fn complete(upper: &Upper, to: BorrowedFd<'_>, source: &Source) -> Result<()
         let copied = copy::data(from.as_fd(), to, was.size, false);
         // Also where it failed: nothing has changed then.
         at::set_times(Target::Fd(to), SetTime::At(was.atime), SetTime::At(was.mtime))?;
-        copied?;
+        note_moved(upper, copied?);
         if !upper.is_volatile() {
-            file::sync(to, false)?;
+            upper.sync(to, false)?;
         }
         let keys = Namespace::BOTH.map(|namespace| namespace.key(Mark::Metacopy));
         keys.into_iter().try_for_each(|key| drop_mark(Target::Fd(to), key))
@@ -291,6 +304,7 @@ pub fn directory(upper: &Upper, from: &DirStack, to: Destination<'_>) -> Result<
         let times = to.dir.dir().stat()?;
         staged.publish(to.dir, to.name, Over::Nothing)?;
         upper.restore_times(to.dir, &times);
+        upper.tally().copied_dirs.count();
         Ok(to.dir.child(to.name, &made))
     };
     make().context(|| format!("copy-up of directory {}", to.name))

@@ -103,6 +103,15 @@ impl Index {
         Ok(building.finish())
     }
 
+    /// How many names it has, and about how many bytes of memory it takes: what the entries have in
+    /// the table, with the eighth that it leaves free, and the names.
+    #[must_use]
+    pub fn size(&self) -> (usize, usize) {
+        let entry = size_of::<(Box<[u8]>, Entry)>() + 1;
+        let names: usize = self.entries.keys().map(|name| name.len()).sum();
+        (self.entries.len(), self.entries.capacity() / 7 * 8 * entry + names)
+    }
+
     /// The same for a few names, without listing the lowers: what it costs depends on how many
     /// names and layers there are, not on how much is in the directory.
     pub fn of_names<'a>(

@@ -18,27 +18,37 @@ const STEP: u64 = 8 << 20;
 /// Buffer of the last rung, in bytes. Measured: 1 MiB is as fast as any.
 const BUFFER: usize = 1 << 20;
 
+/// How the data came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// It is shared.
+    Shared,
+    /// So many bytes were copied.
+    Copied(u64),
+}
+
 /// Makes the first `len` bytes of `to`, an empty file, those of `from`, and its size `len`.
 ///
 /// # Errors
 /// What the calls say: ENOSPC, EDQUOT, EIO. EIO also if `from` is shorter than `len`.
-pub fn data(from: BorrowedFd<'_>, to: BorrowedFd<'_>, len: u64, whole: bool) -> Result<()> {
+pub fn data(from: BorrowedFd<'_>, to: BorrowedFd<'_>, len: u64, whole: bool) -> Result<Moved> {
     if len == 0 {
-        return Ok(());
+        return Ok(Moved::Copied(0));
     }
     if whole && file::clone_all(from, to).is_ok() {
-        return Ok(());
+        return Ok(Moved::Shared);
     }
     // The size first: what is not written below is a hole, and xfs does not preallocate past it.
     file::truncate(to, len)?;
     let mut ladder = Ladder { in_kernel: true, buffer: Vec::new() };
-    let mut at = 0;
+    let (mut at, mut copied) = (0, 0);
     while at < len {
         let Some((start, end)) = next_extent(from, at, len)? else { break };
         ladder.copy_extent(from, to, start, end)?;
+        copied += end - start;
         at = end;
     }
-    Ok(())
+    Ok(Moved::Copied(copied))
 }
 
 /// The next stretch of data at or after `at`; `None` if only a hole is left.

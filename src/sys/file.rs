@@ -149,6 +149,26 @@ pub fn stat_fs(fd: BorrowedFd<'_>) -> Result<FsStat> {
     })
 }
 
+/// What sort of file system it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FsKind {
+    /// Its magic number (linux/magic.h), of which a sort of file systems has one.
+    pub magic: u32,
+    /// It, or the mount that it was reached through, takes no changes.
+    pub read_only: bool,
+}
+
+/// fstatfs(2).
+pub fn fs_kind(fd: BorrowedFd<'_>) -> Result<FsKind> {
+    let found = nix::sys::statfs::fstatfs(fd)?;
+    let magic = found.filesystem_type().0;
+    Ok(FsKind {
+        // Numbers of 32 bits, sign-extended by some architectures.
+        magic: u32::try_from(magic & libc::c_long::from(u32::MAX)).unwrap_or(0),
+        read_only: found.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY),
+    })
+}
+
 /// Takes an exclusive advisory lock (flock(2)) without waiting; it lasts as long as the descriptor.
 ///
 /// # Errors

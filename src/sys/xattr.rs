@@ -175,6 +175,18 @@ pub fn get(target: Target<'_>, name: &CStr) -> Result<Vec<u8>> {
     grow(|buf| get_once(target, name, buf))
 }
 
+/// The value of one attribute that is put together when it is asked for: with one call, as the next
+/// one may give another.
+///
+/// # Errors
+/// ERANGE for one that is longer than `room`.
+pub fn get_with_room(target: Target<'_>, name: &CStr, room: usize) -> Result<Vec<u8>> {
+    let mut value = vec![0; room];
+    let len = get_once(target, name, &mut value)?;
+    value.truncate(len);
+    Ok(value)
+}
+
 /// The value of one attribute; `None` where it, or all attributes, are missing.
 pub fn get_if_set(target: Target<'_>, name: &CStr) -> Result<Option<Vec<u8>>> {
     match get(target, name) {

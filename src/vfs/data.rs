@@ -238,10 +238,10 @@ impl Vfs {
         };
         if let Ok(dir) = node.dir() {
             let orphan = dir.orphan.read().is_some();
-            let upper = dir.stack.read().upper.clone();
-            let Some(upper) = upper.filter(|_| !orphan) else { return Ok(()) };
-            let fd = at::reopen_dir(upper.dir().fd()?.as_ref().as_fd())?;
-            return file::sync(fd.as_fd(), data_only);
+            let own = dir.stack.read().upper.clone();
+            let Some(own) = own.filter(|_| !orphan) else { return Ok(()) };
+            let fd = at::reopen_dir(own.dir().fd()?.as_ref().as_fd())?;
+            return upper.sync(fd.as_fd(), data_only);
         }
         if node.as_leaf()?.place.read().real.upper_key().is_none() {
             return Ok(());
@@ -249,6 +249,6 @@ impl Vfs {
         if let Some(done) = self.sync_without_data(&node, upper) {
             return done;
         }
-        file::sync(self.file(&node)?.as_ref().as_fd(), data_only)
+        upper.sync(self.file(&node)?.as_ref().as_fd(), data_only)
     }
 }

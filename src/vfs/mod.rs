@@ -33,6 +33,7 @@ mod remove;
 mod rename;
 mod snapshots;
 mod statfs;
+pub mod statistics;
 mod subtree;
 mod table;
 mod xattr;

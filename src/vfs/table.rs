@@ -54,6 +54,12 @@ impl Table {
         self.nodes.len()
     }
 
+    /// Shows all nodes. `see` must wait for no lock: one that it waits for may be held by somebody
+    /// who waits for the table.
+    pub fn for_each(&self, mut see: impl FnMut(&Node)) {
+        self.nodes.iter().for_each(|node| see(&node));
+    }
+
     /// The number that users see for an object on a layer, as far as it has one already.
     pub fn number(&self, key: Key) -> Option<NodeId> {
         match self.aliases.get(&key) {

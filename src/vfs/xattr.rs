@@ -19,6 +19,11 @@ impl Vfs {
     /// # Errors
     /// ENODATA; EOPNOTSUPP; ERANGE for a name that is too long.
     pub fn getxattr(&self, id: NodeId, name: &[u8]) -> Result<Vec<u8>> {
+        if self.xattrs == Xattrs::None {
+            // Not ENOSYS as for the others: the kernel would no longer ask what the mount can tell
+            // about itself (`crate::control`) either.
+            return Err(Errno::EOPNOTSUPP.into());
+        }
         self.check_xattrs(name)?;
         let node = self.node(id)?;
         if self.is_bare(&node)? {

@@ -4,7 +4,8 @@ use crate::checks::Violation;
 use crate::source::{Source, is_word_byte, line_of};
 
 /// Each may use those behind it.
-const ORDER: [&str; 9] = ["main", "cli", "fuse", "vfs", "merge", "layer", "format", "sys", "error"];
+const ORDER: [&str; 10] =
+    ["main", "cli", "fuse", "control", "vfs", "merge", "layer", "format", "sys", "error"];
 
 /// What stands beside another in that order: neither may use the other, nor what is between.
 const BESIDE: (&str, &str) = ("tools", "vfs");

@@ -26,4 +26,5 @@ mod hostile;
 mod layer;
 mod reproducible;
 mod round_trip;
+mod stat;
 mod umoci;

@@ -1,9 +1,11 @@
-//! The subcommands that work on layers: what they have in common.
+//! The subcommands that work on layers, and on running mounts: what they have in common.
 
 mod apply;
+mod ask;
 mod check;
 mod convert;
 mod diff;
+mod stat;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal, Write};
@@ -31,6 +33,8 @@ pub enum Tool {
     Check,
     /// `ovlmerge convert`.
     Convert,
+    /// `ovlmerge stat`.
+    Stat,
 }
 
 impl Tool {
@@ -42,6 +46,7 @@ impl Tool {
             b"apply" => Some(Self::Apply),
             b"check" => Some(Self::Check),
             b"convert" => Some(Self::Convert),
+            b"stat" => Some(Self::Stat),
             _ => None,
         }
     }
@@ -52,6 +57,7 @@ impl Tool {
             Self::Apply => apply::command(),
             Self::Check => check::command(),
             Self::Convert => convert::command(),
+            Self::Stat => stat::command(),
         }
     }
 }
@@ -96,6 +102,7 @@ pub(super) fn run(tool: Tool, args: Vec<OsString>) -> Exit {
         Tool::Apply => apply::run(&matches),
         Tool::Check => check::run(&matches),
         Tool::Convert => convert::run(&matches),
+        Tool::Stat => stat::run(&matches),
     };
     match result {
         Ok(exit) => exit,

@@ -13,11 +13,4 @@ pub mod source;
 /// containerd and GNU tar read and write it).
 pub const XATTR: &str = "SCHILY.xattr.";
 
-/// A path inside a layer for people: as it is if it can be printed, else with escapes.
-#[must_use]
-pub fn printable(path: &[u8]) -> String {
-    match std::str::from_utf8(path) {
-        Ok(text) if !text.chars().any(|c| c.is_control() || c == '\\') => text.to_owned(),
-        _ => path.escape_ascii().to_string(),
-    }
-}
+pub use crate::format::text::printable;

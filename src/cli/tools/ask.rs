@@ -1,0 +1,98 @@
+//! Asking a running mount: see [`crate::control`].
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::control::{LONGEST, Question};
+use crate::error::{Errno, Error, Result};
+use crate::sys::{Target, file, xattr};
+
+/// What `fuse` file systems say they are (`FUSE_SUPER_MAGIC`, linux/magic.h).
+const FUSE: u32 = 0x6573_5546;
+
+/// Something on a running mount.
+#[derive(Debug)]
+pub(super) struct Asked {
+    object: File,
+    path: String,
+}
+
+impl Asked {
+    /// The object at a path, which is not opened, and not followed if it is a symbolic link.
+    ///
+    /// # Errors
+    /// Those of open(2); ENODEV for one that is on no mount of ours.
+    pub(super) fn at(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        let object = File::options().read(true).custom_flags(flags).open(path);
+        let object = object.map_err(|err| of_open(&err, &name))?;
+        let asked = Self { object, path: name };
+        // The kernel's overlayfs passes questions on to a layer, which would answer for itself.
+        if file::fs_kind(asked.object.as_fd())?.magic == FUSE {
+            Ok(asked)
+        } else {
+            Err(asked.not_ours())
+        }
+    }
+
+    /// The answer.
+    ///
+    /// # Errors
+    /// ENODEV where nobody knows the question, EACCES for those who may not ask, EPROTO for an
+    /// answer that makes no sense.
+    pub(super) fn ask(&self, question: Question) -> Result<Value> {
+        let name = CString::new(question.name()).map_err(|_| Errno::EINVAL)?;
+        let text = xattr::get_with_room(Target::Fd(self.object.as_fd()), &name, LONGEST);
+        let text = text.map_err(|err| match err.errno() {
+            Errno::EOPNOTSUPP | Errno::ENODATA => self.not_ours(),
+            Errno::EACCES => err.context(format!(
+                "{}: a mount tells about itself only to the user of its server and to root, in \
+                 its server's mount namespace and root directory (nsenter(1), podman unshare)",
+                self.path
+            )),
+            _ => err.context(&self.path),
+        })?;
+        serde_json::from_slice(&text)
+            .map_err(|err| Error::new(Errno::EPROTO, format!("{}: {err}", self.path)))
+    }
+
+    fn not_ours(&self) -> Error {
+        let text = format!(
+            "{} is not on a mount of ovlmerge, or on one of another version that cannot tell",
+            self.path
+        );
+        Error::new(Errno::ENODEV, text)
+    }
+}
+
+fn of_open(err: &io::Error, path: &str) -> Error {
+    let err = Error::from(Errno::from_raw(err.raw_os_error().unwrap_or(libc::EIO)));
+    match err.errno() {
+        Errno::ENOTCONN => err.context(format!("{path}: the server of this mount is gone")),
+        _ => err.context(path),
+    }
+}
+
+/// All layers of a mount.
+///
+/// # Errors
+/// Those of [`Asked::ask`].
+pub(super) fn layers(asked: &Asked) -> Result<Vec<Value>> {
+    let mut layers = Vec::new();
+    loop {
+        let Value::Array(more) = asked.ask(Question::Layers(layers.len()))? else {
+            return Err(Error::new(Errno::EPROTO, "layers that are no list"));
+        };
+        if more.is_empty() {
+            return Ok(layers);
+        }
+        layers.extend(more);
+    }
+}

@@ -1,0 +1,163 @@
+//! The options in force, called as on the command line.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::config::{
+    Access, Config, Durability, IdView, IndexChoice, MountOptions, NamespaceChoice, Numbers,
+    Permissions, RenameLower, WhiteoutChoice, Xattrs,
+};
+
+/// All options but those that name layers.
+#[must_use]
+pub fn in_force(config: &Config) -> Value {
+    // By name, so that an option which is added is not forgotten here.
+    let Config {
+        lowers: _,
+        data_only: _,
+        upper: _,
+        mountpoint: _,
+        device: _,
+        mount,
+        timeout,
+        namespace,
+        whiteout,
+        durability,
+        dirmeta_delegate,
+        follow_redirects,
+        metacopy,
+        owners,
+        numbers,
+        permissions,
+        xattrs,
+        write_redirects,
+        rename_lower,
+        index,
+        writeback,
+        max_write,
+        threads,
+        spin,
+    } = config;
+    json!({
+        "timeout": timeout.as_secs_f64(),
+        "xattr": of_namespace(*namespace),
+        "whiteout": of_whiteout(*whiteout),
+        "volatile": *durability == Durability::Volatile,
+        "dirmeta_delegate": on(*dirmeta_delegate),
+        "redirect_dir": match (follow_redirects, write_redirects) {
+            (_, true) => "on",
+            (true, false) => "follow",
+            (false, false) => "nofollow",
+        },
+        "metacopy": on(*metacopy),
+        "uidmapping": ids(&owners.uids),
+        "gidmapping": ids(&owners.gids),
+        "xino": match numbers {
+            Numbers::Tagged => "on",
+            Numbers::Plain => "off",
+            Numbers::Short => "ino32_t",
+        },
+        "xattr_permissions": match permissions {
+            Permissions::Inode => 0,
+            Permissions::SecurityXattr => 1,
+            Permissions::UserXattr => 2,
+        },
+        "noacl": *xattrs != Xattrs::All,
+        "noxattrs": *xattrs == Xattrs::None,
+        "rename_lower": match rename_lower {
+            RenameLower::Off => json!("off"),
+            RenameLower::Copy(limit) => json!({ "entries": limit.entries, "bytes": limit.bytes }),
+        },
+        "index": match index {
+            IndexChoice::Auto => "auto",
+            IndexChoice::On => "on",
+            IndexChoice::Off => "off",
+        },
+        "writeback": *writeback,
+        "max_write": max_write,
+        "threads": threads,
+        "spin": micros(*spin),
+        "mount": of_mount(mount),
+    })
+}
+
+fn of_namespace(choice: NamespaceChoice) -> &'static str {
+    match choice {
+        NamespaceChoice::Auto => "auto",
+        NamespaceChoice::Trusted => "trusted",
+        NamespaceChoice::User => "user",
+    }
+}
+
+fn of_whiteout(choice: WhiteoutChoice) -> &'static str {
+    match choice {
+        WhiteoutChoice::Auto => "auto",
+        WhiteoutChoice::Device => "char",
+        WhiteoutChoice::Xattr => "xattr",
+        WhiteoutChoice::Aufs => "aufs",
+    }
+}
+
+fn of_mount(mount: &MountOptions) -> Value {
+    let MountOptions {
+        read_only,
+        suid,
+        dev,
+        exec,
+        atime,
+        diratime,
+        sync,
+        dirsync,
+        access,
+        default_permissions,
+        fsname,
+        subtype,
+        labels,
+        max_read,
+        auto_unmount,
+    } = mount;
+    json!({
+        "ro": read_only,
+        "suid": suid,
+        "dev": dev.unwrap_or(false),
+        "exec": exec,
+        "atime": atime,
+        "diratime": diratime,
+        "sync": sync,
+        "dirsync": dirsync,
+        "access": access.map(|access| match access {
+            Access::Owner => "owner",
+            Access::OwnerAndRoot => "allow_root",
+            Access::Everybody => "allow_other",
+        }),
+        "default_permissions": default_permissions,
+        "fsname": fsname,
+        "subtype": subtype,
+        "labels": labels.iter().map(|(name, label)| format!("{name}={label}")).collect::<Vec<_>>(),
+        "max_read": max_read,
+        "auto_unmount": auto_unmount,
+    })
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn on(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}
+
+/// `null` for ids as they are, a number for one that stands for all, else the ranges.
+fn ids(view: &IdView) -> Value {
+    match view {
+        IdView::Same => Value::Null,
+        IdView::All(id) => json!(id),
+        IdView::Mapped(ranges) => ranges
+            .iter()
+            .map(
+                |range| json!({ "stored": range.stored, "shown": range.shown, "count": range.len }),
+            )
+            .collect(),
+    }
+}

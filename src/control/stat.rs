@@ -1,0 +1,286 @@
+//! The statistics of a mount.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::{LONGEST, options};
+use crate::config::{Config, NamespaceChoice, WhiteoutChoice};
+use crate::error::Result;
+use crate::format::origin::NO_UUID;
+use crate::format::overlay::Namespace;
+use crate::format::override_stat::Spelling;
+use crate::format::text::printable;
+use crate::layer::upper::{Forms, OpaqueForm, WhiteoutForm};
+use crate::layer::{Keeping, Tally};
+use crate::sys::process::Usage;
+use crate::vfs::Vfs;
+use crate::vfs::statistics::{Caches, Features, LayerFacts, Role};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// What only the connection to the kernel knows.
+#[derive(Clone, Debug, Default)]
+pub struct Connection {
+    /// Since the mount can be used.
+    pub up: Duration,
+    /// The version of the protocol.
+    pub protocol: (u32, u32),
+    /// What the kernel granted, by the names of linux/fuse.h.
+    pub capabilities: Vec<&'static str>,
+    /// Data of one WRITE, in bytes.
+    pub max_write: u32,
+    /// In bytes.
+    pub max_readahead: u32,
+    /// Requests in the background at a time.
+    pub max_background: u16,
+    /// The kernel tells of files that are opened, as the server cannot open every file by itself.
+    pub told_of_open: bool,
+    /// Threads that read requests.
+    pub readers: u32,
+    /// Threads for what may take long: now, and at most.
+    pub slow: (usize, usize),
+    /// Requests by name.
+    pub requests: Vec<(String, u64)>,
+    /// Answers that were an error, by errno.
+    pub errors: Vec<(String, u64)>,
+}
+
+/// Everything but the layers, of which there may be more than fit into an answer.
+#[must_use]
+pub fn summary(vfs: &Vfs, config: &Config, connection: &Connection) -> Value {
+    let usage = Usage::of_this_process();
+    let caches = vfs.caches();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "mountpoint": path(&config.mountpoint),
+        "up_seconds": connection.up.as_secs_f64(),
+        "options": options::in_force(config),
+        "forms": vfs.forms().map(|forms| of_forms(&forms, config)),
+        "features": of_features(&vfs.features(), connection),
+        "kernel": of_kernel(connection),
+        "requests": counts(&connection.requests),
+        "errors": counts(&connection.errors),
+        "upper": vfs.tally().map(of_tally),
+        "caches": of_caches(&caches),
+        "memory": { "resident_bytes": usage.resident, "cached_bytes": caches.bytes },
+        "descriptors": {
+            "open": usage.descriptors,
+            "cached": caches.descriptors,
+            "cached_limit": caches.descriptors_limit,
+        },
+        "threads": {
+            "all": usage.threads,
+            "readers": connection.readers,
+            "slow": connection.slow.0,
+            "slow_limit": connection.slow.1,
+        },
+        "layer_count": vfs.layers().len(),
+    })
+}
+
+/// The layers from a position on, as many as fit into an answer, at least one.
+///
+/// # Errors
+/// Those of [`Vfs::layer`].
+pub fn layers(vfs: &Vfs, config: &Config, from: usize) -> Result<Vec<Value>> {
+    let mut room = LONGEST - "[]".len();
+    let mut found = Vec::new();
+    for number in vfs.layers().into_iter().skip(from) {
+        let layer = of_layer(&vfs.layer(number)?, config);
+        let size = layer.to_string().len() + ",".len();
+        if size > room && !found.is_empty() {
+            break;
+        }
+        room = room.saturating_sub(size);
+        found.push(layer);
+    }
+    Ok(found)
+}
+
+/// All of it in one.
+///
+/// # Errors
+/// Those of [`Vfs::layer`].
+pub fn whole(vfs: &Vfs, config: &Config, connection: &Connection) -> Result<Value> {
+    let numbers = vfs.layers();
+    let layers = numbers.into_iter().map(|number| Ok(of_layer(&vfs.layer(number)?, config)));
+    let layers = layers.collect::<Result<Vec<_>>>()?;
+    let mut all = summary(vfs, config, connection);
+    if let Some(fields) = all.as_object_mut() {
+        fields.insert("layers".to_owned(), layers.into());
+    }
+    Ok(all)
+}
+
+fn counts(list: &[(String, u64)]) -> Value {
+    Value::Object(list.iter().map(|(name, count)| (name.clone(), json!(count))).collect())
+}
+
+fn path(path: &Path) -> String {
+    printable(path.as_os_str().as_bytes())
+}
+
+fn of_forms(forms: &Forms, config: &Config) -> Value {
+    let from = |asked: bool| if asked { "asked" } else { "probed" };
+    let of_namespace = |namespace| match namespace {
+        Namespace::Trusted => "trusted",
+        Namespace::User => "user",
+    };
+    json!({
+        "whiteout": {
+            "form": match forms.whiteout {
+                WhiteoutForm::Device => "char",
+                WhiteoutForm::Xattr => "xattr",
+                WhiteoutForm::Aufs => "aufs",
+            },
+            "from": from(config.whiteout != WhiteoutChoice::Auto),
+        },
+        "opaque": {
+            "form": match forms.opaque {
+                OpaqueForm::Xattr(_) => "xattr",
+                OpaqueForm::Aufs => "aufs",
+            },
+            "from": from(config.whiteout == WhiteoutChoice::Aufs),
+        },
+        "xattr": {
+            "form": forms.namespace.map(of_namespace),
+            "from": from(config.namespace != NamespaceChoice::Auto),
+        },
+    })
+}
+
+fn of_features(features: &Features, connection: &Connection) -> Value {
+    let Features {
+        metacopy,
+        index,
+        follows_redirects,
+        writes_redirects,
+        rename_lower: _,
+        delegation,
+        volatile,
+    } = features;
+    json!({
+        "metacopy": metacopy,
+        "index": index,
+        "redirects_followed": follows_redirects,
+        "redirects_written": writes_redirects,
+        "dirmeta_delegate": delegation,
+        "volatile": volatile,
+        "told_of_open": connection.told_of_open,
+    })
+}
+
+fn of_kernel(connection: &Connection) -> Value {
+    let (major, minor) = connection.protocol;
+    json!({
+        "protocol": format!("{major}.{minor}"),
+        "capabilities": connection.capabilities,
+        "max_write": connection.max_write,
+        "max_readahead": connection.max_readahead,
+        "max_background": connection.max_background,
+    })
+}
+
+fn of_tally(tally: &Tally) -> Value {
+    let Tally { copy_ups, copied_dirs, copied_bytes, reflinks, whiteouts, syncs } = tally;
+    json!({
+        "copy_ups": copy_ups.get(),
+        "copied_directories": copied_dirs.get(),
+        "copied_bytes": copied_bytes.get(),
+        "reflinks": reflinks.get(),
+        "whiteouts": whiteouts.get(),
+        "fsyncs": syncs.get(),
+    })
+}
+
+fn of_caches(caches: &Caches) -> Value {
+    json!({ "nodes": caches.nodes, "directories": caches.indexes, "names": caches.names })
+}
+
+fn of_layer(layer: &LayerFacts, config: &Config) -> Value {
+    let mut fields = Map::new();
+    let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+    let role = match layer.role {
+        Role::Upper => "upper",
+        Role::Lower => "lower",
+        Role::DataOnly => "data",
+    };
+    put("layer", layer.number.into());
+    put("role", role.into());
+    match (usize::from(layer.number).checked_sub(1), &config.upper) {
+        (None, Some(dirs)) => {
+            put("path", path(&dirs.upper).into());
+            put("work", path(&dirs.work).into());
+        }
+        (Some(at), _) => {
+            let found = config.lowers.iter().chain(&config.data_only).nth(at);
+            put("path", found.map(|found| path(found)).into());
+        }
+        (None, None) => {}
+    }
+    let kind = layer.file_system;
+    put("filesystem", file_system(kind.magic).into());
+    put("device", format!("{}:{}", libc::major(layer.dev), libc::minor(layer.dev)).into());
+    put("uuid", layer.uuid.filter(|uuid| *uuid != NO_UUID).map(|uuid| uuid_text(&uuid)).into());
+    put("read_only", kind.read_only.into());
+    let owners = match layer.keeping {
+        Keeping::Inode => "inode",
+        Keeping::Xattr(Spelling::Security) => "security.fuseoverlayfs.override_stat",
+        Keeping::Xattr(Spelling::Containers) => "user.containers.override_stat",
+        Keeping::Xattr(Spelling::FuseOverlayfs) => "user.fuseoverlayfs.override_stat",
+    };
+    put("owners", owners.into());
+    Value::Object(fields)
+}
+
+/// As uuid_unparse(3) writes it.
+fn uuid_text(uuid: &[u8]) -> String {
+    let hex: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| hex.get(part).unwrap_or_default());
+    parts.join("-")
+}
+
+/// The sort of a file system by its magic number (linux/magic.h and the sources of each); the
+/// number for others.
+fn file_system(magic: u32) -> String {
+    let known = match magic {
+        0xEF53 => "ext4",
+        0x5846_5342 => "xfs",
+        0x9123_683E => "btrfs",
+        0x0102_1994 => "tmpfs",
+        0x794C_7630 => "overlay",
+        0x6573_5546 => "fuse",
+        0x7371_7368 => "squashfs",
+        0xE0F5_E1E2 => "erofs",
+        0x6969 => "nfs",
+        0xF2F5_2010 => "f2fs",
+        0x2FC1_2FC1 => "zfs",
+        0xCA45_1A4E => "bcachefs",
+        0x0102_1997 => "9p",
+        0xFF53_4D42 => "cifs",
+        0xFE53_4D42 => "smb2",
+        0x4D44 => "vfat",
+        0x9660 => "iso9660",
+        0x8584_58F6 => "ramfs",
+        0x00C3_6400 => "ceph",
+        0x0BD0_0BD0 => "lustre",
+        0x4750_4653 => "gpfs",
+        _ => return format!("{magic:#x}"),
+    };
+    known.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_and_uuids_have_their_usual_names() {
+        assert_eq!(file_system(0xEF53), "ext4");
+        assert_eq!(file_system(0x1234), "0x1234");
+        let uuid: Vec<u8> = (0..16).collect();
+        assert_eq!(uuid_text(&uuid), "00010203-0405-0607-0809-0a0b0c0d0e0f");
+    }
+}

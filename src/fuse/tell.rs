@@ -1,0 +1,117 @@
+//! What the mount tells about itself, to those who may ask.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::abi::{self, capability};
+use super::answer::guarded;
+use super::asker::Askers;
+use super::device::Device;
+use super::handler::{Handler, OpenMode, finish_with};
+use super::negotiation;
+use super::reply::Reply;
+use super::request::Header;
+use crate::config::Config;
+use crate::control::stat::{self, Connection};
+use crate::control::{self, Question};
+use crate::error::{Errno, Result};
+use crate::vfs::Vfs;
+
+/// What answers are made of besides the tree.
+#[derive(Debug)]
+pub struct Desk {
+    device: Arc<Device>,
+    askers: Askers,
+    readers: u32,
+    begun: Instant,
+}
+
+impl Desk {
+    /// For a connection that so many threads read.
+    pub fn new(device: &Arc<Device>, config: &Config, readers: u32) -> Self {
+        Self {
+            device: Arc::clone(device),
+            askers: Askers::new(config),
+            readers,
+            begun: Instant::now(),
+        }
+    }
+}
+
+impl Handler {
+    /// Answers the request for an attribute that is a question, and gives the reply back for any
+    /// other.
+    ///
+    /// # Errors
+    /// To the caller: EACCES for those who may not ask, ENODATA for what is no question.
+    pub(super) fn tell(
+        &self,
+        header: &Header,
+        name: &[u8],
+        room: u32,
+        reply: Reply,
+    ) -> Option<Reply> {
+        let question = match Question::parse(name) {
+            None => return Some(reply),
+            Some(_) if !self.desk.askers.may_ask(header) => {
+                reply.error(Errno::EACCES);
+                return None;
+            }
+            Some(Err(err)) => {
+                reply.error(err.errno());
+                return None;
+            }
+            Some(Ok(question)) => question,
+        };
+        let (config, connection) = (self.config.clone(), self.connection());
+        let act = move |vfs: &Vfs| answer(vfs, &config, &connection, question);
+        self.run_slow("telling", true, act, move |answer| {
+            finish_with(answer, reply, |reply, text| reply.attribute(&text, room));
+        });
+        None
+    }
+
+    /// All statistics, on one line.
+    pub fn statistics(&self) -> Option<String> {
+        let connection = self.connection();
+        let all = guarded("statistics", || stat::whole(&self.vfs, &self.config, &connection));
+        all.ok().map(|all| all.to_string())
+    }
+
+    fn connection(&self) -> Connection {
+        let agreed = self.agreed();
+        let granted = capability::NAMES.iter().filter(|(flag, _)| agreed.flags & flag != 0);
+        let counters = &self.desk.device.counters;
+        let errors = counters.errors().into_iter();
+        Connection {
+            up: self.desk.begun.elapsed(),
+            protocol: (abi::MAJOR, agreed.minor),
+            capabilities: granted.map(|(_, name)| *name).collect(),
+            max_write: negotiation::max_write(&self.config),
+            max_readahead: agreed.max_readahead,
+            max_background: negotiation::MAX_BACKGROUND,
+            told_of_open: self.open_mode == OpenMode::Pinned,
+            readers: self.desk.readers,
+            slow: self.pool.fill(),
+            requests: counters.requests(),
+            errors: errors.map(|(errno, sum)| (Errno::from_raw(errno).to_string(), sum)).collect(),
+        }
+    }
+}
+
+fn answer(
+    vfs: &Vfs,
+    config: &Config,
+    connection: &Connection,
+    question: Question,
+) -> Result<Vec<u8>> {
+    let answer = match question {
+        Question::Stat => stat::summary(vfs, config, connection),
+        Question::Layers(from) => stat::layers(vfs, config, from)?.into(),
+    };
+    let text = answer.to_string();
+    if text.len() > control::LONGEST {
+        return Err(crate::error::Error::new(Errno::EOVERFLOW, "the answer is too long"));
+    }
+    Ok(text.into_bytes())
+}

@@ -1,0 +1,117 @@
+//! What procfs tells of this process and of others (proc(5)).
+
+use std::fs;
+
+/// How much of the machine this process takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Memory that is its own or shared with others, in bytes (`VmRSS`).
+    pub resident: u64,
+    /// Open descriptors.
+    pub descriptors: u64,
+    /// Threads.
+    pub threads: u64,
+}
+
+impl Usage {
+    /// That of now; 0 for what procfs does not tell.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let number = |key| field(&status, key).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let descriptors = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        Self {
+            // In KiB, whatever it calls them.
+            resident: number("VmRSS:") * 1024,
+            // The listing has one of its own.
+            descriptors: u64::try_from(descriptors).unwrap_or(u64::MAX).saturating_sub(1),
+            threads: number("Threads:"),
+        }
+    }
+}
+
+/// The first word behind a key of a status file.
+fn field<'a>(status: &'a str, key: &str) -> Option<&'a str> {
+    fields(status, key)?.split_ascii_whitespace().next()
+}
+
+fn fields<'a>(status: &'a str, key: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(key))
+}
+
+/// The user by whom the files are opened that a thread opens (`fsuid`), in the numbers of our user
+/// namespace.
+#[must_use]
+pub fn filesystem_user(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    fields(&status, "Uid:")?.split_ascii_whitespace().nth(3)?.parse().ok()
+}
+
+/// What a thread calls `/`: two threads with the same are in one mount namespace and have one root
+/// directory, so that every path means the same to both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Root {
+    /// The mount that is seen there, by its number, which no other mount in any namespace has.
+    mount: u64,
+}
+
+impl Root {
+    /// Ours; `None` if there is no procfs, or one of another process namespace, in which numbers of
+    /// processes mean others.
+    #[must_use]
+    pub fn ours() -> Option<Self> {
+        let known_as = fs::read_link("/proc/self").ok()?;
+        let ours = std::process::id().to_string();
+        if known_as.as_os_str() != ours.as_str() {
+            return None;
+        }
+        Self::of("self")
+    }
+
+    /// That of a thread. Anybody may read it of anybody, unless procfs hides processes (`hidepid`).
+    #[must_use]
+    pub fn of_thread(pid: u32) -> Option<Self> {
+        Self::of(&pid.to_string())
+    }
+
+    fn of(process: &str) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("/proc/{process}/mountinfo")).ok()?)
+    }
+
+    /// A thread whose root directory is not the root of a mount has no line for it.
+    fn parse(mountinfo: &str) -> Option<Self> {
+        let mut found = None;
+        for line in mountinfo.lines() {
+            let mut words = line.split(' ');
+            let number = words.next()?.parse().ok()?;
+            if words.nth(3) == Some("/") {
+                // Of several, one on top of the other, the last is seen.
+                found = Some(Self { mount: number });
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_known() {
+        let usage = Usage::of_this_process();
+        assert!(usage.resident > 0 && usage.descriptors > 2 && usage.threads > 0, "{usage:?}");
+        let here = std::process::id();
+        assert_eq!(filesystem_user(here), Some(nix::unistd::geteuid().as_raw()));
+        assert_eq!(Root::of_thread(here), Root::ours());
+        assert_eq!(filesystem_user(u32::MAX), None);
+    }
+
+    #[test]
+    fn the_uppermost_root_counts() {
+        let text = "21 1 8:1 / / rw - ext4 a rw\n22 21 0:5 / /proc rw - proc p rw\n\
+                    30 21 0:9 / / rw - tmpfs t rw\n";
+        assert_eq!(Root::parse(text), Some(Root { mount: 30 }));
+        assert_eq!(Root::parse("22 21 0:5 / /proc rw - proc p rw\n"), None, "a chroot");
+    }
+}
