@@ -7,6 +7,8 @@ use crate::needs;
 use crate::support::Scratch;
 use crate::support::process::text;
 
+use ovlmerge::tools::oci::pax;
+
 /// The layer is refused, `words` are said, and the directory looks as before.
 #[track_caller]
 fn refused(bytes: &[u8], more: &[&str], words: &[&str]) {
@@ -170,26 +172,42 @@ fn a_directory_that_is_not_free() {
     assert!(s.mnt.names("").is_empty());
 }
 
+/// An extended header with one record, and the entries that these lines describe.
+fn with_record(key: &str, value: &str, lines: &[&str]) -> Vec<u8> {
+    let mut record = Vec::new();
+    pax::push(&mut record, key.as_bytes(), value.as_bytes()).unwrap();
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::XHeader);
+    header.set_size(record.len() as u64);
+    header.set_cksum();
+    let mut bytes = [header.as_bytes(), &*record].concat();
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    bytes.extend(lines.iter().flat_map(|line| entry(line)));
+    bytes
+}
+
 /// Chains of entries that take turns must not take time that grows with their square.
 #[test]
 fn a_deep_tree() {
     needs!(root);
     let s = Scratch::new();
-    let mut bytes = Vec::new();
     let path = vec!["d"; 1500].join("/");
-    let record = format!("path={path}/f\n");
-    let len = record.len() + 5;
-    let record = format!("{len} {record}");
-    assert_eq!(record.len(), len);
-    let mut header = tar::Header::new_ustar();
-    header.set_entry_type(tar::EntryType::XHeader);
-    header.set_size(len as u64);
-    header.set_cksum();
-    bytes.extend_from_slice(header.as_bytes());
-    bytes.extend_from_slice(record.as_bytes());
-    bytes.resize(bytes.len().next_multiple_of(512), 0);
-    bytes.extend(archive(&["f x = deep"]));
+    let mut bytes = with_record("path", &format!("{path}/f"), &["f x = deep"]);
+    bytes.resize(bytes.len() + 1024, 0);
     let output = unpack(&s, &bytes, &[]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(s.base().read(format!("out/{path}/f")), "deep");
+}
+
+/// Links lead to places deeper than any path names, and what is known of each directory holds its
+/// path: a file of a few kilobytes took gigabytes of memory.
+#[test]
+fn a_tree_that_links_make_deeper() {
+    needs!(root);
+    let way = vec!["d"; 1500].join("/");
+    let mut bytes = with_record("path", &way, &["d x"]);
+    bytes.extend(with_record("linkpath", &way, &["l l0 -> x"]));
+    bytes.extend(with_record("path", &format!("l0/{way}"), &["d x"]));
+    bytes.resize(bytes.len() + 1024, 0);
+    refused(&bytes, &[], &["/d/d", "a path of more than 4096 bytes"]);
 }

@@ -12,6 +12,7 @@ use crate::layer::upper::{OpaqueForm, WhiteoutForm};
 use crate::layer::{Over, Upper, UpperDir};
 use crate::sys::xattr::SetMode;
 use crate::sys::{FileType, Name, Stat, Target, at, xattr};
+use crate::tools::oci::archive::LONGEST_PATH;
 
 /// How many symbolic links are followed on the way to one place (path_resolution(7)).
 const MOST_LINKS: u32 = 40;
@@ -175,7 +176,14 @@ impl<'a> Tree<'a> {
 
     /// Makes a directory in the current one, and goes there. Where a whiteout stood it hides what
     /// is below.
+    ///
+    /// # Errors
+    /// ENAMETOOLONG for a place that no path names: links lead there, from one to the next.
     pub fn make_dir(&mut self, name: Name<'_>) -> Result<()> {
+        let path = self.path(name.bytes());
+        if path.len() > LONGEST_PATH {
+            return Err(Error::new(Errno::ENAMETOOLONG, "a path of more than 4096 bytes"));
+        }
         let here = self.here();
         let over = matches!(self.there(name)?, There::Whiteout);
         if over {
@@ -183,7 +191,6 @@ impl<'a> Tree<'a> {
         }
         self.upper.mkdir(&here, name, 0o700)?;
         self.implied += 1;
-        let path = self.path(name.bytes());
         self.dirs.insert(path, DirState::default());
         let stat = here.dir().stat_entry(name)?.ok_or(Errno::ESTALE)?;
         self.step(name, &stat);

@@ -15,7 +15,7 @@ use crate::sys::stat::Time;
 const LONGEST_EXTENSION: u64 = 1 << 20;
 
 /// The longest path and target that are read (`PATH_MAX`, limits.h), in bytes.
-const LONGEST_PATH: usize = 4096;
+pub const LONGEST_PATH: usize = 4096;
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,11 +91,11 @@ impl<R: Read> Archive<R> {
             let size = field(&header.as_old().size, "size")?;
             let size = u64::try_from(size).map_err(|_| bad("an entry of negative size"))?;
             match header.as_old().linkflag[0] {
-                b'x' => parse_records(&self.extension(size)?, &mut records)?,
+                b'x' => add_records(&self.extension(size)?, &mut records)?,
                 b'g' => {
                     let extension = self.extension(size)?;
-                    parse_records(&extension, &mut self.global)?;
-                    parse_records(&extension, &mut records)?;
+                    add_records(&extension, &mut self.global)?;
+                    add_records(&extension, &mut records)?;
                 }
                 b'L' => drop(gnu.insert(b"path".to_vec(), c_string(self.extension(size)?))),
                 b'K' => drop(gnu.insert(b"linkpath".to_vec(), c_string(self.extension(size)?))),
@@ -201,8 +201,9 @@ fn c_string(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// Adds the records of an extended header; an empty value takes one back (pax(1)).
-fn parse_records(bytes: &[u8], records: &mut Records) -> Result<()> {
+/// Adds the records of an extended header; an empty value takes one back (pax(1)). Many headers
+/// together may hold no more than one.
+fn add_records(bytes: &[u8], records: &mut Records) -> Result<()> {
     for record in pax::records(bytes) {
         let (key, value) = record?;
         if key.starts_with(b"GNU.sparse.") {
@@ -213,6 +214,10 @@ fn parse_records(bytes: &[u8], records: &mut Records) -> Result<()> {
         } else {
             records.insert(key.to_vec(), value.to_vec());
         }
+    }
+    let len: usize = records.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if len as u64 > LONGEST_EXTENSION {
+        return Err(bad(format_args!("extended headers of {len} bytes for one entry")));
     }
     Ok(())
 }
@@ -382,6 +387,28 @@ mod tests {
             header.set_cksum();
             let err = first(header.as_bytes()).unwrap_err();
             assert!(err.to_string().contains("10737418240"), "{err}");
+        }
+    }
+
+    /// Each is short enough. They were kept for ever, so that a small file, well compressed, took
+    /// all memory there was.
+    #[test]
+    fn many_headers_that_would_fill_the_memory() {
+        for kind in [tar::EntryType::XHeader, tar::EntryType::XGlobalHeader] {
+            let mut bytes = Vec::new();
+            for number in 0..4 {
+                let mut records = Vec::new();
+                pax::push(&mut records, format!("k{number}").as_bytes(), &[b'x'; 400_000]).unwrap();
+                let mut header = tar::Header::new_ustar();
+                header.set_entry_type(kind);
+                header.set_size(records.len() as u64);
+                header.set_cksum();
+                bytes.extend_from_slice(header.as_bytes());
+                bytes.append(&mut records);
+                bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+            }
+            let err = first(&bytes).unwrap_err().to_string();
+            assert!(err.contains("extended headers of 1200006 bytes"), "{err}");
         }
     }
 
