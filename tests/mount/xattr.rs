@@ -222,3 +222,20 @@ fn symbolic_links_and_fifos_take_no_user_attributes() {
         assert_eq!(m.get_xattr(name, "trusted.a").unwrap(), b"1");
     }
 }
+
+/// `ls -l` asks for the label of each file until it hears that there are none.
+#[test]
+fn a_missing_label_is_said_to_be_unsupported() {
+    needs!(mount);
+    not_the_kernels!("it says ENODATA");
+    if std::path::Path::new("/sys/fs/selinux/enforce").exists() {
+        // The kernel answers by itself then.
+        return;
+    }
+    let s = Scratch::new();
+    s.lower(0).file("f", "").file("labelled", "").xattr("labelled", "security.selinux", "a:b:c:s0");
+    let m = s.mount();
+    assert_errno(xattr::get(m.path("f"), "security.selinux"), libc::EOPNOTSUPP);
+    assert_eq!(m.get_xattr("labelled", "security.selinux").unwrap(), b"a:b:c:s0");
+    assert_eq!(m.get_xattr("f", "security.other"), None);
+}
