@@ -270,7 +270,7 @@ impl Upper {
     }
 
     /// Makes a copy the entry `name` of the index, which is called after the handle `value`.
-    pub fn publish_in_index(&self, copy: Staged<'_>, name: Name<'_>, value: &[u8]) -> Result<()> {
+    pub fn publish_in_index(&self, copy: Staged, name: Name<'_>, value: &[u8]) -> Result<()> {
         let links = self.links().ok_or(Errno::EOPNOTSUPP)?;
         copy.publish(&links.dir_for(value)?, name, Over::Nothing)
     }

@@ -1,6 +1,7 @@
 //! Build, then publish: something in the work directory on its way to a name in the upper.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use super::dir::UpperDir;
 use super::work::Work;
@@ -23,21 +24,21 @@ pub enum Over {
 /// An object in the work directory. Dropped before it is published, it is removed.
 #[derive(Debug)]
 #[must_use = "what is not published is removed"]
-pub struct Staged<'a> {
-    work: &'a Work,
+pub struct Staged {
+    work: Arc<Work>,
     name: String,
     published: bool,
 }
 
-impl<'a> Staged<'a> {
+impl Staged {
     /// Makes an object with `make`, which gets the work directory and an unused name.
     pub(super) fn build(
-        work: &'a Work,
+        work: &Arc<Work>,
         make: impl FnOnce(BorrowedFd<'_>, Name<'_>) -> Result<()>,
     ) -> Result<Self> {
         let name = work.fresh_name();
         make(work.fd(), Name::new(name.as_bytes())?)?;
-        Ok(Self { work, name, published: false })
+        Ok(Self { work: Arc::clone(work), name, published: false })
     }
 
     /// The object, to be finished before it is published.
@@ -99,7 +100,7 @@ impl<'a> Staged<'a> {
     }
 }
 
-impl Drop for Staged<'_> {
+impl Drop for Staged {
     fn drop(&mut self) {
         if !self.published {
             best_effort(

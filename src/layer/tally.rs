@@ -38,6 +38,6 @@ pub struct Tally {
     pub reflinks: Counter,
     /// Whiteouts of all forms.
     pub whiteouts: Counter,
-    /// fsync(2) and fdatasync(2), those that users ask for among them.
+    /// fsync(2), fdatasync(2) and syncfs(2), those that users ask for among them.
     pub syncs: Counter,
 }

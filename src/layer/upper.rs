@@ -39,7 +39,8 @@ use forms::{WHITEOUT_MODE, mark_xattr_whiteouts};
 #[derive(Debug)]
 pub struct Upper {
     root: UpperDir,
-    work: Work,
+    /// Shared with what is in the making there.
+    work: Arc<Work>,
     forms: Forms,
     owner: Owner,
     /// What stat(2) shows for ids that have no place in our user namespace.
@@ -90,7 +91,7 @@ impl Upper {
             root: UpperDir::root(root, 0, keeping, config.whiteout.reads_aufs(), cache)?,
             links,
             tally: Tally::default(),
-            work,
+            work: Arc::new(work),
             forms,
             owner: creds::effective(),
             unmapped: creds::overflow_owner(),
@@ -140,6 +141,16 @@ impl Upper {
         self.links.as_ref()
     }
 
+    /// Forces all of the upper's file system to the disk: one call for what many files would take
+    /// an fsync(2) each for.
+    ///
+    /// # Errors
+    /// EIO, ENOSPC, EDQUOT of a write that failed since the last call (syncfs(2)).
+    pub fn sync_all(&self) -> Result<()> {
+        self.tally.syncs.count();
+        Ok(nix::unistd::syncfs(self.work.fd())?)
+    }
+
     /// Whether nothing has to be forced to the disk.
     #[must_use]
     pub fn is_volatile(&self) -> bool {
@@ -160,7 +171,7 @@ impl Upper {
     // Objects in the making -------------------------------------------------------------------
 
     /// A new regular file in the work directory, open for reading and writing.
-    pub fn stage_file(&self, mode: u32) -> Result<(Staged<'_>, OwnedFd)> {
+    pub fn stage_file(&self, mode: u32) -> Result<(Staged, OwnedFd)> {
         let (mut file, mode) = (None, self.file_mode(mode));
         let staged = Staged::build(&self.work, |dir, name| {
             file = Some(at::open(dir, name, OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL, mode)?);
@@ -170,24 +181,24 @@ impl Upper {
     }
 
     /// A new directory in the work directory.
-    pub fn stage_dir(&self, mode: u32) -> Result<Staged<'_>> {
+    pub fn stage_dir(&self, mode: u32) -> Result<Staged> {
         let mode = self.dir_mode(mode);
         Staged::build(&self.work, |dir, name| at::mkdir(dir, name, mode))
     }
 
     /// A new device, FIFO or socket in the work directory.
-    pub fn stage_node(&self, mode: u32, rdev: u64) -> Result<Staged<'_>> {
+    pub fn stage_node(&self, mode: u32, rdev: u64) -> Result<Staged> {
         let (mode, rdev) = self.node_mode(mode, rdev);
         Staged::build(&self.work, |dir, name| at::mknod(dir, name, mode, rdev))
     }
 
     /// A new symbolic link in the work directory.
-    pub fn stage_symlink(&self, target: &[u8]) -> Result<Staged<'_>> {
+    pub fn stage_symlink(&self, target: &[u8]) -> Result<Staged> {
         Staged::build(&self.work, |dir, name| at::symlink(target, dir, name))
     }
 
     /// One more name, in the work directory, for an object of the upper.
-    pub fn stage_link(&self, from: &UpperDir, name: Name<'_>) -> Result<Staged<'_>> {
+    pub fn stage_link(&self, from: &UpperDir, name: Name<'_>) -> Result<Staged> {
         let fd = from.fd()?;
         Staged::build(&self.work, |dir, new| at::link(fd.as_ref().as_fd(), name, dir, new))
     }
@@ -312,7 +323,7 @@ impl Upper {
     }
 
     /// The same in the work directory.
-    pub fn stage_unnamed(&self, file: BorrowedFd<'_>) -> Result<Staged<'_>> {
+    pub fn stage_unnamed(&self, file: BorrowedFd<'_>) -> Result<Staged> {
         Staged::build(&self.work, |dir, new| at::link_unnamed(file, dir, new))
     }
 

@@ -69,8 +69,8 @@ pub struct Lower<'a> {
 
 /// A copy that nobody sees yet: the expensive part, made with no lock held.
 #[derive(Debug)]
-pub struct Copied<'a> {
-    staged: Staged<'a>,
+pub struct Copied {
+    staged: Staged,
     /// The copy's attributes.
     pub stat: Stat,
     /// The copy's descriptor, if it is a regular file with its data.
@@ -86,12 +86,18 @@ pub struct Copied<'a> {
 /// # Errors
 /// What reading the lower and writing the upper says: EIO, ENOSPC, EDQUOT, EPERM for an owner that
 /// we may not give. The lower object stays as it is.
-pub fn build<'a>(
-    upper: &'a Upper,
-    lower: &Lower<'_>,
-    was: &Stat,
-    data: Data,
-) -> Result<Copied<'a>> {
+pub fn build(upper: &Upper, lower: &Lower<'_>, was: &Stat, data: Data) -> Result<Copied> {
+    let copied = build_unsynced(upper, lower, was, data)?;
+    copied.sync(upper).context(|| format!("copy-up of {}", lower.name))?;
+    Ok(copied)
+}
+
+/// The same without forcing the data to the disk, which has to be done before the copy is
+/// published ([`Upper::sync_all`]).
+///
+/// # Errors
+/// As [`build`].
+pub fn build_unsynced(upper: &Upper, lower: &Lower<'_>, was: &Stat, data: Data) -> Result<Copied> {
     let below = data == Data::Below && was.nlink == 1 && was.size > 0;
     let make = || match was.kind() {
         FileType::Regular if below => build_without_data(upper, lower, was),
@@ -101,12 +107,7 @@ pub fn build<'a>(
     make().context(|| format!("copy-up of {}", lower.name))
 }
 
-fn build_file<'a>(
-    upper: &'a Upper,
-    lower: &Lower<'_>,
-    was: &Stat,
-    data: Data,
-) -> Result<Copied<'a>> {
+fn build_file(upper: &Upper, lower: &Lower<'_>, was: &Stat, data: Data) -> Result<Copied> {
     let from = match lower.data {
         Contents::Own => lower.dir.dir().open_to_read(lower.name)?,
         Contents::Elsewhere(source) => source.open()?,
@@ -128,16 +129,13 @@ fn build_file<'a>(
     if data.cuts(was) {
         at::set_times(copy, SetTime::Omit, SetTime::Now)?;
     }
-    if !upper.is_volatile() {
-        upper.sync(to.as_fd(), false)?;
-    }
     let stat = upper.keeping().stat(copy)?;
     Ok(Copied { staged, stat, file: Some(to), data: Contents::Own, can_index })
 }
 
 /// A copy of the metadata alone. Nothing is synced: there is no data that could be lost, and a file
 /// system with a journal writes the attributes before the name.
-fn build_without_data<'a>(upper: &'a Upper, lower: &Lower<'_>, was: &Stat) -> Result<Copied<'a>> {
+fn build_without_data(upper: &Upper, lower: &Lower<'_>, was: &Stat) -> Result<Copied> {
     let data = match lower.data {
         Contents::Own => {
             let source = Source { dir: lower.dir.clone(), name: lower.name.bytes().into() };
@@ -175,7 +173,7 @@ fn note_moved(upper: &Upper, moved: Moved) {
     }
 }
 
-fn build_other<'a>(upper: &'a Upper, lower: &Lower<'_>, was: &Stat) -> Result<Copied<'a>> {
+fn build_other(upper: &Upper, lower: &Lower<'_>, was: &Stat) -> Result<Copied> {
     let dir = lower.dir.dir().fd()?;
     let (target, keeping) =
         (Target::At(dir.as_ref().as_fd(), lower.name), lower.dir.dir().keeping());
@@ -226,7 +224,18 @@ fn finish(upper: &Upper, from: &Original<'_>, to: Target<'_>) -> Result<()> {
     at::set_times(to, SetTime::At(was.atime), SetTime::At(was.mtime))
 }
 
-impl Copied<'_> {
+impl Copied {
+    /// Forces the data to the disk, unless the mount is volatile.
+    ///
+    /// # Errors
+    /// EIO, ENOSPC, EDQUOT of fsync(2).
+    pub fn sync(&self, upper: &Upper) -> Result<()> {
+        match &self.file {
+            Some(file) if !upper.is_volatile() => upper.sync(file.as_fd(), false),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes the copy visible and leaves the times of its directory as they were.
     pub fn publish(self, upper: &Upper, to: Destination<'_>) -> Result<()> {
         let times = to.dir.dir().stat()?;

@@ -258,11 +258,7 @@ fn make_staged(
     Ok(Created { stat, file })
 }
 
-fn stage<'a>(
-    upper: &'a Upper,
-    body: Body<'_>,
-    plan: &Plan,
-) -> Result<(Staged<'a>, Option<OwnedFd>)> {
+fn stage(upper: &Upper, body: Body<'_>, plan: &Plan) -> Result<(Staged, Option<OwnedFd>)> {
     Ok(match body {
         Body::File => {
             let (staged, file) = upper.stage_file(plan.mode)?;

@@ -5,7 +5,8 @@
 //! whether a lower has a name (so that its removal needs a whiteout) and whether the upper holds a
 //! whiteout. The engine is the only writer of the upper, so the index can be kept true.
 
-use rustc_hash::FxHashMap;
+use indexmap::IndexMap;
+use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
 use super::stack::DirStack;
@@ -77,11 +78,15 @@ impl Entry {
     }
 }
 
-/// The names of one merged directory.
+/// The names of one merged directory, in the order in which the layers list them: that a file was
+/// copied up does not move it.
 #[derive(Debug, Default)]
 pub struct Index {
-    entries: FxHashMap<Box<[u8]>, Entry>,
+    entries: Map<Entry>,
 }
+
+/// In the order in which names were added.
+type Map<T> = IndexMap<Box<[u8]>, T, FxBuildHasher>;
 
 impl Index {
     /// Lists all layers of `dir`.
@@ -138,7 +143,7 @@ impl Index {
         self.entries.get(name.bytes())
     }
 
-    /// Names and what they stand for, visible or not, in no order.
+    /// Names and what they stand for, visible or not.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Entry)> {
         self.entries.iter().map(|(name, entry)| (&**name, entry))
     }
@@ -171,7 +176,7 @@ impl Index {
     pub fn remove(&mut self, name: Name<'_>) {
         let keep = self.entries.get(name.bytes()).is_some_and(Entry::in_lowers);
         if !keep {
-            self.entries.remove(name.bytes());
+            self.entries.swap_remove(name.bytes());
         } else if let Some(entry) = self.entries.get_mut(name.bytes()) {
             entry.upper = InUpper::Whiteout;
         }
@@ -186,7 +191,7 @@ struct Open {
 
 #[derive(Default)]
 struct Building {
-    entries: FxHashMap<Box<[u8]>, Open>,
+    entries: Map<Open>,
 }
 
 impl Building {

@@ -23,6 +23,7 @@ pub mod remove;
 pub mod rename;
 pub mod stack;
 pub mod subtree;
+pub mod walk;
 pub mod xattr;
 
 pub use descent::Rules;

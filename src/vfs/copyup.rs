@@ -23,7 +23,9 @@ impl Vfs {
         let Some(node) = self.table.get(id) else { return false };
         node.as_leaf().is_ok_and(|leaf| {
             let place = leaf.place.read();
-            place.real.upper_key().is_none() || !matches!(place.data, Contents::Own)
+            let needs = place.real.upper_key().is_none() || !matches!(place.data, Contents::Own);
+            drop(place);
+            needs && !self.is_copied_ahead(leaf)
         })
     }
 
@@ -180,7 +182,12 @@ impl Vfs {
             return self.link_other_names(node, leaf);
         }
         let plan = links::plan(self.rules(), from.dir, from.name, &was)?;
-        let copied = copyup::build(upper, &Lower { index: plan.as_ref(), ..*from }, &was, data)?;
+        let copied = match link {
+            Some(link) if plan.is_none() && data == Data::All => {
+                self.build_with_others(from, link, &was)?
+            }
+            _ => copyup::build(upper, &Lower { index: plan.as_ref(), ..*from }, &was, data)?,
+        };
         match (plan, link) {
             (Some(plan), _) if copied.can_index => {
                 self.publish_in_index(node, leaf, &plan, &was, copied)?;
@@ -208,7 +215,7 @@ impl Vfs {
         leaf: &Leaf,
         plan: &Plan,
         was: &Stat,
-        mut copied: Copied<'_>,
+        mut copied: Copied,
     ) -> Result<()> {
         let mut place = leaf.place.write();
         let count = self.names_left(Key::of(was, leaf.layer), was.nlink);
@@ -259,7 +266,7 @@ impl Vfs {
         leaf: &Leaf,
         link: &Link,
         to: &UpperDir,
-        mut copied: Copied<'_>,
+        mut copied: Copied,
     ) -> Result<()> {
         let name = Name::new(&link.name)?;
         let mut names = link.parent.dir()?.names.write();
@@ -267,7 +274,8 @@ impl Vfs {
         let mut place = leaf.place.write();
         let (file, made) = (copied.file.take(), copied.stat);
         if place.position(&link.parent, &link.name).is_none() {
-            if !place.links.is_empty() || !matches!(copied.data, Contents::Own) {
+            let lacks_file = file.is_none() && node.kind() == FileType::Regular;
+            if !place.links.is_empty() || lacks_file {
                 // Another name is left: begin anew with that. Or none, and then the data is needed.
                 return Err(Errno::EAGAIN.into());
             }

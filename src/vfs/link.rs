@@ -123,7 +123,7 @@ impl Existing {
         }
     }
 
-    fn stage<'a>(&self, upper: &'a Upper) -> Result<Staged<'a>> {
+    fn stage(&self, upper: &Upper) -> Result<Staged> {
         match self {
             Self::Named(from, source) => upper.stage_link(from, Name::new(source)?),
             Self::Unnamed(file) => upper.stage_unnamed(file.as_ref().as_fd()),

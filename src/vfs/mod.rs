@@ -16,6 +16,7 @@
 //!
 //! Nothing is locked for the whole tree.
 
+mod ahead;
 mod attr;
 mod copyup;
 mod create;
@@ -59,6 +60,7 @@ pub use ids::NodeId;
 pub use readdir::{Attributes, DirEntry, Plus};
 pub use rename::RenameMode;
 
+use ahead::Ahead;
 use ids::Ids;
 use node::Node;
 use snapshots::Snapshots;
@@ -72,6 +74,7 @@ pub struct Vfs {
     cache: Arc<FdCache>,
     snapshots: Snapshots,
     renames: Mutex<()>,
+    ahead: Ahead,
     delegation: bool,
     follow: bool,
     /// Changes of metadata leave the data below.
@@ -133,6 +136,7 @@ impl Vfs {
             cache,
             snapshots,
             renames,
+            ahead: Ahead::default(),
             delegation,
             follow: config.follow_redirects,
             metacopy,
@@ -165,6 +169,7 @@ impl Vfs {
     /// To be called where the process ends without dropping this: an orderly end, after which the
     /// upper of a volatile mount can be used again. Nothing may be asked of this any more.
     pub fn leave(&self) {
+        self.ahead.drop_all();
         if let Some(upper) = &self.stack.upper {
             upper.leave();
         }

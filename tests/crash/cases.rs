@@ -113,7 +113,27 @@ fn two_trees(dirs: &Dirs) {
 
 const MODE: Change = Change { mode: Some(0o711), ..Change::NONE };
 
+/// A change that has to copy up, and of which nothing is compared.
+const READ_NOW: Change = Change { atime: SetTime::Now, ..Change::NONE };
+
+/// A file that follows others, so that more are copied with it.
+pub const AHEAD: Case = Case {
+    name: "change of one file after others",
+    prepare: |dirs| {
+        for name in ["a", "b", "c", "d", "e", "f"] {
+            dirs.file(&format!("lower/d/{name}"), name).file(&format!("lower/d/sub/{name}"), name);
+        }
+    },
+    act: |c| {
+        for name in [b"d/a", b"d/b", b"d/c"] {
+            change(c, name, READ_NOW)?;
+        }
+        change(c, b"d/sub/f", MODE)
+    },
+};
+
 pub const CASES: &[Case] = &[
+    AHEAD,
     Case {
         name: "create a file",
         prepare: |dirs| {

@@ -27,8 +27,9 @@ pub struct Ran<T> {
     pub calls: Vec<i64>,
 }
 
-/// Every call that changes a file system, and fsync(2), which reports a full one.
-const MUTATING: [i64; 31] = [
+/// Every call that changes a file system, and those that force it to the disk, which report a full
+/// one.
+const MUTATING: [i64; 32] = [
     libc::SYS_openat,
     libc::SYS_open,
     libc::SYS_creat,
@@ -60,6 +61,7 @@ const MUTATING: [i64; 31] = [
     SYS_SETXATTRAT,
     SYS_REMOVEXATTRAT,
     libc::SYS_fsync,
+    libc::SYS_syncfs,
 ];
 
 /// Numbers of newer calls are the same on every architecture (asm-generic/unistd.h).

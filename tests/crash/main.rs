@@ -26,7 +26,7 @@ mod dirs;
 
 use ovlmerge::error::{Errno, Error};
 
-use cases::{CASES, Case};
+use cases::{AHEAD, CASES, Case};
 use client::{Client, Seen, Tree};
 use cut::{Cut, Ran};
 use dirs::Dirs;
@@ -225,4 +225,34 @@ fn a_killed_server_leaves_the_old_tree_or_the_new_one() {
 #[test]
 fn a_full_disk_leaves_the_old_tree_and_a_usable_mount() {
     every_cut("a_full_disk_leaves_the_old_tree_and_a_usable_mount", full_disk);
+}
+
+/// Between the last change of a file's data and the rename that shows the copy the data is forced
+/// to the disk, whether the file is copied alone or with others.
+#[test]
+fn what_is_published_is_on_the_disk() {
+    if !runs_here("what_is_published_is_on_the_disk") {
+        return;
+    }
+    let mut copies = 0;
+    for case in [AHEAD, alone()] {
+        let mut written = false;
+        for call in undisturbed(&case).calls {
+            match call {
+                libc::SYS_copy_file_range | libc::SYS_ftruncate => written = true,
+                libc::SYS_fsync | libc::SYS_syncfs => written = false,
+                libc::SYS_renameat2 => {
+                    assert!(!written, "{}: published before it was forced out", case.name);
+                    copies += 1;
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(copies >= 5, "only {copies} renames: are the calls still seen?");
+}
+
+/// The first change of a file.
+fn alone() -> Case {
+    *CASES.iter().find(|case| case.name == "chmod of a lower file").unwrap()
 }

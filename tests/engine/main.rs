@@ -11,6 +11,7 @@
     unsafe_code
 )]
 
+mod ahead;
 #[allow(dead_code)]
 mod client;
 mod copyup;

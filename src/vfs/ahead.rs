@@ -1,0 +1,279 @@
+//! Copying up ahead: one wait for the disk for many files.
+//!
+//! A copy is published once its data is on the disk, and waiting for that takes far longer than
+//! making the copy. `chmod -R` over a lower tree would wait once for each file. So, once several
+//! files were copied up one after the other, the next one is copied together with the files that
+//! follow it in the order of a walk through the tree; one syncfs(2) forces all of them to the disk,
+//! and each is published, complete and durable, when its own change comes. A copy that is not
+//! published is no part of the tree: it lies in the work directory, as any copy in the making.
+//!
+//! How many are copied ahead grows while the guess is right and falls back to none when it is
+//! wrong, so that what is copied in vain stays below what is copied for good.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+
+use super::Vfs;
+use super::ids::NodeId;
+use super::node::{Leaf, Link, Node, Real};
+use crate::error::{Error, Result};
+use crate::layer::LowerDir;
+use crate::merge::Found;
+use crate::merge::copyup::{self, Copied, Data, Lower};
+use crate::merge::lookup::{Contents, Key, What};
+use crate::merge::walk::{self, Walk};
+use crate::sys::{FileType, Name, Stat};
+
+/// So many copy-ups in one directory, one after the other, are the beginning of many.
+const BEGINNING: u32 = 3;
+/// How many files are copied ahead first; four times as many with each time that it was right.
+const FIRST: usize = 8;
+/// How many at most: at 256 the wait for the disk is a small part of what the copies take.
+const MOST: usize = 256;
+/// Larger files are not copied ahead: their data takes longer than the wait.
+const LARGEST: u64 = 1 << 20;
+/// Bytes of all that is copied ahead at a time.
+const MOST_BYTES: u64 = 16 << 20;
+
+/// Copies that wait for their change.
+#[derive(Debug, Default)]
+pub(super) struct Ahead(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// By the name in a lower of which they are copies.
+    ready: FxHashMap<Original, Ready>,
+    /// How many there were.
+    made: usize,
+    /// How many were to be made.
+    window: usize,
+    /// Copy-ups in one directory, one after the other.
+    run: u32,
+    /// The directory of the last one.
+    last: Option<NodeId>,
+}
+
+/// The directory of a lower, and the name in it.
+type Original = (Key, Box<[u8]>);
+
+#[derive(Debug)]
+struct Ready {
+    copied: Copied,
+    /// The original, when it was copied.
+    was: Stat,
+}
+
+/// A file that may be next.
+struct Candidate {
+    dir: LowerDir,
+    name: Box<[u8]>,
+    was: Stat,
+}
+
+fn original(dir: &LowerDir, name: &[u8]) -> Original {
+    let dir = dir.dir();
+    (Key { dev: dir.dev(), ino: dir.ino(), layer: dir.layer() }, name.into())
+}
+
+impl Ahead {
+    /// The copy of an original that is still as it was.
+    fn take(&self, original: &Original, was: &Stat) -> Option<Copied> {
+        let ready = self.0.lock().ready.remove(original)?;
+        let same = |stat: &Stat| (stat.dev, stat.ino, stat.size, stat.mtime, stat.ctime);
+        (same(&ready.was) == same(was)).then_some(ready.copied)
+    }
+
+    /// Notes a copy-up in a directory for which nothing was ready, and returns how many files to
+    /// copy with it.
+    fn next_window(&self, dir: NodeId) -> usize {
+        // Declared first, to be removed when the lock is free again: that takes time.
+        let unused;
+        let mut state = self.0.lock();
+        unused = std::mem::take(&mut state.ready);
+        if unused.len() > state.made / 2 {
+            (state.window, state.run) = (0, 0);
+        }
+        state.run = if state.last == Some(dir) || state.window > 0 { state.run + 1 } else { 1 };
+        state.last = Some(dir);
+        if state.run < BEGINNING {
+            return 0;
+        }
+        state.window = (state.window * 4).clamp(FIRST, MOST);
+        state.window
+    }
+
+    fn put(&self, ready: Vec<(Original, Ready)>) {
+        let mut state = self.0.lock();
+        state.made = ready.len();
+        state.ready.extend(ready);
+    }
+
+    /// Whether a copy is ready.
+    fn has(&self, original: &Original) -> bool {
+        self.0.lock().ready.contains_key(original)
+    }
+
+    /// Removes what was not used.
+    pub(super) fn drop_all(&self) {
+        *self.0.lock() = State::default();
+    }
+}
+
+impl Vfs {
+    /// Whether the copy of a non-directory only has to be published.
+    pub(super) fn is_copied_ahead(&self, leaf: &Leaf) -> bool {
+        match &leaf.place.read().real {
+            Real::Lower { dir, name } => self.ahead.has(&original(dir, name)),
+            _ => false,
+        }
+    }
+
+    /// Copies a file of one name, with all of its data, and maybe others with it.
+    ///
+    /// # Errors
+    /// As [`copyup::build`]. That others could not be copied is none.
+    pub(super) fn build_with_others(
+        &self,
+        from: &Lower<'_>,
+        link: &Link,
+        was: &Stat,
+    ) -> Result<Copied> {
+        let upper = self.upper()?;
+        let waits = was.kind() == FileType::Regular && !upper.is_volatile();
+        if !waits || was.nlink > 1 || was.size > LARGEST {
+            return copyup::build(upper, from, was, Data::All);
+        }
+        if let Some(copied) = self.ahead.take(&original(from.dir, from.name.bytes()), was) {
+            return Ok(copied);
+        }
+        let window = self.ahead.next_window(link.parent.id);
+        let others = if window > 0 { self.others(link, window) } else { Vec::new() };
+        if others.is_empty() {
+            return copyup::build(upper, from, was, Data::All);
+        }
+        let copied = copyup::build_unsynced(upper, from, was, Data::All)?;
+        let others = self.build_others(&others);
+        match upper.sync_all() {
+            Ok(()) => self.ahead.put(others),
+            // It may be somebody else's file that could not be written.
+            Err(_) => copied.sync(upper)?,
+        }
+        Ok(copied)
+    }
+
+    /// What to copy with the file of `link`; nothing if that cannot be found out.
+    fn others(&self, link: &Link, most: usize) -> Vec<Candidate> {
+        match self.candidates(link, most) {
+            Ok(found) => found.files,
+            Err(err) => {
+                tracing::debug!("nothing is copied ahead: {err}");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Copies of all that can be copied.
+    fn build_others(&self, others: &[Candidate]) -> Vec<(Original, Ready)> {
+        let build = |file: &Candidate| {
+            let copied = self.build_other(file)?;
+            Ok((original(&file.dir, &file.name), Ready { copied, was: file.was }))
+        };
+        let copies = others.iter().map_while(|file| match build(file) {
+            Ok(copy) => Some(copy),
+            Err(err) => {
+                let err: Error = err;
+                tracing::debug!("no more is copied ahead: {err}");
+                None
+            }
+        });
+        copies.collect()
+    }
+
+    fn build_other(&self, from: &Candidate) -> Result<Copied> {
+        let Candidate { dir, name, was } = from;
+        let filesystems = &self.stack.filesystems;
+        let data = &Contents::Own;
+        let lower = Lower { dir, name: Name::new(name)?, data, filesystems, index: None };
+        let mut copied = copyup::build_unsynced(self.upper()?, &lower, was, Data::All)?;
+        // Not to run out of descriptors.
+        copied.file = None;
+        Ok(copied)
+    }
+
+    /// Up to `most` files of lowers that a walk through the tree meets behind `link`.
+    fn candidates(&self, link: &Link, most: usize) -> Result<Candidates> {
+        let mut found = Candidates { files: Vec::new(), most, bytes: 0 };
+        let (mut here, mut name) = (Arc::clone(&link.parent), link.name.clone());
+        while !found.is_full() {
+            self.candidates_in(&here, &name, &mut found)?;
+            let above = here.dir()?.link.read().clone();
+            match above {
+                Some(above) => (here, name) = (above.parent, above.name),
+                None => break,
+            }
+        }
+        Ok(found)
+    }
+
+    /// Those in one directory, behind a name, and below it.
+    fn candidates_in(&self, dir: &Node, behind: &[u8], found: &mut Candidates) -> Result<()> {
+        let names: Option<Vec<Box<[u8]>>> = dir
+            .dir()?
+            .names
+            .read()
+            .index
+            .as_ref()
+            .map(|index| walk::behind(index, behind).map(Box::from).collect());
+        let stack = dir.dir()?.stack.read().clone();
+        let Some(names) = names else {
+            return found.walk(Walk::through(self.rules(), &stack)?.behind(behind));
+        };
+        for name in names {
+            if found.is_full() {
+                break;
+            }
+            let Some(entry) = self.find(dir, Name::new(&name)?)? else { continue };
+            match &entry.what {
+                What::Dir(inner) => found.walk(Walk::through(self.rules(), inner)?)?,
+                _ => found.add(name, entry),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What may be next, so far.
+struct Candidates {
+    files: Vec<Candidate>,
+    most: usize,
+    bytes: u64,
+}
+
+impl Candidates {
+    fn is_full(&self) -> bool {
+        self.files.len() >= self.most || self.bytes >= MOST_BYTES
+    }
+
+    fn walk(&mut self, mut walk: Walk<'_>) -> Result<()> {
+        while !self.is_full()
+            && let Some(step) = walk.step()?
+        {
+            self.add(step.name, step.found);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, name: Box<[u8]>, found: Found) {
+        let was = found.stat;
+        let is_file = was.kind() == FileType::Regular && was.nlink == 1 && was.size <= LARGEST;
+        if let What::Lower(dir) = found.what
+            && is_file
+            && matches!(found.data, Contents::Own)
+        {
+            self.bytes += was.size;
+            self.files.push(Candidate { dir, name, was });
+        }
+    }
+}
