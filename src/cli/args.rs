@@ -90,7 +90,7 @@ pub fn command() -> Command {
         .about("Merges directories into one file system, the topmost writable (overlay, in user space)")
         .override_usage(
             "ovlmerge [-f] [-d] -o lowerdir=DIR[:DIR...][,upperdir=DIR,workdir=DIR][,OPTION...] \
-             [SOURCE] MOUNTPOINT\n       ovlmerge demo\n       ovlmerge diff|apply|check|convert|stat ...",
+             [SOURCE] MOUNTPOINT\n       ovlmerge demo\n       ovlmerge diff|apply|check|convert|stat|which ...",
         )
         .arg(flag("foreground", 'f', "Stay in the foreground, and log to stderr"))
         .arg(flag("debug", 'd', "Log every request to stderr; implies -f"))
@@ -109,8 +109,8 @@ pub fn command() -> Command {
         .after_help(format!(
             "`ovlmerge demo` shows merging, copy-up, whiteouts and opaque directories in a \
              temporary folder.\n`ovlmerge diff` makes an OCI layer of an upper, `apply` unpacks one, \
-             `check` looks for faults,\n`convert` rewrites markers, `stat` asks a running mount about itself; each has a \
-             --help.\n\
+             `check` looks for faults,\n`convert` rewrites markers; `stat` and `which` ask a running mount about itself and \
+             about paths.\nEach has a --help.\n\
              Unmount with `umount MOUNTPOINT`, or `fusermount3 -u MOUNTPOINT` \
              as an ordinary user.\n\nMount options:\n{}",
             help::terminal()

@@ -40,7 +40,7 @@ pub(crate) enum Exit {
     Failed,
     /// The command line makes no sense.
     Usage,
-    /// `ovlmerge check` found something.
+    /// `ovlmerge check` found something, `ovlmerge which` a path that shows nothing.
     Findings,
 }
 

@@ -48,15 +48,21 @@ impl Redirect {
     /// The value that says this; `None` if it is longer than what is written.
     #[must_use]
     pub fn encode(&self) -> Option<Vec<u8>> {
-        let value = match self {
+        let value = self.value();
+        (value.len() <= LONGEST_WRITTEN).then_some(value)
+    }
+
+    /// The value that says this.
+    #[must_use]
+    pub fn value(&self) -> Vec<u8> {
+        match self {
             Self::Sibling(name) => name.to_vec(),
             Self::Absolute(path) => path.iter().fold(Vec::new(), |mut value, name| {
                 value.push(b'/');
                 value.extend_from_slice(name);
                 value
             }),
-        };
-        (value.len() <= LONGEST_WRITTEN).then_some(value)
+        }
     }
 
     /// The path to go on with, if an object that was reached by `path` has this redirect at its

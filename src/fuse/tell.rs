@@ -13,8 +13,8 @@ use super::reply::Reply;
 use super::request::Header;
 use crate::config::Config;
 use crate::control::stat::{self, Connection};
-use crate::control::{self, Question};
-use crate::error::{Errno, Result};
+use crate::control::{Question, which};
+use crate::error::Errno;
 use crate::vfs::Vfs;
 
 /// What answers are made of besides the tree.
@@ -63,10 +63,17 @@ impl Handler {
             }
             Some(Ok(question)) => question,
         };
-        let (config, connection) = (self.config.clone(), self.connection());
-        let act = move |vfs: &Vfs| answer(vfs, &config, &connection, question);
+        let (node, config, connection) = (header.node, self.config.clone(), self.connection());
+        let act = move |vfs: &Vfs| {
+            let answer = match question {
+                Question::Stat => stat::summary(vfs, &config, &connection),
+                Question::Layers(from) => stat::layers(vfs, &config, from)?.into(),
+                Question::Which(below) => which::answer(vfs, node, &below)?,
+            };
+            Ok(answer.to_string())
+        };
         self.run_slow("telling", true, act, move |answer| {
-            finish_with(answer, reply, |reply, text| reply.attribute(&text, room));
+            finish_with(answer, reply, |reply, text| reply.attribute(text.as_bytes(), room));
         });
         None
     }
@@ -97,21 +104,4 @@ impl Handler {
             errors: errors.map(|(errno, sum)| (Errno::from_raw(errno).to_string(), sum)).collect(),
         }
     }
-}
-
-fn answer(
-    vfs: &Vfs,
-    config: &Config,
-    connection: &Connection,
-    question: Question,
-) -> Result<Vec<u8>> {
-    let answer = match question {
-        Question::Stat => stat::summary(vfs, config, connection),
-        Question::Layers(from) => stat::layers(vfs, config, from)?.into(),
-    };
-    let text = answer.to_string();
-    if text.len() > control::LONGEST {
-        return Err(crate::error::Error::new(Errno::EOVERFLOW, "the answer is too long"));
-    }
-    Ok(text.into_bytes())
 }

@@ -133,6 +133,21 @@ impl LayerDir {
         self.layer.keeping
     }
 
+    /// The path from the root of the layer, with a slash in front.
+    #[must_use]
+    pub fn path(&self) -> Vec<u8> {
+        let mut names = Vec::new();
+        let mut place = self.place.read().clone();
+        while let Some((above, name)) = place {
+            names.push(name);
+            place = above.place.read().clone();
+        }
+        if names.is_empty() {
+            return b"/".to_vec();
+        }
+        names.iter().rev().flat_map(|name| [b"/", &**name].concat()).collect()
+    }
+
     /// A descriptor of the directory, opened if need be.
     ///
     /// # Errors

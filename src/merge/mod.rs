@@ -21,9 +21,12 @@ pub mod lookup;
 pub mod owner;
 pub mod remove;
 pub mod rename;
+pub mod signs;
 pub mod stack;
 pub mod subtree;
+pub mod trace;
 pub mod walk;
+pub mod which;
 pub mod xattr;
 
 pub use descent::Rules;

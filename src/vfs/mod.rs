@@ -37,6 +37,7 @@ mod statfs;
 pub mod statistics;
 mod subtree;
 mod table;
+mod which;
 mod xattr;
 
 use std::sync::{Arc, OnceLock};

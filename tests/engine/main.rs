@@ -21,6 +21,7 @@ mod markers;
 mod nodes;
 mod opening;
 mod parallel;
+mod which;
 
 use ovlmerge::error::Result;
 use ovlmerge::vfs::{Body, Change, Entry, NodeId, Privilege, Request, Write};

@@ -30,6 +30,7 @@ mod run;
 mod snapshot;
 mod spec;
 mod tree;
+mod which;
 
 use proptest::collection::vec;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};

@@ -19,6 +19,7 @@ use crate::op::{
 use crate::snapshot;
 use crate::spec::{Layers, OWNERS};
 use crate::tree::{Body, Id, Mtime, Object, Tree};
+use crate::which;
 
 /// What the kernel remembers between operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,10 +87,12 @@ pub fn run_kept(
         renamed_dir: false,
     };
     case.compare().map_err(|err| format!("as mounted: {err}"))?;
+    case.explain().map_err(|err| format!("as mounted: {err}"))?;
     for (number, op) in ops.iter().enumerate() {
         case.step(op).map_err(|err| format!("operation {number}, {op:?}: {err}"))?;
         case.compare().map_err(|err| format!("after operation {number}, {op:?}: {err}"))?;
     }
+    case.explain().map_err(|err| format!("in the end: {err}"))?;
     case.client.forget_all();
     let left = case.client.vfs.node_count();
     if left > LINGERING {
@@ -285,6 +288,16 @@ impl Case {
         if self.memory == Memory::Nothing {
             self.client.forget_all();
             self.numbers.clear();
+        }
+        Ok(())
+    }
+
+    /// What the engine says about where things come from.
+    fn explain(&self) -> Outcome {
+        let seen = self.client.tree().map_err(|err| err.to_string())?;
+        which::agrees(&self.client, &seen)?;
+        if self.memory == Memory::Nothing {
+            self.client.forget_all();
         }
         Ok(())
     }

@@ -28,3 +28,4 @@ mod reproducible;
 mod round_trip;
 mod stat;
 mod umoci;
+mod which;

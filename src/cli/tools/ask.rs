@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::control::{LONGEST, Question};
 use crate::error::{Errno, Error, Result};
-use crate::sys::{Target, file, xattr};
+use crate::sys::{Stat, Target, file, stat, xattr};
 
 /// What `fuse` file systems say they are (`FUSE_SUPER_MAGIC`, linux/magic.h).
 const FUSE: u32 = 0x6573_5546;
@@ -29,8 +29,20 @@ impl Asked {
     /// # Errors
     /// Those of open(2); ENODEV for one that is on no mount of ours.
     pub(super) fn at(path: &Path) -> Result<Self> {
+        Self::open(path, libc::O_NOFOLLOW)
+    }
+
+    /// The directory at a path, which may be a symbolic link to it.
+    ///
+    /// # Errors
+    /// As [`Self::at`].
+    pub(super) fn in_dir(path: &Path) -> Result<Self> {
+        Self::open(path, libc::O_DIRECTORY)
+    }
+
+    fn open(path: &Path, flags: i32) -> Result<Self> {
         let name = path.display().to_string();
-        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        let flags = libc::O_PATH | flags;
         let object = File::options().read(true).custom_flags(flags).open(path);
         let object = object.map_err(|err| of_open(&err, &name))?;
         let asked = Self { object, path: name };
@@ -42,12 +54,20 @@ impl Asked {
         }
     }
 
+    /// Its attributes.
+    ///
+    /// # Errors
+    /// Those of stat(2).
+    pub(super) fn stat(&self) -> Result<Stat> {
+        stat::fstat(self.object.as_fd())
+    }
+
     /// The answer.
     ///
     /// # Errors
     /// ENODEV where nobody knows the question, EACCES for those who may not ask, EPROTO for an
     /// answer that makes no sense.
-    pub(super) fn ask(&self, question: Question) -> Result<Value> {
+    pub(super) fn ask(&self, question: &Question) -> Result<Value> {
         let name = CString::new(question.name()).map_err(|_| Errno::EINVAL)?;
         let text = xattr::get_with_room(Target::Fd(self.object.as_fd()), &name, LONGEST);
         let text = text.map_err(|err| match err.errno() {
@@ -87,7 +107,7 @@ fn of_open(err: &io::Error, path: &str) -> Error {
 pub(super) fn layers(asked: &Asked) -> Result<Vec<Value>> {
     let mut layers = Vec::new();
     loop {
-        let Value::Array(more) = asked.ask(Question::Layers(layers.len()))? else {
+        let Value::Array(more) = asked.ask(&Question::Layers(layers.len()))? else {
             return Err(Error::new(Errno::EPROTO, "layers that are no list"));
         };
         if more.is_empty() {

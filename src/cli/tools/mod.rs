@@ -6,6 +6,7 @@ mod check;
 mod convert;
 mod diff;
 mod stat;
+mod which;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal, Write};
@@ -35,6 +36,8 @@ pub enum Tool {
     Convert,
     /// `ovlmerge stat`.
     Stat,
+    /// `ovlmerge which`.
+    Which,
 }
 
 impl Tool {
@@ -47,6 +50,7 @@ impl Tool {
             b"check" => Some(Self::Check),
             b"convert" => Some(Self::Convert),
             b"stat" => Some(Self::Stat),
+            b"which" => Some(Self::Which),
             _ => None,
         }
     }
@@ -58,6 +62,7 @@ impl Tool {
             Self::Check => check::command(),
             Self::Convert => convert::command(),
             Self::Stat => stat::command(),
+            Self::Which => which::command(),
         }
     }
 }
@@ -103,6 +108,7 @@ pub(super) fn run(tool: Tool, args: Vec<OsString>) -> Exit {
         Tool::Check => check::run(&matches),
         Tool::Convert => convert::run(&matches),
         Tool::Stat => stat::run(&matches),
+        Tool::Which => which::run(&matches),
     };
     match result {
         Ok(exit) => exit,

@@ -26,7 +26,7 @@ pub(super) fn command() -> Command {
 pub(super) fn run(matches: &ArgMatches) -> Result<Exit, Stop> {
     let empty = PathBuf::new();
     let asked = Asked::at(matches.get_one::<PathBuf>("path").unwrap_or(&empty))?;
-    let mut all = asked.ask(Question::Stat)?;
+    let mut all = asked.ask(&Question::Stat)?;
     let layers = ask::layers(&asked)?;
     if let Some(fields) = all.as_object_mut() {
         fields.insert("layers".to_owned(), layers.into());

@@ -1,0 +1,67 @@
+//! Where a node comes from.
+
+use super::node::Node;
+use super::{NodeId, Vfs};
+use crate::error::{Errno, Result};
+use crate::merge::trace::Trace;
+use crate::merge::which::Which;
+use crate::merge::{DirStack, Found, What};
+use crate::sys::Name;
+use std::sync::Arc;
+
+impl Vfs {
+    /// What the layers have at a node, or at a path below it, what of it shows, and the number that
+    /// it has if it has one by now. Of a node with several names, at one that is known.
+    ///
+    /// It is read from the layers without locks: a change at the same time may show in parts.
+    ///
+    /// # Errors
+    /// ESTALE for a node that is not known; ENOENT for one whose last name is gone; EINVAL for what
+    /// is no name; those of the layers, but for what concerns the object itself.
+    pub fn which(&self, id: NodeId, below: &[&[u8]]) -> Result<(Which, Option<u64>)> {
+        let mut names = names_of(&self.node(id)?)?;
+        names.extend(below.iter().map(|name| Box::from(*name)));
+        let root = DirStack::root(&self.stack, self.delegation)?;
+        let mut trace = Trace::new(self.rules(), root)?;
+        for name in &names {
+            trace.step(Name::new(name)?)?;
+        }
+        let mut which = trace.finish();
+        let number = match &which.found {
+            Ok(Some(_)) if names.is_empty() => Some(NodeId::ROOT),
+            Ok(Some(found)) => self.table.number_of(found),
+            Ok(None) | Err(_) => None,
+        };
+        if let (Ok(Some(found)), Some(node)) =
+            (&mut which.found, number.and_then(|id| self.table.get(id)))
+            && has_moved_on(found, &node)
+        {
+            found.what = What::Linked;
+        }
+        Ok((which, number.map(|id| id.0)))
+    }
+}
+
+/// Whether a file of a lower was copied up under another of its names: this one shows the copy.
+fn has_moved_on(found: &Found, node: &Node) -> bool {
+    matches!(found.what, What::Lower(_))
+        && found.stat.nlink > 1
+        && node.as_leaf().is_ok_and(|leaf| leaf.place.read().real.upper_key().is_some())
+}
+
+/// The names on the way from the root to a node.
+fn names_of(node: &Arc<Node>) -> Result<Vec<Box<[u8]>>> {
+    let mut names = Vec::new();
+    let mut here = Arc::clone(node);
+    while here.id != NodeId::ROOT {
+        let link = match here.dir() {
+            Ok(dir) => dir.link.read().clone(),
+            Err(_) => here.as_leaf()?.place.read().links.first().cloned(),
+        };
+        let link = link.ok_or(Errno::ENOENT)?;
+        names.push(link.name);
+        here = link.parent;
+    }
+    names.reverse();
+    Ok(names)
+}
