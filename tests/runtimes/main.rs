@@ -21,6 +21,10 @@ mod containers;
 #[allow(dead_code)] // the other test that has it uses more of it
 #[path = "../rootfs/image.rs"]
 mod image;
+#[allow(dead_code)] // the other test that has it uses more of it
+#[path = "../tools/layer.rs"]
+mod layer;
+mod layers;
 mod nested;
 mod space;
 mod store;
