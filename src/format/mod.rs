@@ -13,5 +13,6 @@ pub mod metacopy;
 pub mod origin;
 pub mod overlay;
 pub mod override_stat;
+pub mod protattr;
 pub mod redirect;
 pub mod text;

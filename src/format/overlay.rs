@@ -39,6 +39,8 @@ pub enum Mark {
     Nlink,
     /// On the index of hard links: of which upper.
     Upper,
+    /// On what is immutable or append-only: the letters of chattr(1).
+    Protattr,
     /// On the copy of a hard link: the root of the layer that it came from. Ours alone.
     IndexLayer,
 }
@@ -72,6 +74,8 @@ impl Namespace {
             (Self::User, Mark::Nlink) => c"user.overlay.nlink",
             (Self::Trusted, Mark::Upper) => c"trusted.overlay.upper",
             (Self::User, Mark::Upper) => c"user.overlay.upper",
+            (Self::Trusted, Mark::Protattr) => c"trusted.overlay.protattr",
+            (Self::User, Mark::Protattr) => c"user.overlay.protattr",
             (Self::Trusted, Mark::IndexLayer) => c"trusted.overlay.index_layer",
             (Self::User, Mark::IndexLayer) => c"user.overlay.index_layer",
             (Self::Trusted, Mark::Metacopy) => c"trusted.overlay.metacopy",

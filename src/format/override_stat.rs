@@ -161,6 +161,7 @@ mod tests {
             mtime: time,
             ctime: time,
             btime: None,
+            protection: crate::sys::Protection::default(),
         }
     }
 

@@ -314,6 +314,7 @@ mod tests {
             mtime: time(i64::MAX),
             ctime: time(9),
             btime: Some(time(-2)),
+            protection: crate::sys::Protection::default(),
         }
     }
 

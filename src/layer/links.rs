@@ -160,11 +160,19 @@ impl LinkIndex {
             best_effort("something unfinished stays in the index", removed);
             return Ok(());
         }
+        let Some(stat) = dir.dir().stat_entry(name)? else { return Ok(()) };
         let Some(value) = handle_of(name.bytes()).filter(|value| origin::is_handle(value)) else {
+            if stat.kind().is_dir() {
+                // The kernel refuses any unknown entry (ovl_indexdir_cleanup).
+                let what = format!(
+                    "index/{name} is a directory of a feature that ovlmerge does not know; mount \
+                     with what wrote it, or remove it if nothing needs it"
+                );
+                return Err(Error::new(Errno::EINVAL, what));
+            }
             tracing::warn!("index/{name} is not of an index; it is left alone");
             return Ok(());
         };
-        let Some(stat) = dir.dir().stat_entry(name)? else { return Ok(()) };
         // Those of directories, and whiteouts, are of the kernel's nfs_export.
         let is_link = !stat.kind().is_dir() && !stat.is_whiteout_device();
         if is_link && stat.nlink == 1 && is_left_over(dir.dir(), name, &value) {

@@ -6,6 +6,7 @@
 mod forms;
 mod opaque;
 mod owner;
+mod protection;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;

@@ -130,12 +130,23 @@ fn check_incompat(work: BorrowedFd<'_>) -> Result<()> {
     }
     Err(Error::new(
         Errno::EINVAL,
-        format!(
-            "work/incompat holds {}: an earlier mount with that feature did not end in order, and \
-             the upper may be damaged; throw the upper away, or remove that entry if you know better",
-            features.join(", ")
-        ),
+        features.iter().map(|name| why_not(name)).collect::<Vec<_>>().join("; "),
     ))
+}
+
+/// What a feature in `work/incompat` says of the upper, and what to do.
+fn why_not(feature: &str) -> String {
+    if feature.as_bytes() == VOLATILE {
+        return "work/incompat/volatile is there: an earlier mount with that option did not end in \
+                order, and the upper may be damaged; throw the upper away, or remove that entry if \
+                you know better"
+            .into();
+    }
+    format!(
+        "work/incompat/{feature} is there: the upper was written with the overlay feature \
+         {feature:?}, which ovlmerge does not know and could damage; mount it with what wrote it, \
+         or remove that entry if nothing in the upper needs the feature"
+    )
 }
 
 /// Empties a directory.
@@ -249,5 +260,12 @@ mod tests {
         std::fs::remove_dir(tmp.path().join("work/incompat/volatile")).unwrap();
         drop(Work::prepare(root(&tmp), true).unwrap());
         Work::prepare(root(&tmp), false).unwrap();
+    }
+
+    #[test]
+    fn each_feature_gets_a_sentence() {
+        assert!(why_not("volatile").contains("did not end in order"));
+        let unknown = why_not("dir\nmeta");
+        assert!(unknown.contains(r#"the overlay feature "dir\nmeta""#), "{unknown}");
     }
 }

@@ -10,7 +10,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::error::{Context, Errno, Result};
+use crate::error::{Context, Errno, Result, best_effort};
 use crate::format::links::Count;
 use crate::format::overlay::{Mark, Namespace};
 use crate::layer::marks::drop_mark;
@@ -221,7 +221,21 @@ fn finish(upper: &Upper, from: &Original<'_>, to: Target<'_>) -> Result<()> {
     let given = upper.give_owner(to, was, keeping)?;
     xattr::copy((target, keeping.dialect()), (to, upper.keeping().dialect()))?;
     upper.give_mode(to, was, given)?;
+    if was.protection.is_any() && matches!(was.kind(), FileType::Regular | FileType::Directory) {
+        protect(upper, to, was)?;
+    }
     at::set_times(to, SetTime::At(was.atime), SetTime::At(was.mtime))
+}
+
+/// A copy keeps what its original is protected from, where the upper can hold that
+/// (`ovl_copy_fileattr`, fs/overlayfs/copy_up.c).
+fn protect(upper: &Upper, to: Target<'_>, was: &Stat) -> Result<()> {
+    let marked = upper.set_protection(to, was.protection);
+    if !matches!(&marked, Err(err) if err.errno() == Errno::EPERM) {
+        return marked;
+    }
+    best_effort("a copy is not immutable or append-only any more", marked);
+    Ok(())
 }
 
 impl Copied {

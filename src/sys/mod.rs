@@ -18,4 +18,4 @@ pub mod stat;
 pub mod xattr;
 
 pub use at::{Name, Target};
-pub use stat::{FileType, Stat, Time};
+pub use stat::{FileType, Protection, Stat, Time};

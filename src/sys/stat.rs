@@ -94,6 +94,32 @@ impl FileType {
     }
 }
 
+/// Which changes an inode's flags forbid (ioctl_iflags(2)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Protection {
+    /// `FS_APPEND_FL`.
+    pub append_only: bool,
+    /// `FS_IMMUTABLE_FL`.
+    pub immutable: bool,
+}
+
+impl Protection {
+    /// Whether there is any.
+    #[must_use]
+    pub fn is_any(self) -> bool {
+        self.append_only || self.immutable
+    }
+
+    /// What both forbid.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            append_only: self.append_only || other.append_only,
+            immutable: self.immutable || other.immutable,
+        }
+    }
+}
+
 /// The attributes of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
@@ -125,6 +151,8 @@ pub struct Stat {
     pub ctime: Time,
     /// When it was made, if the file system knows.
     pub btime: Option<Time>,
+    /// What the inode's flags forbid, where the file system tells (ext4, XFS, btrfs and tmpfs do).
+    pub protection: Protection,
 }
 
 impl Stat {
@@ -197,6 +225,7 @@ pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
 }
 
 fn from_statx(s: &libc::statx) -> Stat {
+    let has = |bit: libc::c_int| s.stx_attributes & u64::from(bit.cast_unsigned()) != 0;
     let time = |t: &libc::statx_timestamp| Time { sec: t.tv_sec, nsec: t.tv_nsec };
     Stat {
         dev: libc::makedev(s.stx_dev_major, s.stx_dev_minor),
@@ -213,5 +242,9 @@ fn from_statx(s: &libc::statx) -> Stat {
         mtime: time(&s.stx_mtime),
         ctime: time(&s.stx_ctime),
         btime: (s.stx_mask & libc::STATX_BTIME != 0).then(|| time(&s.stx_btime)),
+        protection: Protection {
+            append_only: has(libc::STATX_ATTR_APPEND),
+            immutable: has(libc::STATX_ATTR_IMMUTABLE),
+        },
     }
 }

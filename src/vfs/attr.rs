@@ -132,13 +132,14 @@ impl Vfs {
     /// Changes attributes and returns the new ones.
     ///
     /// # Errors
-    /// EROFS; EISDIR or EINVAL for the size of what is not a regular file (truncate(2)); EOVERFLOW
-    /// for an owner that has no id on the layers; what copy-up and the calls of chmod(2), chown(2),
-    /// utimensat(2), ftruncate(2) say.
+    /// EROFS; EPERM for an immutable or append-only object; EISDIR or EINVAL for the size of what
+    /// is not a regular file (truncate(2)); EOVERFLOW for an owner that has no id on the layers;
+    /// what copy-up and the calls of chmod(2), chown(2), utimensat(2), ftruncate(2) say.
     pub fn setattr(&self, id: NodeId, change: &Change, privilege: Privilege) -> Result<Stat> {
         let node = self.node(id)?;
         let upper = self.upper()?;
         let change = &self.owners.stored_change(change)?;
+        self.check_change(&node, change)?;
         match node.dir() {
             Ok(_) if change.size.is_some() => Err(Errno::EISDIR.into()),
             Ok(_) => {

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::lookup::survey;
 use super::node::{Names, Node};
+use super::protection::NameChange;
 use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::format::aufs::AufsName;
@@ -21,8 +22,8 @@ impl Vfs {
     /// # Errors
     /// EROFS; EEXIST; EPERM for a device 0:0, which is a whiteout (as in the kernel's overlayfs,
     /// dir.c); EINVAL for a name that begins with `.wh.`, which layers use for whiteouts; ENOENT in
-    /// a removed directory; EOVERFLOW for a caller who has no id on the layers; what
-    /// [`create::create`] says.
+    /// a removed directory; EPERM in an immutable one; EOVERFLOW for a caller who has no id on the
+    /// layers; what [`create::create`] says.
     pub fn create(
         &self,
         parent: NodeId,
@@ -37,6 +38,7 @@ impl Vfs {
         let name = self.new_name(name)?;
         let request = &self.owners.stored_request(request)?;
         let dir = parent.dir()?;
+        self.check_names(&parent, NameChange::Made)?;
         let upper_dir = self.dir_to_write(&parent)?;
         let mut names = self.names_mut(dir)?;
         if names.dead {
@@ -151,6 +153,7 @@ impl Vfs {
         let bare = !into.inherit.default_acl && self.upper().is_ok_and(Upper::makes_bare_files);
         let found = Found { stat, origin, what, data: Contents::Own, bare, linked: None };
         let node = self.table.intern(found, parent, name.bytes(), 1);
+        node.protection.set(stat.protection);
         if let Ok(dir) = node.dir() {
             dir.unified.store(true, Ordering::Relaxed);
         }

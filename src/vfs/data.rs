@@ -140,9 +140,11 @@ impl Vfs {
     /// Writes all of it or as much as fits; the length that was written.
     ///
     /// # Errors
-    /// EROFS; ENOSPC, EDQUOT, EFBIG; what copy-up says, and then the old contents are still there.
+    /// EROFS; EPERM for an immutable file, and before the end of an append-only one; ENOSPC,
+    /// EDQUOT, EFBIG; what copy-up says, and then the old contents are still there.
     pub fn write(&self, id: NodeId, write: &Write<'_>) -> Result<usize> {
         let node = self.node(id)?;
+        self.check_write(&node, write.offset)?;
         let fd = self.file_to_write(&node)?;
         let fd = fd.as_ref().as_fd();
         // Before the contents change, as the kernel does (file_remove_privs).
@@ -200,6 +202,7 @@ impl Vfs {
         privilege: Privilege,
     ) -> Result<()> {
         let node = self.node(id)?;
+        self.check_write(&node, offset)?;
         let fd = self.file_to_write(&node)?;
         let fd = fd.as_ref().as_fd();
         self.drop_set_id(&node, fd, privilege)?;
@@ -221,6 +224,7 @@ impl Vfs {
         privilege: Privilege,
     ) -> Result<usize> {
         let target = self.node(to.0)?;
+        self.check_write(&target, to.1)?;
         let out = self.file_to_write(&target)?;
         // After the copy-up: source and target may be one file.
         let input = self.file(&self.node(from.0)?)?;

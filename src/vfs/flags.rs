@@ -1,4 +1,8 @@
 //! Inode flags: lsattr(1) and chattr(1).
+//!
+//! The flags are those of the inode in its layer. Immutable and append-only objects of the upper
+//! are marked instead (see [`protattr`](crate::format::protattr)), as in the kernel's overlayfs:
+//! the flags would keep them from being renamed, linked and marked.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -7,12 +11,40 @@ use super::node::Node;
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::merge::copyup::Data;
+use crate::sys::Protection;
 use crate::sys::ioctl::{self, FSXATTR_LEN};
 
-/// Immutable and append-only files are told apart when they are opened: what is open goes on.
-fn open_anew(node: &Node) {
-    if let Ok(leaf) = node.as_leaf() {
-        leaf.io.take();
+/// `FS_IMMUTABLE_FL` and `FS_APPEND_FL`, `FS_XFLAG_IMMUTABLE` and `FS_XFLAG_APPEND` of linux/fs.h.
+#[derive(Clone, Copy)]
+struct Bits {
+    immutable: u32,
+    append_only: u32,
+}
+
+const FLAGS: Bits = Bits { immutable: 0x10, append_only: 0x20 };
+const XFLAGS: Bits = Bits { immutable: 0x08, append_only: 0x10 };
+
+impl Bits {
+    fn of(self, flags: u32) -> Protection {
+        let has = |bit| flags & bit != 0;
+        Protection { append_only: has(self.append_only), immutable: has(self.immutable) }
+    }
+
+    fn without(self, flags: u32) -> u32 {
+        flags & !(self.immutable | self.append_only)
+    }
+
+    fn with(self, flags: u32, protection: Protection) -> u32 {
+        let immutable = if protection.immutable { self.immutable } else { 0 };
+        let append_only = if protection.append_only { self.append_only } else { 0 };
+        flags | immutable | append_only
+    }
+}
+
+/// `fsx_xflags`, the first field of `struct fsxattr` (linux/fs.h).
+fn xflags(value: &mut [u8; FSXATTR_LEN], change: impl FnOnce(u32) -> u32) {
+    if let Some(field) = value.first_chunk_mut() {
+        *field = change(u32::from_ne_bytes(*field)).to_ne_bytes();
     }
 }
 
@@ -22,41 +54,71 @@ impl Vfs {
     /// # Errors
     /// ENOTTY for what is neither a file nor a directory, and where the file system has no flags.
     pub fn get_flags(&self, id: NodeId) -> Result<u32> {
-        ioctl::get_flags(self.descriptor(&self.node(id)?)?.as_ref().as_fd())
+        let node = self.node(id)?;
+        let flags = ioctl::get_flags(self.descriptor(&node)?.as_ref().as_fd())?;
+        Ok(FLAGS.with(flags, self.protection(&node)?))
     }
 
-    /// `FS_IOC_SETFLAGS`.
+    /// `FS_IOC_SETFLAGS`. Who may set which flags the kernel has looked at (`fileattr_set_prepare`,
+    /// fs/file_attr.c).
     ///
     /// # Errors
-    /// EROFS; EPERM for flags that we may not set; what copy-up says.
+    /// EROFS; EPERM for flags that we may not set, and for `i` and `a` on an upper without extended
+    /// attributes; what copy-up says.
     pub fn set_flags(&self, id: NodeId, flags: u32) -> Result<()> {
         let node = self.node(id)?;
         self.to_upper(&node)?;
-        let done = ioctl::set_flags(self.descriptor(&node)?.as_ref().as_fd(), flags);
-        open_anew(&node);
-        done
+        self.protect(&node, FLAGS.of(flags))?;
+        ioctl::set_flags(self.descriptor(&node)?.as_ref().as_fd(), FLAGS.without(flags))
     }
 
     /// `FS_IOC_FSGETXATTR`.
+    ///
+    /// # Errors
+    /// As [`Vfs::get_flags`].
     pub fn get_fsxattr(&self, id: NodeId) -> Result<[u8; FSXATTR_LEN]> {
-        ioctl::get_fsxattr(self.descriptor(&self.node(id)?)?.as_ref().as_fd())
+        let node = self.node(id)?;
+        let mut value = ioctl::get_fsxattr(self.descriptor(&node)?.as_ref().as_fd())?;
+        let protection = self.protection(&node)?;
+        xflags(&mut value, |flags| XFLAGS.with(flags, protection));
+        Ok(value)
     }
 
     /// `FS_IOC_FSSETXATTR`.
+    ///
+    /// # Errors
+    /// As [`Vfs::set_flags`].
     pub fn set_fsxattr(&self, id: NodeId, value: &[u8; FSXATTR_LEN]) -> Result<()> {
-        let node = self.node(id)?;
+        let (node, mut value) = (self.node(id)?, *value);
         self.to_upper(&node)?;
-        let done = ioctl::set_fsxattr(self.descriptor(&node)?.as_ref().as_fd(), value);
-        open_anew(&node);
-        done
+        let mut protection = Protection::default();
+        xflags(&mut value, |flags| {
+            protection = XFLAGS.of(flags);
+            XFLAGS.without(flags)
+        });
+        self.protect(&node, protection)?;
+        ioctl::set_fsxattr(self.descriptor(&node)?.as_ref().as_fd(), &value)
+    }
+
+    /// Makes a mark of the flags `i` and `a`. An inode that has them itself (others, and ovlmerge
+    /// 0.1, set them there) takes no mark, so it loses them first.
+    fn protect(&self, node: &Arc<Node>, protection: Protection) -> Result<()> {
+        let fd = self.descriptor(node)?;
+        let own = ioctl::get_flags(fd.as_ref().as_fd())?;
+        if FLAGS.of(own).is_any() {
+            ioctl::set_flags(fd.as_ref().as_fd(), FLAGS.without(own))?;
+        }
+        let upper = self.upper()?;
+        upper.set_protection(crate::sys::Target::Fd(fd.as_ref().as_fd()), protection)?;
+        node.protection.set(protection);
+        Ok(())
     }
 
     fn to_upper(&self, node: &Arc<Node>) -> Result<()> {
         if node.kind().is_dir() {
             self.dir_to_write(node).map(drop)
         } else {
-            // Flags such as `i` would keep data from being put in later, and where the data is
-            // below, what is open for reading is a file of a lower.
+            // Where the data is below, what is open for reading is a file of a lower.
             self.copy_up(node, Data::All)?;
             self.complete(node)
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::lookup::survey;
 use super::node::{Link, Node, Place, Real};
+use super::protection::NameChange;
 use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result, best_effort};
 use crate::layer::{Over, Staged, Upper, UpperDir};
@@ -16,14 +17,18 @@ impl Vfs {
     /// Gives a node one more name and counts one lookup.
     ///
     /// # Errors
-    /// EROFS; EPERM for a directory; EEXIST; ENOENT for an object without a name, as linkat(2) says
-    /// of one that was unlinked; EMLINK and the rest of linkat(2).
+    /// EROFS; EPERM for a directory and for what is immutable or append-only; EEXIST; ENOENT for an
+    /// object without a name, as linkat(2) says of one that was unlinked; EMLINK and the rest of
+    /// linkat(2).
     pub fn link(&self, id: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry> {
         let (node, parent) = (self.node(id)?, self.node(parent)?);
         let name = self.new_name(name)?;
         if node.kind() == FileType::Directory {
             return Err(Errno::EPERM.into());
         }
+        self.upper()?;
+        self.check_names(&parent, NameChange::Made)?;
+        self.check_free(&node)?;
         self.copy_up(&node, Data::All)?;
         self.complete(&node)?;
         self.link_upper(&node, &parent, name)?;

@@ -28,6 +28,7 @@ mod link;
 mod lookup;
 mod metacopy;
 mod node;
+mod protection;
 mod readdir;
 mod redirect;
 mod remove;

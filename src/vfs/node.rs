@@ -8,6 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
 use super::ids::NodeId;
+use super::protection::Known;
 use crate::error::{Errno, Result};
 use crate::layer::fdcache::{Closable, FdSlot};
 use crate::layer::{LowerDir, UpperDir};
@@ -25,6 +26,8 @@ pub struct Node {
     pub lookups: AtomicU64,
     /// Whether it has extended attributes that users see.
     pub bare: Bareness,
+    /// Which changes its inode flags forbid.
+    pub protection: Known,
     /// One copy-up at a time.
     pub gate: Mutex<()>,
     body: Body,
@@ -272,7 +275,7 @@ impl Node {
 
     fn new(id: NodeId, body: Body) -> Self {
         let (lookups, bare) = (AtomicU64::new(0), Bareness::default());
-        Self { id, lookups, bare, gate: Mutex::new(()), body }
+        Self { id, lookups, bare, protection: Known::default(), gate: Mutex::new(()), body }
     }
 
     /// The type of the object.

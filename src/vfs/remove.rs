@@ -9,6 +9,7 @@ use nix::fcntl::OFlag;
 use super::hardlinks::Going;
 use super::lookup::{ensure_index, survey};
 use super::node::{Dir, Node, Real};
+use super::protection::NameChange;
 use super::table::Held;
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result, best_effort};
@@ -26,7 +27,8 @@ impl Vfs {
     /// Removes a name that is not a directory.
     ///
     /// # Errors
-    /// EROFS; ENOENT; EISDIR; what [`remove::unlink`] says.
+    /// EROFS; ENOENT; EISDIR; EPERM for what is immutable or append-only, or in such a directory;
+    /// what [`remove::unlink`] says.
     pub fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<()> {
         let parent = self.node(parent)?;
         let name = Name::new(name)?;
@@ -66,6 +68,7 @@ impl Vfs {
                 return Err(Errno::EISDIR.into());
             }
         }
+        self.check_names(parent, NameChange::Gone)?;
         let dir = parent.dir()?;
         let upper_dir = self.dir_to_write(parent)?;
         let mut names = self.names_mut(dir)?;
@@ -75,6 +78,7 @@ impl Vfs {
         if found.stat.kind().is_dir() {
             return Err(Errno::EISDIR.into());
         }
+        self.check_free(&self.table.hold(found.clone(), parent, name.bytes()))?;
         let site = survey(&stack, &names, name)?;
         let in_upper = matches!(site.upper, InUpper::Object { .. });
         let standing = Standing { in_upper, in_lowers: site.in_lowers };
@@ -224,6 +228,8 @@ impl Vfs {
         let upper = self.upper()?;
         let child = self.child(&parent, name)?;
         let victim = child.dir()?;
+        self.check_names(&parent, NameChange::Gone)?;
+        self.check_free(&child)?;
         {
             // Nothing is copied up for what cannot be removed.
             let inner = self.names(victim)?;

@@ -105,10 +105,11 @@ impl Vfs {
     /// Moves a name.
     ///
     /// # Errors
-    /// EROFS; ENOENT; EEXIST, ENOTDIR, EISDIR, ENOTEMPTY, EINVAL as renameat2(2) has them; EINVAL
-    /// for a reserved name; EXDEV for a directory that a lower shows through and that can neither
-    /// get a redirect nor be copied up whole (rename(2) lets a file system say so, and programs
-    /// then copy); what copy-up and [`rename::rename`] say.
+    /// EROFS; ENOENT; EPERM for what is immutable or append-only, on either side; EEXIST, ENOTDIR,
+    /// EISDIR, ENOTEMPTY, EINVAL as renameat2(2) has them; EINVAL for a reserved name; EXDEV for a
+    /// directory that a lower shows through and that can neither get a redirect nor be copied up
+    /// whole (rename(2) lets a file system say so, and programs then copy); what copy-up and
+    /// [`rename::rename`] say.
     pub fn rename(
         &self,
         parent: NodeId,
@@ -128,6 +129,7 @@ impl Vfs {
                 RenameMode::Exchange => Some(self.child(&to, new_name)?),
                 _ => None,
             };
+            self.check_unprotected(&source, &from, partner.as_deref(), (&to, new_name))?;
             // Nothing is copied up for what cannot be moved. The kernel's overlayfs looks at the
             // target last.
             for node in [Some(&source), partner.as_ref()].into_iter().flatten() {

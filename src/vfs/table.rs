@@ -234,6 +234,8 @@ fn build(id: NodeId, found: Found, parent: &Arc<Node>, name: &[u8]) -> Node {
     let (kind, bare) = (found.stat.kind(), found.bare);
     let in_upper = matches!(found.what, What::Upper);
     let linked = found.linked;
+    // What the inode says is all there is to know of an object that can carry no mark of ours.
+    let is_told = bare || matches!(&found.what, What::Lower(_));
     let link = Link { parent: Arc::clone(parent), name: name.into(), in_upper };
     let node = match found.what {
         What::Dir(stack) => Node::directory(id, Some(link), stack),
@@ -248,6 +250,9 @@ fn build(id: NodeId, found: Found, parent: &Arc<Node>, name: &[u8]) -> Node {
     };
     if let (Some(linked), Ok(leaf)) = (linked, node.as_leaf()) {
         leaf.place.write().linked = Some(linked);
+    }
+    if is_told {
+        node.protection.set(found.stat.protection);
     }
     if bare {
         node.bare.found_nothing(node.bare.begin());

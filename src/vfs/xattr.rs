@@ -149,6 +149,7 @@ impl Vfs {
         act: impl FnOnce(Target<'_>, Dialect) -> Result<()>,
     ) -> Result<()> {
         let dialect = self.upper()?.keeping().dialect();
+        self.check_free(node)?;
         let act = |target: Target<'_>| act(target, dialect);
         node.bare.changes();
         let done = if node.kind().is_dir() {

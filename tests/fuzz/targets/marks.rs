@@ -102,6 +102,7 @@ fn real(mode: u32) -> Stat {
         mtime: time,
         ctime: time,
         btime: None,
+        protection: ovlmerge::sys::Protection::default(),
     }
 }
 

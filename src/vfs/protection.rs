@@ -1,0 +1,167 @@
+//! Immutable and append-only objects: what the kernel refuses for such an inode (chattr(1)), it has
+//! to be refused here, as the inode that the kernel knows carries no flags.
+//!
+//! The flags are those of the inode in its layer, and in the upper also those of `P protattr`. They
+//! are looked up when something first wants to change the object, and kept.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use super::node::{Node, Real};
+use super::{Change, Vfs};
+use crate::error::{Errno, Result};
+use crate::sys::at::SetTime;
+use crate::sys::{Name, Protection, Target, stat};
+
+const APPEND_ONLY: u8 = 1;
+const IMMUTABLE: u8 = 2;
+const IS_KNOWN: u8 = 4;
+
+/// What is known of an object's flags.
+#[derive(Debug, Default)]
+pub struct Known(AtomicU8);
+
+impl Known {
+    /// Notes them.
+    pub fn set(&self, protection: Protection) {
+        let append_only = if protection.append_only { APPEND_ONLY } else { 0 };
+        let immutable = if protection.immutable { IMMUTABLE } else { 0 };
+        self.0.store(IS_KNOWN | append_only | immutable, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<Protection> {
+        let bits = self.0.load(Ordering::Relaxed);
+        (bits & IS_KNOWN != 0).then_some(Protection {
+            append_only: bits & APPEND_ONLY != 0,
+            immutable: bits & IMMUTABLE != 0,
+        })
+    }
+}
+
+/// What is to happen to a name in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NameChange {
+    /// It is made.
+    Made,
+    /// It goes.
+    Gone,
+}
+
+impl Vfs {
+    /// The flags of a node.
+    pub(super) fn protection(&self, node: &Node) -> Result<Protection> {
+        if let Some(known) = node.protection.get() {
+            return Ok(known);
+        }
+        let found = match node.dir() {
+            Ok(dir) => {
+                let orphan = dir.orphan.read().clone();
+                let stack = dir.stack.read().clone();
+                let fd = match orphan {
+                    Some(fd) => fd,
+                    None => stack.top()?.fd()?,
+                };
+                self.read_protection(Target::Fd(fd.as_ref().as_fd()), stack.upper.is_some())?
+            }
+            Err(_) => {
+                let leaf = node.as_leaf()?;
+                let place = leaf.place.read();
+                let in_upper = !matches!(place.real, Real::Lower { .. });
+                self.with_leaf(leaf, &place, |target| self.read_protection(target, in_upper))?
+            }
+        };
+        node.protection.set(found);
+        Ok(found)
+    }
+
+    /// The mark counts in the upper alone, as in the kernel's overlayfs (`ovl_get_inode`,
+    /// fs/overlayfs/inode.c).
+    fn read_protection(&self, target: Target<'_>, in_upper: bool) -> Result<Protection> {
+        let of_inode = stat::stat(target)?.protection;
+        match &self.stack.upper {
+            Some(upper) if in_upper => Ok(of_inode.and(upper.protection_mark(target)?)),
+            _ => Ok(of_inode),
+        }
+    }
+
+    /// Whether an object may be renamed, unlinked, linked, or have its attributes changed.
+    ///
+    /// # Errors
+    /// EPERM for one that is immutable or append-only (`may_delete` and `vfs_link` of fs/namei.c,
+    /// `xattr_permission` of fs/xattr.c).
+    pub(super) fn check_free(&self, node: &Node) -> Result<()> {
+        refuse_if(self.protection(node)?.is_any())
+    }
+
+    /// Whether names in a directory may change.
+    ///
+    /// # Errors
+    /// EPERM in an immutable directory, and for what would go from an append-only one
+    /// (`inode_permission` and `may_delete` of fs/namei.c).
+    pub(super) fn check_names(&self, dir: &Node, change: NameChange) -> Result<()> {
+        let protection = self.protection(dir)?;
+        let appends = change == NameChange::Made;
+        refuse_if(protection.immutable || (protection.append_only && !appends))
+    }
+
+    /// Whether a rename may take `source` out of `from` and put it into `to`, in the place of what
+    /// is there or in exchange for `partner`.
+    ///
+    /// # Errors
+    /// EPERM, as for each name alone (`vfs_rename`, fs/namei.c).
+    pub(super) fn check_unprotected(
+        &self,
+        source: &Node,
+        from: &Node,
+        partner: Option<&Arc<Node>>,
+        (to, name): (&Arc<Node>, Name<'_>),
+    ) -> Result<()> {
+        self.check_names(from, NameChange::Gone)?;
+        self.check_free(source)?;
+        let replaced = match partner {
+            Some(_) => None,
+            None => self.find(to, name)?.map(|found| self.table.hold(found, to, name.bytes())),
+        };
+        match partner.or(replaced.as_deref()) {
+            Some(target) => {
+                self.check_names(to, NameChange::Gone)?;
+                self.check_free(target)
+            }
+            None => self.check_names(to, NameChange::Made),
+        }
+    }
+
+    /// Whether attributes may change so.
+    ///
+    /// # Errors
+    /// EPERM for anything about an immutable object, and for all but "now" as the times of an
+    /// append-only one (`may_setattr` of fs/attr.c, `vfs_truncate` of fs/open.c).
+    pub(super) fn check_change(&self, node: &Node, change: &Change) -> Result<()> {
+        let protection = self.protection(node)?;
+        let at_will = |time| matches!(time, SetTime::At(_));
+        let touches = Change { atime: SetTime::Omit, mtime: SetTime::Omit, ..*change }
+            == Change::NONE
+            && !at_will(change.atime)
+            && !at_will(change.mtime);
+        refuse_if(protection.immutable || (protection.append_only && !touches))
+    }
+
+    /// Whether the contents of a file may change from `offset` on. The kernel looks when a file is
+    /// opened; here a file is opened without anybody being asked.
+    ///
+    /// # Errors
+    /// EPERM for an immutable file, and before the end of an append-only one.
+    pub(super) fn check_write(&self, node: &Node, offset: u64) -> Result<()> {
+        let protection = self.protection(node)?;
+        if !protection.is_any() {
+            return Ok(());
+        }
+        let overwrites = || Ok::<_, crate::error::Error>(offset < self.stat_of(node)?.size);
+        refuse_if(protection.immutable || overwrites()?)
+    }
+}
+
+fn refuse_if(protected: bool) -> Result<()> {
+    if protected { Err(Errno::EPERM.into()) } else { Ok(()) }
+}
