@@ -41,7 +41,8 @@ class Mount:
             (self.base / name).mkdir(parents=True)
         if self.engine == "plain":
             return self._plain(writing)
-        stack = ":".join(map(str, self.layers.lowers))
+        # Relative: the kernel takes no more than a page of options, and 128 paths are more.
+        stack = ":".join(lower.name for lower in self.layers.lowers)
         options = f"lowerdir={stack},upperdir={self.base}/u,workdir={self.base}/w"
         options += f",{self.option}" if self.option else ""
         if self.engine == BASELINE:
@@ -51,7 +52,13 @@ class Mount:
         else:
             command = [self.program, "-o", options, self.root]
         with open(self.base / "messages", "w+b") as messages:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=messages, stderr=messages)
+            done = subprocess.run(
+                command,
+                cwd=self.layers.lowers[0].parent,
+                stdin=subprocess.DEVNULL,
+                stdout=messages,
+                stderr=messages,
+            )
             if done.returncode:
                 messages.seek(0)
                 raise SystemExit(f"{self.engine} does not mount: {messages.read().decode()}")
@@ -75,6 +82,14 @@ class Mount:
             for task in Path(f"/proc/{self.server}/task").iterdir():
                 total += int((task / "schedstat").read_text().split()[0])
         return total / 1e9
+
+    def memory(self) -> int:
+        """Bytes of its own that the server has in memory now."""
+        if not self.server:
+            return 0
+        status = Path(f"/proc/{self.server}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("RssAnon:"))
+        return int(line.split()[1]) << 10
 
     def leave(self) -> None:
         if self.engine != "plain":

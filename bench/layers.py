@@ -6,6 +6,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import programs
+
 PARTS = 4  # top-level directories; some workloads change only the first
 
 
@@ -19,6 +21,8 @@ class Size:
     big_mib: int  # size of the large file
     created: int  # files that the creating workload makes
     pages: int  # 4 KiB transfers of the small-write and random workloads
+    removed: int  # files that are removed, and five times the directories
+    repository: int  # files of the git repository
 
 
 class Layers:
@@ -67,6 +71,8 @@ class Layers:
     def _build_special(self) -> None:
         bottom = self.lowers[-1]
         (bottom / "many").mkdir()
+        programs.build(bottom, self.size.removed)
+        programs.repository(bottom, self.size.repository)
         for nth in range(self.size.many):
             os.close(os.open(bottom / "many" / f"name-{nth:06}", os.O_CREAT | os.O_WRONLY, 0o644))
         with open(bottom / "big", "wb") as big:

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
@@ -114,6 +115,19 @@ static uint64_t create(const char *dir, long count)
     return (uint64_t)count;
 }
 
+/* The files that create() made, each within its directory. */
+static uint64_t rename_all(const char *dir, long count)
+{
+    char name[4096], other[4096];
+    for (long i = 0; i < count; i++) {
+        snprintf(name, sizeof name, "%s/%ld/file-%ld", dir, i / 1000, i);
+        snprintf(other, sizeof other, "%s/%ld/renamed-%ld", dir, i / 1000, i);
+        if (rename(name, other))
+            die("rename", name);
+    }
+    return (uint64_t)count;
+}
+
 static uint64_t list(const char *dir)
 {
     static char buffer[BLOCK / 8];
@@ -174,6 +188,47 @@ static uint64_t random_pages(const char *name, int writing, long count)
     return (uint64_t)count;
 }
 
+/* One byte to the end of each of the first files of the list. */
+static uint64_t append(long count)
+{
+    for (long i = 0; i < count; i++) {
+        int fd = open_or_die(names[i % (long)names_len], O_WRONLY | O_APPEND);
+        if (write(fd, "y", 1) != 1 || close(fd))
+            die("append", names[i]);
+    }
+    return (uint64_t)count;
+}
+
+/* A byte of each page of a mapping. */
+static uint64_t map(const char *name)
+{
+    int fd = open_or_die(name, O_RDONLY);
+    struct stat meta;
+    if (fstat(fd, &meta))
+        die("fstat", name);
+    const volatile unsigned char *bytes =
+        mmap(NULL, (size_t)meta.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    if (bytes == MAP_FAILED)
+        die("mmap", name);
+    uint64_t sum = 0;
+    for (off_t at = 0; at < meta.st_size; at += PAGE)
+        sum += bytes[at];
+    close(fd);
+    return sum;
+}
+
+/* A database's habit: a page, and wait for it. */
+static uint64_t write_and_sync(const char *name, long count)
+{
+    char buffer[PAGE] = "page";
+    int fd = open_or_die(name, O_WRONLY | O_CREAT | O_TRUNC);
+    for (long i = 0; i < count; i++)
+        if (write(fd, buffer, PAGE) != PAGE || fsync(fd))
+            die("fsync", name);
+    close(fd);
+    return (uint64_t)count;
+}
+
 /* One byte: what the first change of a large file of a lower costs. */
 static uint64_t touch(const char *name)
 {
@@ -227,7 +282,16 @@ int main(int argc, char **argv)
     if (!strcmp(loop, "stat") || !strcmp(loop, "absent") || !strcmp(loop, "read")) {
         load_names(path);
         RUN(!strcmp(loop, "stat") ? stat_all() : !strcmp(loop, "read") ? read_all() : stat_absent());
-    } else if (!strcmp(loop, "create"))
+    } else if (!strcmp(loop, "append")) {
+        load_names(path);
+        RUN(append(count));
+    } else if (!strcmp(loop, "map"))
+        RUN(map(path));
+    else if (!strcmp(loop, "fsync"))
+        RUN(write_and_sync(path, count));
+    else if (!strcmp(loop, "rename"))
+        RUN(rename_all(path, count));
+    else if (!strcmp(loop, "create"))
         RUN(create(path, count));
     else if (!strcmp(loop, "list"))
         RUN(list(path));

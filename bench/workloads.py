@@ -61,7 +61,24 @@ def pages(tools: Tools) -> int:
     return tools.layers.size.pages
 
 
+def append(tools: Tools) -> int:
+    return min(3000, tools.layers.size.files)
+
+
+def created(tools: Tools) -> int:
+    return tools.layers.size.created
+
+
+def make_files(tools: Tools, root: Path) -> Result:
+    tools.shell(root, "mkdir n")
+    return tools.loop(root, "create", "n", created(tools))
+
+
 NOTHING: tuple[str, ...] = ()
+COMPILE = "cd c && mkdir ../n && for s in s*.c; do cc $(cat flags) -c $s -o ../n/$s.o; done"
+INSTALL = "python3 -m zipfile -e wheel.zip n && python3 -m compileall -q n && find n -name '*.pyc' | wc -l"
+# dpkg writes progress, and complains of a log that it cannot write.
+DPKG = "dpkg --root=deb --force-not-root --install deb/*.deb >/dev/null 2>&1; ls deb/usr/share | wc -l"
 
 ALL = (
     Workload("find", shell("find t | wc -l")),
@@ -71,21 +88,45 @@ ALL = (
     Workload("open, read, close", lambda t, root: t.loop(root, "read", t.layers.names)),
     Workload("tar to a pipe", shell("tar -cf - t | wc -c")),
     Workload("grep -r", shell("grep -r 'replaced in an upper' t | wc -l")),
+    Workload("git status", shell("GIT_OPTIONAL_LOCKS=0 git -C repo status --porcelain | wc -l")),
+    Workload("include paths", shell("cd c && cc $(cat flags) -M *.c | wc -c")),
+    Workload("python imports", shell("cd py && python3 -S -B all.py")),
+    Workload(
+        "four readers at a time",
+        lambda t, root: t.shell(root, f"xargs -P 4 -n 500 cat <{t.layers.names} | wc -c"),
+    ),
     Workload("commit walk", loop("commit-walk", "t")),
     Workload("list many names", loop("list", "many")),
+    Workload("ls -l many names", shell("ls -lU many | wc -l")),
     Workload("read 1 MiB blocks", loop("read-blocks", "big", mib)),
     Workload("random 4 KiB reads", loop("random-reads", "big", pages)),
+    Workload("read a mapping", loop("map", "big")),
     Workload(
         "untar", lambda t, root: t.shell(root, f"mkdir n && tar -C n -xf {t.layers.archive}"), NOTHING
     ),
     Workload(
         "create files",
-        loop("create", "n", lambda tools: tools.layers.size.created),
+        loop("create", "n", created),
         NOTHING,
         shell("mkdir n"),
     ),
+    Workload("rename files", loop("rename", "n", created), NOTHING, make_files),
+    Workload("rm -rf new files", shell("rm -rf n"), NOTHING, make_files),
+    Workload("cp -a", shell("cp -a t/p1 n"), ("t/p1",)),
+    Workload("compile a C project", shell(COMPILE), ("c",)),
+    Workload("install Python packages", shell(INSTALL), ("wheel.zip",), shell("mkdir n")),
+    Workload("dpkg --install", shell(DPKG), ("deb",)),
+    Workload("SQLite", shell("cd db && python3 -S change.py"), ("db",)),
     Workload("rm -rf a lower tree", shell("rm -rf t/p0"), ("t/p0",)),
     Workload("chmod -R a lower tree", shell("chmod -R go-w,u+x t/p0"), ("t/p0",)),
+    Workload("chown -R a lower tree", shell("chown -R 0:0 t/p0"), ("t/p0",)),
+    Workload("rm -rf lower directories", shell("rm -rf dirs"), ("dirs",)),
+    Workload("rm -rf lower files", shell("rm -rf files"), ("files",)),
+    Workload(
+        "append to lower files",
+        lambda t, root: t.loop(root, "append", t.layers.names, append(t)),
+        ("t",),
+    ),
     Workload("change one byte of a big file", loop("touch", "big"), ("big",)),
     Workload("write 1 MiB blocks", loop("write-blocks", "new", mib), NOTHING),
     Workload("write 4 KiB pages", loop("write-pages", "new", pages), NOTHING),
@@ -95,4 +136,5 @@ ALL = (
         NOTHING,
         loop("write-blocks", "new", mib),
     ),
+    Workload("write and fsync", loop("fsync", "new", lambda tools: 500), NOTHING),
 )
