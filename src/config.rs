@@ -55,6 +55,8 @@ pub struct Config {
     pub rename_lower: RenameLower,
     /// Whether hard links of lowers stay together.
     pub index: IndexChoice,
+    /// How the contents of files are read and written.
+    pub io: Io,
     /// Let the kernel gather small writes before it sends them (FUSE writeback cache).
     pub writeback: bool,
     /// The largest WRITE and READ request, in bytes.
@@ -263,6 +265,18 @@ pub enum Xattrs {
     None,
 }
 
+/// How the contents of files are read and written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Io {
+    /// `io=auto`: cached; src/docs/performance.md has the measurements that say so.
+    #[default]
+    Auto,
+    /// `io=cached`: by requests; the kernel keeps the pages.
+    Cached,
+    /// `io=passthrough`: files of the upper directly by the kernel. Each open is a request.
+    Passthrough,
+}
+
 /// What reaches the disk, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
@@ -333,6 +347,7 @@ impl Config {
             write_redirects: false,
             rename_lower: RenameLower::Copy(CopyLimit::DEFAULT),
             index: IndexChoice::Off,
+            io: Io::Auto,
             writeback: false,
             max_write: Self::MAX_WRITE,
             threads: None,

@@ -13,7 +13,7 @@ use super::lowers::Lowers;
 use super::options::{self, Found};
 use super::owners::{self, Ids};
 use super::suggest::nearest;
-use crate::config::{Config, UpperDirs, Xattrs};
+use crate::config::{Config, Io, UpperDirs, Xattrs};
 
 /// What is wrong with a command line, in one sentence that says what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,6 +165,7 @@ impl Request {
         };
         let device = passed_device(mountpoint)?;
         check_metacopy(&self.config)?;
+        check_io(&self.config)?;
         let mountpoint = absolute_mountpoint(mountpoint)?;
         let owners = owners::verified(self.uids, self.gids, self.squash_to_root)?;
         Ok(Config { lowers, data_only, upper, mountpoint, device, owners, ..self.config })
@@ -197,6 +198,16 @@ fn check_metacopy(config: &Config) -> Result<(), UsageError> {
         return Err(UsageError::new(
             "option `metacopy=on` needs redirects: leave out redirect_dir=nofollow, or give \
              metacopy=off",
+        ));
+    }
+    Ok(())
+}
+
+/// The kernel has them only one without the other (`process_init_reply`, fs/fuse/inode.c).
+fn check_io(config: &Config) -> Result<(), UsageError> {
+    if config.io == Io::Passthrough && config.writeback {
+        return Err(UsageError::new(
+            "options `io=passthrough` and `writeback=1` exclude one another: leave one of them out",
         ));
     }
     Ok(())

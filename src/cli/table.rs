@@ -5,7 +5,7 @@ use super::numbers::{INDEX, INO32_T, XINO};
 use super::options::{Group, MountOption, Takes};
 use super::renames::{REDIRECT_DIR, RENAME_LOWER};
 use crate::config::{
-    Access, Config, Durability, NamespaceChoice, Permissions, WhiteoutChoice, Xattrs,
+    Access, Config, Durability, Io, NamespaceChoice, Permissions, WhiteoutChoice, Xattrs,
 };
 
 /// Words of mount(8), of fstab and of container runtimes that ask nothing of a file system.
@@ -416,6 +416,21 @@ pub const OPTIONS: &[MountOption] = &[
         help: "How long the kernel may cache names and attributes. Default: for ever",
         doc: "Lower it only if something changes the layers behind the mount, which is unsupported \
               while it is mounted.",
+    },
+    MountOption {
+        name: "io",
+        metavar: "auto|cached|passthrough",
+        group: Group::Speed,
+        takes: Takes::Choice(&[
+            ("auto", |request| request.config.io = Io::Auto),
+            ("cached", |request| request.config.io = Io::Cached),
+            ("passthrough", |request| request.config.io = Io::Passthrough),
+        ]),
+        help: "How files are read and written. Default: auto, which is cached",
+        doc: "`cached`: through requests; the kernel keeps the pages, and opens files without a \
+              request. `passthrough`: files of the upper at the speed of its file system, but each \
+              open and close is a request; for large writes. It takes Linux 6.9 and CAP_SYS_ADMIN \
+              in the initial user namespace, else a warning says that it is `cached`.",
     },
     MountOption {
         name: "writeback",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::config::{
-    Access, Config, Durability, IdView, IndexChoice, MountOptions, NamespaceChoice, Numbers,
+    Access, Config, Durability, IdView, IndexChoice, Io, MountOptions, NamespaceChoice, Numbers,
     Permissions, RenameLower, WhiteoutChoice, Xattrs,
 };
 
@@ -34,6 +34,7 @@ pub fn in_force(config: &Config) -> Value {
         write_redirects,
         rename_lower,
         index,
+        io,
         writeback,
         max_write,
         threads,
@@ -69,11 +70,8 @@ pub fn in_force(config: &Config) -> Value {
             RenameLower::Off => json!("off"),
             RenameLower::Copy(limit) => json!({ "entries": limit.entries, "bytes": limit.bytes }),
         },
-        "index": match index {
-            IndexChoice::Auto => "auto",
-            IndexChoice::On => "on",
-            IndexChoice::Off => "off",
-        },
+        "index": of_index(*index),
+        "io": of_io(*io),
         "writeback": *writeback,
         "max_write": max_write,
         "threads": threads,
@@ -87,6 +85,22 @@ fn of_namespace(choice: NamespaceChoice) -> &'static str {
         NamespaceChoice::Auto => "auto",
         NamespaceChoice::Trusted => "trusted",
         NamespaceChoice::User => "user",
+    }
+}
+
+fn of_index(choice: IndexChoice) -> &'static str {
+    match choice {
+        IndexChoice::Auto => "auto",
+        IndexChoice::On => "on",
+        IndexChoice::Off => "off",
+    }
+}
+
+fn of_io(io: Io) -> &'static str {
+    match io {
+        Io::Auto => "auto",
+        Io::Cached => "cached",
+        Io::Passthrough => "passthrough",
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Connection {
     pub max_background: u16,
     /// The kernel tells of files that are opened, as the server cannot open every file by itself.
     pub told_of_open: bool,
+    /// The kernel reads and writes files of the upper by itself.
+    pub passthrough: bool,
     /// Threads that read requests.
     pub readers: u32,
     /// Threads for what may take long: now, and at most.
@@ -169,6 +171,7 @@ fn of_features(features: &Features, connection: &Connection) -> Value {
         "dirmeta_delegate": delegation,
         "volatile": volatile,
         "told_of_open": connection.told_of_open,
+        "passthrough": connection.passthrough,
     })
 }
 

@@ -100,6 +100,7 @@ pub mod capability {
         SETXATTR_EXT = 1 << 29,
         INIT_EXT = 1 << 30,
         DIRECT_IO_ALLOW_MMAP = 1 << 36,
+        PASSTHROUGH = 1 << 37,
     }
 }
 
@@ -122,6 +123,7 @@ pub mod open {
     #![allow(missing_docs)]
     pub const KEEP_CACHE: u32 = 1 << 1;
     pub const CACHE_DIR: u32 = 1 << 3;
+    pub const PASSTHROUGH: u32 = 1 << 7;
 }
 
 /// Flags of single requests.

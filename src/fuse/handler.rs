@@ -10,10 +10,13 @@ use std::time::Duration;
 
 use super::abi::{flag, open};
 use super::answer::{Answer, guarded};
+use super::device::Device;
 use super::inode_flags;
 use super::negotiation::{self, Agreed, Offer};
+use super::opening::OpenMode;
+use super::passthrough::{OpenedAs, Passthrough};
 use super::pool::Pool;
-use super::reply::{Listing, Reply};
+use super::reply::{Lifetime, Listing, Reply};
 use super::request::{Header, Operation, Request};
 use super::tell::Desk;
 use super::walkers::Walkers;
@@ -27,15 +30,6 @@ use crate::vfs::{
     Body, Change, Entry, NodeId, Plus, Privilege, RenameMode, Request as Wanted, Vfs, Write,
 };
 
-/// How the kernel tells of files being opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpenMode {
-    /// Not at all: OPEN is answered ENOSYS once. For a server that can open any file at any time.
-    NotAsked,
-    /// Each time: the descriptor stays open as long as the file is.
-    Pinned,
-}
-
 /// Answers requests.
 #[derive(Debug)]
 pub struct Handler {
@@ -44,6 +38,7 @@ pub struct Handler {
     pub(super) pool: Pool,
     pub(super) open_mode: OpenMode,
     pub(super) desk: Desk,
+    pub(super) passthrough: Passthrough,
     agreed: OnceLock<Agreed>,
     walkers: Walkers,
     /// The only user besides root that may come, with `allow_root`.
@@ -59,7 +54,13 @@ thread_local! {
 
 impl Handler {
     /// For requests to `vfs`.
-    pub fn new(vfs: Arc<Vfs>, config: &Config, open_mode: OpenMode, desk: Desk) -> Self {
+    pub fn new(
+        vfs: Arc<Vfs>,
+        config: &Config,
+        open_mode: OpenMode,
+        device: &Arc<Device>,
+        desk: Desk,
+    ) -> Self {
         let owner = || nix::unistd::geteuid().as_raw();
         Self {
             vfs,
@@ -67,6 +68,7 @@ impl Handler {
             pool: Pool::default(),
             open_mode,
             desk,
+            passthrough: Passthrough::new(device),
             agreed: OnceLock::new(),
             walkers: Walkers::default(),
             only: (config.mount.access == Some(Access::OwnerAndRoot)).then(owner),
@@ -100,10 +102,12 @@ impl Handler {
             Operation::Symlink { .. } | Operation::MakeNode { .. } | Operation::MakeDir { .. } => {
                 self.make(header, &request.operation, reply);
             }
-            Operation::Create { name, mode, umask } => {
-                self.create(header, name, (mode, umask), reply);
+            Operation::Create { name, flags, mode, umask } => {
+                self.create(header, name, flags, (mode, umask), reply);
             }
-            Operation::TmpFile { mode, umask } => self.create_unnamed(header, (mode, umask), reply),
+            Operation::TmpFile { flags, mode, umask } => {
+                self.create_unnamed(header, flags, (mode, umask), reply);
+            }
             Operation::Unlink { name } => finish(self.run("unlink", |v| v.unlink(id, name)), reply),
             Operation::RemoveDir { name } => {
                 finish(self.run("rmdir", |vfs| vfs.rmdir(id, name)), reply);
@@ -112,11 +116,9 @@ impl Handler {
                 self.rename((id, name), (parent, new_name), flags, reply);
             }
             Operation::Link { node, name } => self.link(node, id, name, reply),
-            Operation::Open { flags } => self.open(id, flags, reply),
+            Operation::Open { flags } => self.open(header, flags, reply),
             Operation::Release => {
-                if self.open_mode == OpenMode::Pinned {
-                    self.vfs.unpin(id);
-                }
+                self.release(id);
                 reply.ok();
             }
             Operation::OpenDir => self.open_dir(reply),
@@ -153,6 +155,7 @@ impl Handler {
             }
             Operation::GetXattr { name, size } => {
                 let Some(reply) = self.tell(header, name, size, reply) else { return };
+                self.prepare_direct_write(header, name);
                 let answer = self.run("getxattr", |vfs| vfs.getxattr(id, name));
                 finish_with(answer, reply, |reply, bytes| reply.attribute(&bytes, size));
             }
@@ -201,6 +204,7 @@ impl Handler {
     /// Takes nodes back.
     pub fn forget(&self, id: NodeId, count: u64) {
         self.vfs.forget(id, count);
+        self.passthrough.forget(id, || !self.vfs.knows(id));
     }
 
     /// Answers INIT. Nothing else is answered before.
@@ -208,7 +212,7 @@ impl Handler {
     /// # Errors
     /// EPROTO for a kernel that is too old.
     pub fn init(&self, offer: &Offer, reply: Reply) -> Result<()> {
-        match negotiation::agree(&self.config, offer) {
+        match negotiation::agree(&self.config, self.open_mode, offer) {
             Ok((agreed, fields)) => {
                 if let Some(agreed) = agreed {
                     self.agreed.get_or_init(|| agreed);
@@ -224,7 +228,11 @@ impl Handler {
     }
 
     /// Runs one operation on this thread.
-    fn run<T>(&self, name: &'static str, act: impl FnOnce(&Vfs) -> Result<T>) -> Answer<T> {
+    pub(super) fn run<T>(
+        &self,
+        name: &'static str,
+        act: impl FnOnce(&Vfs) -> Result<T>,
+    ) -> Answer<T> {
         guarded(name, || act(&self.vfs))
     }
 
@@ -244,7 +252,7 @@ impl Handler {
         }
     }
 
-    fn lifetime(&self) -> Duration {
+    pub(super) fn lifetime(&self) -> Duration {
         self.config.timeout
     }
 
@@ -266,7 +274,7 @@ impl Handler {
     /// Whether a caller keeps set-id bits where a request tells nothing but the user: the kernel
     /// asks for CAP_FSETID in the initial user namespace (`setattr_should_drop_suidgid`,
     /// fs/attr.c).
-    fn privilege(&self, header: &Header) -> Privilege {
+    pub(super) fn privilege(&self, header: &Header) -> Privilege {
         if header.uid == 0 && self.initial_namespace {
             Privilege::KeepsSetId
         } else {
@@ -278,26 +286,28 @@ impl Handler {
         match self.run("lookup", |vfs| vfs.lookup(header.node, name)) {
             Ok(entry) => {
                 self.walkers.looked_up(header.pid);
-                reply.entry(&entry, self.lifetime());
+                reply.entry(&entry, self.entry_lives(&entry));
             }
             // An absent name is remembered too.
-            Err(Errno::ENOENT) if !self.lifetime().is_zero() => reply.absent(self.lifetime()),
+            Err(Errno::ENOENT) if !self.lifetime().is_zero() => {
+                reply.absent(Lifetime::of(self.lifetime()));
+            }
             Err(errno) => reply.error(errno),
         }
     }
 
     fn get_attr(&self, id: NodeId, reply: Reply) {
         let answer = self.run("getattr", |vfs| vfs.getattr(id));
-        finish_with(answer, reply, |reply, stat| reply.attributes(&stat, self.lifetime()));
+        finish_with(answer, reply, |reply, stat| reply.attributes(&stat, self.attributes_live(id)));
     }
 
     fn statx(&self, id: NodeId, reply: Reply) {
         let answer = self.run("statx", |vfs| vfs.getattr(id));
-        finish_with(answer, reply, |reply, stat| reply.statx(&stat, self.lifetime()));
+        finish_with(answer, reply, |reply, stat| reply.statx(&stat, self.attributes_live(id)));
     }
 
     fn set_attr(&self, header: &Header, change: Change, kills_set_id: bool, reply: Reply) {
-        let (id, lifetime) = (header.node, self.lifetime());
+        let (id, lifetime) = (header.node, self.attributes_live(header.node));
         let who = match (self.agreed().says_who_kills, kills_set_id) {
             (true, false) => Privilege::KeepsSetId,
             (true, true) => Privilege::LosesSetId,
@@ -337,26 +347,19 @@ impl Handler {
             }
             _ => Err(Errno::ENOSYS),
         };
-        finish_with(answer, reply, |reply, entry| reply.entry(&entry, self.lifetime()));
+        finish_with(answer, reply, |reply, entry| reply.entry(&entry, self.entry_lives(&entry)));
     }
 
-    fn create(&self, header: &Header, name: &[u8], mode: (u32, u32), reply: Reply) {
-        self.finish_created(self.create_entry(header, name, mode, Body::File), reply);
+    fn create(&self, header: &Header, name: &[u8], flags: i32, mode: (u32, u32), reply: Reply) {
+        let answer = self.create_entry(header, name, mode, Body::File);
+        self.finish_created(header, flags, answer, reply);
     }
 
-    fn create_unnamed(&self, header: &Header, (mode, umask): (u32, u32), reply: Reply) {
+    fn create_unnamed(&self, header: &Header, flags: i32, mode: (u32, u32), reply: Reply) {
+        let (mode, umask) = mode;
         let wanted = Wanted { uid: header.uid, gid: header.gid, mode, umask };
         let answer = self.run("tmpfile", |vfs| vfs.create_unnamed(header.node, &wanted));
-        self.finish_created(answer, reply);
-    }
-
-    fn finish_created(&self, answer: Answer<Entry>, reply: Reply) {
-        finish_with(answer, reply, |reply, entry| {
-            if self.open_mode == OpenMode::Pinned {
-                self.vfs.pin_created(entry.node);
-            }
-            reply.created(&entry, self.lifetime(), open::KEEP_CACHE);
-        });
+        self.finish_created(header, flags, answer, reply);
     }
 
     fn rename(&self, from: (NodeId, &[u8]), to: (NodeId, &[u8]), flags: u32, reply: Reply) {
@@ -376,46 +379,40 @@ impl Handler {
     }
 
     fn link(&self, id: NodeId, parent: NodeId, name: &[u8], reply: Reply) {
-        let (name, lifetime, slow) = (name.to_vec(), self.lifetime(), self.vfs.needs_copy_up(id));
+        let (name, slow) = (name.to_vec(), self.vfs.needs_copy_up(id));
+        let lifetime = Lifetime { name: self.lifetime(), attributes: self.attributes_live(id) };
         let act = move |vfs: &Vfs| vfs.link(id, parent, &name);
         self.run_slow("link", slow, act, move |answer| {
             finish_with(answer, reply, |reply, entry| reply.entry(&entry, lifetime));
         });
     }
 
-    fn open(&self, id: NodeId, flags: i32, reply: Reply) {
-        if self.open_mode == OpenMode::NotAsked {
-            return reply.error(Errno::ENOSYS);
-        }
-        let to_write = flags & libc::O_ACCMODE != libc::O_RDONLY;
-        let answer = self.run("open", |vfs| vfs.pin(id, to_write));
-        finish_with(answer, reply, |reply, ()| reply.opened(open::KEEP_CACHE));
-    }
-
     fn open_dir(&self, reply: Reply) {
         if self.lifetime().is_zero() {
-            return reply.opened(0);
+            return reply.opened(OpenedAs::default());
         }
         if self.agreed().no_opendir {
             // Listings are kept by the kernel, and readers are known by their position: there is
             // nothing to open or to close, and the kernel need not ask again.
             return reply.error(Errno::ENOSYS);
         }
-        reply.opened(open::CACHE_DIR | open::KEEP_CACHE);
+        reply.opened(OpenedAs { flags: open::CACHE_DIR | open::KEEP_CACHE, backing: 0 });
     }
 
     fn read_dir(&self, header: &Header, offset: u64, size: usize, plus: bool, reply: Reply) {
-        let (id, lifetime) = (header.node, self.lifetime());
+        let id = header.node;
         let mut listing = Listing::new(size);
         let answer = if plus {
             let attributes = self.walkers.want(header.pid);
             let mut by_name = 0;
             let answer = self.run("readdirplus", |vfs| {
                 vfs.readdir_plus(id, offset, attributes, |entry, given| match given {
-                    Plus::Known(node) => listing.push_plus(&entry, Some(&node), lifetime),
+                    Plus::Known(node) => {
+                        listing.push_plus(&entry, Some(&node), self.entry_lives(&node))
+                    }
                     Plus::NameOnly => {
                         by_name += 1;
-                        listing.push_plus(&entry, None, lifetime)
+                        listing.push_plus(&entry, None, Lifetime::of(Duration::ZERO))
                     }
                 })
             });

@@ -5,6 +5,7 @@
 //! * [`request`]: bytes to typed requests; [`reply`]: answers to bytes.
 //! * [`handler`]: requests to operations of the tree; [`answer`]: what fails, and what panics.
 //! * [`walkers`]: who gets attributes with the names of a listing; [`inode_flags`]: chattr(1).
+//! * [`opening`]: opening files; [`passthrough`]: those that the kernel reads and writes by itself.
 //! * [`waiting`]: how threads wait for requests; [`pool`]: threads for what may take long.
 //! * [`tell`]: what the mount tells about itself, and [`asker`]: whom; [`counters`].
 //!
@@ -22,6 +23,8 @@ mod device;
 mod handler;
 mod inode_flags;
 mod negotiation;
+mod opening;
+mod passthrough;
 mod pool;
 mod reply;
 mod request;

@@ -1,6 +1,7 @@
 //! INIT: what we and the kernel agree on.
 
 use super::abi::{self, capability as cap};
+use super::opening::OpenMode;
 use super::wire::Message;
 use crate::config::{Config, Xattrs};
 use crate::error::{Errno, Error, Result};
@@ -20,12 +21,19 @@ pub struct Agreed {
     pub minor: u32,
     /// How far the kernel reads ahead, in bytes.
     pub max_readahead: u32,
+    /// Files may be passed through (Linux 6.9).
+    pub passthrough: bool,
 }
 
 /// Requests that the kernel has under way in the background (readahead, delayed writes) before it
 /// holds others back; three quarters of it count as congestion, as in the kernel's own defaults.
 pub const MAX_BACKGROUND: u16 = 16;
 const CONGESTION: u16 = MAX_BACKGROUND / 4 * 3;
+
+/// How many file systems stand on one another below us, for passthrough: one, that of the upper,
+/// which may not be stacked itself. With 2, the most that there is, no overlay could be mounted on
+/// us (`FILESYSTEM_MAX_STACK_DEPTH`, linux/fs.h).
+const STACK_DEPTH: u32 = 1;
 
 /// Bytes of a page, in which the kernel counts the data of one request. A larger page makes the
 /// limit larger than asked for, which harms nobody.
@@ -48,7 +56,7 @@ pub struct Offer {
 }
 
 /// What we want of what there is to be had; what an older kernel does not know is done without.
-fn wanted(config: &Config) -> u64 {
+fn wanted(config: &Config, open_mode: OpenMode) -> u64 {
     let base = cap::DONT_MASK
         | cap::BIG_WRITES
         | cap::PARALLEL_DIROPS
@@ -64,7 +72,8 @@ fn wanted(config: &Config) -> u64 {
         | cap::INIT_EXT;
     let acls = if config.xattrs == Xattrs::All { cap::POSIX_ACL } else { 0 };
     let writeback = if config.writeback { cap::WRITEBACK_CACHE } else { 0 };
-    base | acls | writeback
+    let passthrough = if open_mode == OpenMode::PassedThrough { cap::PASSTHROUGH } else { 0 };
+    base | acls | writeback | passthrough
 }
 
 /// Data of one WRITE, in bytes.
@@ -77,7 +86,11 @@ pub fn max_write(config: &Config) -> u32 {
 ///
 /// # Errors
 /// EPROTO for a kernel that is too old.
-pub fn agree(config: &Config, offer: &Offer) -> Result<(Option<Agreed>, Message)> {
+pub fn agree(
+    config: &Config,
+    open_mode: OpenMode,
+    offer: &Offer,
+) -> Result<(Option<Agreed>, Message)> {
     let mut answer = Message::new();
     if offer.major > abi::MAJOR {
         answer.u32(abi::MAJOR).u32(abi::MINOR).zeros(56);
@@ -93,14 +106,21 @@ pub fn agree(config: &Config, offer: &Offer) -> Result<(Option<Agreed>, Message)
         );
         return Err(Error::new(Errno::EPROTO, text));
     }
-    let flags = wanted(config) & offer.flags;
+    let flags = wanted(config, open_mode) & offer.flags;
     let [low, high] = halves(flags);
     let pages = u16::try_from(max_write(config).div_ceil(PAGE)).unwrap_or(u16::MAX);
     answer.u32(abi::MAJOR).u32(abi::MINOR).u32(offer.max_readahead).u32(low);
     answer.u16(MAX_BACKGROUND).u16(CONGESTION).u32(max_write(config));
     // Times are told to the nanosecond.
-    answer.u32(1).u16(pages).u16(0).u32(high).zeros(28);
     let has = |flag| flags & flag != 0;
+    let depth = if has(cap::PASSTHROUGH) { STACK_DEPTH } else { 0 };
+    answer.u32(1).u16(pages).u16(0).u32(high).u32(depth).zeros(24);
+    if open_mode == OpenMode::PassedThrough && !has(cap::PASSTHROUGH) {
+        tracing::warn!(
+            "io=passthrough has no effect: the kernel has no FUSE passthrough (Linux 6.9, \
+             CONFIG_FUSE_PASSTHROUGH)"
+        );
+    }
     let agreed = Agreed {
         no_opendir: offer.flags & cap::NO_OPENDIR_SUPPORT != 0,
         setxattr_ext: has(cap::SETXATTR_EXT),
@@ -108,6 +128,7 @@ pub fn agree(config: &Config, offer: &Offer) -> Result<(Option<Agreed>, Message)
         flags,
         minor: offer.minor.min(abi::MINOR),
         max_readahead: offer.max_readahead,
+        passthrough: has(cap::PASSTHROUGH),
     };
     Ok((Some(agreed), answer))
 }
@@ -129,7 +150,8 @@ mod tests {
     #[test]
     fn nothing_is_agreed_on_that_the_kernel_does_not_offer() {
         let config = Config::new(Vec::new(), None, "/mnt".into());
-        let (agreed, mut answer) = agree(&config, &offer(7, 31, cap::DONT_MASK)).unwrap();
+        let (agreed, mut answer) =
+            agree(&config, OpenMode::NotAsked, &offer(7, 31, cap::DONT_MASK)).unwrap();
         assert!(!agreed.unwrap().setxattr_ext);
         let bytes = answer.finish(1, 0, 0).to_vec();
         assert_eq!(bytes.len(), 16 + 64);
@@ -141,8 +163,17 @@ mod tests {
     #[test]
     fn versions() {
         let config = Config::new(Vec::new(), None, "/mnt".into());
-        assert!(agree(&config, &offer(8, 0, 0)).unwrap().0.is_none(), "asked again");
-        assert_eq!(agree(&config, &offer(7, 22, 0)).unwrap_err().errno(), Errno::EPROTO);
-        assert_eq!(agree(&config, &offer(6, 99, 0)).unwrap_err().errno(), Errno::EPROTO);
+        assert!(
+            agree(&config, OpenMode::NotAsked, &offer(8, 0, 0)).unwrap().0.is_none(),
+            "asked again"
+        );
+        assert_eq!(
+            agree(&config, OpenMode::NotAsked, &offer(7, 22, 0)).unwrap_err().errno(),
+            Errno::EPROTO
+        );
+        assert_eq!(
+            agree(&config, OpenMode::NotAsked, &offer(6, 99, 0)).unwrap_err().errno(),
+            Errno::EPROTO
+        );
     }
 }

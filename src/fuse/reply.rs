@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::abi::OUT_HEADER;
 use super::device::Device;
+use super::passthrough::OpenedAs;
 use super::wire::{self, Message};
 use crate::error::{Errno, best_effort};
 use crate::sys::file::FsStat;
@@ -32,7 +33,20 @@ impl Drop for Reply {
 }
 
 /// How long the kernel may believe what it is told.
-pub type Lifetime = Duration;
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetime {
+    /// That a name stands for a node.
+    pub name: Duration,
+    /// The attributes of the node.
+    pub attributes: Duration,
+}
+
+impl Lifetime {
+    /// The same for all.
+    pub fn of(time: Duration) -> Self {
+        Self { name: time, attributes: time }
+    }
+}
 
 impl Reply {
     /// For the request with this number.
@@ -91,22 +105,22 @@ impl Reply {
     }
 
     /// A new file, opened.
-    pub fn created(self, entry: &Entry, lifetime: Lifetime, flags: u32) {
+    pub fn created(self, entry: &Entry, lifetime: Lifetime, how: OpenedAs) {
         let mut message = Message::new();
         put_entry(&mut message, entry, lifetime);
-        put_opened(&mut message, flags);
+        put_opened(&mut message, how);
         self.fields(message);
     }
 
     /// A file or directory, opened.
-    pub fn opened(self, flags: u32) {
+    pub fn opened(self, how: OpenedAs) {
         let mut message = Message::new();
-        put_opened(&mut message, flags);
+        put_opened(&mut message, how);
         self.fields(message);
     }
 
     /// Attributes.
-    pub fn attributes(self, stat: &Stat, lifetime: Lifetime) {
+    pub fn attributes(self, stat: &Stat, lifetime: Duration) {
         let mut message = Message::new();
         message.u64(lifetime.as_secs()).u32(lifetime.subsec_nanos()).zeros(4);
         put_attributes(&mut message, stat);
@@ -114,7 +128,7 @@ impl Reply {
     }
 
     /// Attributes with the time of birth, as far as the layer knows it.
-    pub fn statx(self, stat: &Stat, lifetime: Lifetime) {
+    pub fn statx(self, stat: &Stat, lifetime: Duration) {
         let mut message = Message::new();
         message.u64(lifetime.as_secs()).u32(lifetime.subsec_nanos()).zeros(4 + 16);
         put_statx(&mut message, stat);
@@ -167,8 +181,9 @@ impl Reply {
 }
 
 fn put_lifetimes(message: &mut Message, lifetime: Lifetime) {
-    let (whole, part) = (lifetime.as_secs(), lifetime.subsec_nanos());
-    message.u64(whole).u64(whole).u32(part).u32(part);
+    let Lifetime { name, attributes } = lifetime;
+    message.u64(name.as_secs()).u64(attributes.as_secs());
+    message.u32(name.subsec_nanos()).u32(attributes.subsec_nanos());
 }
 
 /// `fuse_entry_out`.
@@ -187,8 +202,8 @@ fn put_no_node(message: &mut Message, lifetime: Lifetime) {
 }
 
 /// `fuse_open_out`, with no handle: nothing is kept for an open file.
-fn put_opened(message: &mut Message, flags: u32) {
-    message.u64(0).u32(flags).zeros(4);
+fn put_opened(message: &mut Message, how: OpenedAs) {
+    message.u64(0).u32(how.flags).u32(how.backing.cast_unsigned());
 }
 
 /// Bytes of `fuse_attr`.
@@ -268,7 +283,7 @@ impl Listing {
             match node {
                 Some(node) => put_entry(&mut self.message, node, lifetime),
                 // The kernel takes it for a plain entry (fs/fuse/readdir.c).
-                None => put_no_node(&mut self.message, Lifetime::ZERO),
+                None => put_no_node(&mut self.message, Lifetime::of(Duration::ZERO)),
             }
             self.put_dirent(entry);
         }
@@ -328,9 +343,9 @@ mod tests {
         };
         let entry = Entry { node: NodeId(5), stat: stat() };
         assert_eq!(size(&|m| put_attributes(m, &stat())), 88);
-        assert_eq!(size(&|m| put_entry(m, &entry, Lifetime::ZERO)), 128);
-        assert_eq!(size(&|m| put_no_node(m, Lifetime::ZERO)), 128);
-        assert_eq!(size(&|m| put_opened(m, 0)), 16);
+        assert_eq!(size(&|m| put_entry(m, &entry, Lifetime::of(Duration::ZERO))), 128);
+        assert_eq!(size(&|m| put_no_node(m, Lifetime::of(Duration::ZERO))), 128);
+        assert_eq!(size(&|m| put_opened(m, OpenedAs::default())), 16);
         assert_eq!(size(&|m| put_statx(m, &stat())), 256, "and 32 before it");
     }
 
@@ -340,9 +355,10 @@ mod tests {
         let mut plain = Listing::new(2 * 32 + 31);
         assert!(plain.push(&entry) && plain.push(&entry));
         assert!(!plain.push(&entry));
+        let zero = Lifetime::of(Duration::ZERO);
         let mut plus = Listing::new(128 + 32);
-        assert!(plus.push_plus(&entry, None, Lifetime::ZERO));
-        assert!(!plus.push_plus(&entry, None, Lifetime::ZERO));
+        assert!(plus.push_plus(&entry, None, zero));
+        assert!(!plus.push_plus(&entry, None, zero));
         assert_eq!(plus.message.len(), OUT_HEADER + 160);
     }
 }

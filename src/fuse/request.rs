@@ -90,10 +90,12 @@ pub enum Operation<'a> {
     },
     Create {
         name: &'a [u8],
+        flags: i32,
         mode: u32,
         umask: u32,
     },
     TmpFile {
+        flags: i32,
         mode: u32,
         umask: u32,
     },
@@ -267,12 +269,11 @@ fn naming<'a>(opcode: u32, i: &mut Input<'a>) -> Result<Operation<'a>, Malformed
             Operation::Rename { name: i.name()?, parent, new_name: i.name()?, flags }
         }
         _ => {
-            i.skip(4)?;
-            let (mode, umask) = (i.u32()?, i.u32()?);
+            let (flags, mode, umask) = (i.u32()?.cast_signed(), i.u32()?, i.u32()?);
             i.skip(4)?;
             match opcode {
-                opcode::CREATE => Operation::Create { name: i.name()?, mode, umask },
-                _ => Operation::TmpFile { mode, umask },
+                opcode::CREATE => Operation::Create { name: i.name()?, flags, mode, umask },
+                _ => Operation::TmpFile { flags, mode, umask },
             }
         }
     })

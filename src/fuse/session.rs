@@ -10,8 +10,9 @@ use nix::sys::signal::{SigSet, Signal};
 
 use super::abi;
 use super::device::Device;
-use super::handler::{Handler, OpenMode};
+use super::handler::Handler;
 use super::negotiation;
+use super::opening::OpenMode;
 use super::reply::Reply;
 use super::request::{Operation, Request};
 use super::tell::Desk;
@@ -197,13 +198,7 @@ struct Session {
 }
 
 fn start(config: &Config, vfs: Arc<Vfs>, device: OwnedFd) -> Result<Session, Error> {
-    // Who may override permissions can open any file again at any time, so the kernel need not tell
-    // us when files are opened.
-    let mode = if creds::has_capability(creds::CAP_DAC_OVERRIDE)? {
-        OpenMode::NotAsked
-    } else {
-        OpenMode::Pinned
-    };
+    let mode = OpenMode::choose(config.io)?;
     let device = Arc::new(Device::new(device)?);
     let listener = Arc::clone(&device);
     vfs.listen(Listener::new(move |node| {
@@ -212,8 +207,8 @@ fn start(config: &Config, vfs: Arc<Vfs>, device: OwnedFd) -> Result<Session, Err
     let threads = config.threads.unwrap_or_else(default_threads);
     let desk = Desk::new(&device, config, threads);
     let session = Session {
+        handler: Arc::new(Handler::new(vfs, config, mode, &device, desk)),
         device,
-        handler: Arc::new(Handler::new(vfs, config, mode, desk)),
         buffer: negotiation::max_write(config) as usize + abi::ROOM_BESIDES_DATA,
         threads,
         waiting: Waiting::new(config.spin),

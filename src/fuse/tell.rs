@@ -7,8 +7,9 @@ use super::abi::{self, capability};
 use super::answer::guarded;
 use super::asker::Askers;
 use super::device::Device;
-use super::handler::{Handler, OpenMode, finish_with};
+use super::handler::{Handler, finish_with};
 use super::negotiation;
+use super::opening::OpenMode;
 use super::reply::Reply;
 use super::request::Header;
 use crate::config::Config;
@@ -97,7 +98,8 @@ impl Handler {
             max_write: negotiation::max_write(&self.config),
             max_readahead: agreed.max_readahead,
             max_background: negotiation::MAX_BACKGROUND,
-            told_of_open: self.open_mode == OpenMode::Pinned,
+            told_of_open: self.open_mode() != OpenMode::NotAsked,
+            passthrough: agreed.passthrough,
             readers: self.desk.readers,
             slow: self.pool.fill(),
             requests: counters.requests(),

@@ -5,6 +5,7 @@
 //! symbolic link in a layer can lead a call astray.
 
 pub mod at;
+pub mod backing;
 pub mod copy;
 pub mod creds;
 pub mod daemon;

@@ -11,7 +11,7 @@ use super::attr::Privilege;
 use super::node::{Node, Real};
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
-use crate::layer::Keeping;
+use crate::layer::{Keeping, Upper};
 use crate::merge::copyup::Data;
 use crate::merge::lookup::Contents;
 use crate::sys::{FileType, Name, Target, at, file};
@@ -86,6 +86,34 @@ impl Vfs {
         leaf.io_read_only.store(false, Ordering::Relaxed);
         leaf.io.put(Arc::clone(&fd));
         Ok(fd)
+    }
+
+    /// The file that a client may read and write itself from now on, past us; `None` for what is
+    /// not in the upper, has its data elsewhere, or gets more than data with a write.
+    ///
+    /// # Errors
+    /// What opening it says: EPERM for an immutable file.
+    pub fn direct_file(&self, id: NodeId, to_write: bool) -> Result<Option<Arc<OwnedFd>>> {
+        let node = self.node(id)?;
+        let leaf = node.as_leaf()?;
+        let keeps_all = |upper: &Upper| upper.keeping() == Keeping::Inode;
+        let in_upper = {
+            let place = leaf.place.read();
+            place.real.upper_key().is_some() && matches!(place.data, Contents::Own)
+        };
+        if !in_upper || !self.stack.upper.as_ref().is_some_and(keeps_all) {
+            return Ok(None);
+        }
+        let file = if to_write { self.file_to_write(&node) } else { self.file(&node) };
+        file.map(Some)
+    }
+
+    /// Takes set-id bits away from a file that somebody who may not keep them is about to write to,
+    /// past us.
+    pub fn before_direct_write(&self, id: NodeId) -> Result<()> {
+        let node = self.node(id)?;
+        let fd = self.file_to_write(&node)?;
+        self.drop_set_id(&node, fd.as_ref().as_fd(), Privilege::LosesSetId)
     }
 
     /// Keeps a file's descriptor open until [`Vfs::unpin`]: for a server that could not open it

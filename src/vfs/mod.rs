@@ -210,6 +210,12 @@ impl Vfs {
         self.table.forget(id, count);
     }
 
+    /// Whether a number stands for a node.
+    #[must_use]
+    pub fn knows(&self, id: NodeId) -> bool {
+        self.table.get(id).is_some()
+    }
+
     /// How many nodes are known, the root included.
     #[must_use]
     pub fn node_count(&self) -> usize {

@@ -38,6 +38,7 @@ mod open_files;
 mod override_stat;
 mod owners;
 mod parallel;
+mod passthrough;
 mod permissions;
 mod readdir;
 mod readonly;

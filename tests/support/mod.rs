@@ -1,11 +1,13 @@
 //! What the tests that mount something have in common.
 //!
-//! Three environment variables steer it:
+//! Four environment variables steer it:
 //!
 //! * `OVLMERGE_NO_SKIP=1`: a test that cannot run here fails instead of saying `SKIPPED`.
 //! * `OVLMERGE_BIN=PROGRAM`: test another program with the same command line.
 //! * `OVLMERGE_TEST_ENGINE=kernel`: mount the kernel's overlayfs instead, to see whether what a
 //!   test expects is what the oracle does.
+//! * `OVLMERGE_TEST_OPTIONS=io=passthrough`: mount everything with these options too, to test
+//!   another mode of operation.
 
 #![allow(dead_code, unused_imports)] // each test target uses its part
 

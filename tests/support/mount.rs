@@ -118,7 +118,7 @@ impl Setup {
                 text.push(escaped(path));
             }
         }
-        for option in &self.options {
+        for option in self.options.iter().chain(&more_options()) {
             text.push(",");
             text.push(option);
         }
@@ -179,6 +179,13 @@ fn escaped(path: &Path) -> OsString {
         bytes.push(byte);
     }
     OsStr::from_bytes(&bytes).to_owned()
+}
+
+/// Options that all mounts of the program get on top, to test it in another mode of operation:
+/// OVLMERGE_TEST_OPTIONS, as in `io=passthrough`.
+fn more_options() -> Option<String> {
+    let options = std::env::var("OVLMERGE_TEST_OPTIONS").ok().filter(|text| !text.is_empty());
+    options.filter(|_| Engine::current() == Engine::Program)
 }
 
 /// How long one server may live before it is taken to hang. OVLMERGE_TEST_LIMIT changes it.

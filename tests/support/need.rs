@@ -70,6 +70,14 @@ pub fn fuse(test: &str) -> bool {
     check(test, opened.is_ok(), "needs /dev/fuse, readable and writable")
 }
 
+/// A kernel that reads and writes files for a FUSE server.
+pub fn passthrough(test: &str) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    check(test, version >= (6, 9), "needs Linux 6.9 (FUSE passthrough)")
+}
+
 /// What an ordinary user needs for a mount of their own.
 pub fn fuse_for_users(test: &str) -> bool {
     let open = std::fs::metadata("/dev/fuse").is_ok_and(|found| found.mode() & 0o6 == 0o6);

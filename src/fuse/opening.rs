@@ -1,0 +1,133 @@
+//! Opening files, and letting them go: what the kernel does by itself from then on.
+
+use std::time::Duration;
+
+use super::answer::Answer;
+use super::handler::{Handler, finish_with};
+use super::passthrough::{OpenedAs, Opener};
+use super::reply::{Lifetime, Reply};
+use super::request::Header;
+use crate::config::Io;
+use crate::error::{Errno, Result};
+use crate::format::capability;
+use crate::sys::creds;
+use crate::vfs::{Entry, NodeId, Privilege};
+
+/// How the kernel tells of files being opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// Not at all: OPEN is answered ENOSYS once. For a server that can open any file at any time.
+    NotAsked,
+    /// Each time: the descriptor stays open as long as the file is.
+    Pinned,
+    /// Each time, for the answer says which file the kernel may read and write by itself. As
+    /// `NotAsked` if the kernel cannot.
+    PassedThrough,
+}
+
+impl OpenMode {
+    /// The mode for what was asked for, by what this process may do.
+    ///
+    /// # Errors
+    /// Those of capget(2).
+    pub fn choose(io: Io) -> Result<Self> {
+        // Who may override permissions can open any file again at any time, so the kernel need not
+        // tell us when files are opened.
+        let opens_any = creds::has_capability(creds::CAP_DAC_OVERRIDE)?;
+        let admin = creds::has_capability(creds::CAP_SYS_ADMIN)?;
+        let may_pass_through = opens_any && admin && creds::in_initial_user_namespace();
+        if io == Io::Passthrough && !may_pass_through {
+            tracing::warn!(
+                "io=passthrough has no effect: it takes CAP_SYS_ADMIN in the initial user \
+                 namespace; run as root or leave it out"
+            );
+        }
+        Ok(match (opens_any, io) {
+            (true, Io::Passthrough) if may_pass_through => Self::PassedThrough,
+            (true, _) => Self::NotAsked,
+            (false, _) => Self::Pinned,
+        })
+    }
+}
+
+impl Handler {
+    /// How long the attributes of a node are good for.
+    pub(super) fn attributes_live(&self, id: NodeId) -> Duration {
+        if self.passthrough.is_mappable(id) { Duration::ZERO } else { self.lifetime() }
+    }
+
+    pub(super) fn entry_lives(&self, entry: &Entry) -> Lifetime {
+        Lifetime { name: self.lifetime(), attributes: self.attributes_live(entry.node) }
+    }
+
+    /// How files are opened with what the kernel has agreed on.
+    pub(super) fn open_mode(&self) -> OpenMode {
+        match self.open_mode {
+            OpenMode::PassedThrough if !self.agreed().passthrough => OpenMode::NotAsked,
+            mode => mode,
+        }
+    }
+
+    pub(super) fn finish_created(
+        &self,
+        header: &Header,
+        flags: i32,
+        answer: Answer<Entry>,
+        reply: Reply,
+    ) {
+        let answer = answer.and_then(|entry| {
+            let how = match self.open_mode() {
+                OpenMode::NotAsked => OpenedAs::CACHED,
+                OpenMode::Pinned => {
+                    self.vfs.pin_created(entry.node);
+                    OpenedAs::CACHED
+                }
+                OpenMode::PassedThrough => self.pass_through(header, entry.node, flags)?,
+            };
+            Ok((entry, how))
+        });
+        finish_with(answer, reply, |reply, (entry, how)| {
+            reply.created(&entry, self.entry_lives(&entry), how);
+        });
+    }
+
+    pub(super) fn open(&self, header: &Header, flags: i32, reply: Reply) {
+        let id = header.node;
+        let answer = match self.open_mode() {
+            OpenMode::NotAsked => Err(Errno::ENOSYS),
+            OpenMode::Pinned => {
+                let to_write = flags & libc::O_ACCMODE != libc::O_RDONLY;
+                self.run("open", |vfs| vfs.pin(id, to_write)).map(|()| OpenedAs::CACHED)
+            }
+            OpenMode::PassedThrough => self.pass_through(header, id, flags),
+        };
+        finish_with(answer, reply, Reply::opened);
+    }
+
+    fn pass_through(&self, header: &Header, id: NodeId, flags: i32) -> Answer<OpenedAs> {
+        let loses_set_id = self.privilege(header) == Privilege::LosesSetId;
+        let who = Opener { flags, loses_set_id };
+        let file = self.run("open", |vfs| vfs.direct_file(id, who.writes()));
+        self.passthrough.open(id, file, who)
+    }
+
+    /// The kernel asks for this before a write that goes past us.
+    pub(super) fn prepare_direct_write(&self, header: &Header, name: &[u8]) {
+        let loses_set_id = self.privilege(header) == Privilege::LosesSetId;
+        if name == capability::NAME
+            && loses_set_id
+            && self.passthrough.is_about_to_write(header.node)
+        {
+            // The log has why it failed, and there is nobody else to tell.
+            self.run("write", |vfs| vfs.before_direct_write(header.node)).ok();
+        }
+    }
+
+    pub(super) fn release(&self, id: NodeId) {
+        match self.open_mode() {
+            OpenMode::NotAsked => {}
+            OpenMode::Pinned => self.vfs.unpin(id),
+            OpenMode::PassedThrough => self.passthrough.release(id),
+        }
+    }
+}

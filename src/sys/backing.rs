@@ -1,0 +1,46 @@
+//! Files that the kernel serves for a FUSE server (passthrough, Linux 6.9).
+//!
+//! # References
+//! `struct fuse_backing_map` of linux/fuse.h, fs/fuse/passthrough.c (backing.c since Linux 6.18).
+
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::at::check;
+use crate::error::Result;
+
+/// `FUSE_DEV_IOC_BACKING_OPEN` of linux/fuse.h.
+const OPEN: libc::c_ulong = 0x4010_e501;
+/// `FUSE_DEV_IOC_BACKING_CLOSE` of linux/fuse.h.
+const CLOSE: libc::c_ulong = 0x4004_e502;
+
+#[repr(C)]
+struct Map {
+    fd: i32,
+    flags: u32,
+    padding: u64,
+}
+
+/// Tells the connection `device` of a file that reads and writes may go to. The number that stands
+/// for it holds the file by itself: `file` may be closed, and how it is open counts for nothing.
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN in the initial user namespace, or if INIT did not agree on it; ELOOP
+/// for a file on another stacked file system; EINVAL for what is no regular file.
+pub fn open(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> Result<i32> {
+    let map = Map { fd: file.as_raw_fd(), flags: 0, padding: 0 };
+    // SAFETY: the kernel reads one struct fuse_backing_map.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), OPEN, &raw const map) })
+}
+
+/// Takes the number back. What is open with it goes on.
+///
+/// # Errors
+/// ENOENT for a number that is not in use.
+pub fn close(device: BorrowedFd<'_>, number: i32) -> Result<()> {
+    let number = number.cast_unsigned();
+    // SAFETY: the kernel reads one 32-bit number.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), CLOSE, &raw const number) })?;
+    Ok(())
+}
