@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use super::refusal::assert_refusal;
 use crate::support::mount::{Detached, is_mountpoint};
 use crate::support::process::{output, pids_with_argument, text, wait_for};
-use crate::support::{Scratch, binary, raw};
+use crate::support::{Scratch, assert_errno, binary, raw};
 use crate::{needs, not_the_kernels};
 
 const NO_PROGRAM: &str = "it is no program";
@@ -103,6 +103,29 @@ fn a_signal_ends_the_server_alone() {
     assert_eq!(s.upper.read("f"), "x");
     // An orderly end: the upper of a volatile mount can be used again.
     assert!(!s.work.exists("work/incompat/volatile"));
+}
+
+/// The mount may be of another process namespace, in which the numbers of those who ask mean
+/// others: nobody gets an answer. The log does.
+#[test]
+fn only_a_signal_gets_statistics() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    let s = Scratch::new();
+    s.lower(0).file("f", "x");
+    let (device, mounted) = premounted(&s);
+    let log = s.base().path("log");
+    let output = output(command(&s, &device, "").env("OVLMERGE_LOG_FILE", &log));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    drop(device);
+    let asked = raw::get_xattr(&s.mnt.path("f"), "system.ovlmerge.stat", 65536);
+    assert_errno(asked, libc::EACCES);
+    kill(Pid::from_raw(servers(&s)[0]), Signal::SIGUSR1).unwrap();
+    let logged = || std::fs::read_to_string(&log).unwrap().contains("\"layer_count\":2");
+    assert!(wait_for(SOON, logged), "{}", std::fs::read_to_string(&log).unwrap());
+    assert_eq!(s.mnt.read("f"), "x");
+    drop(mounted);
+    assert!(wait_for(SOON, || servers(&s).is_empty()));
 }
 
 #[test]

@@ -245,6 +245,16 @@ impl Mount {
         }
     }
 
+    /// What the server tells about itself, as `ovlmerge stat --json` prints it: how many requests
+    /// of each kind it got, how often something was copied up, and the like.
+    #[track_caller]
+    pub fn statistics(&self) -> serde_json::Value {
+        let mut command = Command::new(binary());
+        let output = process::output(command.args(["stat", "--json"]).arg(self.root()));
+        assert!(output.status.success(), "{}", process::text(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
     /// Whether something is mounted there now.
     pub fn is_mounted(&self) -> bool {
         is_mountpoint(self.root())

@@ -39,12 +39,12 @@ fn what_happened_is_counted() {
     s.lower(0).file("f", "12345").file("gone", "").file("d/a", "").file("d/b", "");
     s.lower(1).file("d/c", "").file("moved", "");
     let m = s.mount();
-    let before = stat(m.root());
+    let before = m.statistics();
     for name in ["d/a", "d/b", "d/c"] {
         m.stat(name);
     }
     assert!(!m.exists("d/none"));
-    let after = stat(m.root());
+    let after = m.statistics();
     let more = |group: &str, name: &str| count(&after, group, name) - count(&before, group, name);
     // `d` and four names in it; the kernel keeps absent names, which are no errors.
     assert_eq!((more("requests", "LOOKUP"), more("errors", "ENOENT")), (5, 0));
@@ -56,7 +56,7 @@ fn what_happened_is_counted() {
     fs::rename(m.path("moved"), m.path("there")).unwrap();
     m.file("d/a", "y");
     fs::File::open(m.path("d/a")).unwrap().sync_all().unwrap();
-    let last = stat(m.root());
+    let last = m.statistics();
     let upper = &last["upper"];
     assert_eq!((&upper["copy_ups"], &upper["copied_directories"]), (&json!(3), &json!(1)));
     assert_eq!((&upper["whiteouts"], &last["requests"]["RENAME2"]), (&json!(2), &Value::Null));
