@@ -89,6 +89,48 @@ pub fn is_handle(value: &[u8]) -> bool {
     header && value.len() > HEADER
 }
 
+/// What a value is, as the kernel takes it (`ovl_check_fb_len`, fs/overlayfs/namei.c).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// A handle that this machine can try.
+    Handle {
+        /// Which kind of handle.
+        kind: u8,
+        /// Its bytes.
+        bytes: &'a [u8],
+    },
+    /// Well formed, but of a later version, of a machine with the other byte order, or empty.
+    Unknown,
+    /// No such value: the kernel warns and passes over it.
+    Malformed,
+}
+
+/// Takes a value apart.
+#[must_use]
+pub fn read(value: &[u8]) -> Value<'_> {
+    // OVL_FH_FLAG_ALL, and OVL_FH_FLAG_ANY_ENDIAN in it (fs/overlayfs/overlayfs.h).
+    const ALL: u8 = 7;
+    const ANY_ENDIAN: u8 = 2;
+    if value.is_empty() {
+        return Value::Unknown;
+    }
+    let Some((&[version, magic, len, flags, kind], _)) = value.split_first_chunk::<5>() else {
+        return Value::Malformed;
+    };
+    let len = usize::from(len);
+    if magic != MAGIC || value.len() < HEADER.max(len) {
+        return Value::Malformed;
+    }
+    let here = if cfg!(target_endian = "big") { BIG_ENDIAN } else { 0 };
+    let readable = flags & ANY_ENDIAN != 0 || flags & BIG_ENDIAN == here;
+    match value.get(HEADER..len) {
+        Some(bytes) if version == VERSION && flags & !ALL == 0 && readable && !bytes.is_empty() => {
+            Value::Handle { kind, bytes }
+        }
+        _ => Value::Unknown,
+    }
+}
+
 /// Whether a handle says that inode numbers of its file system have no more than 32 bits, by which
 /// the kernel decides how it composes numbers (`ovl_can_decode_fh`, fs/overlayfs/util.c).
 #[must_use]
@@ -137,6 +179,26 @@ mod tests {
         let handle = [300u64.to_ne_bytes(), 256u64.to_ne_bytes()].concat();
         let value = encode(Side::Lower, &UUID, 0x4d, &[&handle[..], &[0; 4]].concat());
         assert_eq!(decode(&value), Some(Origin { uuid: UUID, tree: Some(256), ino: 300 }));
+    }
+
+    #[test]
+    fn values_as_the_kernel_takes_them() {
+        let good = encode(Side::Lower, &UUID, 1, &[1, 0, 0, 0, 2, 0, 0, 0]);
+        assert_eq!(read(&good), Value::Handle { kind: 1, bytes: &good[21..] });
+        for cut in 1..good.len() {
+            assert_eq!(read(&good[..cut]), Value::Malformed, "{cut}");
+        }
+        let with = |at: usize, byte: u8| {
+            let mut value = good.clone();
+            value[at] = byte;
+            value
+        };
+        assert_eq!(read(b""), Value::Unknown);
+        assert_eq!(read(&with(0, 1)), Value::Unknown, "a later version");
+        assert_eq!(read(&with(3, 8)), Value::Unknown, "a later flag");
+        assert_eq!(read(&with(3, good[3] ^ BIG_ENDIAN)), Value::Unknown, "the other byte order");
+        assert_eq!(read(&with(1, 0)), Value::Malformed);
+        assert_eq!(read(&with(2, 21)), Value::Unknown, "nothing behind the header");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::c_char;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::at::{Name, check};
 use crate::error::{Errno, Result};
@@ -36,14 +36,39 @@ pub fn of_open(fd: BorrowedFd<'_>) -> Result<Handle> {
     by_path(fd, c"".as_ptr(), libc::AT_EMPTY_PATH)
 }
 
+/// What has this handle on the file system of `mount`, not opened for reading (`O_PATH`).
+///
+/// # Errors
+/// ESTALE if nothing there has it; EPERM without CAP_DAC_READ_SEARCH in the initial user namespace
+/// (open_by_handle_at(2)).
+pub fn open(mount: BorrowedFd<'_>, handle: &Handle) -> Result<OwnedFd> {
+    let mut raw = FileHandle::EMPTY;
+    let room = raw.handle.get_mut(..handle.bytes.len()).ok_or(Errno::EINVAL)?;
+    room.copy_from_slice(&handle.bytes);
+    raw.bytes = u32::try_from(handle.bytes.len()).map_err(|_| Errno::EINVAL)?;
+    raw.kind = handle.kind.into();
+    let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    let raw = (&raw mut raw).cast();
+    // SAFETY: `raw` begins as struct file_handle does and has as many bytes as it states.
+    let fd = check(unsafe { libc::open_by_handle_at(mount.as_raw_fd(), raw, flags) })?;
+    // SAFETY: the call has just made this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `struct file_handle` with all the room there can be.
+#[repr(C)]
+struct FileHandle {
+    bytes: u32,
+    kind: i32,
+    handle: [u8; LONGEST],
+}
+
+impl FileHandle {
+    const EMPTY: Self = Self { bytes: LONGEST as u32, kind: 0, handle: [0; LONGEST] };
+}
+
 fn by_path(dir: BorrowedFd<'_>, path: *const c_char, flags: i32) -> Result<Handle> {
-    #[repr(C)]
-    struct FileHandle {
-        bytes: u32,
-        kind: i32,
-        handle: [u8; LONGEST],
-    }
-    let mut out = FileHandle { bytes: LONGEST as u32, kind: 0, handle: [0; LONGEST] };
+    let mut out = FileHandle::EMPTY;
     let mut mount = 0;
     let (to, dir) = ((&raw mut out).cast(), dir.as_raw_fd());
     // SAFETY: both callers pass a string with an end; `out` begins as struct file_handle does and

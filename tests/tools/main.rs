@@ -19,6 +19,7 @@ mod archive;
 mod call;
 mod changes;
 mod check;
+mod check_links;
 mod content;
 mod convert;
 mod diff;

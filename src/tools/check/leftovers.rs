@@ -7,7 +7,7 @@ use nix::fcntl::OFlag;
 
 use super::{Finding, Problem};
 use crate::error::{Context, Errno, Result};
-use crate::sys::{Name, at, dir};
+use crate::sys::{Name, Target, at, dir, stat};
 
 /// Where objects are built, and where features are noted, in the work directory.
 const WORK: &[u8] = b"work";
@@ -25,7 +25,7 @@ pub(super) fn look(work: &Path) -> Result<Vec<Finding>> {
                 let path = [WORK, INCOMPAT, &feature].join(&b'/');
                 findings.push(Finding { path, in_work: true, problem: Problem::Incompatible });
             }
-        } else {
+        } else if !is_whiteout(&inner, &name)? {
             let path = [WORK, &name].join(&b'/');
             findings.push(Finding { path, in_work: true, problem: Problem::Leftover });
         }
@@ -40,6 +40,12 @@ fn open(above: &OwnedFd, name: &[u8]) -> Result<Option<OwnedFd>> {
         Err(err) if matches!(err.errno(), Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
         Err(err) => Err(err.context(format!("workdir: {}", name.escape_ascii()))),
     }
+}
+
+/// A mount keeps one that all whiteouts are links to (`ovl_whiteout`, fs/overlayfs/dir.c).
+fn is_whiteout(fd: &OwnedFd, name: &[u8]) -> Result<bool> {
+    let found = stat::stat_if_exists(Target::At(fd.as_fd(), Name::new(name)?))?;
+    Ok(found.is_some_and(|found| found.is_whiteout_device()))
 }
 
 fn names(fd: &OwnedFd) -> Result<Vec<Box<[u8]>>> {

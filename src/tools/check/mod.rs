@@ -1,9 +1,12 @@
 //! What is wrong with an upper, and what can be done about it.
 //!
-//! [`scan`] goes through the upper and compares it with the layers below; [`leftovers`] looks into
-//! the work directory; [`repair`] mends what can be mended without a guess.
+//! [`scan`] goes through the upper and compares it with the layers below; [`leftovers`] and
+//! [`index`] look into the work directory; [`repair`] mends what can be mended without a guess.
 
+mod index;
 mod leftovers;
+mod origin;
+mod problem;
 mod repair;
 mod scan;
 
@@ -17,120 +20,8 @@ use crate::format::overlay::Namespace;
 use crate::sys::{at, creds, file};
 use crate::tools::views::Layers;
 
-/// What can be wrong. The numbers stay as they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Problem {
-    /// A whiteout for a name that no lower shows.
-    NeedlessWhiteout,
-    /// A whiteout file beside the whiteout device or the object of the same name.
-    DoubleWhiteout,
-    /// The file `.wh..opq` that releases of fuse-overlayfs leave beside opaque marks.
-    Debris,
-    /// More than one mark says that a directory is opaque.
-    DoubleOpaque,
-    /// A mark in a form that is not the one of this upper.
-    ForeignOpaque,
-    /// A redirect that leads to no directory.
-    LostRedirect,
-    /// Two directories show the same one of a lower.
-    SharedLower,
-    /// A redirect that is none.
-    BadRedirect,
-    /// A metacopy file without data.
-    LostData,
-    /// An entry has an origin, and its directory does not say that there are such.
-    NotImpure,
-    /// A directory that lends its names, and there is nobody to have the metadata from.
-    LostDelegation,
-    /// Something with the name of a whiteout that is none.
-    NoMarker,
-    /// Something that a mount did not finish.
-    Leftover,
-    /// A feature without which the upper must not be used.
-    Incompatible,
-}
-
-impl Problem {
-    /// All, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
-        Self::NeedlessWhiteout,
-        Self::DoubleWhiteout,
-        Self::Debris,
-        Self::DoubleOpaque,
-        Self::ForeignOpaque,
-        Self::LostRedirect,
-        Self::SharedLower,
-        Self::BadRedirect,
-        Self::LostData,
-        Self::NotImpure,
-        Self::LostDelegation,
-        Self::NoMarker,
-        Self::Leftover,
-        Self::Incompatible,
-    ];
-
-    /// `OVL001` and so on.
-    #[must_use]
-    pub fn id(self) -> String {
-        let place = Self::ALL.iter().position(|problem| *problem == self).unwrap_or_default();
-        format!("OVL{:03}", place + 1)
-    }
-
-    /// What is wrong, in a sentence.
-    #[must_use]
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::NeedlessWhiteout => "a whiteout for a name that no lower layer shows",
-            Self::DoubleWhiteout => "a whiteout file beside what says the same",
-            Self::Debris => "a file .wh..opq, which old releases of fuse-overlayfs leave",
-            Self::DoubleOpaque => "several marks say that the directory is opaque",
-            Self::ForeignOpaque => {
-                "the opaque mark is in a form that the kernel does not read here"
-            }
-            Self::LostRedirect => "the redirect leads to no directory of a lower layer",
-            Self::SharedLower => "another directory shows the same one of a lower layer",
-            Self::BadRedirect => "the redirect is neither a name nor an absolute path",
-            Self::LostData => "a metadata-only copy, and no layer has its data",
-            Self::NotImpure => "entries have an origin, and the directory is not marked impure",
-            Self::LostDelegation => "marked dirmeta_delegate, and no layer below has the metadata",
-            Self::NoMarker => "the name of a whiteout, but not an empty file; a mount hides it",
-            Self::Leftover => "something that a mount did not finish",
-            Self::Incompatible => "a feature that an earlier mount left behind; see the manual",
-        }
-    }
-
-    /// Whether it can be mended without a guess and without changing what a mount shows.
-    #[must_use]
-    pub fn is_repairable(self) -> bool {
-        match self {
-            Self::NeedlessWhiteout
-            | Self::DoubleWhiteout
-            | Self::Debris
-            | Self::DoubleOpaque
-            | Self::ForeignOpaque
-            | Self::NotImpure
-            | Self::LostDelegation
-            | Self::Leftover => true,
-            Self::LostRedirect
-            | Self::SharedLower
-            | Self::BadRedirect
-            | Self::LostData
-            | Self::NoMarker
-            | Self::Incompatible => false,
-        }
-    }
-}
-
-/// One problem, and where.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Finding {
-    /// Path from the root of the upper, or of the work directory.
-    pub path: Vec<u8>,
-    /// It is in the work directory.
-    pub in_work: bool,
-    /// What is wrong.
-    pub problem: Problem,
-}
+use index::LinkIndex;
+pub use problem::{Finding, Problem};
 
 /// What is to be checked.
 #[derive(Clone, Debug)]
@@ -158,9 +49,14 @@ impl Task {
             }
             _ => {}
         }
-        let mut findings = scan::scan(&self.layers, self.namespace()?)?;
+        let view = self.layers.open()?;
+        let index = self.work.as_deref().map(LinkIndex::open).transpose()?.flatten();
+        let mut findings = scan::scan(&view, self.namespace()?, index.as_ref())?;
         if let Some(work) = &self.work {
             findings.extend(leftovers::look(work)?);
+        }
+        if let Some(index) = index {
+            findings.extend(index.check(&view)?);
         }
         findings.sort();
         Ok(findings)
@@ -218,17 +114,4 @@ fn check_unmounted(upper: &Path) -> Result<()> {
         is_overlay && words.into_iter().any(|word| word == wanted)
     });
     if mounted { Err(in_use(&upper)) } else { Ok(()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_stay_as_they_are() {
-        let ids: Vec<_> = Problem::ALL.iter().map(|problem| problem.id()).collect();
-        assert_eq!(ids.first().map(String::as_str), Some("OVL001"));
-        assert_eq!(Problem::LostRedirect.id(), "OVL006");
-        assert_eq!(Problem::Incompatible.id(), "OVL014");
-    }
 }

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::index::LinkIndex;
 use super::{Finding, Problem, scan};
 use crate::config::{Config, UpperDirs};
 use crate::error::{Context, Errno, Error, Result};
@@ -31,7 +32,10 @@ pub(super) fn repair(
     for finding in findings.iter().filter(|finding| !finding.in_work) {
         mend(&upper, namespace, finding).context(|| printable(&finding.path))?;
     }
-    Ok(())
+    match LinkIndex::open(work)? {
+        Some(index) => index.repair(&layers.open()?).context(|| "workdir: index".to_owned()),
+        None => Ok(()),
+    }
 }
 
 fn mend(upper: &Upper, namespace: Namespace, finding: &Finding) -> Result<()> {
@@ -53,6 +57,12 @@ fn mend(upper: &Upper, namespace: Namespace, finding: &Finding) -> Result<()> {
             let dir = walk(upper, &finding.path)?;
             let key = namespace.key(Mark::Impure);
             upper.with_dir(&dir, |target| xattr::set(target, key, b"y", SetMode::Any))
+        }
+        Problem::BadOrigin => {
+            let dir = walk(upper, above)?;
+            upper.with_entry(&dir, Name::new(last)?, |target| {
+                Namespace::BOTH.into_iter().try_for_each(|ns| remove(target, ns.key(Mark::Origin)))
+            })
         }
         Problem::LostDelegation => {
             let dir = walk(upper, &finding.path)?;

@@ -7,9 +7,12 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::index::LinkIndex;
+use super::origin::{self, Found, Marks};
 use super::{Finding, Problem};
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::aufs::AufsName;
+use crate::format::links::entry_name;
 use crate::format::overlay::{FUSE_OVERLAYFS_OPAQUE, Mark, Namespace};
 use crate::layer::LayerDir;
 use crate::merge::lookup::{Contents, What, lookup};
@@ -17,18 +20,24 @@ use crate::merge::stack::MetaSource;
 use crate::merge::{DirStack, Index};
 use crate::sys::{Name, Stat, Target, xattr};
 use crate::tools::oci::printable;
-use crate::tools::views::{Layers, View};
+use crate::tools::views::View;
 
-pub(super) fn scan(layers: &Layers, namespace: Namespace) -> Result<Vec<Finding>> {
-    let view = layers.open()?;
+pub(super) fn scan(
+    view: &View,
+    namespace: Namespace,
+    index: Option<&LinkIndex>,
+) -> Result<Vec<Finding>> {
     let root = view.root()?;
     let mut scan = Scan {
-        view: &view,
+        view,
         namespace,
+        index,
+        origins: FxHashMap::default(),
         findings: Vec::new(),
         shown: FxHashMap::default(),
         open: vec![(Vec::new(), root)],
     };
+    scan.root_origin()?;
     while let Some((path, dir)) = scan.open.pop() {
         scan.dir(&path, &dir).context(|| printable(&path))?;
     }
@@ -38,7 +47,10 @@ pub(super) fn scan(layers: &Layers, namespace: Namespace) -> Result<Vec<Finding>
 struct Scan<'a> {
     view: &'a View,
     namespace: Namespace,
+    index: Option<&'a LinkIndex>,
     findings: Vec<Finding>,
+    /// Which object has which origin.
+    origins: FxHashMap<Vec<u8>, (u64, u64)>,
     /// Which directories of lowers are shown, by layer, device and inode number; and where.
     shown: FxHashMap<(u16, u64, u64), Vec<u8>>,
     open: Vec<(Vec<u8>, DirStack)>,
@@ -74,7 +86,7 @@ impl Scan<'_> {
             match upper.classify(name) {
                 AufsName::Plain => {
                     self.entry(&path, stack, &merged, &below, checked, &stat)?;
-                    origins |= has_origin(upper, checked)?;
+                    origins |= self.copy_marks(&path, upper, checked, &stat)?;
                 }
                 AufsName::Whiteout(of) => self.file(&path, upper, &below, of, &stat)?,
                 AufsName::Opaque | AufsName::Meta => {}
@@ -84,6 +96,64 @@ impl Scan<'_> {
             self.found(path, Problem::NotImpure);
         }
         Ok(())
+    }
+
+    /// What the kernel compares when the index is in use (`ovl_verify_origin`,
+    /// fs/overlayfs/super.c).
+    fn root_origin(&mut self) -> Result<()> {
+        let [upper, lower, ..] = self.view.rules().roots else { return Ok(()) };
+        let fd = upper.dir().fd()?;
+        let marks = Marks::read(Target::Fd(fd.as_ref().as_fd()))?;
+        if let Some(value) = &marks.origin
+            && origin::is_of_root(value, lower)? == Some(false)
+        {
+            self.found(b"", Problem::OtherLower);
+        }
+        Ok(())
+    }
+
+    /// What an entry says of the object that it was copied from. Whether it says that at all.
+    fn copy_marks(
+        &mut self,
+        path: &[u8],
+        upper: &Arc<LayerDir>,
+        name: Name<'_>,
+        stat: &Stat,
+    ) -> Result<bool> {
+        let marks = {
+            let fd = upper.fd()?;
+            Marks::read(Target::At(fd.as_ref().as_fd(), name))?
+        };
+        if !marks.has_good_flags() {
+            self.found(path, Problem::BadFlags);
+        }
+        // An empty one says that the origin is not known.
+        let Some(value) = &marks.origin else { return Ok(false) };
+        let lowers = self.view.rules().roots.get(1..).unwrap_or_default();
+        match origin::find(lowers, value)? {
+            Found::Malformed => {
+                self.found(path, Problem::BadOrigin);
+                return Ok(false);
+            }
+            Found::Gone => self.found(path, Problem::LostOrigin),
+            Found::File(lower) if lower.kind() != stat.kind() => {
+                self.found(path, Problem::LostOrigin);
+            }
+            Found::File(_) | Found::Unknown => {
+                let own = (stat.dev, stat.ino);
+                if *self.origins.entry(value.clone()).or_insert(own) != own {
+                    self.found(path, Problem::SharedOrigin);
+                }
+            }
+        }
+        if let Some(index) = self.index
+            && marks.counted
+            && !stat.kind().is_dir()
+            && entry_name(value).is_none_or(|name| !index.has(&name, stat))
+        {
+            self.found(path, Problem::NotIndexed);
+        }
+        Ok(true)
     }
 
     fn own_marks(&mut self, path: &[u8], stack: &DirStack, upper: &Arc<LayerDir>) -> Result<()> {
@@ -192,19 +262,6 @@ fn opaque_forms(dir: &Arc<LayerDir>, namespace: Namespace) -> Result<[bool; 4]> 
     let is_set = |key| Ok::<_, Error>(xattr::get_if_set(target, key)?.as_deref() == Some(b"y"));
     let [own, other, fuse] = opaque_keys(namespace);
     Ok([is_set(own)?, is_set(other)?, is_set(fuse)?, dir.has_aufs_opaque()?])
-}
-
-fn has_origin(dir: &Arc<LayerDir>, name: Name<'_>) -> Result<bool> {
-    let fd = dir.fd()?;
-    let target = Target::At(fd.as_ref().as_fd(), name);
-    let keys = Namespace::BOTH.map(|namespace| namespace.key(Mark::Origin));
-    // An empty one says that the origin is not known.
-    for key in keys {
-        if xattr::get_if_set(target, key)?.is_some_and(|value| !value.is_empty()) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {

@@ -1,0 +1,247 @@
+//! The index of hard links: whether its entries and the names that it counts go together.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+use rustc_hash::FxHashMap;
+
+use super::origin::{self, Found};
+use super::{Finding, Problem};
+use crate::error::{Context, Errno, Result};
+use crate::format::links::{Count, handle_of};
+use crate::format::metacopy::FileMarks;
+use crate::format::origin::{NO_UUID, Side, encode, is_handle};
+use crate::format::overlay::{Mark, Namespace};
+use crate::layer::work;
+use crate::merge::lookup::{What, lookup};
+use crate::merge::{DirStack, Index};
+use crate::sys::xattr::SetMode;
+use crate::sys::{FileType, Name, Stat, Target, at, dir, handle, ioctl, stat, xattr};
+use crate::tools::views::View;
+
+/// The directory in WORKDIR.
+const INDEX: &[u8] = b"index";
+
+/// The index of an upper, as it lies there.
+#[derive(Debug)]
+pub(super) struct LinkIndex {
+    fd: OwnedFd,
+    entries: FxHashMap<Box<[u8]>, Stat>,
+}
+
+/// What is wrong with an entry.
+#[derive(Debug)]
+struct Verdict {
+    name: Box<[u8]>,
+    problem: Problem,
+    /// How many names lead to its file, where they were counted.
+    names: u32,
+}
+
+impl LinkIndex {
+    /// That in a work directory, if there is one.
+    pub fn open(work: &Path) -> Result<Option<Self>> {
+        let root = at::open_root(work).context(|| format!("workdir={}", work.display()))?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        let fd = match at::open(root.as_fd(), Name::new(INDEX)?, flags, 0) {
+            Err(err) if matches!(err.errno(), Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
+            other => other.context(|| "workdir: index".to_owned())?,
+        };
+        let mut entries = FxHashMap::default();
+        dir::for_each(fd.as_fd(), |entry| {
+            let target = Target::At(fd.as_fd(), Name::new(entry.name)?);
+            if let Some(stat) = stat::stat_if_exists(target)? {
+                entries.insert(entry.name.into(), stat);
+            }
+            Ok(())
+        })?;
+        Ok(Some(Self { fd, entries }))
+    }
+
+    /// Whether the entry `name` is this file.
+    pub fn has(&self, name: &[u8], file: &Stat) -> bool {
+        self.entries.get(name).is_some_and(|entry| entry.same_object(file))
+    }
+
+    /// What is wrong with it.
+    pub fn check(&self, view: &View) -> Result<Vec<Finding>> {
+        let finding = |name: &[u8], problem| {
+            let path = if name.is_empty() { INDEX.to_vec() } else { [INDEX, name].join(&b'/') };
+            Finding { path, in_work: true, problem }
+        };
+        if self.is_foreign(view)? {
+            // Then no entry can be right.
+            return Ok(vec![finding(b"", Problem::ForeignIndex)]);
+        }
+        Ok(self.judge(view)?.iter().map(|it| finding(&it.name, it.problem)).collect())
+    }
+
+    /// Whether it says that it is of another upper (`ovl_verify_upper`, fs/overlayfs/super.c).
+    fn is_foreign(&self, view: &View) -> Result<bool> {
+        let Some(upper) = view.rules().roots.first() else { return Ok(false) };
+        let fd = upper.dir().fd()?;
+        let Ok(handle) = handle::of_open(fd.as_ref().as_fd()) else { return Ok(false) };
+        let uuids = [ioctl::fs_uuid(fd.as_ref().as_fd()).unwrap_or(NO_UUID), NO_UUID];
+        let own = uuids.map(|uuid| encode(Side::Upper, &uuid, handle.kind, &handle.bytes));
+        for namespace in Namespace::BOTH {
+            let key = namespace.key(Mark::Upper);
+            let found = xattr::get_if_set(Target::Fd(self.fd.as_fd()), key)?;
+            if found.is_some_and(|found| !own.contains(&found)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn marks(&self, name: Name<'_>) -> Result<FileMarks> {
+        let target = Target::At(self.fd.as_fd(), name);
+        let list = xattr::list(target)?;
+        FileMarks::read(xattr::names(&list), |key| xattr::get(target, key))
+    }
+
+    fn judge(&self, view: &View) -> Result<Vec<Verdict>> {
+        let lowers = view.rules().roots.get(1..).unwrap_or_default();
+        let mut verdicts = Vec::new();
+        let mut counted = Vec::new();
+        for (name, stat) in &self.entries {
+            let mut wrong =
+                |problem| verdicts.push(Verdict { name: name.clone(), problem, names: 0 });
+            // The kernel keeps the whiteout that all others are links to (`ovl_whiteout`,
+            // fs/overlayfs/dir.c), and others are of nfs_export.
+            if stat.is_whiteout_device() {
+                continue;
+            }
+            let Some(value) = handle_of(name).filter(|value| is_handle(value)) else {
+                let building = name.starts_with(b"#");
+                wrong(if building { Problem::Leftover } else { Problem::NoIndexEntry });
+                continue;
+            };
+            // Those of directories are of nfs_export.
+            if stat.kind().is_dir() {
+                continue;
+            }
+            let marks = self.marks(Name::new(name)?)?;
+            if marks.handle != value {
+                wrong(Problem::StaleIndexEntry);
+                continue;
+            }
+            match origin::find(lowers, &value)? {
+                Found::File(lower) if lower.kind() == stat.kind() => {
+                    counted.push(Counted { name, stat, marks, lower, names: 0, in_lowers: 0 });
+                }
+                Found::File(_) | Found::Gone => wrong(Problem::LostIndexEntry),
+                Found::Unknown | Found::Malformed => {}
+            }
+        }
+        if !counted.is_empty() {
+            count_names(view, &mut counted)?;
+        }
+        verdicts.extend(counted.iter().filter_map(Counted::verdict));
+        Ok(verdicts)
+    }
+
+    /// Mends what can be mended. The upper has to be locked.
+    pub fn repair(&self, view: &View) -> Result<()> {
+        if self.is_foreign(view)? {
+            return Ok(());
+        }
+        for Verdict { name, problem, names } in self.judge(view)? {
+            let name = Name::new(&name)?;
+            match problem {
+                Problem::Leftover => work::remove_tree(self.fd.as_fd(), name)?,
+                Problem::StaleIndexEntry | Problem::NamelessIndexEntry => {
+                    at::unlink(self.fd.as_fd(), name)?;
+                }
+                Problem::WrongCount => self.set_count(name, names)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the origin is, there the count belongs.
+    fn set_count(&self, name: Name<'_>, names: u32) -> Result<()> {
+        let target = Target::At(self.fd.as_fd(), name);
+        let count = Count::by_upper(names, stat::stat(target)?.nlink).to_string();
+        for namespace in Namespace::BOTH {
+            if xattr::get_if_set(target, namespace.key(Mark::Origin))?.is_some() {
+                let key = namespace.key(Mark::Nlink);
+                xattr::set(target, key, count.as_bytes(), SetMode::Any)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An entry, and the names that lead to its file.
+struct Counted<'a> {
+    name: &'a [u8],
+    stat: &'a Stat,
+    marks: FileMarks,
+    lower: Stat,
+    /// In the upper.
+    names: u32,
+    /// In the lowers, where nothing hides them.
+    in_lowers: u32,
+}
+
+impl Counted<'_> {
+    fn verdict(&self) -> Option<Verdict> {
+        // The same file in several layers: its mark says which of its names lead here.
+        let leading = if self.marks.layer.is_some() { 0 } else { self.in_lowers };
+        let least = self.names + leading;
+        // Links of the lower file that are hidden, or outside of the layer, may still be counted.
+        let most = self.names.saturating_add(self.lower.nlink.max(leading));
+        let told =
+            self.marks.count.and_then(|it| it.resolve(self.stat.nlink, Some(self.lower.nlink)));
+        let problem = match told {
+            _ if least == 0 && self.stat.nlink == 1 => Problem::NamelessIndexEntry,
+            Some(told) if (least..=most).contains(&told) => return None,
+            _ if least == 0 => return None,
+            _ => Problem::WrongCount,
+        };
+        Some(Verdict { name: self.name.into(), problem, names: least })
+    }
+}
+
+/// Goes through all that the layers show: no layer tells where the names of a file are.
+fn count_names(view: &View, counted: &mut [Counted<'_>]) -> Result<()> {
+    let key = |stat: &Stat| (stat.dev, stat.ino);
+    let places = 0..counted.len();
+    let in_upper: FxHashMap<_, _> =
+        counted.iter().map(|it| key(it.stat)).zip(places.clone()).collect();
+    let in_lower: FxHashMap<_, _> = counted.iter().map(|it| key(&it.lower)).zip(places).collect();
+    let mut open = vec![view.root()?];
+    while let Some(dir) = open.pop() {
+        let index = Index::build(&dir)?;
+        for (name, entry) in index.iter() {
+            let Some(lower) = entry.lowers.levels.first() else { continue };
+            let Some(lower) = dir.lowers.get(usize::from(*lower)) else { continue };
+            if entry.kind() == Some(FileType::Directory) {
+                open.extend(below(view, &dir, &index, Name::new(name)?)?);
+                continue;
+            }
+            let (at, is_upper) = ((lower.dir().dev(), entry.lowers.ino), lower.dir().layer() == 1);
+            let place = if is_upper { in_upper.get(&at) } else { in_lower.get(&at) };
+            match place.and_then(|place| counted.get_mut(*place)) {
+                Some(it) if is_upper => it.names += 1,
+                Some(it) => it.in_lowers += 1,
+                None => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn below(view: &View, dir: &DirStack, index: &Index, name: Name<'_>) -> Result<Option<DirStack>> {
+    match lookup(view.rules(), dir, Some(index), name) {
+        // A redirect that is none: that is told elsewhere.
+        Err(err) if err.errno() == Errno::EINVAL => Ok(None),
+        Err(err) => Err(err),
+        Ok(found) => Ok(found.and_then(|found| match found.what {
+            What::Dir(stack) => Some(stack),
+            _ => None,
+        })),
+    }
+}
