@@ -112,6 +112,20 @@ fn no_marker_is_left_where_nothing_shows_from_below() {
     whatever_the_order(&entries, &["d ", "w x"]);
 }
 
+/// umoci writes whiteouts for all that was in a directory that became something else. Where that was
+/// a link they were put where it leads to: a file there became an empty directory.
+#[test]
+fn markers_in_a_directory_that_became_something_else() {
+    needs!(root);
+    whatever_the_order(&["l d -> other", "f d/.wh.x"], &["d ", "l d -> other"]);
+    whatever_the_order(
+        &["l d -> other", "f d/e/.wh.x", "f d/.wh..wh..opq"],
+        &["d ", "l d -> other"],
+    );
+    whatever_the_order(&["f d = x", "f d/.wh.x", "f d/e/.wh.y"], &["d ", "f d = x"]);
+    whatever_the_order(&["d e", "l d -> e", "f d/.wh.x"], &["d ", "l d -> e", "d e"]);
+}
+
 #[test]
 fn an_opaque_root() {
     needs!(root);

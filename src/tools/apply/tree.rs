@@ -137,6 +137,8 @@ impl<'a> Tree<'a> {
             }
             match self.there(name)? {
                 There::Dir(stat) => self.step(name, &stat),
+                // It hides the directory of the layers below that the marker is about.
+                There::Link if missing == Missing::MakeForMarker => return Ok(false),
                 There::Link => {
                     links += 1;
                     if links > MOST_LINKS {
@@ -300,7 +302,7 @@ impl<'a> Tree<'a> {
             There::Dir(stat) => {
                 let path = self.path(name.bytes());
                 self.step(name, &stat);
-                if self.holds_only_markers(&path)? {
+                if self.holds_only_markers(&path, false)? {
                     return self.replace_by_whiteout(name, &path);
                 }
                 self.hide_below()?;
@@ -312,18 +314,37 @@ impl<'a> Tree<'a> {
 
     /// The current directory goes, and a whiteout takes its place.
     fn replace_by_whiteout(&mut self, name: Name<'_>, path: &[u8]) -> Result<()> {
+        self.discard_here(name, path)?;
+        self.upper.whiteout(&self.here(), name, Over::Nothing)
+    }
+
+    /// The current directory goes.
+    fn discard_here(&mut self, name: Name<'_>, path: &[u8]) -> Result<()> {
         self.way.pop();
         let below = [path, b"/"].concat();
         self.dirs.retain(|known, _| known != path && !known.starts_with(&below));
-        let here = self.here();
-        self.upper.take_out(&here, name)?.discard()?;
-        self.upper.whiteout(&here, name, Over::Nothing)
+        self.upper.take_out(&self.here(), name)?.discard()
+    }
+
+    /// Removes a directory of the current one that is there for nothing but markers, as what takes
+    /// its place hides all that they are about. Says whether it was one.
+    pub fn take_markers(&mut self, name: Name<'_>, stat: &Stat) -> Result<bool> {
+        let path = self.path(name.bytes());
+        self.step(name, stat);
+        if self.holds_only_markers(&path, true)? {
+            self.discard_here(name, &path)?;
+            return Ok(true);
+        }
+        self.way.pop();
+        Ok(false)
     }
 
     /// Whether the current directory is one that no entry described, and so is all that is in it.
-    fn holds_only_markers(&self, path: &[u8]) -> Result<bool> {
+    /// An opaque one may be meant to be there, and empty, unless `opaque_too`.
+    fn holds_only_markers(&self, path: &[u8], opaque_too: bool) -> Result<bool> {
         let implied = |path: &[u8]| {
-            self.dirs.get(path).is_some_and(|state| state.given.is_none() && !state.opaque)
+            let state = self.dirs.get(path);
+            state.is_some_and(|state| state.given.is_none() && (opaque_too || !state.opaque))
         };
         let mut open = vec![(self.here(), path.to_vec())];
         while let Some((dir, path)) = open.pop() {

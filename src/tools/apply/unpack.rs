@@ -168,6 +168,7 @@ impl<'a> Unpack<'a> {
             }
             (There::Whiteout, _) => tree.take_whiteout(name)?,
             (There::Nothing, _) => {}
+            (There::Dir(stat), _) if tree.take_markers(name, &stat)? => {}
             _ => return Err(Error::new(Errno::EEXIST, "two entries for one path")),
         }
         if entry.kind == Kind::Directory {
