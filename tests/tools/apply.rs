@@ -112,8 +112,8 @@ fn no_marker_is_left_where_nothing_shows_from_below() {
     whatever_the_order(&entries, &["d ", "w x"]);
 }
 
-/// umoci writes whiteouts for all that was in a directory that became something else. Where that was
-/// a link they were put where it leads to: a file there became an empty directory.
+/// umoci writes whiteouts for all that was in a directory that became something else. Where that
+/// was a link they were put where it leads to: a file there became an empty directory.
 #[test]
 fn markers_in_a_directory_that_became_something_else() {
     needs!(root);

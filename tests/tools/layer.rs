@@ -84,7 +84,8 @@ impl Entry {
             EntryType::Fifo => ('p', String::new()),
             other => panic!("an entry of type {other:?}"),
         };
-        let (mode, [uid, gid]) = (header.mode().unwrap(), ids);
+        // Some write the type there as well.
+        let (mode, [uid, gid]) = (header.mode().unwrap() & 0o7777, ids);
         let shown = path.escape_ascii();
         let line = format!("{letter} {mode:04o} {uid}:{gid} {shown}{tail}{attributes}");
         Self { path, line, mtime, content }
