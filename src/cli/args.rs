@@ -5,9 +5,9 @@ use std::os::unix::ffi::OsStrExt;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use super::help;
 use super::request::{Request, UsageError};
 use super::tools::Tool;
+use super::{generate, help};
 use crate::config::{Config, WhiteoutChoice};
 
 /// A program of its own behind the first word.
@@ -15,14 +15,17 @@ use crate::config::{Config, WhiteoutChoice};
 pub enum Subcommand {
     /// `ovlmerge demo`.
     Demo,
+    /// `ovlmerge generate`.
+    Generate,
     /// `ovlmerge diff` and the like.
     Tool(Tool),
 }
 
 impl Subcommand {
     fn named(word: &OsStr) -> Option<Self> {
-        match word.as_bytes() {
-            b"demo" => Some(Self::Demo),
+        match word.to_str()? {
+            "demo" => Some(Self::Demo),
+            generate::NAME => Some(Self::Generate),
             _ => None,
         }
     }
@@ -79,9 +82,23 @@ fn strict() -> Arg {
         .help("Refuse options that are not known, instead of a warning")
 }
 
-/// The grammar of a mount.
+/// The grammar of a mount, as it is parsed, with all options in its help.
 #[must_use]
 pub fn command() -> Command {
+    grammar().after_help(format!(
+        "`ovlmerge demo` shows merging, copy-up, whiteouts and opaque directories in a \
+         temporary folder.\n`ovlmerge diff` makes an OCI layer of an upper, `apply` unpacks one, \
+         `check` looks for faults,\n`convert` rewrites markers; `stat` and `which` ask a running mount about itself and \
+         about paths.\nEach has a --help. `ovlmerge generate DIR` writes man pages and completions.\n\
+         Unmount with `umount MOUNTPOINT`, or `fusermount3 -u MOUNTPOINT` \
+         as an ordinary user.\n\nMount options:\n{}",
+        help::terminal()
+    ))
+}
+
+/// The flags and positionals of a mount.
+#[must_use]
+pub fn grammar() -> Command {
     let flag = |name: &'static str, short: char, text: &'static str| {
         Arg::new(name).short(short).long(name).action(ArgAction::SetTrue).help(text)
     };
@@ -106,15 +123,6 @@ pub fn command() -> Command {
                 .num_args(0..)
                 .help("The directory to mount on; a SOURCE in front of it is shown in /proc/mounts"),
         )
-        .after_help(format!(
-            "`ovlmerge demo` shows merging, copy-up, whiteouts and opaque directories in a \
-             temporary folder.\n`ovlmerge diff` makes an OCI layer of an upper, `apply` unpacks one, \
-             `check` looks for faults,\n`convert` rewrites markers; `stat` and `which` ask a running mount about itself and \
-             about paths.\nEach has a --help.\n\
-             Unmount with `umount MOUNTPOINT`, or `fusermount3 -u MOUNTPOINT` \
-             as an ordinary user.\n\nMount options:\n{}",
-            help::terminal()
-        ))
 }
 
 /// What a mount's command line means, by the name of the file system that is mounted. `warn` is

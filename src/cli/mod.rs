@@ -8,6 +8,7 @@ pub mod called;
 mod daemon;
 mod demo;
 pub mod escape;
+mod generate;
 pub mod help;
 pub mod helper;
 mod log;
@@ -65,6 +66,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     let exit = match args::subcommand(own) {
         Some((Subcommand::Demo, rest)) => demo::run(rest),
+        Some((Subcommand::Generate, rest)) => generate::run(rest),
         Some((Subcommand::Tool(tool), rest)) => tools::run(tool, rest),
         None => mount(&called, args, false),
     };

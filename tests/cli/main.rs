@@ -19,6 +19,7 @@ mod device;
 mod disk;
 mod effects;
 mod environment;
+mod generate;
 mod layers;
 mod mount8;
 mod names;

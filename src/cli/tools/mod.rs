@@ -41,21 +41,30 @@ pub enum Tool {
 }
 
 impl Tool {
+    /// All tools, in the order of the manual.
+    pub const ALL: [Self; 6] =
+        [Self::Diff, Self::Apply, Self::Check, Self::Convert, Self::Stat, Self::Which];
+
     /// The tool of this name.
     #[must_use]
     pub fn named(word: &OsStr) -> Option<Self> {
-        match word.as_bytes() {
-            b"diff" => Some(Self::Diff),
-            b"apply" => Some(Self::Apply),
-            b"check" => Some(Self::Check),
-            b"convert" => Some(Self::Convert),
-            b"stat" => Some(Self::Stat),
-            b"which" => Some(Self::Which),
-            _ => None,
+        Self::ALL.into_iter().find(|tool| word == tool.name())
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Diff => "diff",
+            Self::Apply => "apply",
+            Self::Check => "check",
+            Self::Convert => "convert",
+            Self::Stat => "stat",
+            Self::Which => "which",
         }
     }
 
-    fn command(self) -> Command {
+    /// Its grammar.
+    #[must_use]
+    pub fn command(self) -> Command {
         match self {
             Self::Diff => diff::command(),
             Self::Apply => apply::command(),
@@ -94,13 +103,12 @@ fn usage(text: impl Into<String>) -> Stop {
 
 /// Runs a tool; `args` are those behind its name.
 pub(super) fn run(tool: Tool, args: Vec<OsString>) -> Exit {
-    let command = tool.command();
-    let name = command.get_name().to_owned();
-    let matches =
-        match command.try_get_matches_from([OsString::from(&name)].into_iter().chain(args)) {
-            Ok(matches) => matches,
-            Err(answer) => return show(&answer),
-        };
+    let name = tool.name();
+    let words = [OsString::from(name)].into_iter().chain(args);
+    let matches = match tool.command().try_get_matches_from(words) {
+        Ok(matches) => matches,
+        Err(answer) => return show(&answer),
+    };
     log::start(false);
     let result = match tool {
         Tool::Diff => diff::run(&matches),
