@@ -1,5 +1,5 @@
-//! Completions: what clap makes of the grammar, and the mount options behind `-o`, which to clap are
-//! one word.
+//! Completions: what clap makes of the grammar, and the mount options behind `-o`, which are one
+//! word to clap.
 
 use std::fmt::Write;
 

@@ -77,8 +77,8 @@ fn page_of(subcommand: &Command, name: String) -> io::Result<Vec<u8>> {
 fn start(command: Command, name: &str, page: &mut Vec<u8>) -> io::Result<Man> {
     let usage = command.clone().render_usage().to_string();
     let man = Man::new(command);
-    // No date: the pages of one version are the same whenever they are made. clap_mangen would leave
-    // the empty argument out, and the version would be taken for the date.
+    // No date: the pages of one version are the same whenever they are made. clap_mangen would
+    // leave the empty argument out, and the version would be taken for the date.
     writeln!(page, ".TH {name} 1 \"\" \"{SOURCE}\" \"User Commands\"")?;
     man.render_name_section(page)?;
     let mut roff = Roff::new();
