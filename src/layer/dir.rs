@@ -76,6 +76,12 @@ impl Closable for LayerDir {
 /// Flags by which a directory is opened: reading serves listing, lookups and attributes.
 const OPEN_DIR: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
 
+/// Of a long way down to a directory, which begins at the nearest one that is open, the last so many
+/// are kept open, and further up one in so many. So who climbs out of a tree that is deeper than the
+/// cache has room (16,384 descriptors at most) opens two directories for each level, not all of
+/// them; the square root of a depth of 10,000 is about the best.
+const STEPS: usize = 100;
+
 impl LayerDir {
     fn root(
         fd: OwnedFd,
@@ -182,8 +188,17 @@ impl LayerDir {
         };
         while let Some(dir) = closed.pop() {
             fd = dir.open_below(&fd)?;
+            if closed.len() < STEPS || closed.len().is_multiple_of(STEPS) {
+                dir.keep(&fd);
+            }
         }
         Ok(fd)
+    }
+
+    fn keep(self: &Arc<Self>, fd: &Arc<OwnedFd>) {
+        self.slot.put(Arc::clone(fd));
+        let weak: Weak<Self> = Arc::downgrade(self);
+        self.cache.opened(weak);
     }
 
     fn open_below(self: &Arc<Self>, above: &OwnedFd) -> Result<Arc<OwnedFd>> {
@@ -201,11 +216,7 @@ impl LayerDir {
         if (found.dev, found.ino) != (self.dev, self.ino) {
             return Err(Error::new(Errno::ESTALE, format!("{name} was replaced in its layer")));
         }
-        let fd = Arc::new(fd);
-        self.slot.put(Arc::clone(&fd));
-        let weak: Weak<Self> = Arc::downgrade(self);
-        self.cache.opened(weak);
-        Ok(fd)
+        Ok(Arc::new(fd))
     }
 
     /// Attributes of the directory itself.

@@ -12,6 +12,7 @@ use nix::fcntl::OFlag;
 
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::overlay::{ACL_ACCESS, ACL_DEFAULT};
+use crate::sys::trail::Trail;
 use crate::sys::{Name, Target, at, creds, dir, stat, xattr};
 
 /// The directory in WORKDIR where changes are built (fs/overlayfs/super.c, `OVL_WORKDIR_NAME`).
@@ -171,28 +172,33 @@ fn entries(dir: BorrowedFd<'_>) -> Result<Vec<Box<[u8]>>> {
 /// # Errors
 /// Those of the calls; what was removed until then is gone.
 pub fn remove_tree(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
-    /// A directory being emptied: descriptor, name, entries that are left.
-    type Open = (OwnedFd, Box<[u8]>, Vec<Box<[u8]>>);
+    /// A directory being emptied: its name, entries that are left.
+    type Open = (Box<[u8]>, Vec<Box<[u8]>>);
     let mut open: Vec<Open> = Vec::new();
+    let mut trail = Trail::default();
     let mut current: Box<[u8]> = name.bytes().into();
     loop {
-        let here = open.last().map_or(dir, |(fd, ..)| fd.as_fd());
+        let here = trail.here().unwrap_or(dir);
         let target = Name::new(&current)?;
         match remove_one(here, target) {
             Ok(()) => {}
             Err(err) if matches!(err.errno(), Errno::ENOTEMPTY | Errno::EEXIST) => {
                 let fd = at::open(here, target, OPEN_DIR, 0)?;
                 let names = entries(fd.as_fd())?;
-                open.push((fd, current, names));
+                trail.enter(fd)?;
+                open.push((current, names));
             }
             Err(err) => return Err(err),
         }
         // Next entry of the innermost directory, or that directory once it is empty.
-        let Some((_, _, names)) = open.last_mut() else { return Ok(()) };
+        let Some((_, names)) = open.last_mut() else { return Ok(()) };
         current = match names.pop() {
             Some(next) => next,
             None => match open.pop() {
-                Some((_, emptied, _)) => emptied,
+                Some((emptied, _)) => {
+                    trail.leave()?;
+                    emptied
+                }
                 None => return Ok(()),
             },
         };

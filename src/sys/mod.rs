@@ -16,6 +16,7 @@ pub mod ioctl;
 pub mod mount;
 pub mod process;
 pub mod stat;
+pub mod trail;
 pub mod xattr;
 
 pub use at::{Name, Target};

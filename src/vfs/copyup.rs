@@ -49,27 +49,21 @@ impl Vfs {
     pub(super) fn dir_to_write(&self, node: &Arc<Node>) -> Result<UpperDir> {
         self.upper()?;
         loop {
-            // The topmost directory on the way that is not in the upper yet. Not recursive: a tree
-            // may be deeper than a stack.
-            let mut here = Arc::clone(node);
-            loop {
-                let upper = here.dir()?.stack.read().upper.clone();
-                if let Some(upper) = upper {
-                    if Arc::ptr_eq(&here, node) {
-                        self.own_metadata(node, &upper)?;
-                        self.unify_marks(node, &upper)?;
-                        return Ok(upper);
-                    }
-                    break;
-                }
-                let link = here.dir()?.link.read().clone().ok_or(Errno::ENOENT)?;
-                let above = link.parent;
+            let upper = node.dir()?.stack.read().upper.clone();
+            if let Some(upper) = upper {
+                self.own_metadata(node, &upper)?;
+                self.unify_marks(node, &upper)?;
+                return Ok(upper);
+            }
+            // Not recursive: a tree may be deeper than a stack.
+            let mut missing = missing_above(node)?;
+            while let Some((here, above)) = missing.pop() {
                 let upper = above.dir()?.stack.read().upper.clone();
-                if let Some(upper) = upper {
-                    self.copy_up_dir(&here, &above, &upper)?;
-                    break;
+                match upper {
+                    Some(upper) => self.copy_up_dir(&here, &above, &upper)?,
+                    // It was moved meanwhile, and another is above it now.
+                    None => break,
                 }
-                here = above;
             }
         }
     }
@@ -339,4 +333,17 @@ impl Vfs {
         }
         Ok(())
     }
+}
+
+/// The directories from this one up that are not in the upper yet, each with the one above it; the
+/// topmost last.
+fn missing_above(node: &Arc<Node>) -> Result<Vec<(Arc<Node>, Arc<Node>)>> {
+    let mut missing = Vec::new();
+    let mut here = Arc::clone(node);
+    while here.dir()?.stack.read().upper.is_none() {
+        let above = here.dir()?.link.read().clone().ok_or(Errno::ENOENT)?.parent;
+        missing.push((here, Arc::clone(&above)));
+        here = above;
+    }
+    Ok(missing)
 }

@@ -75,6 +75,23 @@ fn deeper_than_a_path_is_long() {
     s.lowers().iter().chain([&upper]).for_each(remove);
 }
 
+/// What an earlier mount left in the work directory does not keep the next one from being mounted,
+/// however deep it is, and however few files the server may open.
+#[test]
+fn deeper_than_there_are_descriptors() {
+    needs!(mount);
+    not_the_kernels!("the limit is that of a process");
+    let s = Scratch::new();
+    let place = Kernel::tmpfs(s.base().sub("tmpfs").dir(""));
+    let [upper, work] = ["upper", "work"].map(|name| place.sub(name).dir("").clone());
+    create_at(&descend(open_dir(&work.sub("work").dir("left").sub("left")), LEVELS, true), "end")
+        .unwrap();
+    let setup = s.setup().upper(upper.root()).work(work.root()).open_files(512);
+    let m = setup.mount();
+    m.file("f", "works");
+    assert!(work.sub("work").names("").is_empty());
+}
+
 /// The largest value that an attribute can have (`XATTR_SIZE_MAX`, linux/limits.h).
 const LARGEST: usize = 65_536;
 

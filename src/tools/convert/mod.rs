@@ -8,13 +8,14 @@
 mod facts;
 mod rewrite;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::fcntl::OFlag;
 
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::overlay::Namespace;
+use crate::sys::trail::Trail;
 use crate::sys::{Name, at, creds, file};
 use crate::tools::oci::printable;
 
@@ -53,8 +54,8 @@ pub struct Counts {
 
 /// A directory that is being gone through.
 struct Open {
-    fd: OwnedFd,
-    path: Vec<u8>,
+    /// Bytes of the path of the directory above.
+    above: usize,
     facts: Facts,
     /// Names of directories in it that are left.
     left: Vec<Box<[u8]>>,
@@ -79,33 +80,40 @@ pub fn convert(path: &Path, task: Task) -> Result<Counts> {
         _ => {}
     }
     let mut counts = Counts::default();
-    walk(&root, |dir| rewrite::check(dir.fd.as_fd(), &dir.facts, task))?;
-    walk(&root, |dir| {
+    walk(&root, |dir, facts| rewrite::check(dir, facts, task))?;
+    walk(&root, |dir, facts| {
         counts.directories += 1;
-        rewrite::rewrite(dir.fd.as_fd(), &dir.facts, task, &mut counts)
+        rewrite::rewrite(dir, facts, task, &mut counts)
     })?;
     nix::unistd::syncfs(&root).map_err(Error::from).context(|| "writing to the disk")?;
     Ok(counts)
 }
 
 /// Calls `visit` for every directory, after it has been called for those in it.
-fn walk(root: &OwnedFd, mut visit: impl FnMut(&Open) -> Result<()>) -> Result<()> {
+fn walk(root: &OwnedFd, mut visit: impl FnMut(BorrowedFd<'_>, &Facts) -> Result<()>) -> Result<()> {
     let fd = at::reopen_dir(root.as_fd())?;
     let facts = Facts::read(fd.as_fd(), None)?;
-    let mut open = vec![Open { left: facts.dirs.clone(), fd, path: Vec::new(), facts }];
-    while let Some(dir) = open.last_mut() {
+    let mut trail = Trail::default();
+    trail.enter(fd)?;
+    let mut path: Vec<u8> = Vec::new();
+    let mut open = vec![Open { above: 0, left: facts.dirs.clone(), facts }];
+    while let (Some(dir), Some(fd)) = (open.last_mut(), trail.here()) {
         let Some(name) = dir.left.pop() else {
-            visit(dir).context(|| format!("/{}", printable(&dir.path)))?;
+            visit(fd, &dir.facts).context(|| format!("/{}", printable(&path)))?;
+            path.truncate(dir.above);
             open.pop();
+            trail.leave()?;
             continue;
         };
-        let slash: &[u8] = if dir.path.is_empty() { b"" } else { b"/" };
-        let path = [&dir.path, slash, &*name].concat();
+        let above = path.len();
+        path.extend_from_slice(if path.is_empty() { b"" } else { b"/" });
+        path.extend_from_slice(&name);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-        let next = at::open_quiet(dir.fd.as_fd(), Name::new(&name)?, flags)
+        let next = at::open_quiet(fd, Name::new(&name)?, flags)
             .and_then(|fd| Ok((Facts::read(fd.as_fd(), Some(&dir.facts))?, fd)));
         let (facts, fd) = next.context(|| format!("/{}", printable(&path)))?;
-        open.push(Open { left: facts.dirs.clone(), fd, path, facts });
+        trail.enter(fd)?;
+        open.push(Open { above, left: facts.dirs.clone(), facts });
     }
     Ok(())
 }
