@@ -102,6 +102,10 @@ impl Handler {
             Operation::Symlink { .. } | Operation::MakeNode { .. } | Operation::MakeDir { .. } => {
                 self.make(header, &request.operation, reply);
             }
+            // The kernel sends a MKNOD then, and has nothing to release when the file is closed.
+            Operation::Create { .. } if self.open_mode() == OpenMode::NotAsked => {
+                reply.error(Errno::ENOSYS);
+            }
             Operation::Create { name, flags, mode, umask } => {
                 self.create(header, name, flags, (mode, umask), reply);
             }
