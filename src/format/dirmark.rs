@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 
 use super::redirect::Redirect;
-use crate::error::Result;
+use crate::error::{Errno, Error, Result};
 
 use super::overlay::{ACL_DEFAULT, FUSE_OVERLAYFS_OPAQUE, Mark, Namespace};
 
@@ -23,6 +23,8 @@ pub struct DirMarks {
     pub impure: bool,
     /// What is below has another name or place.
     pub redirect: Option<Redirect>,
+    /// There is a redirect that is none: the directory cannot be shown where it would count.
+    pub broken_redirect: bool,
 }
 
 /// An attribute that [`DirMarks`] is read from.
@@ -50,10 +52,21 @@ const FIELDS: [(&CStr, Field); 10] = [
 ];
 
 impl DirMarks {
+    /// The redirect, for a layer that has others below it.
+    ///
+    /// # Errors
+    /// EINVAL for one that is none (fs/overlayfs/namei.c).
+    pub fn redirect_to_follow(self) -> Result<Option<Redirect>> {
+        match self.broken_redirect {
+            true => Err(Error::new(Errno::EINVAL, "a redirect that is neither name nor path")),
+            false => Ok(self.redirect),
+        }
+    }
+
     /// Reads the marks from the names of a directory's attributes; `value` fetches one value.
     ///
     /// # Errors
-    /// What `value` returns; EINVAL for a redirect that is none.
+    /// What `value` returns.
     pub fn read<'a>(
         names: impl Iterator<Item = &'a [u8]>,
         mut value: impl FnMut(&'static CStr) -> Result<Vec<u8>>,
@@ -72,7 +85,10 @@ impl DirMarks {
                 Field::DirmetaDelegate => marks.dirmeta_delegate |= is_yes(&value(key)?),
                 Field::Impure => marks.impure |= is_yes(&value(key)?),
                 Field::DefaultAcl => marks.default_acl = true,
-                Field::Redirect => marks.redirect = Some(Redirect::parse(&value(key)?)?),
+                Field::Redirect => match Redirect::parse(&value(key)?) {
+                    Ok(redirect) => marks.redirect = Some(redirect),
+                    Err(_) => marks.broken_redirect = true,
+                },
             }
         }
         Ok(marks)

@@ -40,6 +40,7 @@ impl FileMarks {
         mut value: impl FnMut(&'static CStr) -> Result<Vec<u8>>,
     ) -> Result<Self> {
         let mut marks = Self { no_attributes: true, ..Self::default() };
+        let mut redirect = None;
         for name in names {
             marks.no_attributes = false;
             for namespace in Namespace::BOTH {
@@ -63,9 +64,13 @@ impl FileMarks {
                 }
                 let key = namespace.key(Mark::Redirect);
                 if key.to_bytes() == name {
-                    marks.redirect = Some(Redirect::parse(&value(key)?)?);
+                    redirect = Some(value(key)?);
                 }
             }
+        }
+        // Of a file with its own data it says nothing (ovl_lookup_single, fs/overlayfs/namei.c).
+        if marks.metacopy {
+            marks.redirect = redirect.map(|value| Redirect::parse(&value)).transpose()?;
         }
         Ok(marks)
     }

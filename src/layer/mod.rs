@@ -7,6 +7,7 @@
 pub mod dir;
 pub mod fdcache;
 pub mod filesystems;
+mod guard;
 pub mod keeping;
 pub mod links;
 pub mod marks;

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use super::dir::UpperDir;
+use super::guard::Guard;
 use super::work::Work;
 use crate::error::{Errno, Result, best_effort};
 use crate::sys::at::Replace;
@@ -56,12 +57,12 @@ impl Staged {
             Over::SameKind => Replace::Yes,
             Over::OtherKind => Replace::Exchange,
         };
-        let to = dir.fd()?;
+        let fd = dir.fd()?;
         let staged = Name::new(self.name.as_bytes())?;
-        let to = to.as_ref().as_fd();
+        let to = fd.as_ref().as_fd();
         match at::rename(self.work.fd(), staged, to, name, replace) {
             Err(err) if over == Over::OtherKind && err.errno() == Errno::EINVAL => {
-                return self.publish_in_two_steps(to, name);
+                return self.publish_in_two_steps(dir, name);
             }
             other => other?,
         }
@@ -73,8 +74,11 @@ impl Staged {
     }
 
     /// Where the file system exchanges nothing (NFS, some FUSE servers), what is there goes first.
-    /// A crash between the two shows what the layers below have.
-    fn publish_in_two_steps(mut self, to: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
+    /// A crash between the two shows nothing at the name, as before or as after.
+    fn publish_in_two_steps(mut self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
+        let _hidden = Guard::set(dir, name)?;
+        let fd = dir.fd()?;
+        let to = fd.as_ref().as_fd();
         let aside = self.work.fresh_name();
         let old = Name::new(aside.as_bytes())?;
         at::rename(to, name, self.work.fd(), old, Replace::No)?;

@@ -3,6 +3,7 @@
 //! Everything that writes to a layer is a method of [`Upper`]. Which marker forms the upper can
 //! hold is found out once, when the mount begins, and kept in [`Forms`].
 
+mod flagless;
 mod forms;
 mod opaque;
 mod owner;
@@ -376,28 +377,6 @@ impl Upper {
     ) -> Result<()> {
         let (from, to) = (from.fd()?, to.fd()?);
         at::rename(from.as_ref().as_fd(), name, to.as_ref().as_fd(), new, replace)
-    }
-
-    /// Renames and leaves a whiteout, in one call where the file system can (`RENAME_WHITEOUT`).
-    /// Where it cannot, a crash between the two calls shows what the lowers have at the old name.
-    pub fn rename_leaving_whiteout(
-        &self,
-        from: &UpperDir,
-        name: Name<'_>,
-        to: &UpperDir,
-        new: Name<'_>,
-    ) -> Result<()> {
-        match self.rename(from, name, to, new, Replace::LeaveWhiteout) {
-            Err(err) if matches!(err.errno(), Errno::EINVAL | Errno::EPERM | Errno::EOPNOTSUPP) => {
-                self.rename(from, name, to, new, Replace::Yes)?;
-                self.whiteout(from, name, Over::Nothing)
-            }
-            other => {
-                other?;
-                self.tally.whiteouts.count();
-                Ok(())
-            }
-        }
     }
 
     /// Takes an object out of the tree, to be removed from the work directory at leisure.

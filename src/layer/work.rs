@@ -151,7 +151,7 @@ fn why_not(feature: &str) -> String {
 }
 
 /// Empties a directory.
-fn sweep(dir: BorrowedFd<'_>) -> Result<()> {
+pub(super) fn sweep(dir: BorrowedFd<'_>) -> Result<()> {
     for name in entries(dir)? {
         remove_tree(dir, Name::new(&name)?)?;
     }

@@ -164,7 +164,9 @@ impl<'a> Descent<'a> {
             // not.
             if marks.opaque || here.dir().has_aufs_opaque()? {
                 self.done = true;
-            } else if let Some(redirect) = marks.redirect {
+            } else if self.rules.has_below(here.dir().layer())
+                && let Some(redirect) = marks.redirect_to_follow()?
+            {
                 self.rules.check(&redirect)?;
                 self.done &= matches!(redirect, Redirect::Sibling(_));
                 self.way = Way::Path(redirect.apply(path, position));

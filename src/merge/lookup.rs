@@ -254,7 +254,11 @@ impl Search<'_> {
             gathered.closed = marks.opaque || gathered.newest()?.has_aufs_opaque()?;
         }
         gathered.closed |= marks.opaque;
-        if let Some(redirect) = marks.redirect.filter(|_| may_redirect && !gathered.closed) {
+        // That of an opaque directory, or of the lowest layer, leads nowhere, whatever it says.
+        if may_redirect
+            && !gathered.closed
+            && let Some(redirect) = marks.redirect_to_follow()?
+        {
             self.rules.check(&redirect)?;
             gathered.redirect = Some((above.layer(), redirect));
         }

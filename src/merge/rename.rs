@@ -12,15 +12,17 @@
 //! | a whiteout | a whiteout device, and a directory moves | exchange: the whiteout changes places |
 //! | nothing | a whiteout device, and a directory moves | exchange, then unlink of the whiteout |
 //!
+//! A file system that knows no flags of renameat2(2) gets there in more calls, behind a guard (see
+//! [`Upper::rename_over_whiteout`]).
+//!
 //! Steps before that call leave the tree as it looks: an opaque mark on a directory that has
-//! nothing below it, an empty directory in place of one that only holds markers.
+//! nothing below it, or in the place of the markers that an empty one holds.
 
 use crate::error::{Errno, Result, best_effort};
 use crate::layer::upper::WhiteoutForm;
 use crate::layer::{Over, Upper, UpperDir};
-use crate::merge::xattr;
 use crate::sys::Name;
-use crate::sys::at::{self, Replace, SetTime};
+use crate::sys::at::Replace;
 
 /// One end of a rename.
 #[derive(Clone, Copy, Debug)]
@@ -74,10 +76,7 @@ pub fn rename(
     }
     match (occupied, what.is_dir) {
         (Occupied::WhiteoutDevice, true) => {
-            upper.rename(from.dir, from.name, to.dir, to.name, Replace::Exchange)?;
-            if !from.in_lowers {
-                best_effort("a needless whiteout stays", upper.unlink(from.dir, from.name));
-            }
+            upper.rename_over_whiteout(from.dir, from.name, to.dir, to.name, from.in_lowers)?;
         }
         _ => move_over(upper, from, to)?,
     }
@@ -135,24 +134,14 @@ pub fn exchange(
     Ok(())
 }
 
-/// Puts a truly empty, opaque directory with the same metadata in the place of one that holds
-/// markers, as renameat(2) replaces only an empty one.
+/// Takes the markers out of a directory that shows nothing, as renameat(2) replaces only an empty one.
+/// It is opaque before the first goes.
 fn clear_markers(upper: &Upper, at: &End<'_>) -> Result<()> {
     if upper.opaque_is_a_file() {
         return Err(Errno::EXDEV.into());
     }
-    let empty = upper.stage_dir(0o700)?;
-    upper.with_entry(at.dir, at.name, |old| {
-        let was = upper.keeping().stat(old)?;
-        let new = empty.target()?;
-        let given = upper.give_owner(new, &was, upper.keeping())?;
-        let dialect = upper.keeping().dialect();
-        xattr::copy((old, dialect), (new, dialect))?;
-        upper.give_mode(new, &was, given)?;
-        at::set_times(new, SetTime::At(was.atime), SetTime::At(was.mtime))
-    })?;
     if at.in_lowers {
-        upper.set_opaque(empty.target()?)?;
+        upper.with_entry(at.dir, at.name, |target| upper.set_opaque(target))?;
     }
-    empty.publish(at.dir, at.name, Over::OtherKind)
+    upper.empty(at.dir, at.name)
 }

@@ -287,7 +287,11 @@ pub fn rename(
                 Ok(()) => return unlink(from, name),
                 // For directories, and where there are no hard links (link(2)).
                 Err(link) if link.errno() == Errno::EPERM => {}
-                Err(link) if link.errno() == Errno::EEXIST => return Err(link),
+                Err(link)
+                    if matches!(link.errno(), Errno::EEXIST | Errno::ENOSPC | Errno::EDQUOT) =>
+                {
+                    return Err(link);
+                }
                 Err(_) => return Err(err),
             }
             match stat::stat_if_exists(Target::At(to, new))? {

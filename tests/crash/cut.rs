@@ -19,6 +19,22 @@ pub enum Cut {
     NoSpaceAt(usize),
 }
 
+/// What the file system knows of renameat2(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renames {
+    /// All that it knows here.
+    All,
+    /// No flags, as NFS and some FUSE servers: EINVAL.
+    WithoutFlags,
+}
+
+impl Renames {
+    fn refuses(self, call: &libc::seccomp_data) -> bool {
+        let has_flags = call.args[4] & 0xffff_ffff != 0;
+        self == Self::WithoutFlags && i64::from(call.nr) == libc::SYS_renameat2 && has_flags
+    }
+}
+
 /// What happened.
 #[derive(Debug)]
 pub struct Ran<T> {
@@ -87,14 +103,18 @@ pub fn works() -> Result<(), String> {
 }
 
 /// Runs `act` in a thread of its own and cuts it off.
-pub fn run<T: Send + 'static>(cut: Cut, act: impl FnOnce() -> T + Send + 'static) -> Ran<T> {
+pub fn run<T: Send + 'static>(
+    cut: Cut,
+    renames: Renames,
+    act: impl FnOnce() -> T + Send + 'static,
+) -> Ran<T> {
     let (send, receive) = mpsc::channel();
     let worker = std::thread::spawn(move || {
         send.send(install().unwrap()).unwrap();
         act()
     });
     let listener = receive.recv().unwrap();
-    let calls = supervise(&listener, cut);
+    let calls = supervise(&listener, cut, renames);
     let result = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     Ran { result, calls }
 }
@@ -140,12 +160,14 @@ fn install() -> Result<OwnedFd, String> {
 }
 
 /// Answers until the thread is gone.
-fn supervise(listener: &OwnedFd, cut: Cut) -> Vec<i64> {
+fn supervise(listener: &OwnedFd, cut: Cut, renames: Renames) -> Vec<i64> {
     let mut calls = Vec::new();
     while let Some(asked) = receive(listener) {
         let call = i64::from(asked.data.nr);
         let mut errno = 0;
-        if mutates(&asked.data) {
+        if renames.refuses(&asked.data) {
+            errno = libc::EINVAL;
+        } else if mutates(&asked.data) {
             calls.push(call);
             errno = match cut {
                 Cut::From(first) if calls.len() >= first => libc::EIO,

@@ -1,7 +1,7 @@
 //! Layers of programs that are not the kernel: fuse-overlayfs and AUFS.
 
-use crate::support::tree::{Compare, assert_same_tree, dump};
-use crate::support::{Dir, FuseFs, Mount, Scratch};
+use crate::support::tree::{Compare, assert_same_tree, differences, dump};
+use crate::support::{Dir, FuseFs, Kernel, Mount, Scratch};
 use crate::{needs, not_the_kernels};
 
 const FOREIGN: &str = "it does not read these forms";
@@ -50,6 +50,59 @@ fn an_upper_of_fuse_overlayfs() {
     let lowers = vec![s.upper.root().to_owned(), s.lower(0).root().to_owned()];
     let m = s.setup().lowers(lowers).read_only().mount();
     assert_same_tree(&oracle, &dump(m.root()), Compare::TIMELESS);
+}
+
+/// fuse-overlayfs began, ovlmerge changes something in each directory, and the kernel goes on: marks
+/// and names of fuse-overlayfs that it could not read are gone by then.
+#[test]
+fn from_fuse_overlayfs_to_ovlmerge_to_the_kernel() {
+    needs!(mount, kernel_overlay);
+    not_the_kernels!(FOREIGN);
+    if !crate::support::need::program(crate::test_name!(), "fuse-overlayfs") {
+        return;
+    }
+    let s = Scratch::new();
+    below(s.lower(0));
+    change(&FuseFs::overlay(&s));
+    let m = s.mount();
+    for dir in ["", "again", "d", "kept", "only"] {
+        m.file(format!("{dir}/by-ovlmerge").trim_start_matches('/'), "");
+    }
+    let left = dump(m.root());
+    drop(m);
+    let options = "redirect_dir=off,metacopy=off,index=off";
+    let upper = Some((&s.upper, &s.work));
+    let kernel = Kernel::overlay(s.lowers(), upper, &s.mnt, options);
+    // It shows an attribute that it does not know.
+    let mut found = differences(&left, &dump(kernel.root()), Compare::TIMELESS);
+    found.retain(|difference| !difference.contains("user.fuseoverlayfs.origin="));
+    assert_eq!(found, Vec::<String>::new());
+    kernel.file("again/by-the-kernel", "");
+    drop(kernel);
+    assert_eq!(s.mount().names("again"), ["by-ovlmerge", "by-the-kernel", "new"]);
+}
+
+/// The other way: fuse-overlayfs shows, and changes, what ovlmerge left.
+#[test]
+fn from_ovlmerge_to_fuse_overlayfs() {
+    needs!(mount);
+    not_the_kernels!(FOREIGN);
+    if !crate::support::need::program(crate::test_name!(), "fuse-overlayfs") {
+        return;
+    }
+    let s = Scratch::new();
+    below(s.lower(0));
+    let m = s.mount();
+    change(&m);
+    let left = dump(m.root());
+    drop(m);
+    let theirs = FuseFs::overlay(&s);
+    assert_same_tree(&left, &dump(theirs.root()), Compare::TIMELESS);
+    theirs.file("again/by-them", "");
+    std::fs::remove_file(theirs.path("d/b")).unwrap();
+    drop(theirs);
+    let m = s.mount();
+    assert_eq!((m.names("again"), m.exists("d/b")), (vec!["by-them".into(), "new".into()], false));
 }
 
 /// The same with the markers written out, as release 1.10 leaves them on file systems of each kind.

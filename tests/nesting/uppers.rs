@@ -174,7 +174,7 @@ fn kernel_overlay_without_attributes() {
     play(Scene::Plain, &outer, Marks::Aufs);
 }
 
-/// A file system behind FUSE that knows neither RENAME_WHITEOUT nor O_TMPFILE.
+/// A file system behind FUSE that knows neither the flags of renameat2(2) nor O_TMPFILE.
 #[test]
 fn fuse2fs() {
     needs_programs!("fuse2fs");
@@ -183,5 +183,20 @@ fn fuse2fs() {
     let image = image.to_str().unwrap();
     crate::support::process::run("mkfs.ext4", &["-q", image, "8M"]);
     let outer = FuseFs::mount("fuse2fs", &["-o", "rw,dev", image], &place.mnt);
-    play(Scene::Xattr, &outer, Marks::Kernel);
+    let (_s, mut m) = play(Scene::Xattr, &outer, Marks::Kernel);
+    // A directory takes a name that was removed, and leaves one that was.
+    m.file("fresh/x", "").dir("kept/sub");
+    std::fs::rename(m.path("fresh"), m.path("d/sub")).unwrap();
+    m.remount();
+    assert_eq!((m.names("d/sub"), m.exists("fresh")), (vec!["x".to_owned()], false));
+    std::fs::rename(m.path("d/sub"), m.path("gone")).unwrap();
+    m.remount();
+    assert_eq!((m.names("gone"), m.exists("d/sub")), (vec!["x".to_owned()], false));
+    let names = dump(outer.root());
+    assert!(!names.keys().any(|path| path.to_string_lossy().contains(".wh.")), "no guard stays");
+    // What users ask for and the file system cannot do: EINVAL (renameat2(2)), and all stays.
+    let (one, other) = (m.path("gone"), m.path("kept"));
+    let refused = crate::support::raw::rename(&one, &other, libc::RENAME_EXCHANGE);
+    crate::support::assert_errno(refused, libc::EINVAL);
+    assert_eq!((m.names("gone"), m.exists("kept/sub")), (vec!["x".to_owned()], true));
 }

@@ -27,6 +27,7 @@
 
 mod calibration;
 mod case;
+mod crafted;
 mod documented;
 mod executor;
 mod moved;

@@ -104,6 +104,8 @@ ops! {
 
     /// A whiteout of the kernel's form; for building layers.
     Whiteout "whiteout" (path: Path)
+    /// Any mark in the namespace of this mount; for building layers.
+    Mark "mark" (path: Path, name: Path, value: Data)
     /// Marks a directory opaque in the namespace of this mount; for building layers.
     Opaque "opaque" (path: Path)
 }

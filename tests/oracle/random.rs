@@ -28,18 +28,18 @@ fn path() -> impl Strategy<Value = Path> {
 }
 
 /// Most names that are tried as directories are among these, so that most attempts succeed ...
-fn dir() -> impl Strategy<Value = Path> {
+pub fn dir() -> impl Strategy<Value = Path> {
     let usual = select(vec!["a", "a", "b", "a/a", "a/a", "a/b", "b/a", "a/a/a", "a/a/b"]);
     prop_oneof![4 => usual.prop_map(Path::from).boxed(), 1 => path().boxed()]
 }
 
 /// ... and as files among these; some are in both.
-fn file() -> impl Strategy<Value = Path> {
+pub fn file() -> impl Strategy<Value = Path> {
     let usual = select(vec!["c", "a/c", "a/c", "b/c", "a/a/c", "a/a/c", "a/b/c", "b", "a/b"]);
     prop_oneof![4 => usual.prop_map(Path::from).boxed(), 1 => path().boxed()]
 }
 
-fn file_or_dir() -> impl Strategy<Value = Path> {
+pub fn file_or_dir() -> impl Strategy<Value = Path> {
     prop_oneof![2 => file().boxed(), 1 => dir().boxed()]
 }
 
@@ -125,13 +125,13 @@ fn building() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn ancestors(path: &Path) -> impl Iterator<Item = Op> {
+pub fn ancestors(path: &Path) -> impl Iterator<Item = Op> {
     let slashes = path.0.iter().enumerate().filter(|(_, byte)| **byte == b'/');
     slashes.map(|(at, _)| Op::Mkdir(Path(path.0[..at].to_vec()), Mode(0o755)))
 }
 
 /// An object of a layer, with the directories above it.
-fn planted(links: Links) -> impl Strategy<Value = Vec<Op>> {
+pub fn planted(links: Links) -> impl Strategy<Value = Vec<Op>> {
     let content = (file(), mode(), data()).prop_map(|(path, mode, data)| {
         let made = Op::Create(path.clone(), mode, OpenFlags(OFlag::O_EXCL));
         let above = ancestors(&path).collect();
@@ -265,7 +265,7 @@ fn seed() -> u64 {
     }
 }
 
-fn search_among(
+pub fn search_among(
     test: &str,
     strategy: impl Strategy<Value = Case>,
     cases: u32,

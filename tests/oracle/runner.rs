@@ -378,6 +378,10 @@ impl Runner {
                 unistd::faccessat(cwd, path.as_ref(), wanted, AtFlags::AT_EACCESS)
             }
             Op::Whiteout(path) => mknod(path, Kind::Char(0, 0), 0),
+            Op::Mark(path, name, value) => {
+                let name = [self.prefix.as_bytes(), &name.0].concat();
+                setxattr(path, &Path(name), &value.bytes(), 0)
+            }
             Op::Opaque(path) => {
                 let name = Path(format!("{}opaque", self.prefix).into_bytes());
                 setxattr(path, &name, b"y", 0)

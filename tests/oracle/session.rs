@@ -21,6 +21,8 @@ pub enum Engine {
     KernelIndex,
     /// `redirect_dir=on`: directories of a lower move.
     KernelRedirect,
+    /// `redirect_dir=follow,metacopy=on`: reads all that is in layers.
+    KernelFollow,
     /// With `rename_lower=off`, as the kernel is by default.
     Ovlmerge,
     /// With what is its own default: directories of a lower move by being copied up.
@@ -35,7 +37,7 @@ impl Engine {
     pub const FUSE_OVERLAYFS: &'static str = "/usr/bin/fuse-overlayfs";
 
     pub fn is_kernel(self) -> bool {
-        matches!(self, Self::Kernel | Self::KernelIndex | Self::KernelRedirect)
+        matches!(self, Self::Kernel | Self::KernelIndex | Self::KernelRedirect | Self::KernelFollow)
     }
 
     /// How it renames a directory of a lower, if it does: uppers of two that do so differently
@@ -66,6 +68,7 @@ impl Engine {
             Self::Kernel => "@mount kernel redirect_dir=off,index=off".into(),
             Self::KernelIndex => "@mount kernel redirect_dir=off,index=on".into(),
             Self::KernelRedirect => "@mount kernel redirect_dir=on,index=off".into(),
+            Self::KernelFollow => "@mount kernel redirect_dir=on,index=off,metacopy=on".into(),
             Self::Ovlmerge => Self::ours("rename_lower=off"),
             Self::OvlmergeCopy => Self::ours("rename_lower=copy"),
             Self::OvlmergeRedirect => Self::ours("rename_lower=off,redirect_dir=on"),
@@ -171,6 +174,17 @@ impl Session {
             for op in script {
                 self.ask(op)?;
             }
+        }
+        self.ask("@settle").map(drop)
+    }
+
+    /// The same; the first is the upper.
+    pub fn build_with_upper(&mut self, layers: &[Vec<String>]) -> Result<(), Failure> {
+        let (upper, lowers) = layers.split_first().ok_or("no layers")?;
+        self.build(lowers)?;
+        self.ask("@build u")?;
+        for op in upper {
+            self.ask(op)?;
         }
         self.ask("@settle").map(drop)
     }

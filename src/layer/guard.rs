@@ -1,0 +1,55 @@
+//! Keeping hidden what the lowers have at a name, while the upper has nothing there.
+//!
+//! Where a file system knows no flags of renameat2(2) (NFS, 9p, many FUSE servers), a whiteout and
+//! an object change places in more than one step. A file `.wh.NAME` stands beside the name
+//! meanwhile: it hides what is below and nothing in the upper, so that a crash between the steps
+//! shows the old tree or the new one, and never what was removed before. What a crash leaves of it
+//! is read as a whiteout, and goes when the name next changes.
+
+use std::os::fd::AsFd;
+
+use super::dir::UpperDir;
+use crate::error::{Errno, Result, best_effort};
+use crate::format::aufs::{self, AufsName};
+use crate::sys::{Name, at};
+
+/// `.wh.NAME`, for as long as this lives.
+#[derive(Debug)]
+#[must_use = "it is lifted when this goes"]
+pub(super) struct Guard<'a> {
+    dir: &'a UpperDir,
+    marker: Vec<u8>,
+    stays: bool,
+}
+
+impl<'a> Guard<'a> {
+    /// Hides what is below `name`. `None` where no such file is read (`whiteout=char`) or can be
+    /// made (in a mount of ovlmerge), and for names that are too long to have one: a crash then
+    /// shows what the lowers have.
+    pub fn set(dir: &'a UpperDir, name: Name<'_>) -> Result<Option<Self>> {
+        let marker = aufs::whiteout_of(name.bytes());
+        let is_read = matches!(dir.dir().classify(&marker), AufsName::Whiteout(_));
+        let Some(at) = Name::new(&marker).ok().filter(|_| is_read) else { return Ok(None) };
+        match at::mknod(dir.fd()?.as_ref().as_fd(), at, libc::S_IFREG | 0o600, 0) {
+            // In a mount of ovlmerge nobody can make such a name.
+            Err(err) if err.errno() == Errno::EINVAL => Ok(None),
+            Err(err) if err.errno() != Errno::EEXIST => Err(err),
+            _ => Ok(Some(Self { dir, marker, stays: false })),
+        }
+    }
+
+    /// Leaves the file as the whiteout of the name.
+    pub fn stay(mut self) {
+        self.stays = true;
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if self.stays {
+            return;
+        }
+        let lift = || at::unlink(self.dir.fd()?.as_ref().as_fd(), Name::new(&self.marker)?);
+        best_effort("a whiteout stays beside a name", lift());
+    }
+}
