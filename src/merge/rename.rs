@@ -12,7 +12,7 @@
 //! | a whiteout | a whiteout device, and a directory moves | exchange: the whiteout changes places |
 //! | nothing | a whiteout device, and a directory moves | exchange, then unlink of the whiteout |
 //!
-//! A file system that knows no flags of renameat2(2) gets there in more calls, behind a guard (see
+//! Where the file system knows no flags of renameat2(2) it takes more calls, behind a guard (see
 //! [`Upper::rename_over_whiteout`]).
 //!
 //! Steps before that call leave the tree as it looks: an opaque mark on a directory that has
@@ -134,8 +134,8 @@ pub fn exchange(
     Ok(())
 }
 
-/// Takes the markers out of a directory that shows nothing, as renameat(2) replaces only an empty one.
-/// It is opaque before the first goes.
+/// Takes the markers out of a directory that shows nothing, as renameat(2) replaces only an empty
+/// one. It is opaque before the first goes.
 fn clear_markers(upper: &Upper, at: &End<'_>) -> Result<()> {
     if upper.opaque_is_a_file() {
         return Err(Errno::EXDEV.into());

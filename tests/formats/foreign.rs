@@ -52,8 +52,8 @@ fn an_upper_of_fuse_overlayfs() {
     assert_same_tree(&oracle, &dump(m.root()), Compare::TIMELESS);
 }
 
-/// fuse-overlayfs began, ovlmerge changes something in each directory, and the kernel goes on: marks
-/// and names of fuse-overlayfs that it could not read are gone by then.
+/// fuse-overlayfs began, ovlmerge changes something in each directory, and the kernel goes on:
+/// marks and names of fuse-overlayfs that it could not read are gone by then.
 #[test]
 fn from_fuse_overlayfs_to_ovlmerge_to_the_kernel() {
     needs!(mount, kernel_overlay);

@@ -74,9 +74,9 @@ fn stack(place: Place) -> impl Strategy<Value = Case> {
     })
 }
 
-/// Takes out what the kernel does not show at all, on purpose: a metacopy file without data below it
-/// (EIO), which here has no data, or what it holds itself in the lowest layer; and the second of two
-/// directories that lead to one by redirects (ESTALE).
+/// Takes out what the kernel does not show at all, on purpose: a metacopy file without data below
+/// it (EIO), which here has no data, or what it holds itself in the lowest layer; and the second
+/// of two directories that lead to one by redirects (ESTALE).
 fn forgive(kernel: &mut Tree, ours: &mut Tree) {
     let refused = |attrs: &Attrs| {
         attrs.get("lstat").is_some_and(|errno| ["EIO", "ESTALE"].contains(&errno.as_str()))
