@@ -11,7 +11,7 @@ use crate::config::Io;
 use crate::error::{Errno, Result};
 use crate::format::capability;
 use crate::sys::creds;
-use crate::vfs::{Entry, NodeId, Privilege};
+use crate::vfs::{Entry, NodeId, Privilege, Vfs};
 
 /// How the kernel tells of files being opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,9 +97,15 @@ impl Handler {
             OpenMode::NotAsked => Err(Errno::ENOSYS),
             OpenMode::Pinned => {
                 let to_write = flags & libc::O_ACCMODE != libc::O_RDONLY;
-                self.run("open", |vfs| vfs.pin(id, to_write)).map(|()| OpenedAs::CACHED)
+                let pin = |vfs: &Vfs| {
+                    vfs.check_open(id, flags)?;
+                    vfs.pin(id, to_write)
+                };
+                self.run("open", pin).map(|()| OpenedAs::CACHED)
             }
-            OpenMode::PassedThrough => self.pass_through(header, id, flags),
+            OpenMode::PassedThrough => self
+                .run("open", |vfs| vfs.check_open(id, flags))
+                .and_then(|()| self.pass_through(header, id, flags)),
         };
         finish_with(answer, reply, Reply::opened);
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::node::{Node, Real};
-use super::{Change, Vfs};
+use super::{Change, NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::sys::at::SetTime;
 use crate::sys::{Name, Protection, Target, stat};
@@ -147,8 +147,23 @@ impl Vfs {
         refuse_if(protection.immutable || (protection.append_only && !touches))
     }
 
-    /// Whether the contents of a file may change from `offset` on. The kernel looks when a file is
-    /// opened; here a file is opened without anybody being asked.
+    /// Whether a file may be opened with these flags of open(2), where we are asked.
+    ///
+    /// # Errors
+    /// EPERM to write an immutable file, or an append-only one without `O_APPEND` (`may_open`,
+    /// fs/namei.c).
+    pub fn check_open(&self, id: NodeId, flags: i32) -> Result<()> {
+        if flags & libc::O_ACCMODE == libc::O_RDONLY {
+            return Ok(());
+        }
+        let node = self.node(id)?;
+        let protection = self.protection(&node)?;
+        let appends = flags & libc::O_APPEND != 0;
+        refuse_if(protection.immutable || (protection.append_only && !appends))
+    }
+
+    /// Whether the contents of a file may change from `offset` on, where nobody asks when a file is
+    /// opened.
     ///
     /// # Errors
     /// EPERM for an immutable file, and before the end of an append-only one.

@@ -180,6 +180,25 @@ fn protected_in_the_lower() {
     assert_eq!(found[0], found[1]);
 }
 
+/// Where the kernel writes by itself, what it is not told has to be refused when a file is opened.
+#[test]
+fn refused_when_opened_for_passthrough() {
+    needs!(mount, file_flags);
+    let mut layers = Layers::new(NO_INDEX, fill);
+    layers.plain(|_| ());
+    protect(&layers.ours());
+    let m = layers.ours_writing("io=passthrough");
+    let errno = |name: &str, options: &mut OpenOptions| {
+        write(&m, name, options).err().and_then(|err| err.raw_os_error())
+    };
+    let (mut write, mut append) = (OpenOptions::new(), OpenOptions::new());
+    let (write, append) = (write.write(true), append.append(true));
+    assert_eq!(errno("file-i-write", write), Some(libc::EPERM));
+    assert_eq!(errno("file-i-append", append), Some(libc::EPERM));
+    assert_eq!(errno("file-a-write", write), Some(libc::EPERM));
+    assert_eq!(errno("file-a-append", append), None);
+}
+
 #[test]
 fn written_as_the_kernel_does() {
     needs_both!();
