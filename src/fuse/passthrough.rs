@@ -7,7 +7,8 @@
 //! before it sends RELEASE, so what we take for open is never less than what it does.
 //!
 //! # Which files
-//! Those that have their data in the upper, and keep owner and mode in the inode. A file of a lower
+//! Those that have their data in the upper, keep owner and mode in the inode, and are neither
+//! immutable nor append-only. A file of a lower
 //! is cached: the kernel would keep access times in it, and could not go over to the copy while it
 //! is open. It is passed through when it is opened for the first time after its copy-up.
 //!
@@ -132,16 +133,16 @@ impl Passthrough {
     ) -> Answer<OpenedAs> {
         let mut slot = match self.opened.entry(id) {
             Slot::Occupied(slot) => {
-                if slot.get().backing.is_some() {
+                if slot.get().backing.is_some() && who.writes() {
                     file?;
                 }
                 slot.into_ref()
             }
             Slot::Vacant(slot) => {
+                // The pages of a file that was passed through before are older than what it holds.
+                let stale = self.in_use.load(Ordering::Relaxed) && !matches!(file, Ok(None));
                 let file = file.ok().flatten();
                 let backing = file.as_deref().and_then(|file| self.register(file));
-                // The pages of a file that was passed through before are older than what it holds.
-                let stale = file.is_some() && self.in_use.load(Ordering::Relaxed);
                 let cached = if stale { OpenedAs::default() } else { OpenedAs::CACHED };
                 slot.insert(Opened { count: 0, backing, cached, written_by_users: false })
             }

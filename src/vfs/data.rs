@@ -92,7 +92,8 @@ impl Vfs {
     /// not in the upper, has its data elsewhere, or gets more than data with a write.
     ///
     /// # Errors
-    /// What opening it says: EPERM for an immutable file.
+    /// What opening it says: EPERM for an immutable or append-only file, which the file below need
+    /// not be, so that nobody but us keeps it so.
     pub fn direct_file(&self, id: NodeId, to_write: bool) -> Result<Option<Arc<OwnedFd>>> {
         let node = self.node(id)?;
         let leaf = node.as_leaf()?;
@@ -103,6 +104,9 @@ impl Vfs {
         };
         if !in_upper || !self.stack.upper.as_ref().is_some_and(keeps_all) {
             return Ok(None);
+        }
+        if self.protection(&node)?.is_any() {
+            return Err(Errno::EPERM.into());
         }
         let file = if to_write { self.file_to_write(&node) } else { self.file(&node) };
         file.map(Some)

@@ -166,7 +166,7 @@ fn writes_through_a_mapping_change_the_time() {
 }
 
 #[test]
-fn an_immutable_file_cannot_be_opened_to_write() {
+fn an_immutable_file_cannot_be_written() {
     needs!(mount, passthrough, file_flags);
     not_the_kernels!(NOT_THE_KERNELS);
     // FS_IMMUTABLE_FL of linux/fs.h.
@@ -178,8 +178,15 @@ fn an_immutable_file_cannot_be_opened_to_write() {
     let flags = raw::get_flags(&reader).unwrap();
     raw::set_flags(&reader, flags | IMMUTABLE).unwrap();
     let opened = OpenOptions::new().write(true).open(m.path("f"));
-    raw::set_flags(&reader, flags).unwrap();
     assert_errno(opened, libc::EPERM);
+    drop(reader);
+    // Opened by nobody else it is cached, and the server refuses the write.
+    let open = || OpenOptions::new().write(true).open(m.path("f"));
+    assert_errno(open().and_then(|file| file.write_all_at(b"y", 0)), libc::EPERM);
+    assert_eq!(m.read("f"), "x");
+    raw::set_flags(&File::open(m.path("f")).unwrap(), flags).unwrap();
+    open().and_then(|file| file.write_all_at(b"y", 0)).unwrap();
+    assert_eq!(m.read("f"), "y");
 }
 
 /// The depth of stacked file systems is bounded, and an upper that is stacked itself is beyond it.

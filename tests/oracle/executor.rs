@@ -158,6 +158,9 @@ impl Executor {
         if program.ends_with("ovlmerge") {
             let namespace = if self.rootless { "userxattr" } else { "xattr=trusted" };
             command.args(["-o", "dev", "-o", namespace, "-o", options]);
+            if let Some(more) = std::env::var_os("OVLMERGE_TEST_OPTIONS") {
+                command.arg("-o").arg(more);
+            }
         }
         let status = command
             .arg(self.dir.join("m"))

@@ -118,14 +118,14 @@ impl Setup {
                 text.push(escaped(path));
             }
         }
-        for option in self.options.iter().chain(&more_options()) {
+        for option in &self.options {
             text.push(",");
             text.push(option);
         }
         text
     }
 
-    /// The program with all its arguments.
+    /// The program with all its arguments, those of OVLMERGE_TEST_OPTIONS after its own.
     pub fn command(&self) -> Command {
         let mut command = Command::new(binary());
         if !self.background {
@@ -133,6 +133,9 @@ impl Setup {
         }
         command.envs(self.env.iter().cloned());
         command.arg("-o").arg(self.option_string());
+        if let Some(options) = std::env::var_os("OVLMERGE_TEST_OPTIONS") {
+            command.arg("-o").arg(options);
+        }
         command.arg(&self.mountpoint);
         if let Some(number) = self.missing_syscall {
             raw::deny_syscall(&mut command, number);
@@ -179,13 +182,6 @@ fn escaped(path: &Path) -> OsString {
         bytes.push(byte);
     }
     OsStr::from_bytes(&bytes).to_owned()
-}
-
-/// Options that all mounts of the program get on top, to test it in another mode of operation:
-/// OVLMERGE_TEST_OPTIONS, as in `io=passthrough`.
-fn more_options() -> Option<String> {
-    let options = std::env::var("OVLMERGE_TEST_OPTIONS").ok().filter(|text| !text.is_empty());
-    options.filter(|_| Engine::current() == Engine::Program)
 }
 
 /// How long one server may live before it is taken to hang. OVLMERGE_TEST_LIMIT changes it.
