@@ -132,11 +132,14 @@ fn an_upper_of_fuse_overlayfs_becomes_a_clean_layer() {
     s.lower(0).file("d/gone", "").file("f", "");
     s.upper.file("d/new", "").file("d/.wh..opq", "").file("d/.wh..wh..opq", "").whiteout("d/gone");
     s.upper.xattr("d", "user.fuseoverlayfs.opaque", "y").xattr("d", "user.overlay.opaque", "y");
+    // What release 1.10 makes as root, which was refused.
+    s.lower(0).file("e/gone", "");
+    s.upper.opaque_dir("e").whiteout("e/.wh..opq").file("e/.wh..wh..opq", "").times("e", 5, 0);
     s.upper.file("f", "x").xattr("f", "trusted.overlay.origin", "1").file(".wh..wh.aufs", "");
     s.upper.xattr("", "trusted.overlay.impure", "y").times("d", 5, 0).times("", 5, 0);
     let before = merged(&s);
     let lines = converted(&s.upper, &["--seal"]);
-    assert_eq!(lines, ["d ", "d d {opaque=y}", "f d/new", "f f = x"]);
+    assert_eq!(lines, ["d ", "d d {opaque=y}", "f d/new", "d e {opaque=y}", "f f = x"]);
     assert_eq!(s.upper.xattr_names("d"), ["trusted.overlay.opaque"]);
     assert_same_tree(&before, &merged(&s), Compare::STRICT);
 }

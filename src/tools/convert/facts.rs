@@ -93,7 +93,9 @@ impl Facts {
             AufsName::Opaque => self.opaque_file = true,
             AufsName::Meta => self.housekeeping.push(name.into()),
             AufsName::Whiteout(of) => {
-                if stat.kind().is_file() && stat.size == 0 {
+                // fuse-overlayfs 1.10 makes a device of the name `.wh..opq`.
+                let empty = stat.kind().is_file() && stat.size == 0;
+                if empty || stat.is_whiteout_device() {
                     self.whiteouts.entry(of.into()).or_default().file = true;
                 } else {
                     self.no_markers.push(name.into());
