@@ -76,10 +76,10 @@ impl Closable for LayerDir {
 /// Flags by which a directory is opened: reading serves listing, lookups and attributes.
 const OPEN_DIR: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
 
-/// Of a long way down to a directory, which begins at the nearest one that is open, the last so many
-/// are kept open, and further up one in so many. So who climbs out of a tree that is deeper than the
-/// cache has room (16,384 descriptors at most) opens two directories for each level, not all of
-/// them; the square root of a depth of 10,000 is about the best.
+/// Of a long way down to a directory, which begins at the nearest one that is open, the last so
+/// many are kept open, and further up one in so many. So who climbs out of a tree that is deeper
+/// than the cache has room (16,384 descriptors at most) opens two directories for each level, not
+/// all of them; the square root of a depth of 10,000 is about the best.
 const STEPS: usize = 100;
 
 impl LayerDir {
