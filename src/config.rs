@@ -283,7 +283,10 @@ pub enum Durability {
     /// As the kernel's overlayfs: copied-up data is on disk before its name is, and fsync(2) works.
     #[default]
     Normal,
-    /// `volatile` or `fsync=0`: nothing is forced out. After a crash of the machine the upper must
+    /// `fsync=strict`: directories and copies of metadata alone are on disk before their names are
+    /// as well, for upper file systems that keep no order between changes of metadata, as ubifs.
+    Strict,
+    /// `volatile`, `fsync=volatile` or `fsync=0`: nothing is forced out. After a crash of the machine the upper must
     /// be thrown away.
     Volatile,
 }

@@ -7,6 +7,7 @@ pub mod args;
 pub mod called;
 mod daemon;
 mod demo;
+mod durability;
 pub mod escape;
 mod generate;
 pub mod help;

@@ -1,5 +1,6 @@
 //! The table of mount options.
 
+use super::durability::FSYNC;
 use super::lowers::Lowers;
 use super::numbers::{INDEX, INO32_T, XINO};
 use super::options::{Group, MountOption, Takes};
@@ -144,19 +145,10 @@ pub const OPTIONS: &[MountOption] = &[
         takes: Takes::Words(&[("volatile", |request| {
             request.config.durability = Durability::Volatile;
         })]),
-        help: "Never force data to the disk; after a crash the upper must be thrown away",
+        help: "The kernel's name for fsync=volatile",
         doc: "",
     },
-    MountOption {
-        name: "fsync",
-        metavar: "0|1",
-        group: Group::Storage,
-        takes: Takes::Switch(|request, on| {
-            request.config.durability = if on { Durability::Normal } else { Durability::Volatile };
-        }),
-        help: "fsync=0 is volatile. Default: 1",
-        doc: "",
-    },
+    FSYNC,
     MountOption {
         name: "sync",
         metavar: "",

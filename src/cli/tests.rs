@@ -147,6 +147,9 @@ fn each_option() {
         ("volatile", |c| c.durability = Durability::Volatile),
         ("fsync=0", |c| c.durability = Durability::Volatile),
         ("volatile,fsync=1", |_| {}),
+        ("fsync=volatile", |c| c.durability = Durability::Volatile),
+        ("fsync=strict", |c| c.durability = Durability::Strict),
+        ("fsync=strict,fsync=auto", |_| {}),
         ("userxattr", |c| c.namespace = NamespaceChoice::User),
         ("xattr=user", |c| c.namespace = NamespaceChoice::User),
         ("xattr=trusted", |c| c.namespace = NamespaceChoice::Trusted),
@@ -218,7 +221,7 @@ fn each_option() {
 #[case(&["-o", "lowerdir=/l,max_write=1", "/m"], "from 4096 to 1048576")]
 #[case(&["-o", "lowerdir=/l,threads=0", "/m"], "from 1 to 1024")]
 #[case(&["-o", "lowerdir=/l,threads=many", "/m"], "`threads` cannot be \"many\"")]
-#[case(&["-o", "lowerdir=/l,fsync=2", "/m"], "one of 0, 1")]
+#[case(&["-o", "lowerdir=/l,fsync=2", "/m"], "one of auto, strict, volatile, 0, 1")]
 #[case(&["-o", "lowerdir=/l,rename_lower=copy:5", "/m"], "off, copy, or copy:ENTRIES:BYTES")]
 #[case(&["-o", "lowerdir=/l,rename_lower=copy:5:-1", "/m"], "`rename_lower` cannot be")]
 #[case(&["-o", "lowerdir=/l,rename_lower=on", "/m"], "`rename_lower` cannot be \"on\"")]

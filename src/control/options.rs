@@ -44,7 +44,11 @@ pub fn in_force(config: &Config) -> Value {
         "timeout": timeout.as_secs_f64(),
         "xattr": of_namespace(*namespace),
         "whiteout": of_whiteout(*whiteout),
-        "volatile": *durability == Durability::Volatile,
+        "fsync": match durability {
+            Durability::Normal => "auto",
+            Durability::Strict => "strict",
+            Durability::Volatile => "volatile",
+        },
         "dirmeta_delegate": on(*dirmeta_delegate),
         "redirect_dir": match (follow_redirects, write_redirects) {
             (_, true) => "on",

@@ -12,7 +12,7 @@ use super::filesystems::{FileSystem, FileSystems};
 use super::keeping::Keeping;
 use super::upper::Upper;
 use super::work::Work;
-use crate::config::{Config, Durability, UpperDirs};
+use crate::config::{Config, UpperDirs};
 use crate::error::{Context, Errno, Error, Result};
 use crate::sys::{Target, at, file, stat};
 
@@ -98,8 +98,7 @@ fn open_upper(
     check_lowers_apart(dirs, &upper, &work, lowers)?;
     take(&upper, "upperdir", &dirs.upper)?;
     take(&work, "workdir", &dirs.work)?;
-    let volatile = config.durability == Durability::Volatile;
-    let work = Work::prepare(work, volatile).map_err(|err| {
+    let work = Work::prepare(work, config.durability).map_err(|err| {
         let advice = match err.errno() {
             Errno::EROFS => "its file system is read-only; use another, or mount without upperdir",
             Errno::EACCES | Errno::EPERM => "it may not be written; check its owner and mode",

@@ -1,7 +1,9 @@
 //! Build, then publish: something in the work directory on its way to a name in the upper.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+
+use nix::fcntl::OFlag;
 
 use super::dir::UpperDir;
 use super::guard::Guard;
@@ -45,6 +47,12 @@ impl Staged {
     /// The object, to be finished before it is published.
     pub fn target(&self) -> Result<Target<'_>> {
         Ok(Target::At(self.work.fd(), Name::new(self.name.as_bytes())?))
+    }
+
+    /// The object, to be synced, if it is a directory that we may read.
+    pub fn open_dir(&self) -> Result<OwnedFd> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        at::open(self.work.fd(), Name::new(self.name.as_bytes())?, flags, 0)
     }
 
     /// Makes the object appear as `name` in `dir`, in one step.

@@ -159,6 +159,12 @@ impl Upper {
         self.work.is_volatile()
     }
 
+    /// Whether copied metadata has to be on the disk before its name is.
+    #[must_use]
+    pub fn is_strict(&self) -> bool {
+        self.work.is_strict()
+    }
+
     /// What an orderly end does, for a process that ends without dropping this.
     pub fn leave(&self) {
         self.work.leave();

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::fcntl::OFlag;
 
+use crate::config::Durability;
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::overlay::{ACL_ACCESS, ACL_DEFAULT};
 use crate::sys::trail::Trail;
@@ -31,7 +32,7 @@ pub struct Work {
     locked: OwnedFd,
     dir: OwnedFd,
     next: AtomicU64,
-    volatile: bool,
+    durability: Durability,
 }
 
 impl Work {
@@ -40,7 +41,7 @@ impl Work {
     /// # Errors
     /// EINVAL if `work/incompat` names a feature that forbids the use of this upper; otherwise what
     /// the calls say, such as EROFS, EACCES or ENOSPC.
-    pub fn prepare(workdir: OwnedFd, volatile: bool) -> Result<Self> {
+    pub fn prepare(workdir: OwnedFd, durability: Durability) -> Result<Self> {
         let name = Name::new(WORK)?;
         let made = at::mkdir(workdir.as_fd(), name, 0o700);
         if let Err(err) = made
@@ -52,8 +53,8 @@ impl Work {
         check_incompat(dir.as_fd())?;
         make_plain(dir.as_fd()).context(|| "taking group and ACLs off work")?;
         sweep(dir.as_fd()).context(|| "sweeping what an earlier mount left in work")?;
-        let work = Self { locked: workdir, dir, next: AtomicU64::new(1), volatile };
-        if volatile {
+        let work = Self { locked: workdir, dir, next: AtomicU64::new(1), durability };
+        if work.is_volatile() {
             work.guard()?;
         }
         Ok(work)
@@ -82,7 +83,13 @@ impl Work {
     /// Whether nothing has to be forced to the disk.
     #[must_use]
     pub fn is_volatile(&self) -> bool {
-        self.volatile
+        self.durability == Durability::Volatile
+    }
+
+    /// Whether copied metadata has to be on the disk before its name is.
+    #[must_use]
+    pub fn is_strict(&self) -> bool {
+        self.durability == Durability::Strict
     }
 
     /// A name that nothing in the work directory has.
@@ -217,7 +224,7 @@ impl Work {
     /// An orderly end takes the volatile guard away: what was written is in the page cache, and
     /// only a crash of the machine can lose it.
     pub fn leave(&self) {
-        if self.volatile
+        if self.is_volatile()
             && let Ok(incompat) = Name::new(INCOMPAT)
         {
             crate::error::best_effort("volatile guard", remove_tree(self.fd(), incompat));
@@ -252,7 +259,7 @@ mod tests {
             }
             dir = at::open(dir.as_fd(), name, OPEN_DIR, 0).unwrap();
         }
-        let work = Work::prepare(root(&tmp), false).unwrap();
+        let work = Work::prepare(root(&tmp), Durability::Normal).unwrap();
         assert!(entries(work.fd()).unwrap().is_empty());
         assert!(std::path::Path::new("/etc").exists());
     }
@@ -260,12 +267,12 @@ mod tests {
     #[test]
     fn a_volatile_mount_that_crashed_is_not_mounted_again() {
         let tmp = tempfile::tempdir().unwrap();
-        std::mem::forget(Work::prepare(root(&tmp), true).unwrap());
-        let err = Work::prepare(root(&tmp), true).unwrap_err();
+        std::mem::forget(Work::prepare(root(&tmp), Durability::Volatile).unwrap());
+        let err = Work::prepare(root(&tmp), Durability::Volatile).unwrap_err();
         assert!(err.to_string().contains("volatile"), "{err}");
         std::fs::remove_dir(tmp.path().join("work/incompat/volatile")).unwrap();
-        drop(Work::prepare(root(&tmp), true).unwrap());
-        Work::prepare(root(&tmp), false).unwrap();
+        drop(Work::prepare(root(&tmp), Durability::Volatile).unwrap());
+        Work::prepare(root(&tmp), Durability::Normal).unwrap();
     }
 
     #[test]

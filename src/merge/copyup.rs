@@ -133,8 +133,8 @@ fn build_file(upper: &Upper, lower: &Lower<'_>, was: &Stat, data: Data) -> Resul
     Ok(Copied { staged, stat, file: Some(to), data: Contents::Own, can_index })
 }
 
-/// A copy of the metadata alone. Nothing is synced: there is no data that could be lost, and a file
-/// system with a journal writes the attributes before the name.
+/// A copy of the metadata alone. Nothing is synced, unless the mount asks for it: there is no data
+/// that could be lost, and a file system with a journal writes the attributes before the name.
 fn build_without_data(upper: &Upper, lower: &Lower<'_>, was: &Stat) -> Result<Copied> {
     let data = match lower.data {
         Contents::Own => {
@@ -153,6 +153,9 @@ fn build_without_data(upper: &Upper, lower: &Lower<'_>, was: &Stat) -> Result<Co
     let keeping = lower.dir.dir().keeping();
     finish(upper, &Original { target: Target::At(source, lower.name), was, keeping }, copy)?;
     upper.set_metacopy(copy)?;
+    if upper.is_strict() {
+        upper.sync(to.as_fd(), false)?;
+    }
     let stat = upper.keeping().stat(copy)?;
     Ok(Copied { staged, stat, file: None, data, can_index })
 }
@@ -317,11 +320,16 @@ pub fn directory(upper: &Upper, from: &DirStack, to: Destination<'_>) -> Result<
     let make = || {
         let was = from.stat()?;
         let staged = upper.stage_dir(0o700)?;
+        // As long as its mode is one that lets us.
+        let to_sync = if upper.is_strict() { Some(staged.open_dir()?) } else { None };
         {
             let lends = from.meta_dir()?;
             let (source, keeping) = (lends.fd()?, lends.keeping());
             let target = Target::Fd(source.as_ref().as_fd());
             finish(upper, &Original { target, was: &was, keeping }, staged.target()?)?;
+        }
+        if let Some(dir) = to_sync {
+            upper.sync(dir.as_fd(), false)?;
         }
         let made = stat::stat(staged.target()?)?;
         let times = to.dir.dir().stat()?;

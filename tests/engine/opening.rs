@@ -1,6 +1,6 @@
 //! Opening the layers.
 
-use ovlmerge::config::Durability;
+use ovlmerge::config::{Config, Durability};
 use ovlmerge::error::Errno;
 use ovlmerge::vfs::{Body, NodeId};
 
@@ -43,6 +43,39 @@ fn a_volatile_mount_leaves_nothing_when_it_ends() {
     drop(client);
     assert!(!layers.exists("work/work/incompat"));
     layers.open().walk(b"f").unwrap();
+}
+
+/// What is forced out before it gets its name, as the kernel's `fsync=` has it: copied data, with
+/// `strict` copied directories and metadata too, with `volatile` nothing.
+#[test]
+fn each_durability_forces_out_what_it_says() {
+    needs_root!();
+    for (durability, of_dir, of_metadata, of_data) in [
+        (Durability::Normal, 0, 0, 1),
+        (Durability::Strict, 1, 1, 1),
+        (Durability::Volatile, 0, 0, 0),
+    ] {
+        let layers = Layers::new(1);
+        layers.file("lower0/d/f", "1").file("lower0/g", "2").file("lower0/h", "3");
+        let config = Config { durability, metacopy: true, ..layers.config() };
+        let client = Client::with(&config).unwrap();
+        let syncs = || client.vfs.tally().unwrap().syncs.get();
+        let mut before = syncs();
+        let mut more = || {
+            let now = syncs();
+            now - std::mem::replace(&mut before, now)
+        };
+        client.change(client.walk(b"d").unwrap(), crate::MODE).unwrap();
+        assert_eq!(more(), of_dir, "a directory, {durability:?}");
+        client.change(client.walk(b"g").unwrap(), crate::MODE).unwrap();
+        assert_eq!(more(), of_metadata, "metadata, {durability:?}");
+        client.write(client.walk(b"h").unwrap(), 0, b"x").unwrap();
+        assert_eq!(more(), of_data, "data, {durability:?}");
+        assert_eq!(
+            layers.exists("work/work/incompat/volatile"),
+            durability == Durability::Volatile
+        );
+    }
 }
 
 #[test]
