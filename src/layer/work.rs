@@ -190,6 +190,7 @@ pub fn remove_tree(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
         match remove_one(here, target) {
             Ok(()) => {}
             Err(err) if matches!(err.errno(), Errno::ENOTEMPTY | Errno::EEXIST) => {
+                make_accessible(Target::At(here, target))?;
                 let fd = at::open(here, target, OPEN_DIR, 0)?;
                 let names = entries(fd.as_fd())?;
                 trail.enter(fd)?;
@@ -210,6 +211,15 @@ pub fn remove_tree(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
             },
         };
     }
+}
+
+/// A mode may keep us out of a directory of our own. If it is not ours, that shows soon enough.
+fn make_accessible(dir: Target<'_>) -> Result<()> {
+    const OURS: u32 = 0o700;
+    if stat::stat(dir)?.permissions() & OURS != OURS {
+        crate::error::best_effort("opening a directory to empty it", at::chmod(dir, OURS));
+    }
+    Ok(())
 }
 
 fn remove_one(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {

@@ -15,6 +15,7 @@
 mod support;
 
 mod apply;
+mod apply_limits;
 mod archive;
 mod call;
 mod changes;

@@ -10,15 +10,17 @@ use serde_json::json;
 
 use super::{Exit, Stop, base, json_arg, options_arg, path_or_dash, print, progress, request};
 use crate::cli::owners;
-use crate::config::{Config, NamespaceChoice};
+use crate::config::Config;
 use crate::error::Error;
-use crate::tools::apply::{Options, Unpacked, apply};
+use crate::tools::apply::{Limits, Options, Unpacked, apply};
 use crate::tools::oci::printable;
 
 pub(super) fn command() -> Command {
-    let limit = |name: &'static str, value: &'static str, help: &'static str| {
+    let limit = |name: &'static str, value: &'static str, most: Option<u64>, help: &str| {
+        let help = format!("Refuse {help}; 0 is no limit. Default: {}", most.unwrap_or_default());
         Arg::new(name).long(name).value_name(value).value_parser(value_parser!(u64)).help(help)
     };
+    let most = Limits::DEFAULT;
     base("apply", "Unpacks an OCI layer into a directory that is a layer for an overlay")
         .override_usage("ovlmerge apply [OPTIONS] LAYER DIR")
         .arg(
@@ -39,10 +41,15 @@ pub(super) fn command() -> Command {
             "uidmapping, gidmapping, squash_to_* and xattr_permissions of the mount that is to be",
         ))
         .arg(
+            Arg::new("whiteout")
+                .long("whiteout")
+                .value_parser(["auto", "char", "xattr", "aufs"])
+                .help("How removed names are marked, as the mount option whiteout="),
+        )
+        .arg(
             Arg::new("xattr")
                 .long("xattr")
                 .value_parser(["auto", "trusted", "user"])
-                .default_value("auto")
                 .help("Where markers are kept, as the mount option xattr="),
         )
         .arg(
@@ -55,31 +62,43 @@ pub(super) fn command() -> Command {
                        that of the layers below",
                 ),
         )
-        .arg(limit("max-entries", "N", "Refuse a layer with more entries"))
-        .arg(limit("max-size", "BYTES", "Refuse a layer with more data"))
+        .arg(limit("max-entries", "N", most.entries, "a layer with more entries"))
+        .arg(limit("max-size", "BYTES", most.bytes, "a layer with more data"))
+        .arg(limit(
+            "max-ratio",
+            "N",
+            most.ratio,
+            "a layer above 1 GiB of whose bytes each was more than N before compression",
+        ))
         .arg(json_arg())
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<Exit, Stop> {
-    let request = request(matches)?;
+    let mut request = request(matches)?;
+    for name in ["whiteout", "xattr"] {
+        if let Some(value) = matches.get_one::<String>(name) {
+            request.add(format!("{name}={value}").as_bytes())?;
+        }
+    }
     let owners = owners::verified(request.uids, request.gids, request.squash_to_root)?;
     let word = |name: &str| matches.get_one::<String>(name).map(String::as_str);
     let config = Config {
-        namespace: match word("xattr") {
-            Some("trusted") => NamespaceChoice::Trusted,
-            Some("user") => NamespaceChoice::User,
-            _ => request.config.namespace,
-        },
         dirmeta_delegate: word("dirmeta-delegate") != Some("off")
             && request.config.dirmeta_delegate,
         owners,
         ..request.config
     };
-    let options = Options {
-        config,
-        most_entries: matches.get_one("max-entries").copied(),
-        most_bytes: matches.get_one("max-size").copied(),
+    let most = |name: &str, default: Option<u64>| match matches.get_one::<u64>(name) {
+        Some(0) => None,
+        Some(most) => Some(*most),
+        None => default,
     };
+    let limits = Limits {
+        entries: most("max-entries", Limits::DEFAULT.entries),
+        bytes: most("max-size", Limits::DEFAULT.bytes),
+        ratio: most("max-ratio", Limits::DEFAULT.ratio),
+    };
+    let options = Options { config, limits };
     let empty = PathBuf::new();
     let dir = matches.get_one::<PathBuf>("dir").unwrap_or(&empty);
     let bar = progress();

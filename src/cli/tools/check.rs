@@ -6,7 +6,7 @@ use clap::{ArgMatches, Command};
 use serde_json::json;
 
 use super::{Exit, Stop, base, flag, json_arg, layers, options_arg, print, request, usage};
-use crate::tools::check::{Finding, Task};
+use crate::tools::check::{Finding, Place, Task};
 use crate::tools::oci::printable;
 use crate::tools::views::Layers;
 
@@ -48,7 +48,11 @@ pub(super) fn run(matches: &ArgMatches) -> Result<Exit, Stop> {
 }
 
 fn path(finding: &Finding) -> String {
-    let place = if finding.in_work { "workdir:/" } else { "/" };
+    let place = match finding.place {
+        Place::Upper => "/",
+        Place::Work => "workdir:/",
+        Place::Beside => "upperdir/../",
+    };
     format!("{place}{}", printable(&finding.path))
 }
 

@@ -7,6 +7,7 @@
 //! What a whiteout takes away is in the layers below, never in the layer that it comes with, and
 //! the result does not depend on the order of the entries.
 
+pub mod abandoned;
 mod metadata;
 mod stage;
 mod tree;
@@ -30,11 +31,36 @@ pub struct Options {
     /// Which forms of markers are written, how owners are stored, whether directories that the
     /// archive only implies are marked as delegating; its layers are not used.
     pub config: Config,
-    /// More entries than this are refused.
-    pub most_entries: Option<u64>,
-    /// More bytes of data than this are refused.
-    pub most_bytes: Option<u64>,
+    /// What is refused because it is too much.
+    pub limits: Limits,
 }
+
+/// How much a layer may be; `None` is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Entries.
+    pub entries: Option<u64>,
+    /// Bytes of data.
+    pub bytes: Option<u64>,
+    /// Bytes that may come out of one byte of the compressed layer, after [`FREE_OF_RATIO`] bytes.
+    pub ratio: Option<u64>,
+}
+
+impl Limits {
+    /// More than layers have, and less than what fills a machine.
+    ///
+    /// Entries: the root of a full desktop with its documentation has 400,000 files, and what is
+    /// held in memory for each directory stays below a gigabyte. Bytes: five times the 52,000 MiB
+    /// that a registry takes (quota of Amazon ECR), compressed. Ratio: binaries give 3, text 10,
+    /// logs 100; deflate cannot give more than 1,032 (zlib.net/zlib_tech.html), zstd can give a
+    /// hundred times that, and bombs come close to both.
+    pub const DEFAULT: Self =
+        Self { entries: Some(1_000_000), bytes: Some(256 << 30), ratio: Some(200) };
+}
+
+/// So many bytes are not worth the question how well they were compressed: empty disk images and
+/// databases are as small.
+pub const FREE_OF_RATIO: u64 = 1 << 30;
 
 /// What was unpacked.
 #[derive(Clone, Debug)]
@@ -76,7 +102,8 @@ pub fn apply(
 ) -> Result<Unpacked> {
     let reading = |err: std::io::Error| Error::from(err).context("reading the layer");
     let stage = Stage::new(to, &options.config)?;
-    let mut archive = Archive::new(Source::new(from).map_err(reading)?);
+    let source = Source::new(from).map_err(reading)?;
+    let mut archive = Archive::new(source.with_most(options.limits.ratio, FREE_OF_RATIO));
     let mut unpack = Unpack::new(&stage, options, progress)?;
     while let Some(entry) = archive.next_entry()? {
         unpack.entry(&entry, &mut archive).context(|| crate::tools::oci::printable(&entry.path))?;

@@ -1,12 +1,13 @@
 //! The place beside the directory where a layer is made.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 
+use super::abandoned;
 use crate::config::{Config, UpperDirs};
 use crate::error::{Context, Errno, Error, Result, best_effort};
 use crate::format::overlay::{ACL_ACCESS, ACL_DEFAULT};
@@ -50,32 +51,24 @@ impl Stage {
         let wanted = wanted.as_bytes().to_vec();
         let above = at::open_root(above_path).context(|| above_path.display().to_string())?;
         check_free(above.as_fd(), &wanted).context(what)?;
-        let name = temporary_name();
-        let stage = Name::new(name.as_bytes())?;
-        at::mkdir(above.as_fd(), stage, 0o700).context(|| above_path.display().to_string())?;
-        let made = Self::fill(above.as_fd(), stage, &above_path.join(&name), config);
-        match made {
-            Ok((dir, links, upper)) => {
+        best_effort("removing what a killed run left", abandoned::sweep(above.as_fd()));
+        let (name, dir) =
+            abandoned::make(above.as_fd()).context(|| above_path.display().to_string())?;
+        match Self::fill(&dir, config) {
+            Ok((links, upper)) => {
                 let path = path.to_owned();
                 Ok(Self { above, name, wanted, path, dir, links, upper: Some(upper) })
             }
             Err(err) => {
-                best_effort("removing what was made", work::remove_tree(above.as_fd(), stage));
+                let removed = Name::new(name.as_bytes())
+                    .and_then(|stage| work::remove_tree(above.as_fd(), stage));
+                best_effort("removing what was made", removed);
                 Err(err.context(what()))
             }
         }
     }
 
-    fn fill(
-        above: BorrowedFd<'_>,
-        stage: Name<'_>,
-        path: &Path,
-        config: &Config,
-    ) -> Result<(OwnedFd, OwnedFd, Upper)> {
-        let open_dir = |above: BorrowedFd<'_>, name: Name<'_>| {
-            at::open(above, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0)
-        };
-        let dir = open_dir(above, stage)?;
+    fn fill(dir: &OwnedFd, config: &Config) -> Result<(OwnedFd, Upper)> {
         // Nothing of what it may have got from the directory above is to be passed on.
         for acl in [ACL_DEFAULT, ACL_ACCESS] {
             match xattr::remove(Target::Fd(dir.as_fd()), acl) {
@@ -87,12 +80,15 @@ impl Stage {
         for name in [ROOT, WORK, LINKS] {
             at::mkdir(dir.as_fd(), Name::new(name.as_bytes())?, 0o700)?;
         }
-        let links = open_dir(dir.as_fd(), Name::new(LINKS.as_bytes())?)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        let links = at::open(dir.as_fd(), Name::new(LINKS.as_bytes())?, flags, 0)?;
+        // By what is open: somebody else may put another directory in the place of this one.
+        let path = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
         let dirs = UpperDirs { upper: path.join(ROOT), work: path.join(WORK) };
         let config = Config { lowers: Vec::new(), upper: Some(dirs), ..config.clone() };
         let cache = Arc::new(FdCache::for_open_files(creds::raise_open_files()?));
         let upper = open::open(&config, &cache)?.upper.ok_or(Errno::EIO)?;
-        Ok((dir, links, upper))
+        Ok((links, upper))
     }
 
     /// The layer in the making.
@@ -125,13 +121,6 @@ impl Drop for Stage {
             .and_then(|name| work::remove_tree(self.above.as_fd(), name));
         best_effort("removing what was made on the way", removed);
     }
-}
-
-fn temporary_name() -> String {
-    // Unique among those that run now, and not the same after another that was killed.
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let nanoseconds = now.map_or(0, |now| now.as_nanos());
-    format!(".ovlmerge-apply-{}-{nanoseconds:x}", std::process::id())
 }
 
 /// The name must be free, or an empty directory.

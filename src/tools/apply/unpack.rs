@@ -50,6 +50,16 @@ fn refuse(text: impl std::fmt::Display) -> Error {
     Error::new(Errno::EINVAL, text)
 }
 
+fn check_most(count: u64, most: Option<u64>, what: &str, option: &str) -> Result<()> {
+    match most.filter(|most| count > *most) {
+        Some(most) => Err(Error::new(
+            Errno::EFBIG,
+            format!("more than {most} {what}; if that is meant, call with another {option}"),
+        )),
+        None => Ok(()),
+    }
+}
+
 /// The same, of a path that nobody vouches for.
 fn checked_parts(path: &[u8]) -> Result<Vec<&[u8]>> {
     let parts = parts_of(path);
@@ -111,14 +121,9 @@ impl<'a> Unpack<'a> {
     fn count(&mut self, entry: &Entry) -> Result<()> {
         self.counts.entries += 1;
         self.counts.bytes = self.counts.bytes.saturating_add(entry.size);
-        let Options { most_entries, most_bytes, .. } = *self.options;
-        if most_entries.is_some_and(|most| self.counts.entries > most) {
-            return Err(Error::new(Errno::EFBIG, "more entries than --max-entries allows"));
-        }
-        if most_bytes.is_some_and(|most| self.counts.bytes > most) {
-            return Err(Error::new(Errno::EFBIG, "more data than --max-size allows"));
-        }
-        Ok(())
+        let limits = self.options.limits;
+        check_most(self.counts.entries, limits.entries, "entries", "--max-entries")?;
+        check_most(self.counts.bytes, limits.bytes, "bytes of data", "--max-size")
     }
 
     fn root(&mut self, entry: &Entry) -> Result<()> {

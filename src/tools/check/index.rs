@@ -7,7 +7,7 @@ use nix::fcntl::OFlag;
 use rustc_hash::FxHashMap;
 
 use super::origin::{self, Found};
-use super::{Finding, Problem};
+use super::{Finding, Place, Problem};
 use crate::error::{Context, Errno, Result};
 use crate::format::links::{Count, handle_of};
 use crate::format::metacopy::FileMarks;
@@ -68,7 +68,7 @@ impl LinkIndex {
     pub fn check(&self, view: &View) -> Result<Vec<Finding>> {
         let finding = |name: &[u8], problem| {
             let path = if name.is_empty() { INDEX.to_vec() } else { [INDEX, name].join(&b'/') };
-            Finding { path, in_work: true, problem }
+            Finding { path, place: Place::Work, problem }
         };
         if self.is_foreign(view)? {
             // Then no entry can be right.

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 
-use super::{Finding, Problem};
+use super::{Finding, Place, Problem};
 use crate::error::{Context, Errno, Result};
 use crate::sys::{Name, Target, at, dir, stat};
+use crate::tools::apply::abandoned;
 
 /// Where objects are built, and where features are noted, in the work directory.
 const WORK: &[u8] = b"work";
@@ -23,14 +24,42 @@ pub(super) fn look(work: &Path) -> Result<Vec<Finding>> {
             let Some(features) = open(&inner, INCOMPAT)? else { continue };
             for feature in names(&features)? {
                 let path = [WORK, INCOMPAT, &feature].join(&b'/');
-                findings.push(Finding { path, in_work: true, problem: Problem::Incompatible });
+                findings.push(Finding { path, place: Place::Work, problem: Problem::Incompatible });
             }
         } else if !is_whiteout(&inner, &name)? {
             let path = [WORK, &name].join(&b'/');
-            findings.push(Finding { path, in_work: true, problem: Problem::Leftover });
+            findings.push(Finding { path, place: Place::Work, problem: Problem::Leftover });
         }
     }
     Ok(findings)
+}
+
+/// Layers in the making beside the upper that nobody works on.
+pub(super) fn beside(upper: &Path) -> Result<Vec<Finding>> {
+    let Some(above) = above(upper)? else { return Ok(Vec::new()) };
+    let found = abandoned::find(above.as_fd())?.into_iter();
+    let finding = |(name, _): (Box<[u8]>, OwnedFd)| Finding {
+        path: name.into(),
+        place: Place::Beside,
+        problem: Problem::Abandoned,
+    };
+    Ok(found.map(finding).collect())
+}
+
+/// Removes them.
+pub(super) fn remove_beside(upper: &Path) -> Result<()> {
+    let Some(above) = above(upper)? else { return Ok(()) };
+    abandoned::sweep(above.as_fd()).map(drop)
+}
+
+/// The directory that holds the upper; `None` if it is not for us to read.
+fn above(upper: &Path) -> Result<Option<OwnedFd>> {
+    let upper = at::open_root(upper).context(|| format!("upperdir={}", upper.display()))?;
+    match at::open_parent(upper.as_fd()) {
+        Ok(above) => Ok(Some(above)),
+        Err(err) if err.errno() == Errno::EACCES => Ok(None),
+        Err(err) => Err(err),
+    }
 }
 
 fn open(above: &OwnedFd, name: &[u8]) -> Result<Option<OwnedFd>> {

@@ -21,7 +21,7 @@ use crate::sys::{at, creds, file};
 use crate::tools::views::Layers;
 
 use index::LinkIndex;
-pub use problem::{Finding, Problem};
+pub use problem::{Finding, Place, Problem};
 
 /// What is to be checked.
 #[derive(Clone, Debug)]
@@ -55,6 +55,7 @@ impl Task {
         if let Some(work) = &self.work {
             findings.extend(leftovers::look(work)?);
         }
+        findings.extend(leftovers::beside(upper)?);
         if let Some(index) = index {
             findings.extend(index.check(&view)?);
         }

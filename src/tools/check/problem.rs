@@ -55,11 +55,13 @@ pub enum Problem {
     WrongCount,
     /// A file of the upper that counts its names by the index, and the index does not have it.
     NotIndexed,
+    /// A layer in the making, of a run of `ovlmerge apply` that was killed.
+    Abandoned,
 }
 
 impl Problem {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::NeedlessWhiteout,
         Self::DoubleWhiteout,
         Self::Debris,
@@ -86,6 +88,7 @@ impl Problem {
         Self::LostIndexEntry,
         Self::WrongCount,
         Self::NotIndexed,
+        Self::Abandoned,
     ];
 
     /// `OVL001` and so on.
@@ -127,6 +130,7 @@ impl Problem {
             Self::LostIndexEntry => "the file of a lower layer that the entry stands for is gone",
             Self::WrongCount => "the file cannot have as many names as its mark nlink says",
             Self::NotIndexed => "the file counts its names by the index, which does not have it",
+            Self::Abandoned => "what a killed ovlmerge apply left beside the upper",
         }
     }
 
@@ -145,7 +149,8 @@ impl Problem {
             | Self::BadOrigin
             | Self::StaleIndexEntry
             | Self::NamelessIndexEntry
-            | Self::WrongCount => true,
+            | Self::WrongCount
+            | Self::Abandoned => true,
             Self::LostRedirect
             | Self::SharedLower
             | Self::BadRedirect
@@ -164,13 +169,24 @@ impl Problem {
     }
 }
 
+/// Where a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// In the upper.
+    Upper,
+    /// In the work directory.
+    Work,
+    /// In the directory that holds the upper.
+    Beside,
+}
+
 /// One problem, and where.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
-    /// Path from the root of the upper, or of the work directory.
+    /// Path from there.
     pub path: Vec<u8>,
-    /// It is in the work directory.
-    pub in_work: bool,
+    /// In which of them.
+    pub place: Place,
     /// What is wrong.
     pub problem: Problem,
 }
@@ -186,5 +202,6 @@ mod tests {
         assert_eq!(Problem::LostRedirect.id(), "OVL006");
         assert_eq!(Problem::Incompatible.id(), "OVL014");
         assert_eq!(Problem::NotIndexed.id(), "OVL026");
+        assert_eq!(Problem::Abandoned.id(), "OVL027");
     }
 }

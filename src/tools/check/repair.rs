@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::index::LinkIndex;
-use super::{Finding, Problem, scan};
+use super::{Finding, Place, Problem, leftovers, scan};
 use crate::config::{Config, UpperDirs};
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::aufs;
@@ -29,8 +29,11 @@ pub(super) fn repair(
     let config = Config { upper: Some(dirs), ..layers.config.clone() };
     let cache = Arc::new(FdCache::for_open_files(creds::raise_open_files()?));
     let upper = open::open(&config, &cache)?.upper.ok_or(Errno::EIO)?;
-    for finding in findings.iter().filter(|finding| !finding.in_work) {
+    for finding in findings.iter().filter(|finding| finding.place == Place::Upper) {
         mend(&upper, namespace, finding).context(|| printable(&finding.path))?;
+    }
+    if findings.iter().any(|finding| finding.problem == Problem::Abandoned) {
+        leftovers::remove_beside(&layers.upper)?;
     }
     match LinkIndex::open(work)? {
         Some(index) => index.repair(&layers.open()?).context(|| "workdir: index".to_owned()),

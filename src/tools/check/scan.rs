@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::index::LinkIndex;
 use super::origin::{self, Found, Marks};
-use super::{Finding, Problem};
+use super::{Finding, Place, Problem};
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::aufs::AufsName;
 use crate::format::links::entry_name;
@@ -58,7 +58,7 @@ struct Scan<'a> {
 
 impl Scan<'_> {
     fn found(&mut self, path: &[u8], problem: Problem) {
-        self.findings.push(Finding { path: path.to_vec(), in_work: false, problem });
+        self.findings.push(Finding { path: path.to_vec(), place: Place::Upper, problem });
     }
 
     /// Looks at a directory of the upper, and at what is in it.

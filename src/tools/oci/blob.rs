@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use flate2::GzBuilder;
-use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
+
+use super::gzip::Gzip;
 
 /// How a layer is compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +63,11 @@ impl<T> Digesting<T> {
         self.len += bytes.len() as u64;
     }
 
+    /// What the bytes go to or come from.
+    pub fn get_ref(&self) -> &T {
+        &self.inner
+    }
+
     /// How many bytes have passed.
     #[must_use]
     pub fn len(&self) -> u64 {
@@ -109,7 +114,7 @@ impl<T: io::Read> io::Read for Digesting<T> {
 /// Compresses what is written to it.
 enum Encoder<W: Write> {
     None(Digesting<W>),
-    Gzip(GzEncoder<Digesting<W>>),
+    Gzip(Gzip<Digesting<W>>),
     Zstd(zstd::Encoder<'static, Digesting<W>>),
 }
 
@@ -156,22 +161,15 @@ impl<W: Write> BlobWriter<W> {
     /// # Errors
     /// Those of zstd when it begins.
     pub fn new(to: W, compression: Compression) -> io::Result<Self> {
-        /// RFC 1952: an operating system that is not known. Other values would say where it was.
-        const UNKNOWN_SYSTEM: u8 = 255;
         let to = Digesting::new(to);
+        let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
         let encoder = match compression {
             Compression::None => Encoder::None(to),
-            Compression::Gzip => Encoder::Gzip(
-                GzBuilder::new()
-                    .mtime(0)
-                    .operating_system(UNKNOWN_SYSTEM)
-                    .write(to, flate2::Compression::default()),
-            ),
+            Compression::Gzip => Encoder::Gzip(Gzip::new(to, threads)?),
             Compression::Zstd => {
                 let mut encoder = zstd::Encoder::new(to, zstd::DEFAULT_COMPRESSION_LEVEL)?;
                 // The result is the same for any number of workers but none.
-                let workers = std::thread::available_parallelism().map_or(1, |count| count.get());
-                encoder.multithread(u32::try_from(workers).unwrap_or(1))?;
+                encoder.multithread(u32::try_from(threads).unwrap_or(1))?;
                 encoder.include_checksum(true)?;
                 Encoder::Zstd(encoder)
             }

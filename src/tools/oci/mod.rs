@@ -5,6 +5,7 @@
 
 pub mod archive;
 pub mod blob;
+mod gzip;
 pub mod header;
 pub mod pax;
 pub mod source;

@@ -43,6 +43,8 @@ impl<R: Read> Read for Decoder<R> {
 pub struct Source<R: Read> {
     unpacked: Digesting<Decoder<R>>,
     compression: Compression,
+    /// How many bytes may come out of one, and how many may come out whatever went in.
+    most: Option<(u64, u64)>,
 }
 
 impl<R: Read> std::fmt::Debug for Source<R> {
@@ -73,7 +75,32 @@ impl<R: Read> Source<R> {
         } else {
             (Decoder::None(packed), Compression::None)
         };
-        Ok(Self { unpacked: Digesting::new(decoder), compression })
+        Ok(Self { unpacked: Digesting::new(decoder), compression, most: None })
+    }
+
+    /// Refuses to go on when, after the first `free` bytes, more than `ratio` bytes came out of each
+    /// byte that went in.
+    #[must_use]
+    pub fn with_most(mut self, ratio: Option<u64>, free: u64) -> Self {
+        self.most = ratio.map(|ratio| (ratio, free));
+        self
+    }
+
+    fn check_ratio(&self) -> io::Result<()> {
+        let Some((ratio, free)) = self.most else { return Ok(()) };
+        let packed = match &self.unpacked.get_ref() {
+            Decoder::None(_) => return Ok(()),
+            Decoder::Gzip(decoder) => decoder.get_ref().get_ref().len(),
+            Decoder::Zstd(decoder) => decoder.get_ref().get_ref().len(),
+        };
+        if self.unpacked.len() <= free.max(packed.saturating_mul(ratio)) {
+            return Ok(());
+        }
+        let text = format!(
+            "more than {ratio} bytes come out of each byte of it; if that is meant, call with \
+             another --max-ratio"
+        );
+        Err(io::Error::new(io::ErrorKind::InvalidData, text))
     }
 
     /// Reads to the end and tells the digests.
@@ -81,7 +108,7 @@ impl<R: Read> Source<R> {
     /// # Errors
     /// Those of reading; of the check sums of the compression.
     pub fn finish(mut self) -> io::Result<(Summary, Compression)> {
-        io::copy(&mut self.unpacked, &mut io::sink())?;
+        io::copy(&mut self, &mut io::sink())?;
         let (diff_id, unpacked, decoder) = self.unpacked.finish();
         let mut packed = match decoder {
             Decoder::None(packed) => packed,
@@ -96,7 +123,9 @@ impl<R: Read> Source<R> {
 
 impl<R: Read> Read for Source<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.unpacked.read(buf)
+        let len = self.unpacked.read(buf)?;
+        self.check_ratio()?;
+        Ok(len)
     }
 }
 
@@ -121,6 +150,29 @@ mod tests {
             if compression != Compression::None {
                 let cut = bytes.get(..bytes.len() - 3).unwrap();
                 assert!(Source::new(cut).unwrap().finish().is_err(), "{compression:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_grows_too_much() {
+        let data = vec![0; 1 << 20];
+        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            let mut writer = BlobWriter::new(Vec::new(), compression).unwrap();
+            writer.write_all(&data).unwrap();
+            let bytes = writer.finish().unwrap().1;
+            let end = |ratio, free| {
+                let source = Source::new(&*bytes).unwrap().with_most(ratio, free);
+                source.finish().map_err(|err| err.to_string())
+            };
+            end(None, 0).unwrap();
+            end(Some(1), 1 << 20).unwrap();
+            end(Some(1 << 20), 0).unwrap();
+            let result = end(Some(10), 1 << 19);
+            if compression == Compression::None {
+                result.unwrap();
+            } else {
+                assert!(result.unwrap_err().contains("--max-ratio"), "{compression:?}");
             }
         }
     }

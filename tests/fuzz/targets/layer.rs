@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ovlmerge::config::Config;
-use ovlmerge::tools::apply::{Options, apply};
+use ovlmerge::tools::apply::{Limits, Options, apply};
 use ovlmerge::tools::oci::archive::Archive;
 use ovlmerge::tools::oci::source::Source;
 
@@ -39,8 +39,7 @@ fn unpacked(bytes: &[u8]) {
     fs::write(&sentinel, SENTINEL).unwrap();
     let options = Options {
         config: Config::new(Vec::new(), None, PathBuf::new()),
-        most_entries: Some(1000),
-        most_bytes: Some(MOST),
+        limits: Limits { entries: Some(1000), bytes: Some(MOST), ratio: None },
     };
     let done = apply(bytes, &out, &options, &mut |_, _| {});
     let mut expected = vec![SENTINEL];
