@@ -76,8 +76,8 @@ fn redirects_that_are_none() {
     }
 }
 
-/// Where nothing can be below, or a file has its data, it is not even looked at: found by
-/// `oracle::crafted`, which got EINVAL for a directory of the lowest layer, and EIO for the data.
+/// Where nothing can be below, or a file has its data, it is not even looked at. Found beside the
+/// kernel: EINVAL for a directory of the lowest layer, and EIO for the data.
 #[test]
 fn redirects_that_would_lead_nowhere_are_not_read() {
     needs!(mount, kernel_overlay);

@@ -141,8 +141,7 @@ impl Executor {
             true => features.replace("redirect_dir=off", "userxattr"),
             false => features.into(),
         };
-        let metacopy = if features.contains("metacopy") { "" } else { ",metacopy=off" };
-        let options = format!("{features}{metacopy},xino=off,{}", self.options());
+        let options = format!("{features},metacopy=off,xino=off,{}", self.options());
         let target = self.dir.join("m");
         let (kind, flags) = (Some("overlay"), MsFlags::empty());
         nix::mount::mount(kind, &target, kind, flags, Some(options.as_str()))

@@ -34,7 +34,7 @@ pub fn dir() -> impl Strategy<Value = Path> {
 }
 
 /// ... and as files among these; some are in both.
-pub fn file() -> impl Strategy<Value = Path> {
+fn file() -> impl Strategy<Value = Path> {
     let usual = select(vec!["c", "a/c", "a/c", "b/c", "a/a/c", "a/a/c", "a/b/c", "b", "a/b"]);
     prop_oneof![4 => usual.prop_map(Path::from).boxed(), 1 => path().boxed()]
 }

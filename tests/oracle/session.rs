@@ -21,8 +21,6 @@ pub enum Engine {
     KernelIndex,
     /// `redirect_dir=on`: directories of a lower move.
     KernelRedirect,
-    /// `redirect_dir=follow,metacopy=on`: reads all that is in layers.
-    KernelFollow,
     /// With `rename_lower=off`, as the kernel is by default.
     Ovlmerge,
     /// With what is its own default: directories of a lower move by being copied up.
@@ -37,7 +35,7 @@ impl Engine {
     pub const FUSE_OVERLAYFS: &'static str = "/usr/bin/fuse-overlayfs";
 
     pub fn is_kernel(self) -> bool {
-        matches!(self, Self::Kernel | Self::KernelIndex | Self::KernelRedirect | Self::KernelFollow)
+        matches!(self, Self::Kernel | Self::KernelIndex | Self::KernelRedirect)
     }
 
     /// How it renames a directory of a lower, if it does: uppers of two that do so differently
@@ -68,7 +66,6 @@ impl Engine {
             Self::Kernel => "@mount kernel redirect_dir=off,index=off".into(),
             Self::KernelIndex => "@mount kernel redirect_dir=off,index=on".into(),
             Self::KernelRedirect => "@mount kernel redirect_dir=on,index=off".into(),
-            Self::KernelFollow => "@mount kernel redirect_dir=on,index=off,metacopy=on".into(),
             Self::Ovlmerge => Self::ours("rename_lower=off"),
             Self::OvlmergeCopy => Self::ours("rename_lower=copy"),
             Self::OvlmergeRedirect => Self::ours("rename_lower=off,redirect_dir=on"),
