@@ -10,10 +10,21 @@ use super::stack::DirStack;
 use crate::error::Result;
 use crate::sys::{FileType, Name};
 
+/// In what order the names of a directory are met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// As they are listed (`chmod -R`, `find`).
+    #[default]
+    Listed,
+    /// By their bytes (`chmod *` in a shell, package managers).
+    Sorted,
+}
+
 /// The rest of a walk.
 #[derive(Debug)]
 pub struct Walk<'a> {
     rules: Rules<'a>,
+    order: Order,
     /// From the directory where it began to the one where it is. Not recursive: a tree may be
     /// deeper than a stack.
     open: Vec<Open>,
@@ -40,8 +51,8 @@ impl<'a> Walk<'a> {
     ///
     /// # Errors
     /// What listing the layers says.
-    pub fn through(rules: Rules<'a>, dir: &DirStack) -> Result<Self> {
-        Ok(Self { rules, open: vec![Open::list(dir)?] })
+    pub fn through(rules: Rules<'a>, dir: &DirStack, order: Order) -> Result<Self> {
+        Ok(Self { rules, order, open: vec![Open::list(dir, order)?] })
     }
 
     /// Leaves out what is met before `name` where the walk begins, and that itself.
@@ -68,7 +79,7 @@ impl<'a> Walk<'a> {
             let found = lookup::lookup(self.rules, &here.dir, index, Name::new(&name)?)?;
             let Some(found) = found else { continue };
             if let What::Dir(inner) = &found.what {
-                self.open.push(Open::list(inner)?);
+                self.open.push(Open::list(inner, self.order)?);
             }
             return Ok(Some(Step { name, found }));
         }
@@ -77,9 +88,9 @@ impl<'a> Walk<'a> {
 }
 
 impl Open {
-    fn list(dir: &DirStack) -> Result<Self> {
+    fn list(dir: &DirStack, order: Order) -> Result<Self> {
         let index = if dir.is_merged() { Some(Index::build(dir)?) } else { None };
-        let names = match (&index, dir.lowers.first()) {
+        let mut names: Vec<Box<[u8]>> = match (&index, dir.lowers.first()) {
             (Some(index), _) => index
                 .iter()
                 .filter(|(_, entry)| is_wanted(entry))
@@ -97,14 +108,42 @@ impl Open {
             }
             (None, None) => Vec::new(),
         };
+        order.apply(&mut names);
         Ok(Self { dir: dir.clone(), index, names: names.into_iter() })
     }
 }
 
 /// The names of an index that a walk meets behind `name`.
-pub fn behind<'a>(index: &'a Index, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-    let rest = index.iter().skip_while(move |(other, _)| *other != name).skip(1);
-    rest.filter(|(_, entry)| is_wanted(entry)).map(|(name, _)| name)
+#[must_use]
+pub fn behind(index: &Index, name: &[u8], order: Order) -> Vec<Box<[u8]>> {
+    let mut met = order == Order::Sorted;
+    let mut names = Vec::new();
+    for (other, entry) in index.iter() {
+        let is_behind = met && (order == Order::Listed || other > name);
+        if is_behind && is_wanted(entry) {
+            names.push(Box::from(other));
+        }
+        met = met || other == name;
+    }
+    order.apply(&mut names);
+    names
+}
+
+impl Order {
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Listed => Self::Sorted,
+            Self::Sorted => Self::Listed,
+        }
+    }
+
+    fn apply(self, names: &mut [Box<[u8]>]) {
+        if self == Self::Sorted {
+            names.sort_unstable();
+        }
+    }
 }
 
 /// Whether an entry is a directory of lowers, or a regular file that only they have.

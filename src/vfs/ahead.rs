@@ -8,7 +8,8 @@
 //! published is no part of the tree: it lies in the work directory, as any copy in the making.
 //!
 //! How many are copied ahead grows while the guess is right and falls back to none when it is
-//! wrong, so that what is copied in vain stays below what is copied for good.
+//! wrong. The next guess is in the other order, listed or sorted, and after that it takes twice as
+//! many copy-ups in a row each time, so that little is copied in vain.
 
 use std::sync::Arc;
 
@@ -17,17 +18,19 @@ use rustc_hash::FxHashMap;
 
 use super::Vfs;
 use super::ids::NodeId;
-use super::node::{Leaf, Link, Node, Real};
+use super::node::{Leaf, Link, Names, Node, Real};
 use crate::error::{Error, Result};
 use crate::layer::LowerDir;
 use crate::merge::Found;
 use crate::merge::copyup::{self, Copied, Data, Lower};
 use crate::merge::lookup::{Contents, Key, What};
-use crate::merge::walk::{self, Walk};
+use crate::merge::walk::{self, Order, Walk};
 use crate::sys::{FileType, Name, Stat};
 
 /// So many copy-ups in one directory, one after the other, are the beginning of many.
 const BEGINNING: u32 = 3;
+/// After wrong guesses it takes more, twice as many each time, up to so many times [`BEGINNING`].
+const MOST_CAUTION: u32 = 256;
 /// How many files are copied ahead first; four times as many with each time that it was right.
 const FIRST: usize = 8;
 /// How many at most: at 256 the wait for the disk is a small part of what the copies take.
@@ -53,6 +56,9 @@ struct State {
     run: u32,
     /// The directory of the last one.
     last: Option<NodeId>,
+    /// How many wrong guesses there were in a row; grows by doubling, 0 for none.
+    caution: u32,
+    order: Order,
 }
 
 /// The directory of a lower, and the name in it.
@@ -86,22 +92,28 @@ impl Ahead {
     }
 
     /// Notes a copy-up in a directory for which nothing was ready, and returns how many files to
-    /// copy with it.
-    fn next_window(&self, dir: NodeId) -> usize {
+    /// copy with it, in which order.
+    fn next_window(&self, dir: NodeId) -> Option<(usize, Order)> {
         // Declared first, to be removed when the lock is free again: that takes time.
         let unused;
         let mut state = self.0.lock();
         unused = std::mem::take(&mut state.ready);
         if unused.len() > state.made / 2 {
             (state.window, state.run) = (0, 0);
+            state.caution = (state.caution * 2).clamp(1, MOST_CAUTION);
+            state.order = state.order.other();
+        } else if state.made > 0 {
+            state.caution = 0;
         }
+        state.made = 0;
         state.run = if state.last == Some(dir) || state.window > 0 { state.run + 1 } else { 1 };
         state.last = Some(dir);
-        if state.run < BEGINNING {
-            return 0;
+        // The second guess, in the other order, takes no more than the first.
+        if state.run < BEGINNING * state.caution.max(1) {
+            return None;
         }
         state.window = (state.window * 4).clamp(FIRST, MOST);
-        state.window
+        Some((state.window, state.order))
     }
 
     fn put(&self, ready: Vec<(Original, Ready)>) {
@@ -149,7 +161,7 @@ impl Vfs {
             return Ok(copied);
         }
         let window = self.ahead.next_window(link.parent.id);
-        let others = if window > 0 { self.others(link, window) } else { Vec::new() };
+        let others = window.map_or_else(Vec::new, |(most, order)| self.others(link, most, order));
         if others.is_empty() {
             return copyup::build(upper, from, was, Data::All);
         }
@@ -164,8 +176,8 @@ impl Vfs {
     }
 
     /// What to copy with the file of `link`; nothing if that cannot be found out.
-    fn others(&self, link: &Link, most: usize) -> Vec<Candidate> {
-        match self.candidates(link, most) {
+    fn others(&self, link: &Link, most: usize, order: Order) -> Vec<Candidate> {
+        match self.candidates(link, most, order) {
             Ok(found) => found.files,
             Err(err) => {
                 tracing::debug!("nothing is copied ahead: {err}");
@@ -203,8 +215,8 @@ impl Vfs {
     }
 
     /// Up to `most` files of lowers that a walk through the tree meets behind `link`.
-    fn candidates(&self, link: &Link, most: usize) -> Result<Candidates> {
-        let mut found = Candidates { files: Vec::new(), most, bytes: 0 };
+    fn candidates(&self, link: &Link, most: usize, order: Order) -> Result<Candidates> {
+        let mut found = Candidates { files: Vec::new(), most, bytes: 0, order };
         let (mut here, mut name) = (Arc::clone(&link.parent), link.name.clone());
         while !found.is_full() {
             self.candidates_in(&here, &name, &mut found)?;
@@ -219,16 +231,13 @@ impl Vfs {
 
     /// Those in one directory, behind a name, and below it.
     fn candidates_in(&self, dir: &Node, behind: &[u8], found: &mut Candidates) -> Result<()> {
-        let names: Option<Vec<Box<[u8]>>> = dir
-            .dir()?
-            .names
-            .read()
-            .index
-            .as_ref()
-            .map(|index| walk::behind(index, behind).map(Box::from).collect());
+        let order = found.order;
+        let index_of =
+            |names: &Names| names.index.as_ref().map(|index| walk::behind(index, behind, order));
+        let names = index_of(&dir.dir()?.names.read());
         let stack = dir.dir()?.stack.read().clone();
         let Some(names) = names else {
-            return found.walk(Walk::through(self.rules(), &stack)?.behind(behind));
+            return found.walk(Walk::through(self.rules(), &stack, order)?.behind(behind));
         };
         for name in names {
             if found.is_full() {
@@ -236,7 +245,7 @@ impl Vfs {
             }
             let Some(entry) = self.find(dir, Name::new(&name)?)? else { continue };
             match &entry.what {
-                What::Dir(inner) => found.walk(Walk::through(self.rules(), inner)?)?,
+                What::Dir(inner) => found.walk(Walk::through(self.rules(), inner, order)?)?,
                 _ => found.add(name, entry),
             }
         }
@@ -249,6 +258,7 @@ struct Candidates {
     files: Vec<Candidate>,
     most: usize,
     bytes: u64,
+    order: Order,
 }
 
 impl Candidates {
