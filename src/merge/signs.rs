@@ -43,7 +43,12 @@ impl Signs {
                 true => Some(Opaque::Xattr),
                 false => dir.has_aufs_opaque()?.then_some(Opaque::File),
             };
-            let (delegates, redirect) = (marks.dirmeta_delegate, marks.redirect);
+            let delegates = marks.dirmeta_delegate;
+            // That of an opaque directory is not followed, whatever it says.
+            let redirect = match opaque {
+                Some(_) => marks.redirect,
+                None => marks.redirect_to_follow()?,
+            };
             Ok(Self { opaque, delegates, redirect, ..Self::default() })
         };
         Self::or_error(read())

@@ -78,8 +78,8 @@ impl<R: Read> Source<R> {
         Ok(Self { unpacked: Digesting::new(decoder), compression, most: None })
     }
 
-    /// Refuses to go on when, after the first `free` bytes, more than `ratio` bytes came out of each
-    /// byte that went in.
+    /// Refuses to go on when, after the first `free` bytes, more than `ratio` bytes came out of
+    /// each byte that went in.
     #[must_use]
     pub fn with_most(mut self, ratio: Option<u64>, free: u64) -> Self {
         self.most = ratio.map(|ratio| (ratio, free));
