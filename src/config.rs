@@ -57,6 +57,8 @@ pub struct Config {
     pub index: IndexChoice,
     /// How the contents of files are read and written.
     pub io: Io,
+    /// File handles last as long as the mount, also of what the kernel has forgotten.
+    pub nfs_export: bool,
     /// Let the kernel gather small writes before it sends them (FUSE writeback cache).
     pub writeback: bool,
     /// The largest WRITE and READ request, in bytes.
@@ -351,6 +353,7 @@ impl Config {
             rename_lower: RenameLower::Copy(CopyLimit::DEFAULT),
             index: IndexChoice::Off,
             io: Io::Auto,
+            nfs_export: false,
             writeback: false,
             max_write: Self::MAX_WRITE,
             threads: None,

@@ -44,3 +44,18 @@ pub const INDEX: MountOption = MountOption {
               after a remount too, for which a hard link is copied up when one of its names is removed; \
               and an index of another upper is refused.",
 };
+
+/// The option `nfs_export`.
+pub const NFS_EXPORT: MountOption = MountOption {
+    name: "nfs_export",
+    metavar: "on|off",
+    group: Group::Layers,
+    takes: Takes::Choice(&[
+        ("on", |request| request.config.nfs_export = true),
+        ("off", |request| request.config.nfs_export = false),
+    ]),
+    help: "Whether file handles last as long as the mount. Default: off",
+    doc: "What the kernel has forgotten is found again then, which takes some 150 bytes for each \
+              object that was ever looked up. Without it a handle is stale when the kernel has \
+              forgotten its object. Needs nothing else, `index=on` neither.",
+};

@@ -60,9 +60,6 @@ pub enum Takes {
         /// What makes sense.
         wanted: &'static str,
     },
-    /// An option of the kernel's overlayfs or of fuse-overlayfs: these values ask for what happens
-    /// anyway, any other is warned of.
-    Only(&'static [&'static str]),
     /// Words of the peers that ask for nothing, with or without a value.
     Nothing(&'static [&'static str]),
     /// An option that cannot be had, and why.
@@ -147,7 +144,7 @@ impl MountOption {
     /// Whether it is taken for the sake of callers and changes nothing.
     #[must_use]
     pub fn is_without_effect(&self) -> bool {
-        matches!(self.takes, Takes::Nothing(_) | Takes::Only(_))
+        matches!(self.takes, Takes::Nothing(_))
     }
 
     /// How it is written: `lowerdir=DIR[:DIR...]`, `suid, nosuid`.
@@ -175,7 +172,6 @@ impl MountOption {
         match self.takes {
             Takes::Nothing(_) => return Ok(()),
             Takes::Never(why) => return Err(UsageError::new(format!("option `{word}`: {why}"))),
-            Takes::Only(values) => return self.pass_over(values, value, request),
             _ => {}
         }
         let Some(value) = value.filter(|value| !value.is_empty()) else {
@@ -206,24 +202,9 @@ impl MountOption {
                 text.and_then(|text| set(request, text))
                     .ok_or_else(|| self.wrong(value, wanted))?;
             }
-            Takes::Words(_) | Takes::Only(_) | Takes::Nothing(_) | Takes::Never(_) => {}
+            Takes::Words(_) | Takes::Nothing(_) | Takes::Never(_) => {}
         }
         Ok(())
-    }
-
-    fn pass_over(
-        &self,
-        harmless: &[&str],
-        value: Option<&[u8]>,
-        request: &mut Request,
-    ) -> Result<(), UsageError> {
-        let text = value.map(String::from_utf8_lossy);
-        let given = text.as_deref().unwrap_or_default();
-        if harmless.contains(&given) {
-            return Ok(());
-        }
-        let shown = if text.is_some() { format!("={given}") } else { String::new() };
-        request.object(&format!("option `{}{shown}` is not supported yet", self.name), "")
     }
 
     fn wrong(&self, value: &[u8], wanted: &str) -> UsageError {

@@ -2,7 +2,7 @@
 
 use super::durability::FSYNC;
 use super::lowers::Lowers;
-use super::numbers::{INDEX, INO32_T, XINO};
+use super::numbers::{INDEX, INO32_T, NFS_EXPORT, XINO};
 use super::options::{Group, MountOption, Takes};
 use super::renames::{REDIRECT_DIR, RENAME_LOWER};
 use crate::config::{
@@ -90,6 +90,7 @@ pub const OPTIONS: &[MountOption] = &[
     XINO,
     INO32_T,
     INDEX,
+    NFS_EXPORT,
     MountOption {
         name: "xattr",
         metavar: "auto|trusted|user",
@@ -490,14 +491,6 @@ pub const OPTIONS: &[MountOption] = &[
         help: "How long a thread looks for the next request of a busy client before it sleeps. \
                Default: 50",
         doc: "0 saves processor time, and makes each request wait for a thread to wake up.",
-    },
-    MountOption {
-        name: "nfs_export",
-        metavar: "off",
-        group: Group::Compatibility,
-        takes: Takes::Only(&["off"]),
-        help: "Accepted as it is what happens; other values are warned of",
-        doc: "",
     },
     MountOption {
         name: "verity",

@@ -162,6 +162,7 @@ fn each_option() {
         ("dirmeta_delegate=off", |c| c.dirmeta_delegate = false),
         ("dirmeta_delegate=on", |_| {}),
         ("metacopy=off,verity=off,nfs_export=off,static_nlink", |_| {}),
+        ("nfs_export=on", |c| c.nfs_export = true),
         ("index=off", |c| c.index = IndexChoice::Off),
         ("xino=off", |c| c.numbers = Numbers::Plain),
         ("ino32_t", |c| c.numbers = Numbers::Short),
@@ -201,7 +202,7 @@ fn each_option() {
 #[case(&["-o", "lowerdir=//so/data/l", "/m"], "plugins are not supported")]
 #[case(&["-o", "lowerdir=/l,plugins=/a.so:/b.so", "/m"], "plugins are not supported")]
 #[case(&["--strict", "-o", "lowerdir=/l,lowedir=/x", "/m"], "not known; did you mean `lowerdir`?")]
-#[case(&["--strict", "-o", "lowerdir=/l,nfs_export=on", "/m"], "`nfs_export=on` is not supported yet")]
+#[case(&["-o", "lowerdir=/l,nfs_export=maybe", "/m"], "option `nfs_export` cannot be")]
 #[case(&["-o", "lowerdir=/l", "a", "b", "/m"], "too many arguments, b ")]
 #[case(&["-o", "lowerdir", "/m"], "`lowerdir` needs a value: write lowerdir=DIR")]
 #[case(&["-o", "lowerdir=", "/m"], "`lowerdir` needs a value")]

@@ -73,7 +73,8 @@ fn wanted(config: &Config, open_mode: OpenMode) -> u64 {
     let acls = if config.xattrs == Xattrs::All { cap::POSIX_ACL } else { 0 };
     let writeback = if config.writeback { cap::WRITEBACK_CACHE } else { 0 };
     let passthrough = if open_mode == OpenMode::PassedThrough { cap::PASSTHROUGH } else { 0 };
-    base | acls | writeback | passthrough
+    let export = if config.nfs_export { cap::EXPORT_SUPPORT } else { 0 };
+    base | acls | writeback | passthrough | export
 }
 
 /// Data of one WRITE, in bytes.

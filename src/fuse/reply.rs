@@ -188,8 +188,8 @@ fn put_lifetimes(message: &mut Message, lifetime: Lifetime) {
 
 /// `fuse_entry_out`.
 fn put_entry(message: &mut Message, entry: &Entry, lifetime: Lifetime) {
-    // Nodes are never reused for another object while the kernel knows them: generation 0.
-    message.u64(entry.node.0).u64(0);
+    // The kernel keeps the lower half (`i_generation`).
+    message.u64(entry.node.0).u64(entry.generation.into());
     put_lifetimes(message, lifetime);
     put_attributes(message, &entry.stat);
 }
@@ -341,7 +341,7 @@ mod tests {
             put(&mut message);
             message.len() - OUT_HEADER
         };
-        let entry = Entry { node: NodeId(5), stat: stat() };
+        let entry = Entry { node: NodeId(5), generation: 0, stat: stat() };
         assert_eq!(size(&|m| put_attributes(m, &stat())), 88);
         assert_eq!(size(&|m| put_entry(m, &entry, Lifetime::of(Duration::ZERO))), 128);
         assert_eq!(size(&|m| put_no_node(m, Lifetime::of(Duration::ZERO))), 128);

@@ -72,7 +72,7 @@ impl Vfs {
         let file = made.file.ok_or(Errno::EIO)?;
         let node = self.table.add_unnamed(&made.stat, file);
         let stat = self.owners.shown(made.stat);
-        Ok(Entry { node: node.id, stat: Stat { ino: node.id.0, ..stat } })
+        Ok(self.entry(&node, Stat { ino: node.id.0, ..stat }))
     }
 
     /// A name that users may give.
@@ -152,6 +152,7 @@ impl Vfs {
         // Spares the kernel's questions for capabilities before the first write a look each.
         let bare = !into.inherit.default_acl && self.upper().is_ok_and(Upper::makes_bare_files);
         let found = Found { stat, origin, what, data: Contents::Own, bare, linked: None };
+        self.table.is_new(origin);
         let node = self.table.intern(found, parent, name.bytes(), 1);
         node.protection.set(stat.protection);
         if let Ok(dir) = node.dir() {
@@ -165,6 +166,6 @@ impl Vfs {
             let weak: std::sync::Weak<Node> = Arc::downgrade(&node);
             self.cache.opened(weak);
         }
-        Entry { node: node.id, stat: Stat { ino: node.id.0, ..self.owners.shown(stat) } }
+        self.entry(&node, Stat { ino: node.id.0, ..self.owners.shown(stat) })
     }
 }

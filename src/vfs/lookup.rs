@@ -25,11 +25,17 @@ pub struct Survey {
 }
 
 impl Vfs {
-    /// Looks up a name and, if it is there, adds one to the lookups of its node.
+    /// Looks up a name and, if it is there, adds one to the lookups of its node. With `nfs_export`,
+    /// `.` and `..` are names, also of a node that was forgotten.
     ///
     /// # Errors
-    /// ENOENT; ENOTDIR; ENAMETOOLONG; what the layers say.
+    /// ENOENT; ENOTDIR; ENAMETOOLONG; ESTALE; what the layers say.
     pub fn lookup(&self, parent: NodeId, name: &[u8]) -> Result<Entry> {
+        match name {
+            b"." if self.table.exports() => return self.lookup_self(parent),
+            b".." if self.table.exports() => return self.lookup_parent(parent),
+            _ => {}
+        }
         let parent = self.node(parent)?;
         let found = self.find(&parent, Name::new(name)?)?.ok_or(Errno::ENOENT)?;
         self.give_out(found, &parent, name)
@@ -46,10 +52,10 @@ impl Vfs {
             && node.as_leaf().is_ok_and(|leaf| leaf.place.read().real.upper_key().is_some());
         if moved_on {
             let stat = self.stat_of(&node).inspect_err(|_| self.table.forget(node.id, 1))?;
-            return Ok(Entry { node: node.id, stat });
+            return Ok(self.entry(&node, stat));
         }
         let stat = self.owners.shown(self.recount(&node, stat));
-        Ok(Entry { node: node.id, stat: Stat { ino: node.id.0, ..stat } })
+        Ok(self.entry(&node, Stat { ino: node.id.0, ..stat }))
     }
 
     /// Looks up a name without making a node.
@@ -93,7 +99,11 @@ impl Vfs {
     pub(super) fn entry_of(&self, node: &Arc<Node>) -> Result<Entry> {
         let stat = self.stat_of(node)?;
         node.lookups.fetch_add(1, Ordering::Relaxed);
-        Ok(Entry { node: node.id, stat })
+        Ok(self.entry(node, stat))
+    }
+
+    pub(super) fn entry(&self, node: &Node, stat: Stat) -> Entry {
+        Entry { node: node.id, generation: self.table.generation(node.id), stat }
     }
 }
 

@@ -21,7 +21,9 @@ mod attr;
 mod copyup;
 mod create;
 mod data;
+mod exports;
 mod flags;
+mod handles;
 mod hardlinks;
 mod ids;
 mod link;
@@ -63,6 +65,7 @@ pub use readdir::{Attributes, DirEntry, Plus};
 pub use rename::RenameMode;
 
 use ahead::Ahead;
+use exports::Exports;
 use ids::Ids;
 use node::Node;
 use snapshots::Snapshots;
@@ -114,6 +117,8 @@ impl std::fmt::Debug for Listener {
 pub struct Entry {
     /// Its number.
     pub node: NodeId,
+    /// What tells it from another that had the number before; 0 where handles are not to last.
+    pub generation: u32,
     /// Its attributes; `stat.ino` is what users see.
     pub stat: Stat,
 }
@@ -134,7 +139,7 @@ impl Vfs {
         let metacopy = metacopy::is_wanted(config, &stack);
         Ok(Self {
             stack,
-            table: Table::new(root, ids),
+            table: Table::new(root, ids, config.nfs_export.then(Exports::new)),
             cache,
             snapshots,
             renames,

@@ -96,7 +96,8 @@ impl Vfs {
         Ok(())
     }
 
-    /// The node of a name that is about to go, if there is one, or if its names are counted.
+    /// The node of a name that is about to go, if there is one, if its names are counted, or if a
+    /// handle may be about that is to be stale then.
     pub(super) fn known_or_counted(
         &self,
         found: &Found,
@@ -104,7 +105,7 @@ impl Vfs {
         name: Name<'_>,
     ) -> Option<Held<'_>> {
         let is_known = self.table.known(found, parent, name.bytes()).is_some();
-        let wanted = is_known || self.is_counted(found);
+        let wanted = is_known || self.is_counted(found) || self.table.remembers(found);
         wanted.then(|| self.table.hold(found.clone(), parent, name.bytes()))
     }
 

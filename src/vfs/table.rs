@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
+use super::exports::{Called, Exports};
 use super::ids::{Ids, NodeId};
 use super::node::{Link, Node, Place, Real};
 use crate::merge::links::Linked;
@@ -28,6 +29,8 @@ pub struct Table {
     /// The same the other way round, to clean up.
     aliased: DashMap<NodeId, SmallVec<[Key; 1]>, FxBuildHasher>,
     ids: Ids,
+    /// What handles are found again by, if they are to be.
+    exports: Option<Box<Exports>>,
     /// Forgotten, but something still held on to them: looked at again later.
     lingering: Mutex<Vec<NodeId>>,
 }
@@ -37,11 +40,12 @@ const SWEEP: usize = 64;
 
 impl Table {
     /// A table with the root in it.
-    pub fn new(root: DirStack, ids: Ids) -> Self {
+    pub fn new(root: DirStack, ids: Ids, exports: Option<Exports>) -> Self {
         let nodes = DashMap::default();
         nodes.insert(NodeId::ROOT, Arc::new(Node::directory(NodeId::ROOT, None, root)));
         let (aliases, aliased) = (DashMap::default(), DashMap::default());
-        Self { nodes, aliases, aliased, ids, lingering: Mutex::default() }
+        let exports = exports.map(Box::new);
+        Self { nodes, aliases, aliased, ids, exports, lingering: Mutex::default() }
     }
 
     /// The node of a number.
@@ -81,10 +85,15 @@ impl Table {
         if self.ids.of((key.dev, key.ino)) != Some(node.id) {
             self.alias(key, node.id);
         }
+        if let Some(exports) = &self.exports {
+            exports.copied_up(node.id, key);
+        }
     }
 
     fn alias(&self, key: Key, id: NodeId) {
-        self.aliases.insert(key, id);
+        if self.aliases.insert(key, id) == Some(id) {
+            return;
+        }
         self.aliased.entry(id).or_default().push(key);
     }
 
@@ -97,17 +106,20 @@ impl Table {
         match self.nodes.entry(id) {
             Slot::Occupied(known) if recognise(known.get(), &found, parent, name) => {
                 known.get().lookups.fetch_add(lookups, Ordering::Relaxed);
+                self.given_out(id, identity, lookups);
                 return Arc::clone(known.get());
             }
             Slot::Occupied(_) => {}
-            Slot::Vacant(free) => {
+            Slot::Vacant(free) if !self.is_of_another(id, identity, parent.id, name) => {
                 if follows != Some(id) {
                     self.alias(identity, id);
                 }
                 let node = Arc::new(build(id, found, parent, name));
                 node.lookups.fetch_add(lookups, Ordering::Relaxed);
+                self.given_out(id, identity, lookups);
                 return Arc::clone(&free.insert(node));
             }
+            Slot::Vacant(_) => {}
         }
         // Taken by another object: a number for the life of this node.
         loop {
@@ -116,6 +128,7 @@ impl Table {
                 self.alias(identity, id);
                 let node = Arc::new(build(id, found, parent, name));
                 node.lookups.fetch_add(lookups, Ordering::Relaxed);
+                self.given_out(id, identity, lookups);
                 return Arc::clone(&free.insert(node));
             }
         }
@@ -129,6 +142,7 @@ impl Table {
     /// A node, looked up once, for a new file of the upper without a name.
     pub fn add_unnamed(&self, stat: &Stat, file: OwnedFd) -> Arc<Node> {
         let key = Key { dev: stat.dev, ino: stat.ino, layer: 0 };
+        self.is_new(key);
         let follows = self.ids.of((key.dev, key.ino));
         let id = follows.filter(|id| !self.nodes.contains_key(id)).unwrap_or_else(|| {
             let id = self.ids.free();
@@ -139,7 +153,61 @@ impl Table {
         let node = Arc::new(Node::unnamed(id, real));
         node.lookups.store(1, Ordering::Relaxed);
         self.nodes.insert(id, Arc::clone(&node));
+        self.given_out(id, key, 1);
         node
+    }
+
+    /// Whether handles are to last.
+    pub fn exports(&self) -> bool {
+        self.exports.is_some()
+    }
+
+    /// The generation of a number.
+    pub fn generation(&self, id: NodeId) -> u32 {
+        self.exports.as_ref().map_or(0, |exports| exports.generation(id))
+    }
+
+    /// Whether a handle of what was found may be about.
+    pub fn remembers(&self, found: &Found) -> bool {
+        let Some(exports) = &self.exports else { return false };
+        self.number_of(found).is_some_and(|id| exports.has(id))
+    }
+
+    /// Names under which a forgotten object was known.
+    pub fn names(&self, id: NodeId) -> SmallVec<[Called; 1]> {
+        self.exports.as_ref().map(|exports| exports.names(id)).unwrap_or_default()
+    }
+
+    /// How many forgotten objects are remembered at most.
+    pub fn remembered(&self) -> usize {
+        self.exports.as_ref().map_or(0, |exports| exports.len())
+    }
+
+    /// Notes that an object of the upper has just been made: what had its number is gone, whoever
+    /// removed it.
+    pub fn is_new(&self, key: Key) {
+        if let Some(exports) = &self.exports
+            && let Some(id) = self.ids.of((key.dev, key.ino))
+            && let Slot::Vacant(_) = self.nodes.entry(id)
+        {
+            exports.is_gone(id, key);
+        }
+    }
+
+    fn given_out(&self, id: NodeId, identity: Key, lookups: u64) {
+        if let Some(exports) = self.exports.as_ref().filter(|_| lookups > 0) {
+            exports.given_out(id, identity);
+        }
+    }
+
+    fn is_of_another(&self, id: NodeId, identity: Key, parent: NodeId, name: &[u8]) -> bool {
+        let Some(exports) = &self.exports else { return false };
+        exports.is_of_another(id, identity, parent, name)
+    }
+
+    /// The node of a number, for the time of an operation.
+    pub fn held(&self, id: NodeId) -> Option<Held<'_>> {
+        Some(Held { node: self.get(id)?, table: self })
     }
 
     /// The node for what was found, for the time of an operation.
@@ -174,20 +242,46 @@ impl Table {
         if id == NodeId::ROOT {
             return true;
         }
-        let mut wanted = false;
+        let (mut wanted, mut remembered) = (false, false);
         let removed = self.nodes.remove_if(&id, |_, node| {
             wanted = node.lookups.load(Ordering::Relaxed) > 0;
-            !wanted && Arc::strong_count(node) <= holders
+            let goes = !wanted && Arc::strong_count(node) <= holders;
+            if goes && let Some(exports) = &self.exports {
+                remembered = exports.leaves(node);
+            }
+            goes
         });
         if removed.is_none() {
             return wanted || !self.nodes.contains_key(&id);
         }
+        if remembered {
+            self.expire();
+        } else {
+            self.remove_aliases(id);
+        }
+        true
+    }
+
+    fn remove_aliases(&self, id: NodeId) {
         if let Some((_, keys)) = self.aliased.remove(&id) {
             for key in keys {
                 self.aliases.remove_if(&key, |_, alias| *alias == id);
             }
         }
-        true
+    }
+
+    /// Lets go of what was forgotten first, if there is too much of that.
+    fn expire(&self) {
+        let Some(exports) = &self.exports else { return };
+        while let Some(id) = exports.overdue() {
+            match self.nodes.entry(id) {
+                Slot::Occupied(_) => exports.expire(id, true),
+                Slot::Vacant(_) => {
+                    exports.expire(id, false);
+                    self.remove_aliases(id);
+                }
+            }
+        }
     }
 
     /// A child or a running operation holds on to the node: try again after some time.

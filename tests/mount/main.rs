@@ -23,6 +23,7 @@ mod defects;
 mod dirmeta;
 mod dirmeta_more;
 mod dirs;
+mod handles;
 mod holes;
 mod inodes;
 mod ioctl;

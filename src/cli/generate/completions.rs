@@ -50,7 +50,6 @@ fn values(takes: Takes, metavar: &'static str) -> Values {
         Takes::Path(_) | Takes::Layers(_) | Takes::Layer(_) => Values::Directories,
         Takes::Choice(choices) => Values::Words(choices.iter().map(|&(word, _)| word).collect()),
         Takes::Fixed { value, .. } => Values::Words(vec![value]),
-        Takes::Only(values) => Values::Words(values.to_vec()),
         Takes::Switch(_) => Values::Words(metavar.split('|').collect()),
         _ if metavar.is_empty() => Values::None,
         _ => Values::Any,
