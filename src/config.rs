@@ -288,8 +288,8 @@ pub enum Durability {
     /// `fsync=strict`: directories and copies of metadata alone are on disk before their names are
     /// as well, for upper file systems that keep no order between changes of metadata, as ubifs.
     Strict,
-    /// `volatile`, `fsync=volatile` or `fsync=0`: nothing is forced out. After a crash of the machine the upper must
-    /// be thrown away.
+    /// `volatile`, `fsync=volatile` or `fsync=0`: nothing is forced out. After a crash of the
+    /// machine the upper must be thrown away.
     Volatile,
 }
 

@@ -45,11 +45,7 @@ pub fn in_force(config: &Config) -> Value {
         "timeout": timeout.as_secs_f64(),
         "xattr": of_namespace(*namespace),
         "whiteout": of_whiteout(*whiteout),
-        "fsync": match durability {
-            Durability::Normal => "auto",
-            Durability::Strict => "strict",
-            Durability::Volatile => "volatile",
-        },
+        "fsync": of_durability(*durability),
         "dirmeta_delegate": on(*dirmeta_delegate),
         "redirect_dir": match (follow_redirects, write_redirects) {
             (_, true) => "on",
@@ -84,6 +80,14 @@ pub fn in_force(config: &Config) -> Value {
         "spin": micros(*spin),
         "mount": of_mount(mount),
     })
+}
+
+fn of_durability(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Normal => "auto",
+        Durability::Strict => "strict",
+        Durability::Volatile => "volatile",
+    }
 }
 
 fn of_namespace(choice: NamespaceChoice) -> &'static str {
