@@ -14,5 +14,6 @@ pub mod apply;
 pub mod check;
 pub mod convert;
 pub mod diff;
+mod mounted;
 pub mod oci;
 pub mod views;

@@ -4,10 +4,10 @@ use std::process::Output;
 
 use crate::archive::disk;
 use crate::call::call;
-use crate::needs;
 use crate::support::process::text;
 use crate::support::tree::{self, Compare, Tree, assert_same_tree};
-use crate::support::{Dir, Scratch, Setup};
+use crate::support::{Dir, Kernel, Scratch, Setup};
+use crate::{needs, not_the_kernels};
 
 fn convert(layer: &Dir, flags: &[&str]) -> Output {
     let mut args = vec!["convert"];
@@ -208,4 +208,26 @@ fn never_while_it_is_mounted() {
     let output = convert(&s.upper, &[]);
     let said = text(&output.stderr);
     assert!(output.status.code() == Some(1) && said.contains("it is mounted"), "{said}");
+}
+
+/// The mount table shows a space as `\\040`, and has the path that was mounted: a layer in use was
+/// taken for one that is not.
+#[test]
+fn never_while_the_kernel_has_it_mounted() {
+    needs!(root, kernel_overlay);
+    not_the_kernels!("the tool is what is tried");
+    let s = Scratch::new();
+    let lower = s.upper.dir("a layer").path("a layer");
+    let lower = Dir::new(lower);
+    lower.file("f", "").file(".wh.gone", "");
+    std::os::unix::fs::symlink(lower.root(), s.work.path("link")).unwrap();
+    let other = s.lower(0);
+    other.file("g", "");
+    let link = Dir::new(s.work.path("link"));
+    let _mounted = Kernel::overlay(&[link, other.clone()], None, &s.mnt, "ro");
+    let output = convert(&lower, &[]);
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("it is mounted"), "{said}");
+    assert_eq!(lower.read("f"), "");
+    assert!(lower.exists(".wh.gone"));
 }

@@ -11,13 +11,13 @@ mod repair;
 mod scan;
 
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::NamespaceChoice;
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::overlay::Namespace;
 use crate::sys::{at, creds, file};
+use crate::tools::mounted::{self, Role};
 use crate::tools::views::Layers;
 
 use index::LinkIndex;
@@ -39,7 +39,9 @@ impl Task {
     /// Those of the layers; EBUSY if the upper is in use.
     pub fn check(&self) -> Result<Vec<Finding>> {
         let upper = &self.layers.upper;
-        check_unmounted(upper)?;
+        if mounted::by_kernel(upper, Role::Upper) {
+            return Err(in_use(upper));
+        }
         let fd = at::open_root(upper).context(|| format!("upperdir={}", upper.display()))?;
         match file::lock_exclusive(fd.as_fd()) {
             Err(err) if err.errno() == Errno::EAGAIN => return Err(in_use(upper)),
@@ -102,17 +104,4 @@ impl Task {
 fn in_use(upper: &Path) -> Error {
     let text = format!("upperdir={}: it is mounted; unmount it first", upper.display());
     Error::new(Errno::EBUSY, text)
-}
-
-/// The kernel's overlayfs does not lock its layers.
-fn check_unmounted(upper: &Path) -> Result<()> {
-    let Ok(upper) = upper.canonicalize() else { return Ok(()) };
-    let wanted = [b"upperdir=", upper.as_os_str().as_bytes()].concat();
-    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let mounted = table.split(|byte| *byte == b'\n').any(|line| {
-        let words = line.split(|byte| matches!(byte, b' ' | b','));
-        let is_overlay = line.windows(11).any(|window| window == b" - overlay ");
-        is_overlay && words.into_iter().any(|word| word == wanted)
-    });
-    if mounted { Err(in_use(&upper)) } else { Ok(()) }
 }

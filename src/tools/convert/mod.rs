@@ -17,6 +17,7 @@ use crate::error::{Context, Errno, Error, Result};
 use crate::format::overlay::Namespace;
 use crate::sys::trail::Trail;
 use crate::sys::{Name, at, creds, file};
+use crate::tools::mounted::{self, Role};
 use crate::tools::oci::printable;
 
 use facts::Facts;
@@ -70,11 +71,15 @@ pub fn convert(path: &Path, task: Task) -> Result<Counts> {
     creds::raise_open_files()?;
     let what = || path.display().to_string();
     let root = at::open_root(path).context(what)?;
+    let in_use = || {
+        let text = format!("{}: it is mounted; unmount it first", what());
+        Error::new(Errno::EBUSY, text)
+    };
+    if mounted::by_kernel(path, Role::Layer) {
+        return Err(in_use());
+    }
     match file::lock_exclusive(root.as_fd()) {
-        Err(err) if err.errno() == Errno::EAGAIN => {
-            let text = format!("{}: it is mounted; unmount it first", what());
-            return Err(Error::new(Errno::EBUSY, text));
-        }
+        Err(err) if err.errno() == Errno::EAGAIN => return Err(in_use()),
         // A file system without locks cannot tell.
         Err(err) if !matches!(err.errno(), Errno::EOPNOTSUPP | Errno::ENOSYS) => return Err(err),
         _ => {}
