@@ -68,6 +68,12 @@ pub fn refused(scratch: &Scratch, more: &[&str], status: i32) -> String {
     text(&output.stderr)
 }
 
+/// What `ovlmerge diff` says besides the layer.
+#[track_caller]
+pub fn warned(scratch: &Scratch) -> String {
+    text(&done(words(scratch, &[])).stderr)
+}
+
 /// Standard output as text.
 #[track_caller]
 pub fn printed(scratch: &Scratch, more: &[&str]) -> String {

@@ -1,6 +1,6 @@
 //! What is in the layer that `ovlmerge diff` makes: names, whiteouts, directories.
 
-use crate::call::{beside, changed, diff, done, layers, pack, refused};
+use crate::call::{beside, changed, diff, done, layers, pack, refused, warned};
 use crate::support::Scratch;
 use crate::support::process::{run, text};
 use crate::{layer::Layer, needs};
@@ -288,4 +288,21 @@ fn a_tree_deeper_than_a_path_can_be() {
     assert_eq!(layer.0.len(), 32);
     assert_eq!(layer.0[31].path.len(), 30 * 201 + 3);
     assert_eq!(layer.0[31].content, b"x\n");
+}
+
+/// The layer was one of fewer changes than the mount showed, and nothing said so.
+#[test]
+fn a_file_that_others_show_by_the_index() {
+    needs!(root, mount);
+    let s = Scratch::new();
+    s.lower(0).file("a", "old");
+    for name in ["b", "c"] {
+        std::fs::hard_link(s.lower(0).path("a"), s.lower(0).path(name)).unwrap();
+    }
+    let m = s.setup().option("index=on").mount();
+    m.file("a", "new");
+    assert_eq!(m.read("b"), "new");
+    drop(m);
+    let said = warned(&s);
+    assert!(said.contains("a: 2 more names of the lowers"), "{said}");
 }

@@ -127,6 +127,19 @@ impl<'a> Object<'a> {
         opened.context(|| printable(self.path))
     }
 
+    /// How many other names in the lowers share this file of the upper by the index of hard links:
+    /// they show what it holds on a mount with that index, and nowhere else.
+    pub(super) fn names_by_index(&self) -> u32 {
+        let Holder::Leaf { dir, name, .. } = &self.holder else { return 0 };
+        // One of its links is the entry in the index.
+        if self.stat.nlink < 2 {
+            return 0;
+        }
+        let count = dir.file_marks(*name).ok().and_then(|marks| marks.count);
+        let all = count.and_then(|count| count.resolve(self.stat.nlink, None));
+        all.map_or(0, |all| (all + 1).saturating_sub(self.stat.nlink))
+    }
+
     /// # Errors
     /// EOVERFLOW if the owner is nobody in the view that was asked for.
     pub(super) fn check_owner(&self) -> Result<()> {

@@ -133,6 +133,7 @@ impl Walk<'_> {
             return Ok(None);
         }
         if !self.is_unchanged(&object, &found, below.as_ref())? {
+            warn_of_index(&object);
             self.sink.object(&object)?;
         }
         let below = below.and_then(|below| match below.what {
@@ -222,6 +223,18 @@ impl Walk<'_> {
         };
         let below = below.map(|(index, below)| (below, index));
         Ok(Open { path: Vec::new(), merged, index, below, whole, names: Vec::new().into_iter() })
+    }
+}
+
+/// Says what only a mount with the index of hard links shows.
+fn warn_of_index(object: &Object<'_>) {
+    let others = object.names_by_index();
+    if others > 0 {
+        tracing::warn!(
+            "{}: {others} more names of the lowers show this file where it is mounted with index=on, \
+             and what they had where it is not; the layer tells of this name alone",
+            printable(object.path)
+        );
     }
 }
 
