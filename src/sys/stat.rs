@@ -225,7 +225,11 @@ pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
 }
 
 fn from_statx(s: &libc::statx) -> Stat {
-    let has = |bit: libc::c_int| s.stx_attributes & u64::from(bit.cast_unsigned()) != 0;
+    let of = |attributes: u64, bit: libc::c_int| attributes & u64::from(bit.cast_unsigned()) != 0;
+    // Where both can be, they are flags of the inode. erofs calls all of its files immutable, as
+    // they cannot be changed (`erofs_getattr`, fs/erofs/inode.c); nothing forbids a copy's change.
+    let has_flags = of(s.stx_attributes_mask, libc::STATX_ATTR_APPEND);
+    let has = |bit: libc::c_int| has_flags && of(s.stx_attributes, bit);
     let time = |t: &libc::statx_timestamp| Time { sec: t.tv_sec, nsec: t.tv_nsec };
     Stat {
         dev: libc::makedev(s.stx_dev_major, s.stx_dev_minor),
