@@ -56,7 +56,8 @@ struct State {
     run: u32,
     /// The directory of the last one.
     last: Option<NodeId>,
-    /// How many wrong guesses there were in a row; grows by doubling, 0 for none.
+    /// How many times [`BEGINNING`] the next guess takes: 0, as 1, after a right one; doubled with
+    /// each further wrong one.
     caution: u32,
     order: Order,
 }

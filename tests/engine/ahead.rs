@@ -23,6 +23,15 @@ fn tree() -> Layers {
     layers
 }
 
+/// The same number of files in one directory.
+fn flat() -> Layers {
+    let layers = Layers::new(2);
+    for number in 0..FILES {
+        layers.file(&format!("lower0/d/{}", name(number)), "content");
+    }
+    layers
+}
+
 fn path(number: usize) -> String {
     format!("d{:02}/{}", number / 10, name(number))
 }
@@ -78,10 +87,7 @@ fn many_changes_wait_for_the_disk_a_few_times() {
 #[test]
 fn changes_in_sorted_order_wait_together_too() {
     needs_root!();
-    let layers = Layers::new(2);
-    for number in 0..FILES {
-        layers.file(&format!("lower0/d/{}", name(number)), "content");
-    }
+    let layers = flat();
     let client = layers.open();
     (0..FILES).for_each(|number| change(&client, &format!("d/{}", name(number))));
     assert!(syncs(&client) <= 20, "{} syncs", syncs(&client));
@@ -93,10 +99,7 @@ fn changes_in_sorted_order_wait_together_too() {
 #[test]
 fn changes_in_no_order_copy_little_in_vain() {
     needs_root!();
-    let layers = Layers::new(2);
-    for number in 0..FILES {
-        layers.file(&format!("lower0/d/{}", name(number)), "content");
-    }
+    let layers = flat();
     let client = layers.open();
     // 173 and 400 have no common divisor.
     (0..FILES).for_each(|step| change(&client, &format!("d/{}", name(step * 173 % FILES))));

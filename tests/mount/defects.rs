@@ -3,12 +3,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
-use std::process::Command;
 
 use nix::sys::stat::{Mode, SFlag, fchmod, mknod};
 use xattr::FileExt as _;
 
-use crate::support::process::{output, text};
+use crate::support::process::text;
 use crate::support::scratch::not_text;
 use crate::support::user::{NOBODY, as_user, with_umask};
 use crate::support::{Scratch, raw};
@@ -280,14 +279,7 @@ fn an_owner_was_lost_at_copy_up() {
     let script = "\"$1\" -o \"$2\" \"$3\" || exit 9; cd \"$3\" || exit 9
         cat foreign; (echo y >>foreign) 2>/dev/null && printf 0 || printf 2; cat foreign
         cd /; umount \"$3\"";
-    let output = output(
-        Command::new("setpriv")
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
-            .args(["unshare", "-Urm", "sh", "-c", script, "sh"])
-            .arg(s.program())
-            .arg(s.setup().option_string())
-            .arg(s.mnt.root()),
-    );
+    let output = s.shell_of_nobody(&["unshare", "-Urm"], script);
     assert!(output.status.success(), "{}", text(&output.stderr));
     // Read, refused, read again.
     assert_eq!(text(&output.stdout), "x2x", "{}", text(&output.stderr));

@@ -425,14 +425,7 @@ fn what_may_not_be_copied_up_is_exdev() {
     s.lower(0).owner("mine/f", NOBODY, NOBODY).owner("mine", NOBODY, NOBODY);
     let script = "\"$1\" -o \"$2\" \"$3\" && cd \"$3\" && mv mine moved &&
         mv theirs copied; cat copied/f moved/f; ls; cd /; fusermount3 -u \"$3\"";
-    let output = process::output(
-        Command::new("setpriv")
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
-            .args(["sh", "-c", script, "sh"])
-            .arg(s.program())
-            .arg(s.setup().option_string())
-            .arg(s.mnt.root()),
-    );
+    let output = s.shell_of_nobody(&[], script);
     let stuck = is_mountpoint(s.mnt.root());
     if stuck {
         umount2(s.mnt.root(), MntFlags::MNT_DETACH).unwrap();

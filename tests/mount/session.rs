@@ -287,14 +287,7 @@ fn an_ordinary_user_mounts_with_fusermount() {
     s.lower(0).owner("f", 65534, 65534);
     let script = "set -e; \"$1\" -o \"$2\" \"$3\"; cd \"$3\"
         echo y > f; mkdir d; rm gone; ls; stat -c %u f; cd /; fusermount3 -u \"$3\"";
-    let output = output(
-        Command::new("setpriv")
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
-            .args(["sh", "-c", script, "sh"])
-            .arg(s.program())
-            .arg(s.setup().option_string())
-            .arg(s.mnt.root()),
-    );
+    let output = s.shell_of_nobody(&[], script);
     let stuck = is_mountpoint(s.mnt.root());
     if stuck {
         umount2(s.mnt.root(), MntFlags::MNT_DETACH).unwrap();
@@ -324,14 +317,7 @@ fn a_user_namespace_is_enough() {
         echo y > f; rm gone; rm -r dir; mkdir dir; touch dir/new; ln -s f l; mkfifo p
         cd /; umount \"$3\"; mount_it \"$@\"; cd \"$3\"
         ls . dir; cat f; stat -c %u:%g f dir; cd /; umount \"$3\"";
-    let output = output(
-        Command::new("setpriv")
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
-            .args(["unshare", "-Urm", "sh", "-c", script, "sh"])
-            .arg(s.program())
-            .arg(s.setup().option_string())
-            .arg(s.mnt.root()),
-    );
+    let output = s.shell_of_nobody(&["unshare", "-Urm"], script);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(text(&output.stdout), ".:\ndir\nf\nl\np\n\ndir:\nnew\ny\n0:0\n0:0\n");
     assert!(s.upper.is_whiteout("gone"));

@@ -6,6 +6,7 @@ use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 use nix::sys::stat::{Mode, SFlag, UtimensatFlags, makedev, mknod, utimensat};
 use nix::sys::time::TimeSpec;
@@ -223,6 +224,21 @@ impl Scratch {
         fs::copy(super::binary(), &copy).unwrap();
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
         copy
+    }
+
+    /// What a shell says that runs `script` as a user who owns nothing else, started by `wrapper`
+    /// (nothing, or a program that makes namespaces). `$1` is the program, `$2` the value of `-o`
+    /// that mounts these layers, `$3` the mountpoint.
+    pub fn shell_of_nobody(&self, wrapper: &[&str], script: &str) -> Output {
+        super::process::output(
+            Command::new("setpriv")
+                .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+                .args(wrapper)
+                .args(["sh", "-c", script, "sh"])
+                .arg(self.program())
+                .arg(self.setup().option_string())
+                .arg(self.mnt.root()),
+        )
     }
 
     /// The directory that holds all the others.

@@ -84,3 +84,15 @@ pub fn printed(scratch: &Scratch, more: &[&str]) -> String {
 pub fn beside(scratch: &Scratch, name: &str) -> PathBuf {
     scratch.base().path(name)
 }
+
+/// What `ovlmerge check`, called with these words, finds, without the explanations: `OVL001 /a`.
+#[track_caller]
+pub fn findings(args: Vec<OsString>) -> Vec<String> {
+    let output = call(args);
+    let (said, status) = (text(&output.stdout), output.status.code());
+    let lines = said.lines().filter(|line| line.starts_with("OVL"));
+    let found: Vec<_> = lines.map(|line| line.split_once(": ").unwrap().0.to_owned()).collect();
+    let wanted = if found.is_empty() { 0 } else { 3 };
+    assert_eq!(status, Some(wanted), "{said}{}", text(&output.stderr));
+    found
+}

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use crate::archive::disk;
-use crate::call::{call, layers};
+use crate::call::{call, findings, layers};
 use crate::needs;
 use crate::support::process::text;
 use crate::support::tree::{self, Compare, assert_same_tree};
@@ -20,13 +20,7 @@ fn args(s: &Scratch, flags: &[&str]) -> Vec<OsString> {
 /// The findings, without their explanations: `OVL001 /a`.
 #[track_caller]
 fn found(s: &Scratch, flags: &[&str]) -> Vec<String> {
-    let output = call(args(s, flags));
-    let (said, status) = (text(&output.stdout), output.status.code());
-    let lines = said.lines().filter(|line| line.starts_with("OVL"));
-    let found: Vec<_> = lines.map(|line| line.split_once(": ").unwrap().0.to_owned()).collect();
-    let wanted = if found.is_empty() { 0 } else { 3 };
-    assert_eq!(status, Some(wanted), "{said}{}", text(&output.stderr));
-    found
+    findings(args(s, flags))
 }
 
 /// All of it is found, and a repair leaves `left` of it and the tree as it was.

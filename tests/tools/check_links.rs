@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::fs;
 
-use crate::call::call;
+use crate::call::findings;
 use crate::needs;
-use crate::support::process::{shell, text};
+use crate::support::process::shell;
 use crate::support::tree::{self, Compare, assert_same_tree};
 use crate::support::{Dir, Kernel, LoopFs, Mount, Scratch, Setup};
 
@@ -65,13 +65,7 @@ impl Stack {
 
     #[track_caller]
     fn found(&self, flags: &[&str]) -> Vec<String> {
-        let output = call(self.args(flags));
-        let (said, status) = (text(&output.stdout), output.status.code());
-        let lines = said.lines().filter(|line| line.starts_with("OVL"));
-        let found: Vec<_> = lines.map(|line| line.split_once(": ").unwrap().0.to_owned()).collect();
-        let wanted = if found.is_empty() { 0 } else { 3 };
-        assert_eq!(status, Some(wanted), "{said}{}", text(&output.stderr));
-        found
+        findings(self.args(flags))
     }
 
     /// All of it is found, and a repair leaves `left` of it, and the tree as it was.

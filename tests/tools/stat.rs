@@ -256,14 +256,7 @@ fn a_user_asks_about_their_own_mount() {
     s.mnt.owner("", NOBODY, NOBODY);
     let script = "\"$1\" -o \"$2\" \"$3\" && \"$1\" stat --json \"$3/f\" && \
                   ! unshare -m \"$1\" stat --json \"$3/f\" && umount \"$3\"";
-    let output = output(
-        Command::new("setpriv")
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
-            .args(["unshare", "-Urm", "sh", "-c", script, "sh"])
-            .arg(s.program())
-            .arg(s.setup().option_string())
-            .arg(s.mnt.root()),
-    );
+    let output = s.shell_of_nobody(&["unshare", "-Urm"], script);
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(said.contains("only to the user of its server"), "the container: {said}");

@@ -205,14 +205,7 @@ fn in_a_user_namespace() {
     }
     let script = "\"$1\" -o \"$2\" \"$3\" && chmod 0 \"$3/f\" && rm \"$3/gone\" && \
                   \"$1\" which --json \"$3/f\" \"$3/gone\"; echo $? >&2; umount \"$3\"";
-    let output = output(
-        Command::new("setpriv")
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
-            .args(["unshare", "-Urm", "sh", "-c", script, "sh"])
-            .arg(s.program())
-            .arg(s.setup().option_string())
-            .arg(s.mnt.root()),
-    );
+    let output = s.shell_of_nobody(&["unshare", "-Urm"], script);
     assert_eq!(text(&output.stderr), "3\n");
     let answers: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(levels(&answers[0]), [level(0, "shown", ""), level(1, "hidden", "object")]);
