@@ -45,7 +45,7 @@ pub struct Ran<T> {
 
 /// Every call that changes a file system, and those that force it to the disk, which report a full
 /// one.
-const MUTATING: [i64; 32] = [
+const MUTATING: [i64; 33] = [
     libc::SYS_openat,
     libc::SYS_open,
     libc::SYS_creat,
@@ -74,6 +74,7 @@ const MUTATING: [i64; 32] = [
     libc::SYS_lsetxattr,
     libc::SYS_fsetxattr,
     libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
     SYS_SETXATTRAT,
     SYS_REMOVEXATTRAT,
     libc::SYS_fsync,

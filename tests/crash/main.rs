@@ -17,12 +17,16 @@
     unsafe_code
 )]
 
+#[path = "../tools/archive.rs"]
+#[allow(dead_code)] // the other test that has it uses more of it
+mod archive;
 mod cases;
 #[path = "../engine/client.rs"]
 #[allow(dead_code)]
 mod client;
 mod cut;
 mod dirs;
+mod tools;
 
 use ovlmerge::error::{Errno, Error};
 

@@ -116,6 +116,11 @@ pub fn umoci(test: &str) -> bool {
     program(test, "umoci")
 }
 
+/// The calls of a program, one by one.
+pub fn strace(test: &str) -> bool {
+    program(test, "strace")
+}
+
 /// The attributes that lsattr and chattr show, on the temporary directory.
 pub fn file_flags(test: &str) -> bool {
     let file = tempfile::NamedTempFile::new().unwrap();

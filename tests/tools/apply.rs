@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-use crate::archive::{archive, disk, entry};
+use crate::archive::{archive, entry};
 use crate::call::done;
+use crate::disk::disk;
 use crate::needs;
 use crate::support::process::{output, run, text};
 use crate::support::{Dir, Scratch, binary};

@@ -7,8 +7,9 @@ use std::io::Write;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::apply::{unpack, unpacked};
-use crate::archive::{archive, disk, entry};
+use crate::archive::{archive, entry};
 use crate::call::{call, layers};
+use crate::disk::disk;
 use crate::needs;
 use crate::support::process::{output, run, text};
 use crate::support::{Scratch, binary};

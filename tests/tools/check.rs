@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 
-use crate::archive::disk;
 use crate::call::{call, findings, layers};
+use crate::disk::disk;
 use crate::needs;
 use crate::support::process::text;
 use crate::support::tree::{self, Compare, assert_same_tree};

@@ -2,8 +2,8 @@
 
 use std::process::Output;
 
-use crate::archive::disk;
 use crate::call::call;
+use crate::disk::disk;
 use crate::support::process::text;
 use crate::support::tree::{self, Compare, Tree, assert_same_tree};
 use crate::support::{Dir, Kernel, Scratch, Setup};

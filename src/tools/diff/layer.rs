@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 
 use rustc_hash::FxHashMap;
 
+use super::paths::Paths;
 use super::{Object, Sink};
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::aufs;
@@ -35,7 +36,8 @@ pub struct LayerWriter<'a> {
     /// No time is later than this one.
     latest: Option<i64>,
     /// Objects with several names that have gone by: where the first is.
-    links: FxHashMap<(u16, u64, u64), Box<[u8]>>,
+    links: FxHashMap<(u16, u64, u64), Option<usize>>,
+    paths: Paths,
     buffer: Vec<u8>,
     counts: Counts,
     progress: &'a mut dyn FnMut(&[u8], u64),
@@ -55,8 +57,8 @@ impl<'a> LayerWriter<'a> {
         latest: Option<i64>,
         progress: &'a mut dyn FnMut(&[u8], u64),
     ) -> Self {
-        let (links, buffer) = (FxHashMap::default(), Vec::new());
-        Self { to, latest, links, buffer, counts: Counts::default(), progress }
+        let (links, paths, buffer) = (FxHashMap::default(), Paths::default(), Vec::new());
+        Self { to, latest, links, paths, buffer, counts: Counts::default(), progress }
     }
 
     /// Ends the archive.
@@ -101,16 +103,17 @@ impl<'a> LayerWriter<'a> {
         }
     }
 
-    /// The first name of an object that has several, if it has gone by.
-    fn first_name(&mut self, object: &Object<'_>) -> Option<Box<[u8]>> {
+    /// The first path of an object that has several, if it has gone by.
+    fn first_path(&mut self, object: &Object<'_>) -> Option<Vec<u8>> {
         if object.kind().is_dir() || object.stat.nlink < 2 {
             return None;
         }
-        let known = self.links.get(&object.identity()).cloned();
-        if known.is_none() {
-            self.links.insert(object.identity(), object.path.into());
+        if let Some(known) = self.links.get(&object.identity()) {
+            return Some(self.paths.get(*known));
         }
-        known
+        let place = self.paths.keep(object.path);
+        self.links.insert(object.identity(), place);
+        None
     }
 
     fn data(&mut self, object: &Object<'_>) -> Result<()> {
@@ -154,9 +157,8 @@ impl Sink for LayerWriter<'_> {
             return Err(Error::new(Errno::EINVAL, text));
         }
         let stat = &object.stat;
-        let first = self.first_name(object);
-        let (kind, link) = match (&first, object.kind()) {
-            (Some(first), _) => (Kind::HardLink, first.to_vec()),
+        let (kind, link) = match (self.first_path(object), object.kind()) {
+            (Some(first), _) => (Kind::HardLink, first),
             (None, FileType::Regular) => (Kind::File, Vec::new()),
             (None, FileType::Directory) => (Kind::Directory, Vec::new()),
             (None, FileType::Symlink) => (Kind::Symlink, object.target()?),
@@ -173,7 +175,7 @@ impl Sink for LayerWriter<'_> {
             (true, path) => [path, b"/"].concat(),
             (false, path) => path.to_vec(),
         };
-        let xattrs = if first.is_some() { Vec::new() } else { object.xattrs()? };
+        let xattrs = if kind == Kind::HardLink { Vec::new() } else { object.xattrs()? };
         let header = Header {
             path: &path,
             kind,

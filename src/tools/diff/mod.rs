@@ -11,6 +11,7 @@
 pub mod changes;
 pub mod layer;
 mod object;
+mod paths;
 mod walk;
 
 pub use object::Object;

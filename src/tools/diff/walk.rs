@@ -54,7 +54,7 @@ pub struct Rules {
 /// the name of one.
 pub fn walk(layers: &Layers, rules: Rules, sink: &mut dyn Sink) -> Result<()> {
     let views = Views::open(layers)?;
-    let mut walk = Walk { views: &views, rules, sink, open: Vec::new() };
+    let mut walk = Walk { views: &views, rules, sink, open: Vec::new(), path: Vec::new() };
     walk.root()?;
     while walk.step()? {}
     Ok(())
@@ -62,7 +62,8 @@ pub fn walk(layers: &Layers, rules: Rules, sink: &mut dyn Sink) -> Result<()> {
 
 /// A directory that is being gone through.
 struct Open {
-    path: Vec<u8>,
+    /// Bytes of the path of the directory above.
+    above: usize,
     merged: DirStack,
     index: Index,
     /// What the lowers have here, if it is a directory, and as long as it is not hidden.
@@ -78,6 +79,8 @@ struct Walk<'a> {
     rules: Rules,
     sink: &'a mut dyn Sink,
     open: Vec<Open>,
+    /// Of the innermost directory: each with its own would take gigabytes in a deep tree.
+    path: Vec<u8>,
 }
 
 impl Walk<'_> {
@@ -91,23 +94,34 @@ impl Walk<'_> {
         if all || !object.same_metadata(&was, &below)? {
             self.sink.object(&object)?;
         }
-        self.enter(Vec::new(), merged, Some(below), whole)
+        let open = self.enter(b"", merged, Some(below), whole)?;
+        self.open.push(open);
+        Ok(())
     }
 
     /// Goes one name on. Says whether anything is left.
     fn step(&mut self) -> Result<bool> {
         // Taken out for the time being: a directory found in it is pushed above it.
         let Some(mut dir) = self.open.pop() else { return Ok(false) };
-        let Some(name) = dir.names.next() else { return Ok(true) };
-        let path = join(&dir.path, &name);
+        let Some(name) = dir.names.next() else {
+            self.path.truncate(dir.above);
+            return Ok(true);
+        };
+        let above = self.path.len();
+        let mut path = std::mem::take(&mut self.path);
+        push(&mut path, &name);
         let result = self.entry(&dir, &path, Name::new(&name)?);
-        let below = result.context(|| printable(&path))?;
+        let found = result.context(|| printable(&path))?;
         let whole = dir.whole;
         self.open.push(dir);
-        if let Some((merged, below)) = below {
+        if let Some((merged, below)) = found {
             let whole = whole || !below.as_ref().is_some_and(|it| merges_with(&merged, it));
-            self.enter(path, merged, below, whole)?;
+            let open = self.enter(&path, merged, below, whole)?;
+            self.open.push(Open { above, ..open });
+        } else {
+            path.truncate(above);
         }
+        self.path = path;
         Ok(true)
     }
 
@@ -167,29 +181,29 @@ impl Walk<'_> {
         Ok(hides && !Index::build(below)?.is_empty())
     }
 
-    /// Lists a directory, tells its whiteouts, and puts what is left to be gone through.
+    /// Lists a directory, and tells its whiteouts.
     fn enter(
         &mut self,
-        path: Vec<u8>,
+        path: &[u8],
         merged: DirStack,
         below: Option<DirStack>,
         whole: bool,
-    ) -> Result<()> {
-        let open = self.list(&path, merged, below, whole);
-        let mut open = open.context(|| printable(&path))?;
+    ) -> Result<Open> {
+        let open = self.list(path, merged, below, whole);
+        let mut open = open.context(|| printable(path))?;
         let mut names: BTreeSet<&[u8]> = open.index.iter().map(|(name, _)| name).collect();
         if let Some((_, below)) = &open.below {
             let hides = below.iter().map(|(name, _)| name);
             if whole && self.rules.opaque == OpaqueAs::Marker {
                 if hides.count() > 0 {
-                    self.sink.opaque(&path)?;
+                    self.sink.opaque(path)?;
                 }
             } else {
                 let socket = |name: &&[u8]| is_socket(&open.index, name);
                 let gone: BTreeSet<_> =
                     hides.filter(|name| !names.contains(name) || socket(name)).collect();
                 for name in gone {
-                    self.sink.whiteout(&path, name)?;
+                    self.sink.whiteout(path, name)?;
                 }
             }
         }
@@ -197,8 +211,7 @@ impl Walk<'_> {
         if whole && self.rules.opaque == OpaqueAs::Marker {
             open.below = None;
         }
-        self.open.push(Open { path, names: names.into_iter(), ..open });
-        Ok(())
+        Ok(Open { names: names.into_iter(), ..open })
     }
 
     fn list(
@@ -222,7 +235,7 @@ impl Walk<'_> {
             (index, below.map(of).transpose()?)
         };
         let below = below.map(|(index, below)| (below, index));
-        Ok(Open { path: Vec::new(), merged, index, below, whole, names: Vec::new().into_iter() })
+        Ok(Open { above: 0, merged, index, below, whole, names: Vec::new().into_iter() })
     }
 }
 
@@ -280,7 +293,11 @@ fn names_of(dir: &Arc<LayerDir>, path: &[u8]) -> Result<BTreeSet<Box<[u8]>>> {
     })?;
     for marker in markers {
         if let Some(stat) = dir.stat_entry(Name::new(&marker)?)? {
-            check_marker(&stat).context(|| printable(&join(path, &marker)))?;
+            check_marker(&stat).context(|| {
+                let mut path = path.to_vec();
+                push(&mut path, &marker);
+                printable(&path)
+            })?;
         }
     }
     Ok(names)
@@ -297,7 +314,8 @@ fn check_marker(stat: &Stat) -> Result<()> {
     ))
 }
 
-/// The path of an entry.
-fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
-    if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
+/// Makes the path of a directory that of an entry.
+fn push(path: &mut Vec<u8>, name: &[u8]) {
+    path.extend_from_slice(if path.is_empty() { b"" } else { b"/" });
+    path.extend_from_slice(name);
 }
