@@ -17,3 +17,4 @@ pub mod diff;
 mod mounted;
 pub mod oci;
 pub mod views;
+mod way;

@@ -169,7 +169,7 @@ fn redirected(dirs: &Dirs) {
 }
 
 fn to(home: &Path, form: Form, seal: bool) -> Result<()> {
-    convert(&home.join("upper"), convert::Task { to: form, seal }).map(drop)
+    convert(&home.join("upper"), convert::Task { to: form, seal }, &mut |_| {}).map(drop)
 }
 
 const FORMS: [(&str, Run); 5] = [
@@ -214,7 +214,7 @@ fn task(home: &Path) -> check::Task {
 }
 
 fn repair(home: &Path) -> Result<()> {
-    let (left, _) = task(home).repair()?;
+    let (left, _) = task(home).repair(&mut |_| {})?;
     assert!(left.is_empty(), "{left:?}");
     Ok(())
 }

@@ -23,6 +23,7 @@ mod check;
 mod check_links;
 mod content;
 mod convert;
+mod deep;
 mod diff;
 mod disk;
 mod hostile;

@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
 
-use super::{Exit, Stop, base, json_arg, options_arg, path_or_dash, print, progress, request};
+use super::{
+    BYTES, Exit, Stop, base, json_arg, options_arg, path_or_dash, print, progress, request,
+    show_path,
+};
 use crate::cli::owners;
 use crate::config::Config;
 use crate::error::Error;
 use crate::tools::apply::{Limits, Options, Unpacked, apply};
-use crate::tools::oci::printable;
 
 pub(super) fn command() -> Command {
     let limit = |name: &'static str, value: &'static str, most: Option<u64>, help: &str| {
@@ -101,10 +103,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<Exit, Stop> {
     let options = Options { config, limits };
     let empty = PathBuf::new();
     let dir = matches.get_one::<PathBuf>("dir").unwrap_or(&empty);
-    let bar = progress();
+    let bar = progress(BYTES);
     let mut advance = |path: &[u8], bytes: u64| {
         bar.inc(bytes);
-        bar.set_message(printable(path));
+        show_path(&bar, path);
     };
     let unpacked = match path_or_dash(matches, "layer") {
         None => apply(io::stdin().lock(), dir, &options, &mut advance)?,

@@ -5,7 +5,10 @@ use std::io;
 use clap::{ArgMatches, Command};
 use serde_json::json;
 
-use super::{Exit, Stop, base, flag, json_arg, layers, options_arg, print, request, usage};
+use super::{
+    Exit, PATHS, Stop, base, flag, json_arg, layers, options_arg, print, progress, request,
+    show_path, usage,
+};
 use crate::tools::check::{Finding, Place, Task};
 use crate::tools::oci::printable;
 use crate::tools::views::Layers;
@@ -34,7 +37,11 @@ pub(super) fn run(matches: &ArgMatches) -> Result<Exit, Stop> {
     }
     let (upper, config) = layers(request)?;
     let task = Task { layers: Layers { upper, config }, work };
-    let (findings, mended) = if repair { task.repair()? } else { (task.check()?, 0) };
+    let bar = progress(PATHS);
+    let mut advance = |path: &[u8]| show_path(&bar, path);
+    let (findings, mended) =
+        if repair { task.repair(&mut advance)? } else { (task.check(&mut advance)?, 0) };
+    bar.finish_and_clear();
     let text = if matches.get_flag("json") {
         let list: Vec<_> = findings.iter().map(as_json).collect();
         json!({ "findings": list, "repaired": mended }).to_string()

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
 
-use super::{Exit, Stop, base, flag, json_arg, print};
+use super::{Exit, PATHS, Stop, base, flag, json_arg, print, progress, show_path};
 use crate::format::overlay::Namespace;
 use crate::tools::convert::{Form, Task, convert};
 
@@ -46,7 +46,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<Exit, Stop> {
     };
     let task = Task { to, seal: matches.get_flag("seal") };
     let empty = PathBuf::new();
-    let counts = convert(matches.get_one::<PathBuf>("dir").unwrap_or(&empty), task)?;
+    let bar = progress(PATHS);
+    let dir = matches.get_one::<PathBuf>("dir").unwrap_or(&empty);
+    let counts = convert(dir, task, &mut |path| show_path(&bar, path))?;
+    bar.finish_and_clear();
     let text = if matches.get_flag("json") {
         json!({
             "directories": counts.directories,

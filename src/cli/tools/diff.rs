@@ -10,8 +10,8 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
 
 use super::{
-    Exit, Stop, base, flag, json_arg, layers, options_arg, path_or_dash, print, progress, request,
-    usage,
+    BYTES, Exit, Stop, base, flag, json_arg, layers, options_arg, path_or_dash, print, progress,
+    request, show_path, usage,
 };
 use crate::error::Error;
 use crate::tools::diff::changes::{Changes, Kind};
@@ -158,10 +158,10 @@ fn pack<W: Write>(
 ) -> Result<(BufWriter<W>, String), Stop> {
     let begin = |err: io::Error| Error::from(err).context("compressing the layer");
     let mut blob = BlobWriter::new(BufWriter::new(to), output.compression).map_err(begin)?;
-    let bar = progress();
+    let bar = progress(BYTES);
     let mut progress = |path: &[u8], bytes: u64| {
         bar.inc(bytes);
-        bar.set_message(printable(path));
+        show_path(&bar, path);
     };
     let counts = {
         let mut writer = LayerWriter::new(&mut blob, output.latest, &mut progress);

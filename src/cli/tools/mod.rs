@@ -22,6 +22,7 @@ use super::request::{Request, UsageError};
 use super::{Exit, complain, log, owners, show};
 use crate::config::Config;
 use crate::error::{Context, Error};
+use crate::tools::oci::printable;
 
 /// The tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,10 +196,16 @@ fn print(to: &mut dyn Write, text: &str) -> Result<Exit, Stop> {
     Ok(Exit::Done)
 }
 
+/// Where a tool is, and how many bytes it has written.
+const BYTES: &str = "{spinner} {bytes} {wide_msg}";
+
+/// Where it is.
+const PATHS: &str = "{spinner} {wide_msg}";
+
 /// Shown if standard error is a terminal.
-fn progress() -> ProgressBar {
+fn progress(template: &str) -> ProgressBar {
     let bar = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {bytes} {wide_msg}") {
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
     if io::stderr().is_terminal() {
@@ -209,4 +216,14 @@ fn progress() -> ProgressBar {
         bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
     }
     bar
+}
+
+/// Says where the tool is. The end of a long path says more than its beginning.
+fn show_path(bar: &ProgressBar, path: &[u8]) {
+    /// More than a line of a terminal has: what is behind is cut off there.
+    const SHOWN: usize = 512;
+    if !bar.is_hidden() {
+        let from = path.len().saturating_sub(SHOWN);
+        bar.set_message(printable(path.get(from..).unwrap_or_default()));
+    }
 }

@@ -33,11 +33,11 @@ pub struct Task {
 }
 
 impl Task {
-    /// Everything that is wrong, by path.
+    /// Everything that is wrong, by path. `progress` is told the path of each directory.
     ///
     /// # Errors
     /// Those of the layers; EBUSY if the upper is in use.
-    pub fn check(&self) -> Result<Vec<Finding>> {
+    pub fn check(&self, progress: &mut dyn FnMut(&[u8])) -> Result<Vec<Finding>> {
         let upper = &self.layers.upper;
         if mounted::by_kernel(upper, Role::Upper) {
             return Err(in_use(upper));
@@ -53,7 +53,7 @@ impl Task {
         }
         let view = self.layers.open()?;
         let index = self.work.as_deref().map(LinkIndex::open).transpose()?.flatten();
-        let mut findings = scan::scan(&view, self.namespace()?, index.as_ref())?;
+        let mut findings = scan::scan(&view, self.namespace()?, index.as_ref(), progress)?;
         if let Some(work) = &self.work {
             findings.extend(leftovers::look(work)?);
         }
@@ -69,8 +69,8 @@ impl Task {
     ///
     /// # Errors
     /// As [`Self::check`]; EINVAL without a work directory.
-    pub fn repair(&self) -> Result<(Vec<Finding>, usize)> {
-        let before = self.check()?;
+    pub fn repair(&self, progress: &mut dyn FnMut(&[u8])) -> Result<(Vec<Finding>, usize)> {
+        let before = self.check(progress)?;
         let Some(work) = &self.work else {
             return Err(Error::new(Errno::EINVAL, "a repair needs workdir, as a mount does"));
         };
@@ -83,7 +83,7 @@ impl Task {
             return Ok((before, 0));
         }
         repair::repair(&self.layers, work, self.namespace()?, &wanted)?;
-        let after = self.check()?;
+        let after = self.check(progress)?;
         let mended = wanted.iter().filter(|finding| !after.contains(finding)).count();
         Ok((after, mended))
     }

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::index::LinkIndex;
 use super::origin::{self, Found, Marks};
@@ -21,25 +21,31 @@ use crate::merge::{DirStack, Index};
 use crate::sys::{Name, Stat, Target, xattr};
 use crate::tools::oci::printable;
 use crate::tools::views::View;
+use crate::tools::way::push;
 
 pub(super) fn scan(
     view: &View,
     namespace: Namespace,
     index: Option<&LinkIndex>,
+    progress: &mut dyn FnMut(&[u8]),
 ) -> Result<Vec<Finding>> {
-    let root = view.root()?;
+    let root = Open { above: 0, name: Box::default(), stack: view.root()? };
     let mut scan = Scan {
         view,
         namespace,
         index,
         origins: FxHashMap::default(),
         findings: Vec::new(),
-        shown: FxHashMap::default(),
-        open: vec![(Vec::new(), root)],
+        shown: FxHashSet::default(),
+        open: vec![root],
     };
     scan.root_origin()?;
-    while let Some((path, dir)) = scan.open.pop() {
-        scan.dir(&path, &dir).context(|| printable(&path))?;
+    let mut path = Vec::new();
+    while let Some(Open { above, name, stack }) = scan.open.pop() {
+        path.truncate(above);
+        push(&mut path, &name);
+        progress(&path);
+        scan.dir(&mut path, &stack).context(|| printable(&path))?;
     }
     Ok(scan.findings)
 }
@@ -51,9 +57,17 @@ struct Scan<'a> {
     findings: Vec<Finding>,
     /// Which object has which origin.
     origins: FxHashMap<Vec<u8>, (u64, u64)>,
-    /// Which directories of lowers are shown, by layer, device and inode number; and where.
-    shown: FxHashMap<(u16, u64, u64), Vec<u8>>,
-    open: Vec<(Vec<u8>, DirStack)>,
+    /// Which directories of lowers are shown, by layer, device and inode number.
+    shown: FxHashSet<(u16, u64, u64)>,
+    open: Vec<Open>,
+}
+
+/// A directory that has to be looked at yet.
+struct Open {
+    /// Bytes of the path of the directory above.
+    above: usize,
+    name: Box<[u8]>,
+    stack: DirStack,
 }
 
 impl Scan<'_> {
@@ -61,8 +75,8 @@ impl Scan<'_> {
         self.findings.push(Finding { path: path.to_vec(), place: Place::Upper, problem });
     }
 
-    /// Looks at a directory of the upper, and at what is in it.
-    fn dir(&mut self, path: &[u8], stack: &DirStack) -> Result<()> {
+    /// Looks at a directory of the upper, and at what is in it. The path is given back as it was.
+    fn dir(&mut self, path: &mut Vec<u8>, stack: &DirStack) -> Result<()> {
         let upper = stack.top()?;
         self.own_marks(path, stack, upper)?;
         let mut names: BTreeSet<Box<[u8]>> = BTreeSet::new();
@@ -79,19 +93,24 @@ impl Scan<'_> {
         let below = Index::of_names(&below, hidden.clone())?;
         let merged = Index::of_names(stack, hidden)?;
         let mut origins = false;
+        let above = path.len();
         for name in &names {
-            let path = join(path, name);
+            path.truncate(above);
+            push(path, name);
             let checked = Name::new(name)?;
             let Some(stat) = upper.stat_entry(checked)? else { continue };
             match upper.classify(name) {
                 AufsName::Plain => {
-                    self.entry(&path, stack, &merged, &below, checked, &stat)?;
-                    origins |= self.copy_marks(&path, upper, checked, &stat)?;
+                    let found = self.entry(path, stack, &merged, &below, checked, &stat)?;
+                    let open = |stack| Open { above, name: name.clone(), stack };
+                    self.open.extend(found.map(open));
+                    origins |= self.copy_marks(path, upper, checked, &stat)?;
                 }
-                AufsName::Whiteout(of) => self.file(&path, upper, &below, of, &stat)?,
+                AufsName::Whiteout(of) => self.file(path, upper, &below, of, &stat)?,
                 AufsName::Opaque | AufsName::Meta => {}
             }
         }
+        path.truncate(above);
         if origins && !upper.marks()?.impure {
             self.found(path, Problem::NotImpure);
         }
@@ -171,7 +190,7 @@ impl Scan<'_> {
         if let Some(lower) = stack.lowers.get(1) {
             let lower = lower.dir();
             let key = (lower.layer(), lower.dev(), lower.ino());
-            if self.shown.insert(key, path.to_vec()).is_some() {
+            if !self.shown.insert(key) {
                 self.found(path, Problem::SharedLower);
             }
         } else if marks.redirect.is_some() {
@@ -180,7 +199,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// An entry with an ordinary name.
+    /// An entry with an ordinary name. A directory is returned, to be looked at.
     fn entry(
         &mut self,
         path: &[u8],
@@ -189,18 +208,18 @@ impl Scan<'_> {
         below: &Index,
         name: Name<'_>,
         stat: &Stat,
-    ) -> Result<()> {
+    ) -> Result<Option<DirStack>> {
         if stack.top()?.is_whiteout(name, stat)? {
             if below.get(name).is_none() {
                 self.found(path, Problem::NeedlessWhiteout);
             }
-            return Ok(());
+            return Ok(None);
         }
         let found = match lookup(self.view.rules(), stack, Some(merged), name) {
             // What no redirect can be read from (fs/overlayfs/namei.c).
             Err(err) if err.errno() == Errno::EINVAL => {
                 self.found(path, Problem::BadRedirect);
-                return Ok(());
+                return Ok(None);
             }
             other => other.context(|| printable(path))?,
         };
@@ -209,10 +228,10 @@ impl Scan<'_> {
         if matches!(found.data, Contents::Missing) {
             self.found(path, Problem::LostData);
         }
-        if let What::Dir(stack) = found.what {
-            self.open.push((path.to_vec(), stack));
-        }
-        Ok(())
+        Ok(match found.what {
+            What::Dir(stack) => Some(stack),
+            _ => None,
+        })
     }
 
     /// A file `.wh.NAME`.
@@ -262,8 +281,4 @@ fn opaque_forms(dir: &Arc<LayerDir>, namespace: Namespace) -> Result<[bool; 4]> 
     let is_set = |key| Ok::<_, Error>(xattr::get_if_set(target, key)?.as_deref() == Some(b"y"));
     let [own, other, fuse] = opaque_keys(namespace);
     Ok([is_set(own)?, is_set(other)?, is_set(fuse)?, dir.has_aufs_opaque()?])
-}
-
-fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
-    if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
 }

@@ -19,6 +19,7 @@ use crate::sys::trail::Trail;
 use crate::sys::{Name, at, creds, file};
 use crate::tools::mounted::{self, Role};
 use crate::tools::oci::printable;
+use crate::tools::way::push;
 
 use facts::Facts;
 
@@ -62,12 +63,12 @@ struct Open {
     left: Vec<Box<[u8]>>,
 }
 
-/// Rewrites the markers of the layer at `path`.
+/// Rewrites the markers of the layer at `path`. `progress` is told the path of each directory.
 ///
 /// # Errors
 /// Those of the calls; EBUSY if the layer is in use; EINVAL for what the wanted form cannot say:
 /// then nothing was changed.
-pub fn convert(path: &Path, task: Task) -> Result<Counts> {
+pub fn convert(path: &Path, task: Task, progress: &mut dyn FnMut(&[u8])) -> Result<Counts> {
     creds::raise_open_files()?;
     let what = || path.display().to_string();
     let root = at::open_root(path).context(what)?;
@@ -85,8 +86,12 @@ pub fn convert(path: &Path, task: Task) -> Result<Counts> {
         _ => {}
     }
     let mut counts = Counts::default();
-    walk(&root, |dir, facts| rewrite::check(dir, facts, task))?;
-    walk(&root, |dir, facts| {
+    walk(&root, |path, dir, facts| {
+        progress(path);
+        rewrite::check(dir, facts, task)
+    })?;
+    walk(&root, |path, dir, facts| {
+        progress(path);
         counts.directories += 1;
         rewrite::rewrite(dir, facts, task, &mut counts)
     })?;
@@ -95,7 +100,10 @@ pub fn convert(path: &Path, task: Task) -> Result<Counts> {
 }
 
 /// Calls `visit` for every directory, after it has been called for those in it.
-fn walk(root: &OwnedFd, mut visit: impl FnMut(BorrowedFd<'_>, &Facts) -> Result<()>) -> Result<()> {
+fn walk(
+    root: &OwnedFd,
+    mut visit: impl FnMut(&[u8], BorrowedFd<'_>, &Facts) -> Result<()>,
+) -> Result<()> {
     let fd = at::reopen_dir(root.as_fd())?;
     let facts = Facts::read(fd.as_fd(), None)?;
     let mut trail = Trail::default();
@@ -104,15 +112,14 @@ fn walk(root: &OwnedFd, mut visit: impl FnMut(BorrowedFd<'_>, &Facts) -> Result<
     let mut open = vec![Open { above: 0, left: facts.dirs.clone(), facts }];
     while let (Some(dir), Some(fd)) = (open.last_mut(), trail.here()) {
         let Some(name) = dir.left.pop() else {
-            visit(fd, &dir.facts).context(|| format!("/{}", printable(&path)))?;
+            visit(&path, fd, &dir.facts).context(|| format!("/{}", printable(&path)))?;
             path.truncate(dir.above);
             open.pop();
             trail.leave()?;
             continue;
         };
         let above = path.len();
-        path.extend_from_slice(if path.is_empty() { b"" } else { b"/" });
-        path.extend_from_slice(&name);
+        push(&mut path, &name);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
         let next = at::open_quiet(fd, Name::new(&name)?, flags)
             .and_then(|fd| Ok((Facts::read(fd.as_fd(), Some(&dir.facts))?, fd)));

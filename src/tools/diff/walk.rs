@@ -17,6 +17,7 @@ use crate::merge::{DirStack, Index};
 use crate::sys::{FileType, Name, Stat};
 use crate::tools::oci::printable;
 use crate::tools::views::{Layers, Views};
+use crate::tools::way::push;
 
 /// How a directory that hides what is below says so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,7 +80,7 @@ struct Walk<'a> {
     rules: Rules,
     sink: &'a mut dyn Sink,
     open: Vec<Open>,
-    /// Of the innermost directory: each with its own would take gigabytes in a deep tree.
+    /// That of the innermost.
     path: Vec<u8>,
 }
 
@@ -312,10 +313,4 @@ fn check_marker(stat: &Stat) -> Result<()> {
         Errno::EINVAL,
         "names that begin with .wh. are markers in a layer, and this is no marker; rename it",
     ))
-}
-
-/// Makes the path of a directory that of an entry.
-fn push(path: &mut Vec<u8>, name: &[u8]) {
-    path.extend_from_slice(if path.is_empty() { b"" } else { b"/" });
-    path.extend_from_slice(name);
 }
