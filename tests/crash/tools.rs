@@ -1,5 +1,5 @@
-//! The tools, cut off before each of their mutating system calls, and with a full disk at each: what
-//! they write to shows the same all the time, and a second run finishes.
+//! The tools, cut off before each of their mutating system calls, and with a full disk at each:
+//! what they write to shows the same all the time, and a second run finishes.
 
 use std::collections::BTreeMap;
 use std::fs;

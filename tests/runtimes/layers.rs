@@ -18,14 +18,14 @@ use crate::{image, needs_runtimes, test_name};
 
 /// Calls the program on files of the space, and returns its standard output.
 #[track_caller]
-fn tool<A: AsRef<OsStr>>(dir: &Dir, args: &[A]) -> Vec<u8> {
+pub fn tool<A: AsRef<OsStr>>(dir: &Dir, args: &[A]) -> Vec<u8> {
     let output = output(Command::new(binary()).args(args).current_dir(dir.root()));
     assert!(output.status.success(), "{}: {}", output.status, text(&output.stderr));
     output.stdout
 }
 
 /// A mount of directories of the space, the first on top.
-fn stack(home: &Dir, layers: &[&str]) -> Setup {
+pub fn stack(home: &Dir, layers: &[&str]) -> Setup {
     home.dir("mnt");
     let layers = layers.iter().map(|name| home.path(name)).collect();
     Setup::new(layers, &home.path("mnt")).option("suid").option("dev")

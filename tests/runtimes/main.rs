@@ -21,6 +21,7 @@ mod containers;
 #[allow(dead_code)] // the other test that has it uses more of it
 #[path = "../rootfs/image.rs"]
 mod image;
+mod imports;
 #[allow(dead_code)] // the other test that has it uses more of it
 #[path = "../tools/layer.rs"]
 mod layer;

@@ -3,14 +3,17 @@
 What image-spec/layer.md forbids, and what must never leave a machine, ends it with an error.
 """
 
+import io
 import json
 import os
+import subprocess
 import sys
 import tarfile
 
 PRIVATE = ("trusted.overlay.", "user.overlay.", "user.fuseoverlayfs.", "user.containers.")
 XATTR = "SCHILY.xattr."
 MARK = ".wh."
+ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 def blob(root, digest):
@@ -20,6 +23,15 @@ def blob(root, digest):
 def load(root, digest):
     with open(blob(root, digest), encoding="utf-8") as file:
         return json.load(file)
+
+
+def unpacked(path):
+    """A layer, of which tarfile knows all compressions but one."""
+    with open(path, "rb") as file:
+        if file.read(4) != ZSTD:
+            return tarfile.open(path)
+    data = subprocess.run(["zstd", "-dcq", path], check=True, stdout=subprocess.PIPE).stdout
+    return tarfile.open(fileobj=io.BytesIO(data))
 
 
 def below(path, tree):
@@ -68,7 +80,7 @@ def main(root):
         (image,) = json.load(file)["manifests"]
     tree = set()
     for layer in load(root, image["digest"])["layers"]:
-        with tarfile.open(blob(root, layer["digest"])) as tar:
+        with unpacked(blob(root, layer["digest"])) as tar:
             tree = apply(tar.getmembers(), tree)
     print("\n".join(repr("" if path == "." else path) for path in sorted(tree)))
 

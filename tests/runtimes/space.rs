@@ -41,7 +41,7 @@ pub struct Space {
 }
 
 /// What the tests call in there.
-const PROGRAMS: [&str; 11] = [
+const PROGRAMS: [&str; 12] = [
     "podman",
     "buildah",
     "skopeo",
@@ -53,6 +53,7 @@ const PROGRAMS: [&str; 11] = [
     "python3",
     "setcap",
     "setfattr",
+    "zstd",
 ];
 
 /// Whether the machine has what all tests of runtimes need.
