@@ -95,8 +95,8 @@ fn shown(home: &Dir, layers: &[&str]) -> BTreeSet<String> {
     without_root(lines.lines().map(str::to_owned).collect())
 }
 
-/// An archive of one layer, and an OCI archive of two, are the same trees to podman and to skopeo as
-/// to a mount, whatever they are compressed by.
+/// An archive of one layer, and an OCI archive of two, are the same trees to podman and to skopeo
+/// as to a mount, whatever they are compressed by.
 #[rstest]
 fn what_diff_makes(
     #[values(Who::Root, Who::User)] who: Who,
@@ -142,7 +142,7 @@ fn what_diff_makes(
     space.expect_nothing_mounted();
 }
 
-/// What singularity packs: the upper of the fuse-overlayfs that Debian has, which says things twice.
+/// What singularity packs: an upper of the fuse-overlayfs that Debian has, which says things twice.
 const SINGULARITY: &str = r#"
     cd "$1"
     fuse-overlayfs -o lowerdir=lower,upperdir=upper,workdir=work mnt 2>/dev/null

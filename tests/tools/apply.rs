@@ -137,6 +137,11 @@ fn an_opaque_root() {
 fn implied_directories_delegate_until_their_entry_comes() {
     needs!(root);
     let s = Scratch::new();
+    std::fs::write(s.base().path("l"), archive(&["f a/b/c", "d a", "d ."])).unwrap();
+    let said = done(["apply".into(), "--json".into(), s.base().path("l"), s.base().path("o")]);
+    let told: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+    assert_eq!(told["implied_directories"], 1, "that which has no entry at last");
+    let s = Scratch::new();
     let entries = ["f a/b/c", "d a", "f o/x", "f .wh.o", "f o/sub/y"];
     let out = unpacked(&s, &archive(&entries), &[]);
     let wanted = [

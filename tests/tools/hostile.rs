@@ -186,6 +186,18 @@ fn with_record(key: &str, value: &str, lines: &[&str]) -> Vec<u8> {
     bytes
 }
 
+/// A path of four kilobytes implies two thousand directories: a file of some megabytes, well
+/// compressed, would have made thousands of millions.
+#[test]
+fn paths_that_imply_many_directories() {
+    needs!(root);
+    let way = |first: &str| format!("{first}/{}/f", vec!["d"; 1500].join("/"));
+    let mut bytes = with_record("path", &way("a"), &["f x"]);
+    bytes.extend(with_record("path", &way("b"), &["f x"]));
+    bytes.resize(bytes.len() + 1024, 0);
+    refused(&bytes, &["--max-entries=1000"], &["implied directories", "--max-entries"]);
+}
+
 /// Chains of entries that take turns must not take time that grows with their square.
 #[test]
 fn a_deep_tree() {

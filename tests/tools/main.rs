@@ -28,6 +28,7 @@ mod diff;
 mod disk;
 mod hostile;
 mod layer;
+mod readme;
 mod reproducible;
 mod round_trip;
 mod stat;

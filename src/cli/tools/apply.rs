@@ -64,7 +64,12 @@ pub(super) fn command() -> Command {
                        that of the layers below",
                 ),
         )
-        .arg(limit("max-entries", "N", most.entries, "a layer with more entries"))
+        .arg(limit(
+            "max-entries",
+            "N",
+            most.entries,
+            "a layer with more entries and implied directories",
+        ))
         .arg(limit("max-size", "BYTES", most.bytes, "a layer with more data"))
         .arg(limit(
             "max-ratio",

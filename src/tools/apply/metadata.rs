@@ -14,7 +14,10 @@ use crate::sys::at::SetTime;
 use crate::sys::stat::Time;
 use crate::sys::xattr::SetMode;
 use crate::sys::{Target, at, xattr};
-use crate::tools::oci::archive::Entry;
+use crate::tools::oci::entry::Entry;
+
+/// How many names of attributes are told of and remembered: more than file systems differ by.
+const MOST_TOLD: usize = 100;
 
 /// What a directory is given when nothing is put into it any more: a mode and an ACL that may keep
 /// us out, an ACL that every entry would get, a time that every entry changes.
@@ -135,7 +138,7 @@ impl<'a> Metadata<'a> {
         match set() {
             Err(err) if !decides_access && may_be_left_out(&err) => {
                 self.left_out += 1;
-                if self.told.insert(name.to_vec()) {
+                if self.told.len() < MOST_TOLD && self.told.insert(name.to_vec()) {
                     tracing::warn!("{} is left out: {err}", text());
                 }
                 Ok(())

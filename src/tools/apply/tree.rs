@@ -61,6 +61,7 @@ pub(super) struct Tree<'a> {
     way: Vec<Level>,
     /// Every directory, by its path.
     pub dirs: FxHashMap<Vec<u8>, DirState>,
+    /// How many were made for what is in them; some may have got an entry since, or have gone.
     pub implied: u64,
 }
 
@@ -302,8 +303,9 @@ impl<'a> Tree<'a> {
             There::Dir(stat) => {
                 let path = self.path(name.bytes());
                 self.step(name, &stat);
-                if self.holds_only_markers(&path, false)? {
-                    return self.replace_by_whiteout(name, &path);
+                if let Some(all) = self.only_markers(&path, false)? {
+                    self.discard_here(name, &all)?;
+                    return self.upper.whiteout(&self.here(), name, Over::Nothing);
                 }
                 self.hide_below()?;
                 self.way.pop();
@@ -312,17 +314,12 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// The current directory goes, and a whiteout takes its place.
-    fn replace_by_whiteout(&mut self, name: Name<'_>, path: &[u8]) -> Result<()> {
-        self.discard_here(name, path)?;
-        self.upper.whiteout(&self.here(), name, Over::Nothing)
-    }
-
-    /// The current directory goes.
-    fn discard_here(&mut self, name: Name<'_>, path: &[u8]) -> Result<()> {
+    /// The current directory goes, and all that are in it.
+    fn discard_here(&mut self, name: Name<'_>, all: &[Vec<u8>]) -> Result<()> {
         self.way.pop();
-        let below = [path, b"/"].concat();
-        self.dirs.retain(|known, _| known != path && !known.starts_with(&below));
+        for path in all {
+            self.dirs.remove(path);
+        }
         self.upper.take_out(&self.here(), name)?.discard()
     }
 
@@ -331,25 +328,27 @@ impl<'a> Tree<'a> {
     pub fn take_markers(&mut self, name: Name<'_>, stat: &Stat) -> Result<bool> {
         let path = self.path(name.bytes());
         self.step(name, stat);
-        if self.holds_only_markers(&path, true)? {
-            self.discard_here(name, &path)?;
+        if let Some(all) = self.only_markers(&path, true)? {
+            self.discard_here(name, &all)?;
             return Ok(true);
         }
         self.way.pop();
         Ok(false)
     }
 
-    /// Whether the current directory is one that no entry described, and so is all that is in it.
-    /// An opaque one may be meant to be there, and empty, unless `opaque_too`.
-    fn holds_only_markers(&self, path: &[u8], opaque_too: bool) -> Result<bool> {
+    /// The paths of the current directory and of all in it, if they are such that no entry
+    /// described, with nothing but markers in them. An opaque one may be meant to be there, and empty, unless
+    /// `opaque_too`.
+    fn only_markers(&self, path: &[u8], opaque_too: bool) -> Result<Option<Vec<Vec<u8>>>> {
         let implied = |path: &[u8]| {
             let state = self.dirs.get(path);
             state.is_some_and(|state| state.given.is_none() && (opaque_too || !state.opaque))
         };
+        let mut all = Vec::new();
         let mut open = vec![(self.here(), path.to_vec())];
         while let Some((dir, path)) = open.pop() {
             if !implied(&path) {
-                return Ok(false);
+                return Ok(None);
             }
             for (name, found) in self.entries(&dir)? {
                 match found {
@@ -357,11 +356,12 @@ impl<'a> Tree<'a> {
                         let child = dir.child(Name::new(&name)?, &stat);
                         open.push((child, [&path, &b"/"[..], &name].concat()));
                     }
-                    There::Link | There::Other => return Ok(false),
+                    There::Link | There::Other => return Ok(None),
                     There::Whiteout | There::Nothing => {}
                 }
             }
+            all.push(path);
         }
-        Ok(true)
+        Ok(Some(all))
     }
 }

@@ -18,8 +18,7 @@ use crate::layer::upper::OpaqueForm;
 use crate::sys::stat::Time;
 use crate::sys::xattr::SetMode;
 use crate::sys::{Name, Target, at, file, xattr};
-use crate::tools::oci::archive::Entry;
-use crate::tools::oci::header::Kind;
+use crate::tools::oci::entry::{Entry, Kind};
 use crate::tools::oci::printable;
 
 /// Where AUFS kept files with several names; entries of a layer may be links to them.
@@ -122,7 +121,9 @@ impl<'a> Unpack<'a> {
         self.counts.entries += 1;
         self.counts.bytes = self.counts.bytes.saturating_add(entry.size);
         let limits = self.options.limits;
-        check_most(self.counts.entries, limits.entries, "entries", "--max-entries")?;
+        // One path may imply two thousand directories.
+        let made = self.counts.entries.saturating_add(self.tree.implied);
+        check_most(made, limits.entries, "entries and implied directories", "--max-entries")?;
         check_most(self.counts.bytes, limits.bytes, "bytes of data", "--max-size")
     }
 
@@ -297,8 +298,8 @@ impl<'a> Unpack<'a> {
     /// Gives directories what had to wait, the innermost first.
     pub fn finish(mut self) -> Result<Counts> {
         let upper = self.tree.upper;
-        let root_is_implied = self.tree.dirs.get(&[][..]).is_some_and(|it| it.given.is_none());
-        self.counts.implied = self.tree.implied + u64::from(root_is_implied);
+        self.counts.implied =
+            self.tree.dirs.values().filter(|state| state.given.is_none()).count() as u64;
         let mark = match upper.forms().opaque {
             OpaqueForm::Xattr(ns) if self.options.config.dirmeta_delegate => {
                 Some(ns.key(Mark::DirmetaDelegate))

@@ -10,8 +10,10 @@ use crate::error::{Context, Errno, Error, Result};
 use crate::format::aufs;
 use crate::sys::stat::Time;
 use crate::sys::{FileType, Stat};
-use crate::tools::oci::header::{BLOCK, Header, Kind, padding};
+use crate::tools::oci::entry::{Attributes, Entry, Kind};
+use crate::tools::oci::header::{BLOCK, padding};
 use crate::tools::oci::printable;
+use crate::tools::way::push;
 
 /// The end of an archive: two blocks of zeros (pax(1)).
 const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
@@ -75,23 +77,11 @@ impl<'a> LayerWriter<'a> {
     }
 
     fn marker(&mut self, dir: &[u8], name: &[u8]) -> Result<()> {
-        let slash: &[u8] = if dir.is_empty() { b"" } else { b"/" };
-        let path = [dir, slash, name].concat();
-        let header = Header {
-            path: &path,
-            kind: Kind::File,
-            mode: 0,
-            uid: 0,
-            gid: 0,
-            mtime: Time::default(),
-            size: 0,
-            link: b"",
-            rdev: 0,
-            xattrs: &[],
-        };
+        let mut path = dir.to_vec();
+        push(&mut path, name);
         self.counts.entries += 1;
         self.counts.whiteouts += 1;
-        self.write(&header.encode()?)
+        self.write(&Entry::new(path, Kind::File).encode()?)
     }
 
     fn mtime(&self, stat: &Stat) -> Time {
@@ -175,20 +165,20 @@ impl Sink for LayerWriter<'_> {
             (true, path) => [path, b"/"].concat(),
             (false, path) => path.to_vec(),
         };
-        let xattrs = if kind == Kind::HardLink { Vec::new() } else { object.xattrs()? };
-        let header = Header {
-            path: &path,
+        let is_link = kind == Kind::HardLink;
+        let entry = Entry {
+            path,
             kind,
             mode: stat.permissions(),
             uid: stat.uid,
             gid: stat.gid,
             mtime: self.mtime(stat),
             size: if kind == Kind::File { stat.size } else { 0 },
-            link: &link,
-            rdev: stat.rdev,
-            xattrs: &xattrs,
+            link,
+            device: (libc::major(stat.rdev), libc::minor(stat.rdev)),
+            xattrs: if is_link { Attributes::new() } else { object.xattrs()? },
         };
-        let header = header.encode().context(|| printable(object.path))?;
+        let header = entry.encode().context(|| printable(object.path))?;
         self.counts.entries += 1;
         (self.progress)(object.path, 0);
         self.write(&header)?;

@@ -10,14 +10,12 @@ use crate::merge::lookup::Contents;
 use crate::merge::owner::Owners;
 use crate::merge::{DirStack, Found, What, xattr as shown};
 use crate::sys::{FileType, Name, Stat, Target, xattr};
+use crate::tools::oci::entry::Attributes;
 use crate::tools::oci::printable;
 
 /// Attributes that say something of one machine, and that nobody may carry to another: labels of
 /// SELinux, signatures over inode numbers (security/integrity/evm), ACLs of a mounted NFS.
 const OF_THE_MACHINE: [&[u8]; 3] = [b"security.selinux", b"security.evm", b"system.nfs4_acl"];
-
-/// Names and values, by name.
-pub type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// An object of the merged tree.
 #[derive(Debug)]
@@ -170,12 +168,13 @@ fn attributes(target: Target<'_>, keeping: Keeping, owners: &Owners) -> Result<A
     let mut found = Attributes::new();
     for name in xattr::names(&list).filter(|name| !OF_THE_MACHINE.contains(name)) {
         match shown::get(target, dialect, name) {
-            Ok(value) => found.push((name.to_vec(), owners.shown_xattr(name, value)?)),
+            Ok(value) => {
+                found.insert(name.to_vec(), owners.shown_xattr(name, value)?);
+            }
             // It went between the two calls.
             Err(err) if xattr::is_absent(&err) => {}
             Err(err) => return Err(err),
         }
     }
-    found.sort();
     Ok(found)
 }

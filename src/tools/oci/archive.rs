@@ -3,46 +3,17 @@
 //! What is kept in memory is bounded whatever the headers say. An archive that ends before its end
 //! mark is an error, as a part of one must not be taken for the whole.
 
-use std::collections::BTreeMap;
 use std::io::Read;
 
-use super::header::{BLOCK, Kind, padding};
-use super::{XATTR, pax};
+use super::entry::{Entry, Kind};
+use super::header::{BLOCK, padding};
+use super::pax;
+use super::records::{self, Records};
 use crate::error::{Context, Errno, Error, Result};
 use crate::sys::stat::Time;
 
-/// The longest extended header or GNU name that is read, in bytes: what Go's archive/tar takes.
-const LONGEST_EXTENSION: u64 = 1 << 20;
-
 /// The longest path and target that are read (`PATH_MAX`, limits.h), in bytes.
 pub const LONGEST_PATH: usize = 4096;
-
-/// One entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Its path, as it stands there.
-    pub path: Vec<u8>,
-    /// What it is.
-    pub kind: Kind,
-    /// Permission bits.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Last change of the contents.
-    pub mtime: Time,
-    /// Length of the data, in bytes.
-    pub size: u64,
-    /// Target of a link of either kind.
-    pub link: Vec<u8>,
-    /// Major and minor number of a device.
-    pub device: (u32, u32),
-    /// Extended attributes, by name.
-    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-}
-
-type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// An archive being read. Through [`Read`] it gives the data of the entry that was read last.
 #[derive(Debug)]
@@ -63,7 +34,7 @@ fn bad(what: impl std::fmt::Display) -> Error {
 impl<R: Read> Archive<R> {
     /// Nothing has been read yet.
     pub fn new(input: R) -> Self {
-        Self { input, left: 0, padding: 0, global: Records::new(), ended: false }
+        Self { input, left: 0, padding: 0, global: Records::default(), ended: false }
     }
 
     /// What it was read from.
@@ -77,8 +48,8 @@ impl<R: Read> Archive<R> {
     /// Those of reading; EINVAL for what is no archive or not a whole one, or holds what a layer
     /// cannot.
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
-        let mut records = self.global.clone();
-        let mut gnu = Records::new();
+        let mut own = Records::default();
+        let mut gnu = GnuNames::default();
         while !self.ended {
             self.skip_data()?;
             let block = self.block()?;
@@ -91,17 +62,16 @@ impl<R: Read> Archive<R> {
             let size = field(&header.as_old().size, "size")?;
             let size = u64::try_from(size).map_err(|_| bad("an entry of negative size"))?;
             match header.as_old().linkflag[0] {
-                b'x' => add_records(&self.extension(size)?, &mut records)?,
+                b'x' => own.add(&self.extension(size)?)?,
                 b'g' => {
                     let extension = self.extension(size)?;
-                    add_records(&extension, &mut self.global)?;
-                    add_records(&extension, &mut records)?;
+                    self.global.add(&extension)?;
                 }
-                b'L' => drop(gnu.insert(b"path".to_vec(), c_string(self.extension(size)?))),
-                b'K' => drop(gnu.insert(b"linkpath".to_vec(), c_string(self.extension(size)?))),
+                b'L' => gnu.path = Some(c_string(self.extension(size)?)),
+                b'K' => gnu.link = Some(c_string(self.extension(size)?)),
                 _ => {
-                    gnu.append(&mut records);
-                    let entry = read_entry(header, size, gnu)?;
+                    let said = Said { own, global: &self.global, gnu };
+                    let entry = read_entry(header, size, said)?;
                     self.left = entry.size;
                     self.padding = padding(entry.size);
                     return Ok(Some(entry));
@@ -137,7 +107,7 @@ impl<R: Read> Archive<R> {
     }
 
     fn extension(&mut self, size: u64) -> Result<Vec<u8>> {
-        if size > LONGEST_EXTENSION {
+        if size > records::LONGEST {
             return Err(bad(format_args!("an extended header of {size} bytes")));
         }
         let mut bytes = vec![0; usize::try_from(size).map_err(|_| Errno::EFBIG)?];
@@ -201,49 +171,46 @@ fn c_string(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// Adds the records of an extended header; an empty value takes one back (pax(1)). Many headers
-/// together may hold no more than one.
-fn add_records(bytes: &[u8], records: &mut Records) -> Result<()> {
-    for record in pax::records(bytes) {
-        let (key, value) = record?;
-        if key.starts_with(b"GNU.sparse.") {
-            return Err(bad("a sparse entry; write the archive without --sparse"));
-        }
-        if value.is_empty() && !key.starts_with(XATTR.as_bytes()) {
-            records.remove(key);
-        } else {
-            records.insert(key.to_vec(), value.to_vec());
-        }
-    }
-    let len: usize = records.iter().map(|(key, value)| key.len() + value.len()).sum();
-    if len as u64 > LONGEST_EXTENSION {
-        return Err(bad(format_args!("extended headers of {len} bytes for one entry")));
-    }
-    Ok(())
+/// Paths that GNU tar writes into entries of their own.
+#[derive(Default)]
+struct GnuNames {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
 }
 
-fn read_entry(header: &tar::Header, size: u64, mut records: Records) -> Result<Entry> {
+/// What stands in front of an entry.
+struct Said<'a> {
+    own: Records,
+    global: &'a Records,
+    gnu: GnuNames,
+}
+
+impl Said<'_> {
+    fn get(&self, key: &str) -> Option<&[u8]> {
+        self.own.get(key, self.global)
+    }
+
+    fn number(&self, key: &str, otherwise: i64) -> Result<i64> {
+        let Some(text) = self.get(key) else { return Ok(otherwise) };
+        let number = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+        number.ok_or_else(|| bad(format_args!("a wrong {key}")))
+    }
+}
+
+fn read_entry(header: &tar::Header, size: u64, mut said: Said<'_>) -> Result<Entry> {
     let old = header.as_old();
-    let path = match records.remove(&b"path"[..]) {
-        Some(path) => path,
-        None => header.path_bytes().into_owned(),
-    };
-    let link = match records.remove(&b"linkpath"[..]) {
-        Some(link) => link,
-        None => header.link_name_bytes().unwrap_or_default().into_owned(),
-    };
+    let path = said.get("path").map(<[u8]>::to_vec).or_else(|| said.gnu.path.take());
+    let path = path.unwrap_or_else(|| header.path_bytes().into_owned());
+    let link = said.get("linkpath").map(<[u8]>::to_vec).or_else(|| said.gnu.link.take());
+    let link = link.unwrap_or_else(|| header.link_name_bytes().unwrap_or_default().into_owned());
     if path.len() > LONGEST_PATH || link.len() > LONGEST_PATH {
         return Err(bad("a path of more than 4096 bytes"));
     }
     let kind = kind(old.linkflag[0], &path)?;
-    let number = |records: &Records, key: &str, otherwise: i64| match records.get(key.as_bytes()) {
-        Some(text) => decimal(text).ok_or_else(|| bad(format_args!("a wrong {key}"))),
-        None => Ok(otherwise),
-    };
     let id = |id: i64| u32::try_from(id).map_err(|_| bad(format_args!("an owner {id}")));
-    let size = number(&records, "size", i64::try_from(size).map_err(|_| Errno::EFBIG)?)?;
+    let size = said.number("size", i64::try_from(size).map_err(|_| Errno::EFBIG)?)?;
     let size = u64::try_from(size).map_err(|_| bad("an entry of negative size"))?;
-    let mtime = match records.get(&b"mtime"[..]) {
+    let mtime = match said.get("mtime") {
         Some(text) => pax::parse_time(text).ok_or_else(|| bad("a wrong mtime"))?,
         None => Time { sec: field(&old.mtime, "time")?, nsec: 0 },
     };
@@ -256,11 +223,11 @@ fn read_entry(header: &tar::Header, size: u64, mut records: Records) -> Result<E
     };
     let entry = Entry {
         mode: u32::try_from(field(&old.mode, "mode")? & 0o7777).map_err(|_| Errno::EINVAL)?,
-        uid: id(number(&records, "uid", field(&old.uid, "owner")?)?)?,
-        gid: id(number(&records, "gid", field(&old.gid, "owner")?)?)?,
+        uid: id(said.number("uid", field(&old.uid, "owner")?)?)?,
+        gid: id(said.number("gid", field(&old.gid, "owner")?)?)?,
         // Links and the like have no data, whatever the field says, as in Go's archive/tar.
         size: if kind == Kind::File { size } else { 0 },
-        xattrs: xattrs(records),
+        xattrs: said.own.xattrs(said.global),
         path,
         kind,
         mtime,
@@ -286,36 +253,13 @@ fn kind(flag: u8, path: &[u8]) -> Result<Kind> {
     })
 }
 
-fn decimal(text: &[u8]) -> Option<i64> {
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-fn xattrs(records: Records) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let attribute = |(key, value): (Vec<u8>, Vec<u8>)| {
-        key.strip_prefix(XATTR.as_bytes()).map(|name| (name.to_vec(), value))
-    };
-    records.into_iter().filter_map(attribute).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::oci::header::Header;
 
-    fn written(path: &[u8], mtime: Time, size: u64, xattrs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
-        let header = Header {
-            path,
-            kind: Kind::File,
-            mode: 0o640,
-            uid: 3_000_000_000,
-            gid: 7,
-            mtime,
-            size,
-            link: b"",
-            rdev: 0,
-            xattrs,
-        };
-        header.encode().unwrap()
+    fn written(path: &[u8], mtime: Time, size: u64) -> Entry {
+        let (uid, gid, mode) = (3_000_000_000, 7, 0o640);
+        Entry { mode, uid, gid, mtime, size, ..Entry::new(path.to_vec(), Kind::File) }
     }
 
     fn first(bytes: &[u8]) -> Result<Option<Entry>> {
@@ -324,31 +268,29 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let xattrs = [(b"user.a".to_vec(), b"1\n2=3\0".to_vec()), (b"user.b".to_vec(), vec![])];
         let path = [b"d/".as_slice(), &[0xfe; 200]].concat();
-        let mtime = Time { sec: -2, nsec: 750_000_000 };
-        let mut bytes = written(&path, mtime, 3, &xattrs);
+        let mut first = written(&path, Time { sec: -2, nsec: 750_000_000 }, 3);
+        first.xattrs.insert(b"user.a".to_vec(), b"1\n2=3\0".to_vec());
+        first.xattrs.insert(b"user.b".to_vec(), Vec::new());
+        // Records are for one entry.
+        let second = written(b"next", Time::default(), 0);
+        let mut bytes = first.encode().unwrap();
         bytes.extend_from_slice(b"abc");
         bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
-        bytes.extend_from_slice(&written(b"next", Time::default(), 0, &[]));
+        bytes.extend_from_slice(&second.encode().unwrap());
         bytes.resize(bytes.len() + 2 * BLOCK, 0);
         let mut archive = Archive::new(&*bytes);
-        let entry = archive.next_entry().unwrap().unwrap();
-        assert_eq!((&entry.path, entry.mtime, entry.size), (&path, mtime, 3));
-        assert_eq!((entry.uid, entry.gid, entry.mode), (3_000_000_000, 7, 0o640));
-        assert_eq!(entry.xattrs.into_iter().collect::<Vec<_>>(), xattrs);
+        assert_eq!(archive.next_entry().unwrap(), Some(first));
         let mut data = String::new();
         archive.read_to_string(&mut data).unwrap();
         assert_eq!(data, "abc");
-        let next = archive.next_entry().unwrap().unwrap();
-        assert_eq!((next.path.as_slice(), next.mtime), (&b"next"[..], Time::default()));
-        assert!(next.xattrs.is_empty(), "records are for one entry");
+        assert_eq!(archive.next_entry().unwrap(), Some(second));
         assert!(archive.next_entry().unwrap().is_none());
     }
 
     #[test]
     fn a_part_of_an_archive_is_an_error_wherever_it_is_cut() {
-        let mut bytes = written(&[b'x'; 150], Time::default(), 3, &[]);
+        let mut bytes = written(&[b'x'; 150], Time::default(), 3).encode().unwrap();
         bytes.extend_from_slice(b"abc");
         bytes.resize(bytes.len().next_multiple_of(BLOCK) + 2 * BLOCK, 0);
         let whole = |bytes: &[u8]| {

@@ -5,9 +5,9 @@
 
 use tar::EntryType;
 
+use super::entry::{Entry, Kind};
 use super::{XATTR, pax};
 use crate::error::{Errno, Error, Result};
-use crate::sys::stat::Time;
 
 /// Archives consist of blocks of this size (pax(1), ustar interchange format), in bytes.
 pub const BLOCK: usize = 512;
@@ -18,25 +18,6 @@ const NAME_ROOM: usize = 100;
 const LARGEST_ID: u32 = 0o7_777_777;
 /// The largest in the eleven octal digits of sizes and times.
 const LARGEST_NUMBER: u64 = 0o77_777_777_777;
-
-/// What kind of entry it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A regular file; the data follows.
-    File,
-    /// A directory.
-    Directory,
-    /// A symbolic link.
-    Symlink,
-    /// One more name for an entry before.
-    HardLink,
-    /// A character device.
-    CharDevice,
-    /// A block device.
-    BlockDevice,
-    /// A named pipe.
-    Fifo,
-}
 
 impl Kind {
     fn entry_type(self) -> EntryType {
@@ -52,32 +33,7 @@ impl Kind {
     }
 }
 
-/// One entry, without its data.
-#[derive(Clone, Debug)]
-pub struct Header<'a> {
-    /// Path in the layer; that of a directory ends with a slash.
-    pub path: &'a [u8],
-    /// What it is.
-    pub kind: Kind,
-    /// Permission bits.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Last change of the contents.
-    pub mtime: Time,
-    /// Length of the data that follows, in bytes.
-    pub size: u64,
-    /// Target of a link of either kind.
-    pub link: &'a [u8],
-    /// Device number of a device (makedev(3)).
-    pub rdev: u64,
-    /// Extended attributes, in the order in which they are written.
-    pub xattrs: &'a [(Vec<u8>, Vec<u8>)],
-}
-
-impl Header<'_> {
+impl Entry {
     /// The bytes in front of the data.
     ///
     /// # Errors
@@ -87,7 +43,7 @@ impl Header<'_> {
         let records = self.records()?;
         let mut out = Vec::with_capacity(BLOCK);
         if !records.is_empty() {
-            let (above, last) = split_path(self.path);
+            let (above, last) = split_path(&self.path);
             // The name that Go's archive/tar gives it; readers go by the type.
             let name = [above, b"PaxHeaders.0/", last].concat();
             let mut header = tar::Header::new_ustar();
@@ -108,17 +64,17 @@ impl Header<'_> {
 
     fn ustar(&self) -> Result<tar::Header> {
         let mut header = tar::Header::new_ustar();
-        put_name(&mut header, self.path)?;
+        put_name(&mut header, &self.path)?;
         header.set_entry_type(self.kind.entry_type());
         header.set_mode(self.mode);
         set_ids(&mut header, fits(self.uid), fits(self.gid));
         header.set_mtime(if self.mtime_fits() { self.mtime.sec.unsigned_abs() } else { 0 });
         header.set_size(if self.size > LARGEST_NUMBER { 0 } else { self.size });
         if let Some(field) = header.as_ustar_mut() {
-            copy_into(&mut field.linkname, self.link);
+            copy_into(&mut field.linkname, &self.link);
         }
         if matches!(self.kind, Kind::CharDevice | Kind::BlockDevice) {
-            let (major, minor) = (libc::major(self.rdev), libc::minor(self.rdev));
+            let (major, minor) = self.device;
             if major > LARGEST_ID || minor > LARGEST_ID {
                 return Err(Error::new(Errno::EOVERFLOW, "a device number that tar cannot hold"));
             }
@@ -139,14 +95,14 @@ impl Header<'_> {
         let mut add = |key: &str, value: &[u8]| records.push((key.into(), value.to_vec()));
         let (long_path, long_link) = (self.path.len() > NAME_ROOM, self.link.len() > NAME_ROOM);
         if long_path {
-            add("path", self.path);
+            add("path", &self.path);
         }
         if long_link {
-            add("linkpath", self.link);
+            add("linkpath", &self.link);
         }
         // Without it a reader may take the names for UTF-8 (pax(1)).
-        let is_text = |bytes| std::str::from_utf8(bytes).is_ok();
-        if (long_path && !is_text(self.path)) || (long_link && !is_text(self.link)) {
+        let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
+        if (long_path && !is_text(&self.path)) || (long_link && !is_text(&self.link)) {
             add("hdrcharset", b"BINARY");
         }
         for (key, id) in [("uid", self.uid), ("gid", self.gid)] {
@@ -160,7 +116,7 @@ impl Header<'_> {
         if self.size > LARGEST_NUMBER {
             add("size", self.size.to_string().as_bytes());
         }
-        for (name, value) in self.xattrs {
+        for (name, value) in &self.xattrs {
             records.push(([XATTR.as_bytes(), name].concat(), value.clone()));
         }
         records.sort();
@@ -214,19 +170,12 @@ fn copy_into(field: &mut [u8], bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::stat::Time;
 
-    const PLAIN: Header<'_> = Header {
-        path: b"a",
-        kind: Kind::File,
-        mode: 0o644,
-        uid: 0,
-        gid: 0,
-        mtime: Time { sec: 5, nsec: 0 },
-        size: 0,
-        link: b"",
-        rdev: 0,
-        xattrs: &[],
-    };
+    fn plain() -> Entry {
+        let mtime = Time { sec: 5, nsec: 0 };
+        Entry { mode: 0o644, mtime, ..Entry::new(b"a".to_vec(), Kind::File) }
+    }
 
     /// What the crate makes of the bytes, with their extended header.
     fn read<T>(bytes: &[u8], see: impl FnOnce(&mut tar::Entry<'_, &[u8]>) -> T) -> T {
@@ -237,23 +186,23 @@ mod tests {
 
     #[test]
     fn what_fits_needs_no_extension() {
-        let bytes = PLAIN.encode().unwrap();
+        let bytes = plain().encode().unwrap();
         assert_eq!(bytes.len(), BLOCK);
         read(&bytes, |entry| {
             assert_eq!(&*entry.path_bytes(), b"a");
             assert_eq!(entry.header().mtime().unwrap(), 5);
         });
-        let path = [b'x'; NAME_ROOM];
-        assert_eq!(Header { path: &path, ..PLAIN }.encode().unwrap().len(), BLOCK);
+        let path = vec![b'x'; NAME_ROOM];
+        assert_eq!(Entry { path, ..plain() }.encode().unwrap().len(), BLOCK);
     }
 
     #[test]
     fn what_does_not_fit_is_in_the_extension() {
         let path = [b"d/".as_slice(), &[0xff; 120]].concat();
-        let xattrs = [(b"user.b".to_vec(), b"\0b".to_vec()), (b"user.a".to_vec(), vec![])];
+        let xattrs = [(b"user.b".to_vec(), b"\0b".to_vec()), (b"user.a".to_vec(), vec![])].into();
         let mtime = Time { sec: -1, nsec: 500_000_000 };
-        let header = Header { path: &path, uid: 3_000_000_000, mtime, xattrs: &xattrs, ..PLAIN };
-        let bytes = header.encode().unwrap();
+        let entry = Entry { path: path.clone(), uid: 3_000_000_000, mtime, xattrs, ..plain() };
+        let bytes = entry.encode().unwrap();
         read(&bytes, |entry| {
             assert_eq!(&*entry.path_bytes(), path);
             let records = entry.pax_extensions().unwrap().unwrap();
@@ -275,15 +224,15 @@ mod tests {
     #[test]
     fn sizes_above_eight_gib() {
         let size = LARGEST_NUMBER + 1;
-        let bytes = Header { size, ..PLAIN }.encode().unwrap();
+        let bytes = Entry { size, ..plain() }.encode().unwrap();
         let text = format!("size={size}\n");
         assert!(bytes.windows(text.len()).any(|window| window == text.as_bytes()));
     }
 
     #[test]
     fn an_attribute_that_no_archive_can_hold() {
-        let xattrs = [(b"user.a=b".to_vec(), vec![])];
-        let err = Header { xattrs: &xattrs, ..PLAIN }.encode().unwrap_err();
+        let xattrs = [(b"user.a=b".to_vec(), vec![])].into();
+        let err = Entry { xattrs, ..plain() }.encode().unwrap_err();
         assert_eq!(err.errno(), Errno::EINVAL);
     }
 }

@@ -5,9 +5,11 @@
 
 pub mod archive;
 pub mod blob;
+pub mod entry;
 mod gzip;
 pub mod header;
 pub mod pax;
+mod records;
 pub mod source;
 
 /// What the names of attributes in an archive begin with (star's form; umoci, containers/storage,
