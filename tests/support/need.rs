@@ -116,6 +116,11 @@ pub fn umoci(test: &str) -> bool {
     program(test, "umoci")
 }
 
+/// A terminal for a program.
+pub fn script(test: &str) -> bool {
+    program(test, "script")
+}
+
 /// The calls of a program, one by one.
 pub fn strace(test: &str) -> bool {
     program(test, "strace")

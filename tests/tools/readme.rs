@@ -19,9 +19,11 @@ const SCENES: [Option<&str>; 4] = [
     ),
     // As fuse-overlayfs 1.10 leaves it.
     Some(
-        "mkdir -p upper/srv upper/etc; mknod upper/etc/motd c 0 0; echo new >upper/srv/new
-         mknod upper/srv/.wh..opq c 0 0; : >upper/srv/.wh..wh..opq
-         setfattr -n user.fuseoverlayfs.opaque -v y upper/srv",
+        "mkdir -p upper/etc upper/opt upper/srv; mknod upper/etc/motd c 0 0
+         for dir in upper/opt upper/srv; do
+             mknod $dir/.wh..opq c 0 0; : >$dir/.wh..wh..opq; echo new >$dir/new
+             setfattr -n user.fuseoverlayfs.opaque -v y $dir
+         done",
     ),
 ];
 

@@ -337,8 +337,8 @@ impl<'a> Tree<'a> {
     }
 
     /// The paths of the current directory and of all in it, if they are such that no entry
-    /// described, with nothing but markers in them. An opaque one may be meant to be there, and empty, unless
-    /// `opaque_too`.
+    /// described, with nothing but markers in them. An opaque one may be meant to be there, and
+    /// empty, unless `opaque_too`.
     fn only_markers(&self, path: &[u8], opaque_too: bool) -> Result<Option<Vec<Vec<u8>>>> {
         let implied = |path: &[u8]| {
             let state = self.dirs.get(path);
