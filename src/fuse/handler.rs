@@ -4,7 +4,6 @@
 //! others on the thread that read it. A panic in an operation is EIO for that request and a line in
 //! the log; the mount lives on.
 
-use std::cell::RefCell;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -45,11 +44,6 @@ pub struct Handler {
     only: Option<u32>,
     /// We, and with us the mount, live in the initial user namespace.
     initial_namespace: bool,
-}
-
-thread_local! {
-    /// Reads go through one buffer for each thread.
-    static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Handler {
@@ -426,21 +420,6 @@ impl Handler {
             self.run("readdir", |vfs| vfs.readdir(id, offset, |entry| listing.push(&entry)))
         };
         finish_with(answer, reply, |reply, ()| reply.listing(listing));
-    }
-
-    fn read(&self, id: NodeId, offset: u64, size: usize, reply: Reply) {
-        READ_BUFFER.with_borrow_mut(|buffer| {
-            if buffer.len() < size {
-                buffer.resize(size, 0);
-            }
-            let answer = self.run("read", |vfs| {
-                let room = buffer.get_mut(..size).ok_or(Errno::EINVAL)?;
-                vfs.read(id, offset, room)
-            });
-            finish_with(answer, reply, |reply, len| {
-                reply.data(buffer.get(..len).unwrap_or_default());
-            });
-        });
     }
 
     fn write(&self, id: NodeId, offset: u64, data: &[u8], flags: u32, reply: Reply) {

@@ -1,11 +1,13 @@
 //! Answers.
 
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::abi::OUT_HEADER;
 use super::device::Device;
 use super::passthrough::OpenedAs;
+use super::pipe::Pipe;
 use super::wire::{self, Message};
 use crate::error::{Errno, best_effort};
 use crate::sys::file::FsStat;
@@ -81,8 +83,22 @@ impl Reply {
     /// Bytes.
     pub fn data(mut self, data: &[u8]) {
         self.open = false;
-        let header = wire::header(OUT_HEADER + data.len(), self.unique, 0);
+        let header = self.header(data.len());
         best_effort("an answer is lost", self.device.send(&[&header, data]));
+    }
+
+    /// The header of an answer with so many bytes.
+    pub fn header(&self, len: usize) -> [u8; OUT_HEADER] {
+        wire::header(OUT_HEADER + len, self.unique, 0)
+    }
+
+    /// What is in the pipe: the header and so many bytes. False if the pipe is of no use after it.
+    pub fn piped(mut self, pipe: &Pipe, len: usize) -> bool {
+        self.open = false;
+        let sent = pipe.send(self.device.as_fd(), OUT_HEADER + len);
+        let useful = matches!(sent, Ok(true));
+        best_effort("an answer is lost", sent.map(drop));
+        useful
     }
 
     /// A listing.

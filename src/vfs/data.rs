@@ -163,9 +163,17 @@ impl Vfs {
         }
     }
 
+    /// What to read a file from now, at any offset.
+    ///
+    /// # Errors
+    /// What opening it says.
+    pub fn file_to_read(&self, id: NodeId) -> Result<Arc<OwnedFd>> {
+        self.file(&self.node(id)?)
+    }
+
     /// Reads into `buf`; less than its length only at the end of the file.
     pub fn read(&self, id: NodeId, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        let fd = self.file(&self.node(id)?)?;
+        let fd = self.file_to_read(id)?;
         file::read_at(fd.as_ref().as_fd(), buf, offset)
     }
 

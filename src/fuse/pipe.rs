@@ -1,0 +1,145 @@
+//! A pipe that takes data from a file to the kernel without a stop in our memory.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
+use nix::unistd::{pipe2, read, write};
+
+use crate::error::Result;
+
+/// What a pipe takes, in bytes: 64 pages. An unprivileged user may have 256 such pipes before they
+/// get smaller (pipe(7), `pipe-user-pages-soft`); we have one for each thread that reads requests.
+const CAPACITY: libc::c_int = 256 << 10;
+
+/// The most that fits in any case: the header takes a page of the pipe, and an odd beginning and
+/// end two.
+pub const MOST: usize = 192 << 10;
+
+/// An empty pipe, or one with one message.
+#[derive(Debug)]
+pub struct Pipe {
+    out: OwnedFd,
+    into: OwnedFd,
+}
+
+impl Pipe {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE (pipe(2)); EPERM for a user with too many pipes (`F_SETPIPE_SZ`, fcntl(2)).
+    pub fn new() -> Result<Self> {
+        // Something that does not fit shall be an error, not wait for somebody to take it.
+        let (out, into) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        fcntl(&into, FcntlArg::F_SETPIPE_SZ(CAPACITY))?;
+        Ok(Self { out, into })
+    }
+
+    /// Puts in the header, and then up to `len` bytes of the file, up to [`MOST`]; returns how many.
+    /// Less than `len` means the end of the file.
+    ///
+    /// # Errors
+    /// EINVAL for a file that cannot be spliced (splice(2)), and what reading it says. The pipe is
+    /// of no use then.
+    pub fn fill(
+        &self,
+        header: &[u8],
+        file: BorrowedFd<'_>,
+        offset: u64,
+        len: usize,
+    ) -> Result<usize> {
+        write(&self.into, header)?;
+        let mut at = i64::try_from(offset).map_err(|_| Errno::EFBIG)?;
+        let mut left = len;
+        while left > 0 {
+            match splice(file, Some(&mut at), &self.into, None, left, SpliceFFlags::empty()) {
+                Ok(0) => break,
+                Ok(taken) => left = left.saturating_sub(taken),
+                Err(Errno::EINTR) => {}
+                Err(err) => return Err(err.into()),
+            }
+        }
+        Ok(len - left)
+    }
+
+    /// Sends the message, which is `len` bytes with its header; false if the pipe is of no use
+    /// after that. That nobody waits for the message any more is not an error.
+    ///
+    /// # Errors
+    /// What fuse(4) names.
+    pub fn send(&self, device: BorrowedFd<'_>, len: usize) -> Result<bool> {
+        match splice(&self.out, None, device, None, len, SpliceFFlags::empty()) {
+            Ok(sent) => Ok(sent == len),
+            // The caller was killed, or the mount went.
+            Err(Errno::ENOENT | Errno::ENODEV) => Ok(false),
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    /// Empties the pipe into `buffer`; returns how much it was.
+    ///
+    /// # Errors
+    /// What read(2) says.
+    pub fn drain(&self, buffer: &mut [u8]) -> Result<usize> {
+        let mut done = 0;
+        while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match read(&self.out, rest) {
+                Ok(0) | Err(Errno::EAGAIN) => break,
+                Ok(len) => done += len,
+                Err(Errno::EINTR) => {}
+                Err(err) => return Err(err.into()),
+            }
+        }
+        Ok(done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Write as _;
+    use std::os::fd::AsFd as _;
+
+    fn file(len: usize) -> (File, Vec<u8>) {
+        let bytes: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        (file, bytes)
+    }
+
+    #[test]
+    fn the_most_fits_wherever_it_begins() {
+        let (file, bytes) = file(MOST + 9000);
+        let (pipe, device) = (Pipe::new().unwrap(), Pipe::new().unwrap());
+        for offset in [0, 1, 4095, 4097] {
+            assert_eq!(pipe.fill(b"head", file.as_fd(), offset, MOST).unwrap(), MOST);
+            assert!(pipe.send(device.into.as_fd(), MOST + 4).unwrap());
+            let mut message = vec![0; MOST + 100];
+            assert_eq!(device.drain(&mut message).unwrap(), MOST + 4);
+            assert_eq!(&message[..4], b"head");
+            let from = usize::try_from(offset).unwrap();
+            assert!(message[4..MOST + 4] == bytes[from..from + MOST], "at {offset}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_ends_early_leaves_what_there_is() {
+        let (file, bytes) = file(5000);
+        let pipe = Pipe::new().unwrap();
+        for (offset, len) in [(0, 5000), (4090, 910), (5000, 0), (9999, 0)] {
+            assert_eq!(pipe.fill(b"head", file.as_fd(), offset, MOST).unwrap(), len);
+            let mut message = vec![0; MOST];
+            assert_eq!(pipe.drain(&mut message).unwrap(), 4 + len);
+            let from = usize::try_from(offset).unwrap();
+            assert_eq!(message[4..4 + len], bytes[from.min(5000)..][..len], "at {offset}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error() {
+        let pipe = Pipe::new().unwrap();
+        let dir = File::open("/").unwrap();
+        assert!(pipe.fill(b"head", dir.as_fd(), 0, MOST).is_err());
+    }
+}
