@@ -35,8 +35,8 @@ impl Pipe {
         Ok(Self { out, into })
     }
 
-    /// Puts in the header, and then up to `len` bytes of the file, up to [`MOST`]; returns how many.
-    /// Less than `len` means the end of the file.
+    /// Puts in the header, and then up to `len` bytes of the file, at most [`MOST`]; returns how
+    /// many. Less than `len` means the end of the file.
     ///
     /// # Errors
     /// EINVAL for a file that cannot be spliced (splice(2)), and what reading it says. The pipe is
