@@ -16,5 +16,6 @@ pub mod convert;
 pub mod diff;
 mod mounted;
 pub mod oci;
+mod paths;
 pub mod views;
 mod way;

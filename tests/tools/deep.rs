@@ -86,3 +86,19 @@ fn memory_does_not_grow_with_the_square_of_the_depth() {
         run("rm", &["-rf", &format!("{}/{}", dir.root().display(), "d".repeat(LONG))]);
     }
 }
+
+/// The path of each directory of an archive was kept: a megabyte of zstd took gigabytes.
+#[test]
+fn memory_for_directories_of_long_paths() {
+    needs!(root);
+    let s = Scratch::new();
+    let way = vec!["d".repeat(LONG); 15].join("/");
+    let mut layer = Vec::new();
+    for number in 0..30_000 {
+        layer.extend(crate::hostile::with_record("path", &format!("{way}/{number}"), &["d x"]));
+    }
+    layer.resize(layer.len() + 1024, 0);
+    s.base().file("layer.tar", layer);
+    let [layer, out] = ["layer.tar", "out"].map(|name| s.base().path(name));
+    with_little_memory(&["apply", layer.to_str().unwrap(), out.to_str().unwrap()]);
+}

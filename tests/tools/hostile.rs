@@ -173,7 +173,7 @@ fn a_directory_that_is_not_free() {
 }
 
 /// An extended header with one record, and the entries that these lines describe.
-fn with_record(key: &str, value: &str, lines: &[&str]) -> Vec<u8> {
+pub fn with_record(key: &str, value: &str, lines: &[&str]) -> Vec<u8> {
     let mut record = Vec::new();
     pax::push(&mut record, key.as_bytes(), value.as_bytes()).unwrap();
     let mut header = tar::Header::new_ustar();

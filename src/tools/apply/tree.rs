@@ -13,6 +13,7 @@ use crate::layer::{Over, Upper, UpperDir};
 use crate::sys::xattr::SetMode;
 use crate::sys::{FileType, Name, Stat, Target, at, xattr};
 use crate::tools::oci::archive::LONGEST_PATH;
+use crate::tools::paths::{Paths, Place};
 
 /// How many symbolic links are followed on the way to one place (path_resolution(7)).
 const MOST_LINKS: u32 = 40;
@@ -51,6 +52,9 @@ pub(super) enum Missing {
 struct Level {
     name: Box<[u8]>,
     dir: UpperDir,
+    place: Place,
+    /// Bytes of its path.
+    len: usize,
     /// It, or one above it, hides what is below.
     opaque: bool,
 }
@@ -59,16 +63,17 @@ pub(super) struct Tree<'a> {
     pub upper: &'a Upper,
     /// The way from the root to the current directory; the root is not in it.
     way: Vec<Level>,
-    /// Every directory, by its path.
-    pub dirs: FxHashMap<Vec<u8>, DirState>,
+    /// Every directory.
+    pub dirs: FxHashMap<Place, DirState>,
+    pub paths: Paths,
     /// How many were made for what is in them; some may have got an entry since, or have gone.
     pub implied: u64,
 }
 
 impl<'a> Tree<'a> {
     pub fn new(upper: &'a Upper) -> Self {
-        let dirs = FxHashMap::from_iter([(Vec::new(), DirState::default())]);
-        Self { upper, way: Vec::new(), dirs, implied: 0 }
+        let dirs = FxHashMap::from_iter([(None, DirState::default())]);
+        Self { upper, way: Vec::new(), dirs, paths: Paths::default(), implied: 0 }
     }
 
     /// The current directory.
@@ -80,20 +85,13 @@ impl<'a> Tree<'a> {
     pub fn is_hidden(&self) -> bool {
         match self.way.last() {
             Some(level) => level.opaque,
-            None => self.dirs.get(&[][..]).is_some_and(|root| root.opaque),
+            None => self.dirs.get(&None).is_some_and(|root| root.opaque),
         }
     }
 
-    /// The path of an entry of the current directory; of itself for an empty name.
-    pub fn path(&self, name: &[u8]) -> Vec<u8> {
-        let mut path = Vec::new();
-        for part in self.way.iter().map(|level| &*level.name).chain([name]) {
-            if !path.is_empty() && !part.is_empty() {
-                path.push(b'/');
-            }
-            path.extend_from_slice(part);
-        }
-        path
+    /// Which directory the current one is.
+    pub fn place(&self) -> Place {
+        self.way.last().and_then(|level| level.place)
     }
 
     /// What stands under a name of the current directory.
@@ -172,9 +170,15 @@ impl<'a> Tree<'a> {
 
     fn step(&mut self, name: Name<'_>, stat: &Stat) {
         let dir = self.here().child(name, stat);
-        let above = self.is_hidden();
-        let own = self.dirs.get(&self.path(name.bytes())).is_some_and(|state| state.opaque);
-        self.way.push(Level { name: name.bytes().into(), dir, opaque: above || own });
+        let place = self.paths.child(self.place(), name.bytes());
+        let own = self.dirs.get(&place).is_some_and(|state| state.opaque);
+        let (opaque, len) = (self.is_hidden() || own, self.len_of(name));
+        self.way.push(Level { name: name.bytes().into(), dir, place, len, opaque });
+    }
+
+    /// How long the path of an entry of the current directory is, in bytes.
+    fn len_of(&self, name: Name<'_>) -> usize {
+        self.way.last().map_or(0, |level| level.len + 1) + name.bytes().len()
     }
 
     /// Makes a directory in the current one, and goes there. Where a whiteout stood it hides what
@@ -183,8 +187,7 @@ impl<'a> Tree<'a> {
     /// # Errors
     /// ENAMETOOLONG for a place that no path names: links lead there, from one to the next.
     pub fn make_dir(&mut self, name: Name<'_>) -> Result<()> {
-        let path = self.path(name.bytes());
-        if path.len() > LONGEST_PATH {
+        if self.len_of(name) > LONGEST_PATH {
             return Err(Error::new(Errno::ENAMETOOLONG, "a path of more than 4096 bytes"));
         }
         let here = self.here();
@@ -194,9 +197,9 @@ impl<'a> Tree<'a> {
         }
         self.upper.mkdir(&here, name, 0o700)?;
         self.implied += 1;
-        self.dirs.insert(path, DirState::default());
         let stat = here.dir().stat_entry(name)?.ok_or(Errno::ESTALE)?;
         self.step(name, &stat);
+        self.dirs.insert(self.place(), DirState::default());
         if over { self.hide_below() } else { Ok(()) }
     }
 
@@ -216,7 +219,7 @@ impl<'a> Tree<'a> {
             return Ok(());
         }
         let here = self.here();
-        self.sweep(&here, &self.path(b""))?;
+        self.sweep(&here, self.place())?;
         match self.upper.forms().opaque {
             OpaqueForm::Xattr(namespace) => self.upper.with_dir(&here, |target| {
                 xattr::set(target, namespace.key(Mark::Opaque), b"y", SetMode::Any)
@@ -226,7 +229,7 @@ impl<'a> Tree<'a> {
                 self.upper.mknod(&here, Name::new(aufs::OPAQUE)?, mode, 0)?;
             }
         }
-        self.dirs.entry(self.path(b"")).or_default().opaque = true;
+        self.dirs.entry(self.place()).or_default().opaque = true;
         if let Some(level) = self.way.last_mut() {
             level.opaque = true;
         }
@@ -234,22 +237,18 @@ impl<'a> Tree<'a> {
     }
 
     /// Takes the markers out of a directory and all below it.
-    fn sweep(&mut self, dir: &UpperDir, path: &[u8]) -> Result<()> {
-        let mut open = vec![(dir.clone(), path.to_vec())];
-        while let Some((dir, path)) = open.pop() {
+    fn sweep(&mut self, dir: &UpperDir, place: Place) -> Result<()> {
+        let mut open = vec![(dir.clone(), place)];
+        while let Some((dir, place)) = open.pop() {
             for (name, found) in self.entries(&dir)? {
                 let name = Name::new(&name)?;
                 match found {
                     There::Whiteout => self.upper.unlink(&dir, name)?,
                     There::Dir(stat) => {
                         let below = dir.child(name, &stat);
-                        let path = if path.is_empty() {
-                            name.bytes().to_vec()
-                        } else {
-                            [&path, &b"/"[..], name.bytes()].concat()
-                        };
-                        self.show_below(&below, &path)?;
-                        open.push((below, path));
+                        let place = self.paths.child(place, name.bytes());
+                        self.show_below(&below, place)?;
+                        open.push((below, place));
                     }
                     There::Nothing | There::Link | There::Other => {}
                 }
@@ -259,8 +258,8 @@ impl<'a> Tree<'a> {
     }
 
     /// Takes the mark from a directory that need not hide anything, as one above does.
-    fn show_below(&mut self, dir: &UpperDir, path: &[u8]) -> Result<()> {
-        let Some(state) = self.dirs.get_mut(path).filter(|state| state.opaque) else {
+    fn show_below(&mut self, dir: &UpperDir, place: Place) -> Result<()> {
+        let Some(state) = self.dirs.get_mut(&place).filter(|state| state.opaque) else {
             return Ok(());
         };
         state.opaque = false;
@@ -301,9 +300,8 @@ impl<'a> Tree<'a> {
             There::Nothing => self.upper.whiteout(&self.here(), name, Over::Nothing),
             There::Whiteout | There::Link | There::Other => Ok(()),
             There::Dir(stat) => {
-                let path = self.path(name.bytes());
                 self.step(name, &stat);
-                if let Some(all) = self.only_markers(&path, false)? {
+                if let Some(all) = self.only_markers(false)? {
                     self.discard_here(name, &all)?;
                     return self.upper.whiteout(&self.here(), name, Over::Nothing);
                 }
@@ -315,10 +313,10 @@ impl<'a> Tree<'a> {
     }
 
     /// The current directory goes, and all that are in it.
-    fn discard_here(&mut self, name: Name<'_>, all: &[Vec<u8>]) -> Result<()> {
+    fn discard_here(&mut self, name: Name<'_>, all: &[Place]) -> Result<()> {
         self.way.pop();
-        for path in all {
-            self.dirs.remove(path);
+        for place in all {
+            self.dirs.remove(place);
         }
         self.upper.take_out(&self.here(), name)?.discard()
     }
@@ -326,9 +324,8 @@ impl<'a> Tree<'a> {
     /// Removes a directory of the current one that is there for nothing but markers, as what takes
     /// its place hides all that they are about. Says whether it was one.
     pub fn take_markers(&mut self, name: Name<'_>, stat: &Stat) -> Result<bool> {
-        let path = self.path(name.bytes());
         self.step(name, stat);
-        if let Some(all) = self.only_markers(&path, true)? {
+        if let Some(all) = self.only_markers(true)? {
             self.discard_here(name, &all)?;
             return Ok(true);
         }
@@ -336,32 +333,46 @@ impl<'a> Tree<'a> {
         Ok(false)
     }
 
-    /// The paths of the current directory and of all in it, if they are such that no entry
-    /// described, with nothing but markers in them. An opaque one may be meant to be there, and
-    /// empty, unless `opaque_too`.
-    fn only_markers(&self, path: &[u8], opaque_too: bool) -> Result<Option<Vec<Vec<u8>>>> {
-        let implied = |path: &[u8]| {
-            let state = self.dirs.get(path);
-            state.is_some_and(|state| state.given.is_none() && (opaque_too || !state.opaque))
-        };
+    /// The current directory and all in it, if they are such that no entry described, with nothing
+    /// but markers in them. An opaque one may be meant to be there, and empty, unless `opaque_too`.
+    fn only_markers(&mut self, opaque_too: bool) -> Result<Option<Vec<Place>>> {
         let mut all = Vec::new();
-        let mut open = vec![(self.here(), path.to_vec())];
-        while let Some((dir, path)) = open.pop() {
-            if !implied(&path) {
+        let mut open = vec![(self.here(), self.place())];
+        while let Some((dir, place)) = open.pop() {
+            let state = self.dirs.get(&place);
+            if !state.is_some_and(|it| it.given.is_none() && (opaque_too || !it.opaque)) {
                 return Ok(None);
             }
             for (name, found) in self.entries(&dir)? {
                 match found {
                     There::Dir(stat) => {
                         let child = dir.child(Name::new(&name)?, &stat);
-                        open.push((child, [&path, &b"/"[..], &name].concat()));
+                        open.push((child, self.paths.child(place, &name)));
                     }
                     There::Link | There::Other => return Ok(None),
                     There::Whiteout | There::Nothing => {}
                 }
             }
-            all.push(path);
+            all.push(place);
         }
         Ok(Some(all))
+    }
+
+    /// All directories, each after those in it, and neighbours after each other.
+    pub fn innermost_first(&self) -> Vec<Place> {
+        let mut within: FxHashMap<Place, Vec<Place>> = FxHashMap::default();
+        for place in self.dirs.keys() {
+            if let Some((above, _)) = self.paths.split(*place) {
+                within.entry(above).or_default().push(*place);
+            }
+        }
+        // Each before those in it, and then the other way round.
+        let (mut found, mut open) = (Vec::new(), vec![None]);
+        while let Some(place) = open.pop() {
+            found.push(place);
+            open.extend(within.remove(&place).unwrap_or_default());
+        }
+        found.reverse();
+        found
     }
 }

@@ -134,7 +134,7 @@ impl<'a> Unpack<'a> {
         let upper = self.tree.upper;
         let metadata = &mut self.metadata;
         let later = upper.with_dir(upper.root(), |target| metadata.begin(target, entry))?;
-        self.tree.dirs.entry(Vec::new()).or_default().given = Some(later);
+        self.tree.dirs.entry(None).or_default().given = Some(later);
         Ok(())
     }
 
@@ -190,7 +190,7 @@ impl<'a> Unpack<'a> {
     fn directory(&mut self, path: &[&[u8]], entry: &Entry) -> Result<()> {
         let tree = &mut self.tree;
         tree.go(path, Missing::Fail)?;
-        let (here, known, upper) = (tree.here(), tree.path(b""), tree.upper);
+        let (here, known, upper) = (tree.here(), tree.place(), tree.upper);
         let metadata = &mut self.metadata;
         let later = upper.with_dir(&here, |target| metadata.begin(target, entry))?;
         self.tree.dirs.entry(known).or_default().given = Some(later);
@@ -306,13 +306,11 @@ impl<'a> Unpack<'a> {
             }
             _ => None,
         };
-        // What is in a directory comes before it in this order.
-        let mut paths: Vec<Vec<u8>> = self.tree.dirs.keys().cloned().collect();
-        paths.sort_unstable_by(|one, other| other.cmp(one));
-        for path in paths {
+        for place in self.tree.innermost_first() {
+            let path = self.tree.paths.get(place);
             self.tree.go(&parts_of(&path), Missing::Fail)?;
             let (here, hidden) = (self.tree.here(), self.tree.is_hidden());
-            let given = self.tree.dirs.remove(&path).and_then(|state| state.given);
+            let given = self.tree.dirs.remove(&place).and_then(|state| state.given);
             let metadata = &mut self.metadata;
             let finished = upper.with_dir(&here, |target| {
                 if let Some(later) = &given {

@@ -4,7 +4,6 @@ use std::io::{Read, Write};
 
 use rustc_hash::FxHashMap;
 
-use super::paths::Paths;
 use super::{Object, Sink};
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::aufs;
@@ -13,6 +12,7 @@ use crate::sys::{FileType, Stat};
 use crate::tools::oci::entry::{Attributes, Entry, Kind};
 use crate::tools::oci::header::{BLOCK, padding};
 use crate::tools::oci::printable;
+use crate::tools::paths::{Paths, Place};
 use crate::tools::way::push;
 
 /// The end of an archive: two blocks of zeros (pax(1)).
@@ -38,7 +38,7 @@ pub struct LayerWriter<'a> {
     /// No time is later than this one.
     latest: Option<i64>,
     /// Objects with several names that have gone by: where the first is.
-    links: FxHashMap<(u16, u64, u64), Option<usize>>,
+    links: FxHashMap<(u16, u64, u64), Place>,
     paths: Paths,
     buffer: Vec<u8>,
     counts: Counts,

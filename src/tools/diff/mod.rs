@@ -11,7 +11,6 @@
 pub mod changes;
 pub mod layer;
 mod object;
-mod paths;
 mod walk;
 
 pub use object::Object;
