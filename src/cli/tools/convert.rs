@@ -29,8 +29,9 @@ pub(super) fn command() -> Command {
                 .value_parser(["kernel", "kernel-user", "aufs", "fuse-overlayfs"])
                 .default_value("kernel")
                 .help(
-                    "Devices and trusted.overlay.*; devices and user.overlay.*; files .wh.*; \
-                       devices and user.fuseoverlayfs.opaque",
+                    "Which marks to write. kernel: devices, trusted.overlay.opaque; kernel-user: \
+                     devices, user.overlay.opaque; aufs: files .wh.NAME and .wh..wh..opq; \
+                     fuse-overlayfs: devices, user.fuseoverlayfs.opaque",
                 ),
         )
         .arg(flag("seal", "Also remove what only an upper needs, for a layer that is packed"))
