@@ -44,6 +44,8 @@ pub struct Handler {
     only: Option<u32>,
     /// We, and with us the mount, live in the initial user namespace.
     initial_namespace: bool,
+    /// FSYNC may do something.
+    can_sync: bool,
 }
 
 impl Handler {
@@ -56,8 +58,11 @@ impl Handler {
         desk: Desk,
     ) -> Self {
         let owner = || nix::unistd::geteuid().as_raw();
+        // Where that is not known, each FSYNC finds out by itself.
+        let can_sync = vfs.can_sync().unwrap_or(true);
         Self {
             vfs,
+            can_sync,
             config: config.clone(),
             pool: Pool::default(),
             open_mode,
@@ -138,6 +143,8 @@ impl Handler {
         match *operation {
             Operation::Read { offset, size } => self.read(id, offset, size, reply),
             Operation::Write { offset, data, flags } => self.write(id, offset, data, flags, reply),
+            // Once for files and once for directories; the kernel then syncs without us.
+            Operation::Fsync { .. } if !self.can_sync => reply.error(Errno::ENOSYS),
             Operation::Fsync { data_only } => {
                 let act = move |vfs: &Vfs| vfs.fsync(id, data_only);
                 self.run_slow("fsync", true, act, move |answer| finish(answer, reply));

@@ -59,6 +59,10 @@ pub struct Upper {
     shared_whiteout: Mutex<Option<String>>,
 }
 
+/// The file systems whose files have no disk: TMPFS_MAGIC, RAMFS_MAGIC (linux/magic.h). Their fsync
+/// is `noop_fsync` (mm/shmem.c, fs/ramfs/file-mmu.c).
+const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
+
 /// Which ids of owners look the same for all objects in the mount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Squashed {
@@ -151,6 +155,16 @@ impl Upper {
     pub fn sync_all(&self) -> Result<()> {
         self.tally.syncs.count();
         Ok(nix::unistd::syncfs(self.work.fd())?)
+    }
+
+    /// Whether fsync(2) of anything here does something: not where nothing has to be forced to the
+    /// disk, nor where there is none.
+    ///
+    /// # Errors
+    /// Those of fstatfs(2).
+    pub fn can_sync(&self) -> Result<bool> {
+        let magic = file::fs_kind(self.root.fd()?.as_ref().as_fd())?.magic;
+        Ok(!self.is_volatile() && !IN_MEMORY.contains(&magic))
     }
 
     /// Whether nothing has to be forced to the disk.

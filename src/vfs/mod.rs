@@ -173,6 +173,14 @@ impl Vfs {
         self.stack.upper.is_some()
     }
 
+    /// Whether [`Vfs::fsync`] may ever do something.
+    ///
+    /// # Errors
+    /// Those of fstatfs(2).
+    pub fn can_sync(&self) -> Result<bool> {
+        self.stack.upper.as_ref().map_or(Ok(false), Upper::can_sync)
+    }
+
     /// To be called where the process ends without dropping this: an orderly end, after which the
     /// upper of a volatile mount can be used again. Nothing may be asked of this any more.
     pub fn leave(&self) {

@@ -6,7 +6,7 @@ use std::io::Write;
 use nix::sys::statvfs::statvfs;
 
 use crate::support::raw::sync_filesystem;
-use crate::support::{Engine, LoopFs, Scratch};
+use crate::support::{Engine, Kernel, LoopFs, Scratch};
 use crate::{needs, not_the_kernels};
 
 #[test]
@@ -72,6 +72,31 @@ fn everything_can_be_synced() {
         clear_volatile(&s);
     }
     assert_eq!(fs::read(s.upper.path("dir/new")).unwrap(), b"x");
+}
+
+/// A package manager calls fsync(2) for each file. Asking us each time took two wake-ups of threads
+/// for nothing, in mounts where there is nothing to do.
+#[test]
+fn where_nothing_can_be_synced_the_kernel_asks_once() {
+    needs!(mount);
+    not_the_kernels!("it has no requests");
+    let memory = Scratch::new();
+    let tmpfs = Kernel::tmpfs(memory.base().sub("tmpfs").dir(""));
+    let in_memory = Scratch::in_dir(tmpfs.root(), 1);
+    let disk = LoopFs::ext4(32);
+    let on_disk = Scratch::in_dir(disk.path(), 1);
+    let cases =
+        [(&in_memory, "fsync=auto", 2), (&on_disk, "volatile", 2), (&on_disk, "fsync=auto", 11)];
+    for (s, options, asked) in cases {
+        let m = s.setup().option(options).mount();
+        m.file("f", "x");
+        let file = File::open(m.path("f")).unwrap();
+        (0..10).for_each(|_| file.sync_all().unwrap());
+        File::open(m.root()).unwrap().sync_all().unwrap();
+        let requests = &m.statistics()["requests"];
+        let count = |name: &str| requests[name].as_u64().unwrap_or(0);
+        assert_eq!(count("FSYNC") + count("FSYNCDIR"), asked, "{options}: {requests}");
+    }
 }
 
 /// The kernel leaves its mark of a volatile mount behind whatever happens, and refuses the next

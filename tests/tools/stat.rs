@@ -60,8 +60,8 @@ fn what_happened_is_counted() {
     let upper = &last["upper"];
     assert_eq!((&upper["copy_ups"], &upper["copied_directories"]), (&json!(3), &json!(1)));
     assert_eq!((&upper["whiteouts"], &last["requests"]["RENAME2"]), (&json!(2), &Value::Null));
-    // Each of three copies, and `d/a` once more.
-    assert_eq!(upper["fsyncs"], 4);
+    // Each of three copies, and `d/a` once more, unless it lies in memory.
+    assert!((3..=4).contains(&count(&last, "upper", "fsyncs")), "{upper}");
     assert!(count(&last, "errors", "ENODATA") + count(&last, "errors", "ENOSYS") > 0);
 }
 
