@@ -241,7 +241,8 @@ pub const OPTIONS: &[MountOption] = &[
             ("allow_root", |request| request.config.mount.access = Some(Access::OwnerAndRoot)),
         ]),
         help: "Who but the owner may use the mount. Default: everybody if root mounts it",
-        doc: "An ordinary user needs `user_allow_other` in /etc/fuse.conf.",
+        doc: "An ordinary user needs `user_allow_other` in /etc/fuse.conf. With `allow_root` (the owner \
+              and root) the kernel remembers nothing, as timeout=0 has it.",
     },
     MountOption {
         name: "default_permissions",

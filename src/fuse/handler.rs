@@ -257,8 +257,10 @@ impl Handler {
         }
     }
 
+    /// How long the kernel may remember things. It does not ask on behalf of whom it finds something
+    /// in its caches, so with `allow_root` it may not.
     pub(super) fn lifetime(&self) -> Duration {
-        self.config.timeout
+        if self.only.is_some() { Duration::ZERO } else { self.config.timeout }
     }
 
     /// Whether `allow_root` keeps this caller out. What is open already, and what the kernel sends

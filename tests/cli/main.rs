@@ -14,6 +14,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
 mod busy;
 mod device;
 mod disk;
