@@ -2,9 +2,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
+use super::remount::Remount;
 use super::request::{Request, UsageError};
 use super::tools::Tool;
 use super::{generate, help};
@@ -74,6 +76,15 @@ pub struct MountArgs {
 /// A variable of fuse-overlayfs that, with any value, stands for `whiteout=aufs`.
 const AUFS_WHITEOUTS: &str = "FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT";
 
+/// What a command line without a subcommand asks for.
+#[derive(Debug)]
+pub enum Call {
+    /// A mount.
+    Mount(Box<MountArgs>),
+    /// Other flags for one that is there.
+    Remount(Remount),
+}
+
 /// A flag with a long name alone.
 fn strict() -> Arg {
     Arg::new("strict")
@@ -111,6 +122,12 @@ pub fn grammar() -> Command {
         )
         .arg(flag("foreground", 'f', "Stay in the foreground, and log to stderr"))
         .arg(flag("debug", 'd', "Log every request to stderr; implies -f"))
+        .arg(
+            Arg::new("single")
+                .short('s')
+                .action(ArgAction::SetTrue)
+                .help("One thread serves all requests, as with threads=1"),
+        )
         .arg(strict())
         .arg(
             options_arg("Mount options, see below; may be given more than once"),
@@ -125,16 +142,16 @@ pub fn grammar() -> Command {
         )
 }
 
-/// What a mount's command line means, by the name of the file system that is mounted. `warn` is
-/// told what has no effect.
+/// What a command line means, by the name of the file system that is mounted. `warn` is told what
+/// has no effect.
 ///
 /// # Errors
 /// Where options or paths are missing or wrong.
-pub fn mount(
+pub fn read(
     matches: &ArgMatches,
     file_system: &str,
     mut warn: impl FnMut(String),
-) -> Result<MountArgs, UsageError> {
+) -> Result<Call, UsageError> {
     let paths: Vec<_> = matches.get_many::<OsString>("paths").unwrap_or_default().collect();
     let mut request = Request { strict: matches.get_flag("strict"), ..Request::default() };
     if std::env::var_os(AUFS_WHITEOUTS).is_some() {
@@ -146,31 +163,39 @@ pub fn mount(
         [source, _] if !source.is_empty() => source.to_string_lossy().into_owned(),
         _ => file_system.to_owned(),
     };
-    for options in matches.get_many::<OsString>("options").unwrap_or_default() {
+    if matches.get_flag("single") {
+        request.config.threads = Some(1);
+    }
+    let options: Vec<_> = matches.get_many::<OsString>("options").unwrap_or_default().collect();
+    for options in &options {
         request.add(options.as_bytes())?;
     }
     std::mem::take(&mut request.warnings).into_iter().for_each(&mut warn);
-    let mountpoint = match paths.as_slice() {
-        [mountpoint] | [_, mountpoint] => mountpoint,
-        [] => {
-            return Err(UsageError::new(
-                "the mountpoint is missing: name the directory to mount on as the last argument",
-            ));
-        }
-        [.., surplus, _] => {
-            return Err(UsageError::new(format!(
-                "too many arguments, {} among them: give at most a source and a mountpoint, \
-                 and put quotes around options with spaces",
-                surplus.display()
-            )));
-        }
-    };
-    let debug = matches.get_flag("debug");
-    Ok(MountArgs {
-        config: request.finish(mountpoint.as_ref())?,
+    let mountpoint = mountpoint(&paths)?;
+    if request.remount {
+        return Ok(Call::Remount(Remount::new(mountpoint, &options)));
+    }
+    let debug = request.debug || matches.get_flag("debug");
+    Ok(Call::Mount(Box::new(MountArgs {
+        config: request.finish(mountpoint)?,
         foreground: debug || matches.get_flag("foreground"),
         debug,
-    })
+    })))
+}
+
+/// The last of the paths.
+fn mountpoint<'a>(paths: &'a [&OsString]) -> Result<&'a Path, UsageError> {
+    match paths {
+        [mountpoint] | [_, mountpoint] => Ok(Path::new(mountpoint)),
+        [] => Err(UsageError::new(
+            "the mountpoint is missing: name the directory to mount on as the last argument",
+        )),
+        [.., surplus, _] => Err(UsageError::new(format!(
+            "too many arguments, {} among them: give at most a source and a mountpoint, \
+             and put quotes around options with spaces",
+            surplus.display()
+        ))),
+    }
 }
 
 /// `-o`, with the options of a mount.

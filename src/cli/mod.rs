@@ -12,11 +12,13 @@ pub mod escape;
 mod generate;
 pub mod help;
 pub mod helper;
+mod libfuse;
 mod log;
 mod lowers;
 pub mod numbers;
 mod options;
 pub mod owners;
+pub mod remount;
 mod renames;
 pub mod request;
 mod suggest;
@@ -30,7 +32,7 @@ use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
 
-use args::Subcommand;
+use args::{Call, Subcommand};
 use called::Called;
 
 /// How the program ends.
@@ -101,8 +103,8 @@ fn mount(called: &Called, args: Vec<OsString>, fake: bool) -> Exit {
         Ok(matches) => matches,
         Err(answer) => return show(&answer),
     };
-    let mount = match args::mount(&matches, &called.file_system, complain) {
-        Ok(mount) => mount,
+    let call = match args::read(&matches, &called.file_system, complain) {
+        Ok(call) => call,
         Err(err) => {
             complain(err);
             complain("see `ovlmerge --help` for all options");
@@ -112,6 +114,10 @@ fn mount(called: &Called, args: Vec<OsString>, fake: bool) -> Exit {
     if fake {
         return Exit::Done;
     }
+    let mount = match call {
+        Call::Mount(mount) => mount,
+        Call::Remount(remount) => return remount.run(),
+    };
     let log = log::start(mount.debug);
     if mount.foreground {
         daemon::serve_in_foreground(&mount.config)

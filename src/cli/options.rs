@@ -62,6 +62,9 @@ pub enum Takes {
     },
     /// Words of the peers that ask for nothing, with or without a value.
     Nothing(&'static [&'static str]),
+    /// Words of the peers that ask for what cannot be had, with or without a value, and what to do
+    /// instead. As unknown ones they give a warning, or an error with `--strict`.
+    Instead(&'static [(&'static str, &'static str)]),
     /// An option that cannot be had, and why.
     Never(&'static str),
 }
@@ -132,19 +135,21 @@ pub struct MountOption {
 impl MountOption {
     /// The words or the name that select this option.
     pub fn words(&self) -> impl Iterator<Item = &'static str> {
-        let (words, inert): (&[Word], &[&str]) = match self.takes {
-            Takes::Words(words) => (words, &[]),
-            Takes::Nothing(words) => (&[], words),
-            _ => (&[], &[]),
+        let (words, inert, instead): (&[Word], &[&str], &[(&str, &str)]) = match self.takes {
+            Takes::Words(words) => (words, &[], &[]),
+            Takes::Nothing(words) => (&[], words, &[]),
+            Takes::Instead(words) => (&[], &[], words),
+            _ => (&[], &[], &[]),
         };
-        let own = (words.is_empty() && inert.is_empty()).then_some(self.name);
-        words.iter().map(|&(word, _)| word).chain(inert.iter().copied()).chain(own)
+        let none = words.is_empty() && inert.is_empty() && instead.is_empty();
+        let words = words.iter().map(|&(word, _)| word).chain(inert.iter().copied());
+        words.chain(instead.iter().map(|&(word, _)| word)).chain(none.then_some(self.name))
     }
 
     /// Whether it is taken for the sake of callers and changes nothing.
     #[must_use]
     pub fn is_without_effect(&self) -> bool {
-        matches!(self.takes, Takes::Nothing(_))
+        matches!(self.takes, Takes::Nothing(_) | Takes::Instead(_))
     }
 
     /// How it is written: `lowerdir=DIR[:DIR...]`, `suid, nosuid`.
@@ -171,6 +176,7 @@ impl MountOption {
         }
         match self.takes {
             Takes::Nothing(_) => return Ok(()),
+            Takes::Instead(words) => return instead(words, word, request),
             Takes::Never(why) => return Err(UsageError::new(format!("option `{word}`: {why}"))),
             _ => {}
         }
@@ -202,7 +208,7 @@ impl MountOption {
                 text.and_then(|text| set(request, text))
                     .ok_or_else(|| self.wrong(value, wanted))?;
             }
-            Takes::Words(_) | Takes::Nothing(_) | Takes::Never(_) => {}
+            Takes::Words(_) | Takes::Nothing(_) | Takes::Instead(_) | Takes::Never(_) => {}
         }
         Ok(())
     }
@@ -270,6 +276,11 @@ fn apply_word(
         }
     }
     Ok(())
+}
+
+fn instead(words: &[(&str, &str)], word: &str, request: &mut Request) -> Result<(), UsageError> {
+    let hint = words.iter().find(|(name, _)| *name == word).map_or("", |(_, hint)| hint);
+    request.object(&format!("option `{word}` is of libfuse alone"), hint)
 }
 
 fn parse<T: std::str::FromStr>(value: &[u8]) -> Option<T> {

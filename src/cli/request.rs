@@ -52,6 +52,10 @@ pub struct Request {
     pub squash_to_root: bool,
     /// All else; its layers and mountpoint are filled in by [`Request::finish`].
     pub config: Config,
+    /// `remount`.
+    pub remount: bool,
+    /// `debug`.
+    pub debug: bool,
     /// Refuse what is not known, instead of going on without it.
     pub strict: bool,
     /// What is worth telling the user although the mount can go on.
@@ -68,6 +72,8 @@ impl Default for Request {
             gids: Ids::default(),
             squash_to_root: false,
             config: Config::new(Vec::new(), None, PathBuf::new()),
+            remount: false,
+            debug: false,
             strict: false,
             warnings: Vec::new(),
         }

@@ -1,6 +1,7 @@
 //! The table of mount options.
 
 use super::durability::FSYNC;
+use super::libfuse::{DEBUG, LIBFUSE, LIBFUSE_WARNED, MAX_THREADS};
 use super::lowers::Lowers;
 use super::numbers::{INDEX, INO32_T, NFS_EXPORT, XINO};
 use super::options::{Group, MountOption, Takes};
@@ -13,6 +14,8 @@ use crate::config::{
 pub const IGNORED: &[&str] = &[
     "defaults", "auto", "noauto", "user", "nouser", "users", "nousers", "owner", "noowner",
     "group", "nogroup", "nofail", "_netdev", "_rnetdev", "private", "silent", "loud", "comment",
+    // What the kernel shows of a FUSE mount, and mount(8) gives back for a remount.
+    "user_id", "group_id", "rootmode", "seclabel",
 ];
 
 /// How words begin that are for programs in user space only.
@@ -284,6 +287,15 @@ pub const OPTIONS: &[MountOption] = &[
         doc: "",
     },
     MountOption {
+        name: "remount",
+        metavar: "",
+        group: Group::Flags,
+        takes: Takes::Words(&[("remount", |request| request.remount = true)]),
+        help: "Give a mount that is there other mount flags",
+        doc: "Flags that are not named stay, and all other options are as they were when it was \
+              mounted. Needs no layers. For root, or root of the user namespace that mounted it.",
+    },
+    MountOption {
         name: "suid",
         metavar: "",
         group: Group::Flags,
@@ -540,47 +552,8 @@ pub const OPTIONS: &[MountOption] = &[
         help: "No effect: the mountpoint need not be empty in any case",
         doc: "",
     },
-    MountOption {
-        name: "kernel_cache",
-        metavar: "",
-        group: Group::Compatibility,
-        takes: Takes::Nothing(&["kernel_cache", "auto_cache", "noauto_cache", "noforget"]),
-        help: "No effect: what the kernel may remember is set by timeout",
-        doc: "",
-    },
-    MountOption {
-        name: "big_writes",
-        metavar: "",
-        group: Group::Compatibility,
-        takes: Takes::Nothing(&[
-            "big_writes",
-            "large_read",
-            "async_read",
-            "sync_read",
-            "atomic_o_trunc",
-            "splice_read",
-            "no_splice_read",
-            "splice_write",
-            "no_splice_write",
-            "splice_move",
-            "no_splice_move",
-            "clone_fd",
-            "max_idle_threads",
-            "max_threads",
-            "max_background",
-            "congestion_threshold",
-            "max_readahead",
-            "blksize",
-        ]),
-        help: "No effect: how libfuse talks to the kernel",
-        doc: "",
-    },
-    MountOption {
-        name: "use_ino",
-        metavar: "",
-        group: Group::Compatibility,
-        takes: Takes::Nothing(&["use_ino", "readdir_ino", "hard_remove", "intr"]),
-        help: "No effect: what libfuse offers here is so in any case",
-        doc: "",
-    },
+    MAX_THREADS,
+    DEBUG,
+    LIBFUSE,
+    LIBFUSE_WARNED,
 ];

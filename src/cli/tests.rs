@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use rstest::rstest;
 
-use super::args::{MountArgs, Subcommand, command, mount, subcommand};
+use super::args::{Call, MountArgs, Subcommand, command, read, subcommand};
 use super::options;
+use super::remount::Remount;
 use super::request::UsageError;
 use super::table::{IGNORED, OPTIONS};
 use crate::config::{
@@ -15,12 +16,24 @@ use crate::config::{
     Owners, Permissions, RenameLower,
 };
 
-fn parse(args: &[&str]) -> (Result<MountArgs, UsageError>, Vec<String>) {
+fn call(args: &[&str]) -> (Result<Call, UsageError>, Vec<String>) {
     let args = ["ovlmerge"].iter().chain(args);
     let matches = command().try_get_matches_from(args).unwrap();
     let mut warnings = Vec::new();
-    let parsed = mount(&matches, "ovlmerge", |warning| warnings.push(warning));
+    let parsed = read(&matches, "ovlmerge", |warning| warnings.push(warning));
     (parsed, warnings)
+}
+
+fn parse(args: &[&str]) -> (Result<MountArgs, UsageError>, Vec<String>) {
+    let (parsed, warnings) = call(args);
+    (parsed.map(mount), warnings)
+}
+
+fn mount(call: Call) -> MountArgs {
+    match call {
+        Call::Mount(mount) => *mount,
+        Call::Remount(remount) => panic!("no mount: {remount:?}"),
+    }
 }
 
 fn config(args: &[&str]) -> Config {
@@ -76,6 +89,29 @@ fn debug_stays_in_front() {
     assert_eq!(flags(&["-olowerdir=/l", "/m"]), (false, false));
     assert_eq!(flags(&["-olowerdir=/l", "/m", "-f"]), (true, false));
     assert_eq!(flags(&["-olowerdir=/l", "--debug", "/m"]), (true, true));
+    assert_eq!(flags(&["-olowerdir=/l,debug", "/m"]), (true, true));
+}
+
+/// libfuse's, in its meaning.
+#[test]
+fn threads_as_libfuse_counts_them() {
+    let threads = |args: &[&str]| config(args).threads;
+    assert_eq!(threads(&["-s", "-olowerdir=/l", "/m"]), Some(1));
+    assert_eq!(with("max_threads=1").threads, Some(1));
+    let many = with("max_threads=1000").threads;
+    assert_eq!(many, Some(crate::fuse::default_threads()));
+}
+
+/// mount(8) passes all that it knows of the mount, or all that fstab says.
+#[rstest]
+#[case("ro,remount")]
+#[case("remount,lowerdir=/l,upperdir=/u,workdir=/w,rw,dev,suid")]
+#[case("ro,noatime,remount,user_id=0,group_id=0,default_permissions,allow_other,dev,suid")]
+fn a_remount_needs_no_layers(#[case] options: &str) {
+    let (parsed, warnings) = call(&["overlay", "/m", "-o", options]);
+    let Call::Remount(found) = parsed.unwrap() else { panic!("{options}") };
+    assert_eq!(found, Remount::new(Path::new("/m"), &[&options.into()]));
+    assert_eq!(warnings, Vec::<String>::new());
 }
 
 /// The forms in which podman and its relatives have been seen to call a mount program.
@@ -212,6 +248,7 @@ fn check(table: &[(&str, Change)]) {
 #[case(&["-o", "lowerdir=//so/data/l", "/m"], "plugins are not supported")]
 #[case(&["-o", "lowerdir=/l,plugins=/a.so:/b.so", "/m"], "plugins are not supported")]
 #[case(&["--strict", "-o", "lowerdir=/l,lowedir=/x", "/m"], "not known; did you mean `lowerdir`?")]
+#[case(&["--strict", "-o", "lowerdir=/l,max_background=5", "/m"], "libfuse alone; leave it out")]
 #[case(&["-o", "lowerdir=/l,nfs_export=maybe", "/m"], "option `nfs_export` cannot be")]
 #[case(&["-o", "lowerdir=/l", "a", "b", "/m"], "too many arguments, b ")]
 #[case(&["-o", "lowerdir", "/m"], "`lowerdir` needs a value: write lowerdir=DIR")]
@@ -266,6 +303,8 @@ fn errors_name_the_option(#[case] args: &[&str], #[case] expected: &str) {
 #[case("lowedir=/x", "`lowedir` is not known and has no effect; did you mean `lowerdir`?")]
 #[case("nosuit", "did you mean `nosuid`?")]
 #[case("frobnicate=a.so", "`frobnicate` is not known and has no effect")]
+#[case("max_idle_threads=3", "is of libfuse alone and has no effect; threads=N sets")]
+#[case("noforget", "`noforget` is of libfuse alone and has no effect; nfs_export=on")]
 fn unknown_options_are_warned_of(#[case] options: &str, #[case] expected: &str) {
     let (parsed, warnings) = parse(&["-o", "lowerdir=/l", "-o", options, "/m"]);
     assert_eq!(parsed.unwrap().config, with("rw"));
@@ -291,7 +330,8 @@ fn names_need_not_be_utf8() {
     let option = OsString::from_vec(b"-olowerdir=/\xff:/l".to_vec());
     let args = ["ovlmerge".into(), option, OsString::from_vec(b"/m\xfe".to_vec())];
     let matches = command().try_get_matches_from(args).unwrap();
-    let found = mount(&matches, "ovlmerge", |warning| panic!("{warning}")).unwrap().config;
+    let found = read(&matches, "ovlmerge", |warning| panic!("{warning}")).unwrap();
+    let found = mount(found).config;
     assert_eq!(found.lowers.first().unwrap().as_os_str().as_encoded_bytes(), b"/\xff");
     assert_eq!(found.mountpoint.as_os_str().as_encoded_bytes(), b"/m\xfe");
 }

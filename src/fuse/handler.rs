@@ -257,8 +257,8 @@ impl Handler {
         }
     }
 
-    /// How long the kernel may remember things. It does not ask on behalf of whom it finds something
-    /// in its caches, so with `allow_root` it may not.
+    /// How long the kernel may remember things. From its caches it would serve everybody, so with
+    /// `allow_root` not at all.
     pub(super) fn lifetime(&self) -> Duration {
         if self.only.is_some() { Duration::ZERO } else { self.config.timeout }
     }

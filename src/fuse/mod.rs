@@ -36,4 +36,4 @@ mod waiting;
 mod walkers;
 mod wire;
 
-pub use session::{StartError, serve};
+pub use session::{StartError, default_threads, remount, serve};

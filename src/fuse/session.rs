@@ -186,6 +186,39 @@ fn flags(options: &MountOptions, privileged: bool, no_upper: bool) -> (MsFlags, 
     (flags, words)
 }
 
+/// Gives the mount at `mountpoint` other flags: those that it has, as `change` leaves them.
+///
+/// # Errors
+/// A sentence, where nothing is mounted there or the caller may not; that of `change`.
+pub fn remount(
+    mountpoint: &Path,
+    change: impl FnOnce(&mut MountOptions) -> Result<(), Error>,
+) -> Result<(), StartError> {
+    let place = mountpoint.display();
+    let has = mount::flags(mountpoint)?;
+    let mut options = Config::new(Vec::new(), None, mountpoint.to_owned()).mount;
+    options.read_only = has.contains(MsFlags::MS_RDONLY);
+    options.suid = Some(!has.contains(MsFlags::MS_NOSUID));
+    options.dev = Some(!has.contains(MsFlags::MS_NODEV));
+    options.exec = !has.contains(MsFlags::MS_NOEXEC);
+    options.atime = !has.contains(MsFlags::MS_NOATIME);
+    options.diratime = !has.contains(MsFlags::MS_NODIRATIME);
+    options.sync = has.contains(MsFlags::MS_SYNCHRONOUS);
+    change(&mut options)?;
+    let (mut flags, _) = flags(&options, true, false);
+    // Without a word of it the kernel would leave access times as they are (`path_mount`).
+    flags.set(MsFlags::MS_RELATIME, options.atime);
+    mount::remount(mountpoint, flags).map_err(|err| match err.errno() {
+        Errno::EINVAL => err.context(format!("nothing is mounted on {place}")),
+        Errno::EPERM => err.context(format!(
+            "only who may mount without a helper can change the flags of {place}: as root, or \
+             unmount it and mount it again with other options"
+        )),
+        _ => err.context(format!("changing the flags of {place}")),
+    })?;
+    Ok(())
+}
+
 /// A connection with who answers.
 #[derive(Debug)]
 struct Session {
@@ -305,7 +338,8 @@ impl Session {
 /// Threads that read requests. A wake-up on another CPU costs ten times one on the same, so few are
 /// better than many; two, so that one slow request of the kind that is not handed to the pool (a
 /// read from a slow disk) does not hold up everything.
-fn default_threads() -> u32 {
+#[must_use]
+pub fn default_threads() -> u32 {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     u32::try_from(cpus / 2).unwrap_or(u32::MAX).clamp(2, 8)
 }

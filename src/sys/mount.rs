@@ -15,6 +15,7 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::socket::{self, AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType};
 use nix::sys::stat::Mode;
+use nix::sys::statvfs::FsFlags;
 
 use crate::error::{Context, Errno, Error, Result};
 
@@ -230,6 +231,37 @@ fn receive(socket: &OwnedFd) -> Result<OwnedFd> {
         }
     }
     Err(Error::new(Errno::EPERM, "fusermount3 did not hand over a connection"))
+}
+
+/// The flags of the mount that a path is on.
+///
+/// # Errors
+/// Those of statfs(2).
+pub fn flags(path: &Path) -> Result<MsFlags> {
+    let shown = nix::sys::statfs::statfs(path)?.flags();
+    let table = [
+        (FsFlags::ST_RDONLY, MsFlags::MS_RDONLY),
+        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+        (FsFlags::ST_SYNCHRONOUS, MsFlags::MS_SYNCHRONOUS),
+        (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+        (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
+    ];
+    Ok(table
+        .iter()
+        .filter(|(shown_as, _)| shown.contains(*shown_as))
+        .map(|(_, flag)| *flag)
+        .collect())
+}
+
+/// Gives a mount other flags; of what it is nothing changes (`fuse_reconfigure`).
+///
+/// # Errors
+/// EINVAL where nothing is mounted, EPERM without privilege where it was mounted.
+pub fn remount(mountpoint: &Path, flags: MsFlags) -> Result<()> {
+    let flags = flags | MsFlags::MS_REMOUNT;
+    Ok(nix::mount::mount(None::<&str>, mountpoint, None::<&str>, flags, None::<&str>)?)
 }
 
 /// Unmounts; a mount that is in use is detached and goes when the last user does.

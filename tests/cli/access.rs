@@ -62,7 +62,7 @@ fn who_may_use_the_mount_of_a_user() {
 }
 
 /// Root mounts for everybody, unless it says otherwise. The kernel has no word for `allow_root`, and
-/// from its caches it once gave others what root had read: without ACLs no request came up to tell.
+/// once gave others what it had in its caches: without ACLs no request came up to be refused.
 #[test]
 fn who_may_use_the_mount_of_root() {
     needs!(mount);

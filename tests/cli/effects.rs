@@ -37,9 +37,15 @@ fn words_of_the_mount() {
         ("ro,rw", "ro", false),
         ("atime", "noatime", false),
         ("noatime", "noatime", true),
+        ("relatime", "noatime", false),
+        ("relatime", "relatime", true),
+        ("strictatime", "noatime", false),
         ("nodiratime,atime", "nodiratime", true),
+        ("nodiratime,atime,diratime", "nodiratime", false),
         ("sync", "sync", true),
+        ("sync,async", "sync", false),
         ("dirsync", "dirsync", true),
+        ("rw", "dirsync", false),
         ("fsname=a", "a", true),
         ("subtype=b", "fuse.b", true),
         ("max_read=8192", "max_read=8192", true),
@@ -135,6 +141,8 @@ fn threads_can_be_one() {
     };
     let one = readers("threaded=0");
     assert_eq!(one, readers("threads=1"));
+    assert_eq!(one, readers("max_threads=1"));
+    assert_eq!(readers("max_threads=1000"), readers("rw"));
     assert_eq!(readers("threads=5"), one + 4);
     assert!(readers("threaded=1") > one);
 }

@@ -67,17 +67,66 @@ fn a_line_of_fstab() {
     assert_eq!(script(&s, run), "overlay fuse.ovlmerge rw\nx");
 }
 
+/// By mount(8) alone (`-i`), and as it calls mount.fuse3, which calls us with `remount`: with what
+/// the mount has, or with all that fstab says.
 #[test]
 fn read_only_and_back_again() {
     needs!(mount);
     not_the_kernels!(NO_PROGRAM);
+    for by in ["mount -i", "mount", "mount --fstab $PWD/fstab"] {
+        let s = scratch();
+        let run = format!(
+            "echo overlay $m fuse.ovlmerge $O,nofail 0 0 > fstab
+            mount -t fuse.ovlmerge overlay $m -o $O,nodev
+            {by} -o remount,ro $m; state; (echo no > $m/new) 2>&1 | grep -o 'Read-only file system'
+            {by} -o remount,rw $m; state; echo yes > $m/new; umount $m"
+        );
+        let expected =
+            "overlay fuse.ovlmerge ro\nRead-only file system\noverlay fuse.ovlmerge rw\n";
+        assert_eq!(script(&s, &run), expected, "{by}");
+        assert_eq!(s.upper.read("new"), "yes\n");
+    }
+}
+
+/// Flags that nobody names stay. As a command of ours, and as `mount.TYPE`.
+#[test]
+fn a_remount_changes_what_it_names() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
     let s = scratch();
-    let run = "mount -t fuse.ovlmerge overlay $m -o $O
-        mount -i -o remount,ro $m; state; (echo no > $m/new) 2>&1 | grep -o 'Read-only file system'
-        mount -i -o remount,rw $m; state; echo yes > $m/new; umount $m";
-    let expected = "overlay fuse.ovlmerge ro\nRead-only file system\noverlay fuse.ovlmerge rw\n";
+    let run =
+        "flags() { awk -v m=\"$m\" '$2 == m { print $4 }' /proc/self/mounts | cut -d, -f1-5; }
+        ln -s \"$PROGRAM\" /usr/local/sbin/mount.fuse.ovlmerge
+        ovlmerge -o $O,nodev,nosuid,sync $m; flags
+        ovlmerge -o remount,noexec,async,timeout=0 $m; flags
+        mount.fuse.ovlmerge overlay $m -o remount,ro,exec,suid; flags
+        mount.fuse.ovlmerge overlay $m -f -o remount,rw; ovlmerge -o remount,rw,atime $m; flags
+        umount $m";
+    let expected = "rw,sync,nosuid,nodev,noatime\nrw,nosuid,nodev,noexec,noatime\n\
+        ro,nodev,noatime,user_id=0,group_id=0\nrw,nodev,relatime,user_id=0,group_id=0\n";
     assert_eq!(script(&s, run), expected);
-    assert_eq!(s.upper.read("new"), "yes\n");
+}
+
+#[test]
+fn remounts_that_cannot_be() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    let s = scratch();
+    let run = "mount -t fuse.ovlmerge overlay $m -o lowerdir=$PWD/lower0
+        fails() { \"$@\" 2>&1 && echo works; true; }
+        fails ovlmerge -o remount,rw $m; state
+        fails mount -o remount,rw $m; state
+        umount $m; fails ovlmerge -o remount,ro $m
+        ovlmerge -o $O $m; mkdir $m/d; fails ovlmerge -o remount,ro $m/d
+        fails setpriv --reuid=1234 --clear-groups ovlmerge -o remount,ro $m; state; umount $m";
+    let said = script(&s, run);
+    for words in ["has no upperdir", "not on a mount of ovlmerge", "nothing is mounted", "as root"]
+    {
+        assert!(said.contains(words), "no `{words}` in {said}");
+    }
+    assert_eq!(said.matches("has no upperdir").count(), 2, "{said}");
+    assert_eq!(said.matches("fuse.ovlmerge ro\n").count(), 2, "{said}");
+    assert!(said.contains("fuse.ovlmerge rw\n") && !said.contains("works"), "{said}");
 }
 
 #[test]

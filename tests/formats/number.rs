@@ -293,7 +293,10 @@ fn of_32_bits() {
 fn without_the_upper_bits() {
     needs!(mount, loop_device);
     let apart = Apart::new(LoopFs::ext4, 16);
+    let is_tagged = |numbers: &Numbers| numbers.values().any(|number| *number > 1 << 33);
+    assert!(is_tagged(&numbers(&apart.ours("xino=on"))));
     let mut m = apart.ours("xino=off");
+    assert!(!is_tagged(&numbers(&m)));
     let own = apart.upper.dir().stat("up/own").ino();
     assert_eq!(m.stat("own").ino(), own);
     // As long as it is open, the kernel does not forget it.

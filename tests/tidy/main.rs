@@ -3,7 +3,8 @@
 //! * [`source`]: finds the files, and tells code from comments, strings and unit tests;
 //! * [`checks`]: one function for each rule, each with a test that it would catch a violation;
 //! * [`modules`]: which module may use which;
-//! * [`named`]: the tests that documents name exist.
+//! * [`named`]: the tests that documents name exist;
+//! * [`options`]: every mount option has a test that shows its effect.
 //!
 //! Sizes have exceptions, named below with their reasons. One that is no longer needed fails, so
 //! the lists only get shorter by themselves.
@@ -22,6 +23,7 @@
 mod checks;
 mod modules;
 mod named;
+mod options;
 mod source;
 
 use checks::{Exception, Violation};
@@ -116,4 +118,10 @@ fn every_test_that_the_documents_name_exists() {
         let text = std::fs::read_to_string(full).unwrap();
         report(&named::missing_tests(path, &text, &source::all()));
     }
+}
+
+#[test]
+fn every_mount_option_has_a_test_that_shows_its_effect() {
+    report(&options::unlisted());
+    report(&options::unproved(&source::all()));
 }

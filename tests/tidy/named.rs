@@ -22,8 +22,9 @@ fn names(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-fn exists(name: &str, sources: &[Source]) -> bool {
-    let Some((module, test)) = name.rsplit_once("::") else { return false };
+/// The file that has the test with such a name.
+pub fn file_of<'a>(name: &str, sources: &'a [Source]) -> Option<&'a Source> {
+    let (module, test) = name.rsplit_once("::")?;
     let module = module.replace("::", "/");
     let heads = ["tests", "src"].map(|head| format!("{head}/{module}"));
     let paths: Vec<String> = heads
@@ -31,7 +32,7 @@ fn exists(name: &str, sources: &[Source]) -> bool {
         .flat_map(|head| ["", "/mod", "/tests"].map(|tail| format!("{head}{tail}.rs")))
         .collect();
     let head = format!("fn {test}(");
-    sources.iter().any(|source| {
+    sources.iter().find(|source| {
         paths.contains(&source.path)
             && source.code.match_indices(&head).any(|(at, _)| {
                 let before = &source.code[..at];
@@ -44,7 +45,7 @@ fn exists(name: &str, sources: &[Source]) -> bool {
 
 pub fn missing_tests(path: &str, text: &str, sources: &[Source]) -> Vec<Violation> {
     names(text)
-        .filter(|(_, name)| !exists(name, sources))
+        .filter(|(_, name)| file_of(name, sources).is_none())
         .map(|(at, name)| Violation {
             path: path.to_owned(),
             line: line_of(text, at),

@@ -18,7 +18,7 @@ const FUSE: u32 = 0x6573_5546;
 
 /// Something on a running mount.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(in crate::cli) struct Asked {
     object: File,
     path: String,
 }
@@ -36,7 +36,7 @@ impl Asked {
     ///
     /// # Errors
     /// As [`Self::at`].
-    pub(super) fn in_dir(path: &Path) -> Result<Self> {
+    pub(in crate::cli) fn in_dir(path: &Path) -> Result<Self> {
         Self::open(path, libc::O_DIRECTORY)
     }
 
@@ -67,7 +67,7 @@ impl Asked {
     /// # Errors
     /// ENODEV where nobody knows the question, EACCES for those who may not ask, EPROTO for an
     /// answer that makes no sense.
-    pub(super) fn ask(&self, question: &Question) -> Result<Value> {
+    pub(in crate::cli) fn ask(&self, question: &Question) -> Result<Value> {
         let name = CString::new(question.name()).map_err(|_| Errno::EINVAL)?;
         let text = xattr::get_with_room(Target::Fd(self.object.as_fd()), &name, LONGEST);
         let text = text.map_err(|err| match err.errno() {

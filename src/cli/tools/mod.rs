@@ -1,7 +1,7 @@
 //! The subcommands that work on layers, and on running mounts: what they have in common.
 
 mod apply;
-mod ask;
+pub(super) mod ask;
 mod check;
 mod convert;
 mod diff;
