@@ -61,8 +61,8 @@ fn who_may_use_the_mount_of_a_user() {
     assert!(text(&refused.stderr).contains("user_allow_other"), "{}", text(&refused.stderr));
 }
 
-/// Root mounts for everybody, unless it says otherwise. The kernel has no word for `allow_root`, and
-/// once gave others what it had in its caches: without ACLs no request came up to be refused.
+/// Root mounts for everybody, unless it says otherwise. The kernel has no word for `allow_root`,
+/// and once gave others what it had in its caches: without ACLs no request came up to be refused.
 #[test]
 fn who_may_use_the_mount_of_root() {
     needs!(mount);
