@@ -151,7 +151,8 @@ fn mount_fuse3_drops_privileges() {
     assert_eq!(answer, "x");
 }
 
-/// The snapshotter's probe (two lowers, read-only) and its mounts.
+/// The snapshotter's probe (two lowers, read-only) and its mounts, the last with owners mapped as
+/// labels of the snapshot ask for it.
 #[test]
 fn as_containerd_does() {
     needs!(mount);
@@ -162,8 +163,12 @@ fn as_containerd_does() {
         fusermount3 -u $m
         mount.fuse3 overlay $m -o workdir=$PWD/snapshot/work -o upperdir=$PWD/snapshot/fs \
             -o lowerdir=$PWD/lower0:$PWD/lower1 -t fuse-overlayfs
-        state; rm $m/f; echo y > $m/new; fusermount3 -u $m";
-    let expected = "overlay fuse.fuse-overlayfs ro\noverlay fuse.fuse-overlayfs rw\n";
+        state; rm $m/f; echo y > $m/new; fusermount3 -u $m
+        mount.fuse3 overlay $m -o uidmapping=0:1000:10:10:5000:10 -o gidmapping=0:2000:10 \
+            -o workdir=$PWD/snapshot/work -o upperdir=$PWD/snapshot/fs \
+            -o lowerdir=$PWD/lower0:$PWD/lower1 -t fuse-overlayfs
+        stat -c %u:%g $m/new; fusermount3 -u $m";
+    let expected = "overlay fuse.fuse-overlayfs ro\noverlay fuse.fuse-overlayfs rw\n1000:2000\n";
     assert_eq!(script(&s, run), expected);
     assert!(s.base().is_whiteout("snapshot/fs/f"));
     assert_eq!(s.base().read("snapshot/fs/new"), "y\n");
@@ -189,6 +194,10 @@ fn as_apptainer_and_singularity_do() {
         for try in 1 2 3 4 5 6 7 8 9; do [ -e $m/f ] && break; sleep 0.1; done
         state; sync -f $m; umount $m; wait; cat log";
     assert_eq!(script(&s, run), "fuse-overlayfs fuse.fuse-overlayfs rw\n");
+    let run = "fuse-overlayfs -f -o allow_other,ro,lowerdir=$PWD/lower0,noacl $m > log 2>&1 &
+        for try in 1 2 3 4 5 6 7 8 9; do [ -e $m/f ] && break; sleep 0.1; done
+        state; sync -f $m; umount $m; wait; cat log";
+    assert_eq!(script(&s, run), "fuse-overlayfs fuse.fuse-overlayfs ro\n");
     // The mountpoint is the lowest layer too.
     s.base().dir("rootfs/etc");
     let run = "m=$PWD/rootfs
