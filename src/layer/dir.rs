@@ -8,7 +8,7 @@
 //! handed to what changes a layer, and only [`super::Upper`] makes one.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use nix::fcntl::OFlag;
 use parking_lot::{Mutex, RwLock};
@@ -34,6 +34,10 @@ pub(super) struct Tag {
     pub keeping: Keeping,
     /// Names that begin with `.wh.` are marks.
     pub aufs: bool,
+    /// The device of its root.
+    pub dev: u64,
+    /// How directories on that device end.
+    pub end: dir::End,
 }
 
 /// Where a directory stands: the one above, and its name there.
@@ -41,15 +45,16 @@ type Place = (Arc<LayerDir>, Box<[u8]>);
 
 /// A directory of a layer, readable.
 pub struct LayerDir {
-    dev: u64,
-    ino: u64,
+    /// Device and inode number, from when they are first looked at.
+    identity: OnceLock<(u64, u64)>,
     layer: Tag,
     /// Directory above and name there; `None` for the root of a layer. Changes when an upper
     /// directory is renamed.
     place: RwLock<Option<Place>>,
     slot: FdSlot,
-    /// One listing at a time: they share the descriptor's offset.
-    listing: Mutex<()>,
+    /// One listing at a time: they share the descriptor's offset. Whether there was one: before,
+    /// every descriptor stands at the beginning.
+    listing: Mutex<bool>,
     cache: Arc<FdCache>,
     /// The directory carries `impure`, once that is known. Only an upper's is looked at, and
     /// changes.
@@ -58,7 +63,7 @@ pub struct LayerDir {
 
 impl std::fmt::Debug for LayerDir {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "LayerDir({:#x}:{})", self.dev, self.ino)
+        write!(f, "LayerDir({:?})", self.identity.get())
     }
 }
 
@@ -92,39 +97,66 @@ impl LayerDir {
     ) -> Result<Arc<Self>> {
         let stat = stat::fstat(fd.as_fd())?;
         let marks = read_marks(Target::Fd(fd.as_fd()))?;
-        let layer = Tag { number, xattr_whiteouts: marks.xattr_whiteouts, keeping, aufs };
-        let dir = Self::at(&stat, layer, None, cache);
+        let layer = Tag {
+            number,
+            xattr_whiteouts: marks.xattr_whiteouts,
+            keeping,
+            aufs,
+            dev: stat.dev,
+            end: dir::End::of(fd.as_fd())?,
+        };
+        let dir = Self::at(Some(&stat), layer, None, cache);
+        // Whoever opened it may have listed it.
+        *dir.listing.lock() = true;
         dir.slot.put(Arc::new(fd));
         Ok(dir)
     }
 
-    fn at(stat: &Stat, layer: Tag, place: Option<Place>, cache: &Arc<FdCache>) -> Arc<Self> {
+    fn at(
+        stat: Option<&Stat>,
+        layer: Tag,
+        place: Option<Place>,
+        cache: &Arc<FdCache>,
+    ) -> Arc<Self> {
+        let identity = stat.map(|stat| OnceLock::from((stat.dev, stat.ino)));
         Arc::new(Self {
-            dev: stat.dev,
-            ino: stat.ino,
+            identity: identity.unwrap_or_default(),
             layer,
             place: RwLock::new(place),
             slot: FdSlot::default(),
-            listing: Mutex::new(()),
+            listing: Mutex::default(),
             cache: Arc::clone(cache),
             impure: RwLock::new(None),
         })
     }
 
-    fn child(self: &Arc<Self>, name: Name<'_>, stat: &Stat) -> Arc<Self> {
+    fn child(self: &Arc<Self>, name: Name<'_>, stat: Option<&Stat>) -> Arc<Self> {
         Self::at(stat, self.layer, Some((Arc::clone(self), name.bytes().into())), &self.cache)
     }
 
+    /// Device and inode number.
+    fn identity(self: &Arc<Self>) -> Result<(u64, u64)> {
+        if self.identity.get().is_none() {
+            // Nobody has looked at it yet; opening it does.
+            self.fd()?;
+        }
+        self.identity.get().copied().ok_or_else(|| Errno::EIO.into())
+    }
+
     /// Device number of the file system that the directory lies on.
-    #[must_use]
-    pub fn dev(&self) -> u64 {
-        self.dev
+    ///
+    /// # Errors
+    /// Those of [`Self::fd`], of a directory that has not been looked at.
+    pub fn dev(self: &Arc<Self>) -> Result<u64> {
+        Ok(self.identity()?.0)
     }
 
     /// Inode number of the directory in its layer.
-    #[must_use]
-    pub fn ino(&self) -> u64 {
-        self.ino
+    ///
+    /// # Errors
+    /// As for [`Self::dev`].
+    pub fn ino(self: &Arc<Self>) -> Result<u64> {
+        Ok(self.identity()?.1)
     }
 
     /// Number of the layer: 0 is the upper, 1 the topmost lower.
@@ -213,7 +245,8 @@ impl LayerDir {
         }
         .context(|| format!("directory {name} of a layer"))?;
         let found = stat::fstat(fd.as_fd())?;
-        if (found.dev, found.ino) != (self.dev, self.ino) {
+        let found = (found.dev, found.ino);
+        if *self.identity.get_or_init(|| found) != found {
             return Err(Error::new(Errno::ESTALE, format!("{name} was replaced in its layer")));
         }
         Ok(Arc::new(fd))
@@ -231,7 +264,8 @@ impl LayerDir {
             let fd = above.fd()?;
             let target = Target::At(fd.as_ref().as_fd(), Name::new(&name)?);
             let found = stat::stat_if_exists(target)?;
-            if let Some(found) = found.filter(|it| (it.dev, it.ino) == (self.dev, self.ino)) {
+            let is_this = |it: &Stat| self.identity.get() == Some(&(it.dev, it.ino));
+            if let Some(found) = found.filter(is_this) {
                 return keeping.meant(target, found);
             }
         }
@@ -331,8 +365,13 @@ impl LayerDir {
     /// Calls `each` for every entry as it lies on the disk, markers included.
     pub fn for_each(self: &Arc<Self>, each: impl FnMut(Entry<'_>) -> Result<()>) -> Result<()> {
         let fd = self.fd()?;
-        let _one_at_a_time = self.listing.lock();
-        dir::for_each(fd.as_ref().as_fd(), each)
+        let mut listed = self.listing.lock();
+        if std::mem::replace(&mut *listed, true) {
+            dir::rewind(fd.as_ref().as_fd())?;
+        }
+        let on_device = self.identity.get().is_some_and(|(dev, _)| *dev == self.layer.dev);
+        let end = if on_device { self.layer.end } else { dir::End::UNKNOWN };
+        dir::for_each_from_here(fd.as_ref().as_fd(), end, each)
     }
 
     /// A descriptor to read the file `name`.
@@ -376,7 +415,7 @@ macro_rules! kind_of_dir {
             /// The directory `name` in this one, which `stat` was found for.
             #[must_use]
             pub fn child(&self, name: Name<'_>, stat: &Stat) -> Self {
-                Self(self.0.child(name, stat))
+                Self(self.0.child(name, Some(stat)))
             }
 
             /// As something that can be read, whatever its kind.
@@ -391,6 +430,15 @@ macro_rules! kind_of_dir {
 kind_of_dir! {
     /// A directory of a lower layer. Nothing can be changed through it.
     LowerDir
+}
+
+impl LowerDir {
+    /// The directory `name` in this one, of which only a listing has told. It is looked at when it
+    /// is opened.
+    #[must_use]
+    pub fn child_as_listed(&self, name: Name<'_>) -> Self {
+        Self(self.0.child(name, None))
+    }
 }
 
 kind_of_dir! {

@@ -181,7 +181,7 @@ impl Search<'_> {
                 Some(stat) if !stat.kind().is_dir() => return self.leaf(stat, above, What::Upper),
                 Some(stat) => {
                     self.gathered.upper = Some(upper.child(self.name, &stat));
-                    self.add(above, self.name, stat, left > 0)?;
+                    self.add(above, self.name, Some(stat), left > 0)?;
                 }
             }
         }
@@ -192,12 +192,19 @@ impl Search<'_> {
             left -= 1;
             let Some(lower) = self.dir.lowers.get(usize::from(level)) else { break };
             let above = lower.dir();
+            // What follows the topmost directory is known from the listing to be one, and nothing
+            // else that could be learned of it is asked for.
+            if !self.gathered.lowers.is_empty() && !self.is_undecided() {
+                self.gathered.lowers.push(lower.child_as_listed(self.name));
+                self.add(above, self.name, None, left > 0)?;
+                continue;
+            }
             match above.stat_entry(self.name)? {
                 None => {}
                 Some(stat) if above.is_whiteout(self.name, &stat)? => break,
                 Some(stat) if stat.kind().is_dir() => {
                     self.gathered.lowers.push(lower.child(self.name, &stat));
-                    self.add(above, self.name, stat, left > 0)?;
+                    self.add(above, self.name, Some(stat), left > 0)?;
                 }
                 Some(stat) if self.gathered.top.is_none() => {
                     return self.leaf(stat, above, What::Lower(lower.clone()));
@@ -221,7 +228,7 @@ impl Search<'_> {
             }
             let name = Name::new(&place.name)?;
             self.gathered.lowers.push(place.above.child(name, &place.stat));
-            self.add(place.above.dir(), name, place.stat, true)?;
+            self.add(place.above.dir(), name, Some(place.stat), true)?;
             if self.gathered.closed {
                 break;
             }
@@ -234,16 +241,26 @@ impl Search<'_> {
 
     /// Takes one directory in. Its marks are read only if they can mean something: opacity where
     /// something may follow, delegation as long as no source is known and this is not the only one,
-    /// a redirect where it may lead somewhere.
-    fn add(&mut self, above: &Arc<LayerDir>, name: Name<'_>, stat: Stat, more: bool) -> Result<()> {
+    /// a redirect where it may lead somewhere. `stat` may be left out of what is not the first if
+    /// the source is known.
+    fn add(
+        &mut self,
+        above: &Arc<LayerDir>,
+        name: Name<'_>,
+        stat: Option<Stat>,
+        more: bool,
+    ) -> Result<()> {
+        let undecided = self.is_undecided();
         let gathered = &mut self.gathered;
         let first = gathered.top.is_none();
         let may_redirect = self.rules.has_below(above.layer());
-        let undecided = self.rules.delegation && gathered.source.is_none();
         let wanted = more || may_redirect || (undecided && !first);
         let marks = if wanted { above.marks_of(name)? } else { DirMarks::default() };
-        gathered.top.get_or_insert(stat);
-        if gathered.source.is_none() && !(undecided && marks.dirmeta_delegate) {
+        gathered.top = gathered.top.or(stat);
+        if let Some(stat) = stat
+            && gathered.source.is_none()
+            && !(undecided && marks.dirmeta_delegate)
+        {
             let position = match gathered.lowers.len() {
                 _ if first => MetaSource::Top,
                 count => MetaSource::Lower(count.saturating_sub(1)),
@@ -263,6 +280,11 @@ impl Search<'_> {
             gathered.redirect = Some((above.layer(), redirect));
         }
         Ok(())
+    }
+
+    /// Whether the directory that lends its metadata is still looked for.
+    fn is_undecided(&self) -> bool {
+        self.rules.delegation && self.gathered.source.is_none()
     }
 
     fn leaf(&self, stat: Stat, above: &Arc<LayerDir>, what: What) -> Result<Option<Found>> {

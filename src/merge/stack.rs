@@ -100,7 +100,7 @@ impl DirStack {
             Some(lower) => lower.dir(),
             None => self.top()?,
         };
-        Ok(Key { dev: dir.dev(), ino: dir.ino(), layer: dir.layer() })
+        Ok(Key { dev: dir.dev()?, ino: dir.ino()?, layer: dir.layer() })
     }
 }
 

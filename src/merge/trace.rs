@@ -39,10 +39,13 @@ impl Place {
         }
     }
 
-    /// Whether it is the same directory of the same layer.
+    /// Whether it is the same directory of the same layer, as far as both can be looked at.
     fn is(&self, other: &Self) -> bool {
-        let key = |place: &Self| (place.dir().layer(), place.dir().dev(), place.dir().ino());
-        key(self) == key(other)
+        let key = |place: &Self| {
+            let dir = place.dir();
+            Some((dir.layer(), dir.dev().ok()?, dir.ino().ok()?))
+        };
+        key(self).is_some_and(|this| key(other) == Some(this))
     }
 
     /// Those that make a directory of the mount.

@@ -1,12 +1,15 @@
 //! Listing a directory with getdents64(2).
 //!
-//! A listing is complete or an error: a failing read is never taken for the end.
+//! A listing is complete or an error: a failing read is never taken for the end. getdents64(2)
+//! keeps the error of a read that has found some entries for the next call, so a short answer does
+//! not say that it is the last; the position behind its last entry may (see [`End`]).
 
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::at::check_sys_len;
+use super::file::fs_kind;
 use super::stat::FileType;
 use crate::error::{Errno, Error, Result};
 
@@ -15,6 +18,47 @@ const BUFFER: usize = 32 * 1024;
 
 /// `d_reclen` and `d_type` follow two 64-bit words, the name follows them (getdents(2)).
 const HEADER: usize = 19;
+
+/// More room than this is left by an answer only if nothing follows, or reading on failed: what the
+/// longest name takes, aligned.
+const LONGEST: usize = (HEADER + NAME_MAX + 1).next_multiple_of(size_of::<u64>());
+
+/// The longest name, in bytes (`NAME_MAX`, linux/limits.h).
+const NAME_MAX: usize = 255;
+
+/// By what a file system tells that a directory ends: the position behind the last entry. It is
+/// taken when all has been read, not when reading failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct End(Option<i64>);
+
+impl End {
+    /// Nothing is known: a listing ends with an empty answer.
+    pub const UNKNOWN: Self = Self(None);
+
+    /// That of the file system of an open directory.
+    ///
+    /// # Errors
+    /// Those of fstatfs(2).
+    pub fn of(dir: BorrowedFd<'_>) -> Result<Self> {
+        const EXT4: u32 = 0xef53;
+        const BTRFS: u32 = 0x9123_683e;
+        const TMPFS: u32 = 0x0102_1994;
+        Ok(Self(match fs_kind(dir)?.magic {
+            // `ext4_get_htree_eof`, fs/ext4/dir.c. Large ones without an index end elsewhere.
+            EXT4 => Some(i64::MAX),
+            // `btrfs_real_readdir`, fs/btrfs/inode.c.
+            BTRFS => Some(i64::from(i32::MAX)),
+            // `DIR_OFFSET_EOD`, fs/libfs.c. Older kernels end elsewhere.
+            TMPFS => Some(i64::from(i32::MAX)),
+            _ => None,
+        }))
+    }
+
+    /// Whether an answer of `len` bytes whose last entry is followed by this position was the last.
+    fn is_reached(self, position: i64, len: usize) -> bool {
+        self.0 == Some(position) && BUFFER.saturating_sub(len) >= LONGEST
+    }
+}
 
 /// One entry of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,27 +77,49 @@ pub struct Entry<'a> {
 ///
 /// # Errors
 /// What getdents64(2) and lseek(2) say, EIO for a malformed answer, and what `each` returns.
-pub fn for_each(dir: BorrowedFd<'_>, mut each: impl FnMut(Entry<'_>) -> Result<()>) -> Result<()> {
+pub fn for_each(dir: BorrowedFd<'_>, each: impl FnMut(Entry<'_>) -> Result<()>) -> Result<()> {
+    rewind(dir)?;
+    for_each_from_here(dir, End::UNKNOWN, each)
+}
+
+/// Goes back to the beginning.
+///
+/// # Errors
+/// Those of lseek(2).
+pub fn rewind(dir: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: plain call on an open descriptor.
-    if unsafe { libc::lseek(dir.as_raw_fd(), 0, libc::SEEK_SET) } < 0 {
-        return Err(Errno::last().into());
+    match unsafe { libc::lseek(dir.as_raw_fd(), 0, libc::SEEK_SET) } {
+        0 => Ok(()),
+        _ => Err(Errno::last().into()),
     }
+}
+
+/// The same from where the descriptor stands, which is the beginning if it was just opened.
+///
+/// # Errors
+/// As [`for_each`].
+pub fn for_each_from_here(
+    dir: BorrowedFd<'_>,
+    end: End,
+    mut each: impl FnMut(Entry<'_>) -> Result<()>,
+) -> Result<()> {
     let mut buf = vec![0u8; BUFFER];
     loop {
         // SAFETY: the buffer is as long as we say.
         let len = check_sys_len(unsafe {
             libc::syscall(libc::SYS_getdents64, dir.as_raw_fd(), buf.as_mut_ptr(), buf.len())
         })?;
-        if len == 0 {
-            return Ok(());
-        }
         let mut rest = buf.get(..len).ok_or_else(malformed)?;
+        let mut position = None;
         while !rest.is_empty() {
-            let (entry, tail) = split_entry(rest).ok_or_else(malformed)?;
+            let (entry, next, tail) = split_entry(rest).ok_or_else(malformed)?;
             if entry.name != b"." && entry.name != b".." {
                 each(entry)?;
             }
-            rest = tail;
+            (position, rest) = (Some(next), tail);
+        }
+        if position.is_none_or(|position| end.is_reached(position, len)) {
+            return Ok(());
         }
     }
 }
@@ -62,15 +128,17 @@ fn malformed() -> Error {
     Error::new(Errno::EIO, "malformed answer of getdents64")
 }
 
-/// Takes one `linux_dirent64` off the front.
-fn split_entry(buf: &[u8]) -> Option<(Entry<'_>, &[u8])> {
+/// Takes one `linux_dirent64` off the front; with the position behind it.
+fn split_entry(buf: &[u8]) -> Option<(Entry<'_>, i64, &[u8])> {
     let ino = u64::from_ne_bytes(*buf.first_chunk::<8>()?);
+    let position = i64::from_ne_bytes(*buf.get(8..)?.first_chunk::<8>()?);
     let reclen = u16::from_ne_bytes([*buf.get(16)?, *buf.get(17)?]);
     let kind = FileType::from_dirent(*buf.get(18)?);
     let record = buf.get(..usize::from(reclen))?;
     let name = record.get(HEADER..)?;
     let end = name.iter().position(|b| *b == 0)?;
-    Some((Entry { ino, kind, name: name.get(..end)? }, buf.get(usize::from(reclen)..)?))
+    let entry = Entry { ino, kind, name: name.get(..end)? };
+    Some((entry, position, buf.get(usize::from(reclen)..)?))
 }
 
 #[cfg(test)]
@@ -98,6 +166,38 @@ mod tests {
             assert_eq!(seen.len(), 3001);
         }
         assert_eq!(seen[&b"sub"[..]], Some(FileType::Directory));
+    }
+
+    /// What the position behind the last name tells spares a call and loses no name.
+    #[test]
+    fn the_end_is_where_the_file_system_says() {
+        for base in [".", "/dev/shm"] {
+            let Ok(tmp) = tempfile::tempdir_in(base) else { continue };
+            for count in [0, 1, 100, 681, 682, 2000] {
+                let path = tmp.path().join(count.to_string());
+                std::fs::create_dir(&path).unwrap();
+                for nth in 0..count {
+                    std::fs::write(path.join(format!("a-name-of-22-bytes-{nth:03}")), "").unwrap();
+                }
+                let dir = std::fs::File::open(&path).unwrap();
+                let (end, mut seen) = (End::of(dir.as_fd()).unwrap(), 0);
+                for_each_from_here(dir.as_fd(), end, |_| {
+                    seen += 1;
+                    Ok(())
+                })
+                .unwrap();
+                assert_eq!(seen, count, "{base}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_answer_is_not_the_last() {
+        let end = End(Some(7));
+        assert!(end.is_reached(7, BUFFER - LONGEST));
+        assert!(!end.is_reached(7, BUFFER - LONGEST + 1));
+        assert!(!end.is_reached(8, 100));
+        assert!(!End::UNKNOWN.is_reached(i64::MAX, 100));
     }
 
     #[test]

@@ -79,9 +79,9 @@ struct Candidate {
     was: Stat,
 }
 
-fn original(dir: &LowerDir, name: &[u8]) -> Original {
+fn original(dir: &LowerDir, name: &[u8]) -> Result<Original> {
     let dir = dir.dir();
-    (Key { dev: dir.dev(), ino: dir.ino(), layer: dir.layer() }, name.into())
+    Ok((Key { dev: dir.dev()?, ino: dir.ino()?, layer: dir.layer() }, name.into()))
 }
 
 impl Ahead {
@@ -138,7 +138,9 @@ impl Vfs {
     /// Whether the copy of a non-directory only has to be published.
     pub(super) fn is_copied_ahead(&self, leaf: &Leaf) -> bool {
         match &leaf.place.read().real {
-            Real::Lower { dir, name } => self.ahead.has(&original(dir, name)),
+            Real::Lower { dir, name } => {
+                original(dir, name).is_ok_and(|original| self.ahead.has(&original))
+            }
             _ => false,
         }
     }
@@ -158,7 +160,7 @@ impl Vfs {
         if !waits || was.nlink > 1 || was.size > LARGEST {
             return copyup::build(upper, from, was, Data::All);
         }
-        if let Some(copied) = self.ahead.take(&original(from.dir, from.name.bytes()), was) {
+        if let Some(copied) = self.ahead.take(&original(from.dir, from.name.bytes())?, was) {
             return Ok(copied);
         }
         let window = self.ahead.next_window(link.parent.id);
@@ -191,7 +193,7 @@ impl Vfs {
     fn build_others(&self, others: &[Candidate]) -> Vec<(Original, Ready)> {
         let build = |file: &Candidate| {
             let copied = self.build_other(file)?;
-            Ok((original(&file.dir, &file.name), Ready { copied, was: file.was }))
+            Ok((original(&file.dir, &file.name)?, Ready { copied, was: file.was }))
         };
         let copies = others.iter().map_while(|file| match build(file) {
             Ok(copy) => Some(copy),

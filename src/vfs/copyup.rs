@@ -88,7 +88,7 @@ impl Vfs {
         let from = dir.stack.read().clone();
         let made = copyup::directory(upper, &from, Destination { dir: to, name })?;
         if let Some(index) = &mut names.index {
-            index.put_upper(name, FileType::Directory, made.dir().ino());
+            index.put_upper(name, FileType::Directory, made.dir().ino()?);
         }
         let mut stack = dir.stack.write();
         stack.upper = Some(made);

@@ -228,7 +228,7 @@ impl Vfs {
                 }
             };
             let layer = level.ok_or(Errno::EIO)?;
-            let number = self.shown_number(layer, ino);
+            let number = self.shown_number(layer, ino)?;
             listing.push(name, number, kind);
         }
         Ok(())
@@ -246,7 +246,7 @@ impl Vfs {
             let number = if impure {
                 self.number_by_name(stack, None, entry.name)?
             } else {
-                self.shown_number(top, entry.ino)
+                self.shown_number(top, entry.ino)?
             };
             listing.push(entry.name, number, kind);
             Ok(())
@@ -261,12 +261,9 @@ impl Vfs {
     }
 
     /// The number of an entry; never 0, which some readers take for "no entry".
-    fn shown_number(&self, layer: &LayerDir, ino: u64) -> u64 {
-        let key = Key { dev: layer.dev(), ino, layer: layer.layer() };
-        match self.table.number(key) {
-            Some(id) => id.0,
-            // It will get one of its own when it is looked up.
-            None => self.table.unknown_number(),
-        }
+    fn shown_number(&self, layer: &Arc<LayerDir>, ino: u64) -> Result<u64> {
+        let key = Key { dev: layer.dev()?, ino, layer: layer.layer() };
+        // Another one will get one of its own when it is looked up.
+        Ok(self.table.number(key).map_or_else(|| self.table.unknown_number(), |id| id.0))
     }
 }

@@ -446,7 +446,7 @@ fn upper_ino(node: &Node) -> Result<u64> {
         },
         Err(_) => {
             let upper = node.dir()?.stack.read().upper.clone();
-            upper.map(|dir| dir.dir().ino()).ok_or_else(|| Errno::ESTALE.into())
+            upper.ok_or(Errno::ESTALE)?.dir().ino()
         }
     }
 }

@@ -99,7 +99,7 @@ impl Vfs {
             number,
             role,
             file_system: file::fs_kind(fd.as_ref().as_fd())?,
-            dev: dir.dev(),
+            dev: dir.dev()?,
             uuid: ioctl::fs_uuid(fd.as_ref().as_fd()),
             keeping: dir.keeping(),
         })

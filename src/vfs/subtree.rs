@@ -154,7 +154,7 @@ impl Vfs {
             let stack = dir.stack.read().clone();
             match &stack.upper {
                 Some(upper) if stack.lowers.is_empty() => {
-                    copied.settled.insert(upper.dir().ino());
+                    copied.settled.insert(upper.dir().ino()?);
                 }
                 _ => copied.dirs.push(held),
             }
@@ -210,7 +210,7 @@ impl Vfs {
         locked: &[(&Arc<Node>, RwLockWriteGuard<'_, Names>)],
         copied: &Copied<'_>,
     ) -> Result<()> {
-        let merged = locked.iter().map(|(node, _)| Ok(upper_of(node)?.dir().ino()));
+        let merged = locked.iter().map(|(node, _)| upper_of(node)?.dir().ino());
         let merged: FxHashSet<u64> = merged.collect::<Result<_>>()?;
         for (node, names) in locked {
             let Some(index) = &names.index else { continue };
@@ -261,7 +261,7 @@ impl Vfs {
         let upper_dir = upper_of(node)?;
         let layer_dir = upper_dir.dir();
         // It keeps its number as long as it is known.
-        let key = Key { dev: layer_dir.dev(), ino: layer_dir.ino(), layer: 0 };
+        let key = Key { dev: layer_dir.dev()?, ino: layer_dir.ino()?, layer: 0 };
         self.table.copied_up(node, key);
         {
             let mut stack = dir.stack.write();

@@ -81,10 +81,11 @@ pub(super) fn find(roots: &[LowerDir], value: &[u8]) -> Result<Found> {
     let mut answer = Found::Gone;
     let mut seen = Vec::new();
     for root in roots {
-        if seen.contains(&root.dir().dev()) {
+        let dev = root.dir().dev()?;
+        if seen.contains(&dev) {
             continue;
         }
-        seen.push(root.dir().dev());
+        seen.push(dev);
         let mount = root.dir().fd()?;
         match handle::open(mount.as_ref().as_fd(), &handle) {
             Ok(file) => return Ok(Found::File(stat::fstat(file.as_fd())?)),

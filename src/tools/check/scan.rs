@@ -189,7 +189,7 @@ impl Scan<'_> {
         }
         if let Some(lower) = stack.lowers.get(1) {
             let lower = lower.dir();
-            let key = (lower.layer(), lower.dev(), lower.ino());
+            let key = (lower.layer(), lower.dev()?, lower.ino()?);
             if !self.shown.insert(key) {
                 self.found(path, Problem::SharedLower);
             }

@@ -90,7 +90,7 @@ impl Walk<'_> {
         let (stat, was) = (merged.stat()?, below.stat()?);
         let object = Object::root(stat, &merged, &self.views.owners);
         object.check_owner().context(|| "the root directory")?;
-        let whole = !merges_with(&merged, &below);
+        let whole = !merges_with(&merged, &below)?;
         let all = self.rules.parents == Parents::All || self.needs_marker(&merged, &below)?;
         if all || !object.same_metadata(&was, &below)? {
             self.sink.object(&object)?;
@@ -116,7 +116,10 @@ impl Walk<'_> {
         let whole = dir.whole;
         self.open.push(dir);
         if let Some((merged, below)) = found {
-            let whole = whole || !below.as_ref().is_some_and(|it| merges_with(&merged, it));
+            let whole = match &below {
+                Some(below) if !whole => !merges_with(&merged, below)?,
+                _ => true,
+            };
             let open = self.enter(&path, merged, below, whole)?;
             self.open.push(Open { above, ..open });
         } else {
@@ -178,8 +181,8 @@ impl Walk<'_> {
 
     /// Whether a marker will say that the directory hides something.
     fn needs_marker(&self, merged: &DirStack, below: &DirStack) -> Result<bool> {
-        let hides = self.rules.opaque == OpaqueAs::Marker && !merges_with(merged, below);
-        Ok(hides && !Index::build(below)?.is_empty())
+        let may_hide = self.rules.opaque == OpaqueAs::Marker;
+        Ok(may_hide && !merges_with(merged, below)? && !Index::build(below)?.is_empty())
     }
 
     /// Lists a directory, and tells its whiteouts.
@@ -260,14 +263,18 @@ fn is_of_upper(merged: &DirStack) -> bool {
 }
 
 /// Whether what is below the topmost directory of the first is the second.
-fn merges_with(merged: &DirStack, below: &DirStack) -> bool {
-    let facts = |dir: &Arc<LayerDir>, layer: u16| (layer, dir.dev(), dir.ino());
+///
+/// # Errors
+/// Those of looking at them.
+fn merges_with(merged: &DirStack, below: &DirStack) -> Result<bool> {
+    let facts = |dir: &Arc<LayerDir>, layer: u16| Ok((layer, dir.dev()?, dir.ino()?));
     if !is_of_upper(merged) {
-        return false;
+        return Ok(false);
     }
     // In the view with the upper every lower has a number that is one higher.
     let ours = merged.levels().skip(1).map(|dir| facts(dir, dir.layer()));
-    ours.eq(below.levels().map(|dir| facts(dir, dir.layer() + UPPER)))
+    let theirs = below.levels().map(|dir| facts(dir, dir.layer() + UPPER));
+    Ok(ours.collect::<Result<Vec<_>>>()? == theirs.collect::<Result<Vec<_>>>()?)
 }
 
 fn is_socket(index: &Index, name: &[u8]) -> bool {
