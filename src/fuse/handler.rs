@@ -418,7 +418,7 @@ impl Handler {
                         listing.push_plus(&entry, Some(&node), self.entry_lives(&node))
                     }
                     Plus::NameOnly => {
-                        by_name += 1;
+                        by_name += u32::from(!matches!(entry.name, b"." | b".."));
                         listing.push_plus(&entry, None, Lifetime::of(Duration::ZERO))
                     }
                 })

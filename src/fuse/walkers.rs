@@ -4,8 +4,9 @@
 //! that only reads names (find, a shell's glob, git looking for what is new) never looks at them,
 //! and on a cold disk they cost a read for each file; to one that looks at each (ls -l, tar, rm)
 //! they save a LOOKUP each. Nothing in a request tells the two apart, but the LOOKUPs that follow
-//! do: a thread gets names until it has looked up about half of what it was given, and attributes
-//! from then on. Directories come with attributes always, as walkers enter them.
+//! do: a thread gets names until it has looked up about a third of what it was given, and
+//! attributes from then on. Not half: rm -r lists each directory twice, as it sees first whether
+//! there is anything in it. Directories come with attributes always, as walkers enter them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -55,7 +56,7 @@ impl Walkers {
     pub fn want(&self, thread: u32) -> Attributes {
         let Some(place) = self.place(thread) else { return Attributes::All };
         let (given, looked) = halves(place.load(Ordering::Relaxed));
-        if given >= ENOUGH && looked >= given / 2 {
+        if given >= ENOUGH && looked >= given / 3 {
             Attributes::All
         } else {
             Attributes::OfDirectories
@@ -95,7 +96,7 @@ mod tests {
         let walkers = Walkers::default();
         assert_eq!(walkers.want(1), Attributes::OfDirectories, "nothing is known of it");
         walkers.listed(1, 100);
-        for _ in 0..49 {
+        for _ in 0..32 {
             walkers.looked_up(1);
         }
         assert_eq!(walkers.want(1), Attributes::OfDirectories);

@@ -14,7 +14,7 @@ use crate::config::Durability;
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::overlay::{ACL_ACCESS, ACL_DEFAULT};
 use crate::sys::trail::Trail;
-use crate::sys::{Name, Target, at, creds, dir, stat, xattr};
+use crate::sys::{FileType, Name, Target, at, creds, dir, stat, xattr};
 
 /// The directory in WORKDIR where changes are built (fs/overlayfs/super.c, `OVL_WORKDIR_NAME`).
 const WORK: &[u8] = b"work";
@@ -159,16 +159,19 @@ fn why_not(feature: &str) -> String {
 
 /// Empties a directory.
 pub(super) fn sweep(dir: BorrowedFd<'_>) -> Result<()> {
-    for name in entries(dir)? {
+    for (name, _) in entries(dir)? {
         remove_tree(dir, Name::new(&name)?)?;
     }
     Ok(())
 }
 
-fn entries(dir: BorrowedFd<'_>) -> Result<Vec<Box<[u8]>>> {
+/// A name, and the type if the file system tells.
+type Listed = (Box<[u8]>, Option<FileType>);
+
+fn entries(dir: BorrowedFd<'_>) -> Result<Vec<Listed>> {
     let mut names = Vec::new();
     dir::for_each(dir, |entry| {
-        names.push(entry.name.into());
+        names.push((entry.name.into(), entry.kind));
         Ok(())
     })?;
     Ok(names)
@@ -180,14 +183,14 @@ fn entries(dir: BorrowedFd<'_>) -> Result<Vec<Box<[u8]>>> {
 /// Those of the calls; what was removed until then is gone.
 pub fn remove_tree(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
     /// A directory being emptied: its name, entries that are left.
-    type Open = (Box<[u8]>, Vec<Box<[u8]>>);
+    type Open = (Box<[u8]>, Vec<Listed>);
     let mut open: Vec<Open> = Vec::new();
     let mut trail = Trail::default();
-    let mut current: Box<[u8]> = name.bytes().into();
+    let (mut current, mut kind): Listed = (name.bytes().into(), None);
     loop {
         let here = trail.here().unwrap_or(dir);
         let target = Name::new(&current)?;
-        match remove_one(here, target) {
+        match remove_one(here, target, kind) {
             Ok(()) => {}
             Err(err) if matches!(err.errno(), Errno::ENOTEMPTY | Errno::EEXIST) => {
                 make_accessible(Target::At(here, target))?;
@@ -200,12 +203,12 @@ pub fn remove_tree(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
         }
         // Next entry of the innermost directory, or that directory once it is empty.
         let Some((_, names)) = open.last_mut() else { return Ok(()) };
-        current = match names.pop() {
+        (current, kind) = match names.pop() {
             Some(next) => next,
             None => match open.pop() {
                 Some((emptied, _)) => {
                     trail.leave()?;
-                    emptied
+                    (emptied, Some(FileType::Directory))
                 }
                 None => return Ok(()),
             },
@@ -222,11 +225,19 @@ fn make_accessible(dir: Target<'_>) -> Result<()> {
     Ok(())
 }
 
-fn remove_one(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
-    match stat::stat_if_exists(Target::At(dir, name))? {
-        Some(found) if found.kind().is_dir() => at::rmdir(dir, name),
+fn remove_one(dir: BorrowedFd<'_>, name: Name<'_>, kind: Option<FileType>) -> Result<()> {
+    let kind = match kind {
+        None => stat::stat_if_exists(Target::At(dir, name))?.map(|found| found.kind()),
+        told => told,
+    };
+    let removed = match kind {
+        Some(FileType::Directory) => at::rmdir(dir, name),
         Some(_) => at::unlink(dir, name),
-        None => Ok(()),
+        None => return Ok(()),
+    };
+    match removed {
+        Err(err) if err.errno() == Errno::ENOENT => Ok(()),
+        other => other,
     }
 }
 

@@ -91,13 +91,20 @@ pub struct Inherit {
 }
 
 impl Inherit {
+    /// That of a directory with these attributes, made in one that passes `self` on.
+    #[must_use]
+    pub fn passed_on(self, made: &Stat) -> Self {
+        let group = (made.mode & libc::S_ISGID != 0).then_some(made.gid);
+        Self { group, default_acl: self.default_acl }
+    }
+
     /// Reads it from a directory of the upper.
     pub fn of(dir: &UpperDir) -> Result<Self> {
         let stat = dir.dir().stat()?;
-        let group = (stat.mode & libc::S_ISGID != 0).then_some(stat.gid);
         // Where modes are not those of the inodes an ACL means nothing.
         let acls = dir.dir().keeping() == Keeping::Inode;
-        Ok(Self { group, default_acl: acls && dir.dir().marks()?.default_acl })
+        let default_acl = acls && dir.dir().marks()?.default_acl;
+        Ok(Self { group: None, default_acl }.passed_on(&stat))
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::lookup::Key;
 use super::stack::DirStack;
 use crate::error::{Errno, Error, Result};
 use crate::format::redirect::Redirect;
@@ -26,6 +27,21 @@ pub struct Rules<'a> {
     pub filesystems: &'a FileSystems,
     /// The index of hard links, if it is used.
     pub links: Option<&'a LinkIndex>,
+    /// What is remembered of objects, if anything is.
+    pub memory: Option<&'a dyn Memory>,
+}
+
+/// What was learned of objects when they were met before.
+pub trait Memory: std::fmt::Debug {
+    /// A non-directory without any mark that means something; `None` if that is not known.
+    fn unmarked(&self, object: Key) -> Option<Unmarked>;
+}
+
+/// A non-directory without any mark that means something.
+#[derive(Clone, Copy, Debug)]
+pub struct Unmarked {
+    /// Known to have no extended attributes at all.
+    pub bare: bool,
 }
 
 impl Rules<'_> {

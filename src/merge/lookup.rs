@@ -295,7 +295,12 @@ impl Search<'_> {
         let may_lack = may_lack_data(&stat)
             && (self.rules.may_have_data_below(above.layer()) || is_sparse(&stat));
         if has_origin || may_lack {
-            self.read_marks(above, &mut found, has_origin);
+            // Of one with more names the index of hard links may have learned meanwhile.
+            let memory = self.rules.memory.filter(|_| stat.nlink == 1);
+            match memory.and_then(|memory| memory.unmarked(origin)) {
+                Some(known) => found.bare = known.bare,
+                None => self.read_marks(above, &mut found, has_origin),
+            }
         }
         match &found.what {
             What::Lower(dir) if stat.nlink > 1 => self.join(&dir.clone(), &mut found)?,

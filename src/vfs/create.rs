@@ -157,6 +157,8 @@ impl Vfs {
         node.protection.set(stat.protection);
         if let Ok(dir) = node.dir() {
             dir.unified.store(true, Ordering::Relaxed);
+            // Nobody has met it yet: the directory above is locked.
+            dir.names.write().inherit = Some(into.inherit.passed_on(&stat));
         }
         if let Ok(leaf) = node.as_leaf() {
             leaf.no_set_id.store(stat.mode & 0o6000 == 0, Ordering::Relaxed);

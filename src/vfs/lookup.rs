@@ -140,6 +140,24 @@ pub(super) fn survey(stack: &DirStack, names: &Names, name: Name<'_>) -> Result<
     Ok(Survey { upper, in_lowers: false })
 }
 
+/// The same of a name that `found` stands for: without an index it is the only thing there.
+pub(super) fn survey_found(names: &Names, name: Name<'_>, found: &Found) -> Survey {
+    match (&names.index, names.index.as_ref().and_then(|index| index.get(name))) {
+        (_, Some(entry)) => Survey { upper: entry.upper, in_lowers: entry.in_lowers() },
+        (Some(_), None) => Survey { upper: InUpper::Absent, in_lowers: false },
+        (None, None) => {
+            let upper =
+                InUpper::Object { kind: found.stat.kind(), ino: found.stat.ino, cut: false };
+            Survey { upper, in_lowers: false }
+        }
+    }
+}
+
+/// Whether a lower has a name of a directory that is in the upper.
+pub(super) fn in_lowers(names: &Names, name: Name<'_>) -> bool {
+    names.index.as_ref().and_then(|index| index.get(name)).is_some_and(|entry| entry.in_lowers())
+}
+
 /// Attributes as users see them, but for the number. A merged directory has one link: counting its
 /// subdirectories would take a listing of every layer (the kernel's overlayfs says 1 too).
 pub(super) fn presented(stat: &Stat, merged: bool) -> Stat {

@@ -199,6 +199,7 @@ impl Vfs {
             follow: self.follow,
             filesystems: &self.stack.filesystems,
             links: self.links(),
+            memory: Some(&self.table),
         }
     }
 

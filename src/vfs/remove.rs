@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use nix::fcntl::OFlag;
 
 use super::hardlinks::Going;
-use super::lookup::{ensure_index, survey};
+use super::lookup::{ensure_index, survey, survey_found};
 use super::node::{Dir, Node, Real};
 use super::protection::NameChange;
 use super::table::Held;
@@ -79,7 +79,7 @@ impl Vfs {
             return Err(Errno::EISDIR.into());
         }
         self.check_free(&self.table.hold(found.clone(), parent, name.bytes()))?;
-        let site = survey(&stack, &names, name)?;
+        let site = survey_found(&names, name, &found);
         let in_upper = matches!(site.upper, InUpper::Object { .. });
         let standing = Standing { in_upper, in_lowers: site.in_lowers };
         let known = self.known_or_counted(&found, parent, name);

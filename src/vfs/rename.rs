@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLockWriteGuard;
 
-use super::lookup::{ensure_index, survey};
+use super::lookup::{ensure_index, in_lowers, survey, survey_found};
 use super::node::{Link, Names, Node, Real};
 use super::remove::{bury, check_empty};
 use super::{NodeId, Vfs};
@@ -261,8 +261,8 @@ impl Vfs {
         let what = self.mark_for_move(source, from.parent.id == to.parent.id)?;
         self.carry_impure(source, what, from, to)?;
         let occupied = self.occupied(&to_stack, locked.to(), to, target.as_ref())?;
-        let from_end = self.end(from, locked.from())?;
-        let to_end = self.end(to, locked.to())?;
+        let from_end = Self::end(from, locked.from());
+        let to_end = Self::end(to, locked.to());
         self.displacing(&from.parent, target.as_ref(), replaced, to, || {
             self.moving(source, from, to, || {
                 rename::rename(self.upper()?, what, &from_end, &to_end, occupied)
@@ -298,7 +298,7 @@ impl Vfs {
                 return Err(Errno::EINVAL.into());
             }
         }
-        let (a, b) = (self.end(from, locked.from())?, self.end(to, locked.to())?);
+        let (a, b) = (Self::end(from, locked.from()), Self::end(to, locked.to()));
         let stays = from.parent.id == to.parent.id;
         let what = (self.mark_for_move(source, stays)?, self.mark_for_move(partner, stays)?);
         self.carry_impure(source, what.0, from, to)?;
@@ -337,10 +337,8 @@ impl Vfs {
         self.table.known(target, &to.parent, to.name.bytes()).is_some_and(|n| n.id == source.id)
     }
 
-    fn end<'a>(&self, side: &'a Side<'a>, names: &Names) -> Result<End<'a>> {
-        let stack = side.parent.dir()?.stack.read().clone();
-        let in_lowers = survey(&stack, names, side.name)?.in_lowers;
-        Ok(End { dir: &side.upper, name: side.name, in_lowers })
+    fn end<'a>(side: &'a Side<'a>, names: &Names) -> End<'a> {
+        End { dir: &side.upper, name: side.name, in_lowers: in_lowers(names, side.name) }
     }
 
     /// What the upper has at the new name.
@@ -351,7 +349,11 @@ impl Vfs {
         to: &Side<'_>,
         target: Option<&Found>,
     ) -> Result<Occupied> {
-        Ok(match survey(stack, names, to.name)?.upper {
+        let site = match target {
+            Some(found) => survey_found(names, to.name, found),
+            None => survey(stack, names, to.name)?,
+        };
+        Ok(match site.upper {
             InUpper::Absent => Occupied::Free,
             InUpper::Whiteout if self.is_whiteout_object(stack, to.name)? => {
                 Occupied::WhiteoutDevice

@@ -14,8 +14,9 @@ use smallvec::SmallVec;
 use super::exports::{Called, Exports};
 use super::ids::{Ids, NodeId};
 use super::node::{Link, Node, Place, Real};
+use crate::merge::descent::{Memory, Unmarked};
 use crate::merge::links::Linked;
-use crate::merge::lookup::Key;
+use crate::merge::lookup::{Contents, Key};
 use crate::merge::{DirStack, Found, What};
 use crate::sys::Stat;
 
@@ -296,6 +297,22 @@ impl Table {
         };
         let kept: Vec<_> = due.into_iter().filter(|id| !self.drop_if_unused(*id, 1)).collect();
         self.lingering.lock().extend(kept);
+    }
+}
+
+impl Memory for Table {
+    /// Of lowers nobody changes anything, and of the upper we alone.
+    fn unmarked(&self, object: Key) -> Option<Unmarked> {
+        let node = self.get(self.number(object)?)?;
+        // Whoever changes it may be the one who asks.
+        let place = node.as_leaf().ok()?.place.try_read()?;
+        let is_this = match &place.real {
+            Real::Upper { key } => object.layer == 0 && *key == (object.dev, object.ino),
+            Real::Lower { dir, .. } => dir.dir().layer() == object.layer,
+            Real::Orphan { .. } => false,
+        };
+        let unmarked = matches!(place.data, Contents::Own) && place.linked.is_none();
+        (is_this && unmarked).then(|| Unmarked { bare: node.bare.is_known() })
     }
 }
 

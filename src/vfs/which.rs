@@ -3,6 +3,7 @@
 use super::node::Node;
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
+use crate::merge::descent::Rules;
 use crate::merge::trace::Trace;
 use crate::merge::which::Which;
 use crate::merge::{DirStack, Found, What};
@@ -22,7 +23,9 @@ impl Vfs {
         let mut names = names_of(&self.node(id)?)?;
         names.extend(below.iter().map(|name| Box::from(*name)));
         let root = DirStack::root(&self.stack, self.delegation)?;
-        let mut trace = Trace::new(self.rules(), root)?;
+        // What is remembered of a file leaves out where it is from.
+        let rules = Rules { memory: None, ..self.rules() };
+        let mut trace = Trace::new(rules, root)?;
         for name in &names {
             trace.step(Name::new(name)?)?;
         }
