@@ -5,12 +5,11 @@
 //! whether a lower has a name (so that its removal needs a whiteout) and whether the upper holds a
 //! whiteout. The engine is the only writer of the upper, so the index can be kept true.
 
-use indexmap::IndexMap;
-use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
+use super::names::NameMap;
 use super::stack::DirStack;
-use crate::error::Result;
+use crate::error::{Errno, Error, Result};
 use crate::format::aufs::AufsName;
 use crate::layer::LayerDir;
 use crate::sys::dir::Entry as DirEntry;
@@ -36,31 +35,33 @@ pub enum InUpper {
 }
 
 /// What the lowers have under a name, once their own whiteouts are applied.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct InLowers {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InLowers<'a> {
     /// Positions in [`DirStack::lowers`], topmost first: one for a file, all down to the first that
     /// is not a directory for a directory.
-    pub levels: SmallVec<[u16; 2]>,
-    /// Inode number of the topmost.
-    pub ino: u64,
-    /// Type of the topmost.
-    pub kind: Option<FileType>,
+    pub levels: &'a [u16],
+    /// Type and inode number of the topmost, for as long as the upper has nothing under the name.
+    shown: Option<(FileType, u64)>,
+}
+
+impl InLowers<'_> {
+    /// Inode number of the topmost, if it shows.
+    #[must_use]
+    pub fn ino(&self) -> Option<u64> {
+        self.shown.map(|(_, ino)| ino)
+    }
 }
 
 /// One name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
     /// In the upper.
     pub upper: InUpper,
     /// Below.
-    pub lowers: InLowers,
+    pub lowers: InLowers<'a>,
 }
 
-impl Entry {
-    fn nothing() -> Self {
-        Self { upper: InUpper::Absent, lowers: InLowers::default() }
-    }
-
+impl Entry<'_> {
     /// Whether any lower shows this name, so that removing it takes a whiteout.
     #[must_use]
     pub fn in_lowers(&self) -> bool {
@@ -73,7 +74,7 @@ impl Entry {
         match self.upper {
             InUpper::Object { kind, .. } => Some(kind),
             InUpper::Whiteout => None,
-            InUpper::Absent => self.lowers.kind,
+            InUpper::Absent => self.lowers.shown.map(|(kind, _)| kind),
         }
     }
 }
@@ -82,11 +83,32 @@ impl Entry {
 /// copied up does not move it.
 #[derive(Debug, Default)]
 pub struct Index {
-    entries: Map<Entry>,
+    entries: NameMap<Packed>,
+    /// The levels of all names, one list behind the other.
+    levels: Box<[u16]>,
 }
 
-/// In the order in which names were added.
-type Map<T> = IndexMap<Box<[u8]>, T, FxBuildHasher>;
+/// What is kept of an [`Entry`]. Only of what shows are type and inode number ever asked for; what
+/// a lower has shows again under no name that was in the upper.
+#[derive(Clone, Copy, Debug)]
+struct Packed {
+    ino: u64,
+    /// Where its levels begin.
+    first: u32,
+    levels: u16,
+    upper: Upper,
+    kind: FileType,
+}
+
+/// A million names, three words each: what it takes is what it is for.
+const _: () = assert!(size_of::<Packed>() == 16);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Upper {
+    Absent,
+    Object { cut: bool },
+    Whiteout,
+}
 
 impl Index {
     /// Lists all layers of `dir`.
@@ -98,23 +120,20 @@ impl Index {
         if let Some(upper) = &dir.upper
             && building.add_upper(upper.dir())?
         {
-            return Ok(building.finish());
+            return building.finish();
         }
         for (level, lower) in (0u16..).zip(dir.lowers.iter()) {
             if building.add_lower(lower.dir(), level)? {
                 break;
             }
         }
-        Ok(building.finish())
+        building.finish()
     }
 
-    /// How many names it has, and about how many bytes of memory it takes: what the entries have in
-    /// the table, with the eighth that it leaves free, and the names.
+    /// How many names it has, and how many bytes of memory it takes.
     #[must_use]
     pub fn size(&self) -> (usize, usize) {
-        let entry = size_of::<(Box<[u8]>, Entry)>() + 1;
-        let names: usize = self.entries.keys().map(|name| name.len()).sum();
-        (self.entries.len(), self.entries.capacity() / 7 * 8 * entry + names)
+        (self.entries.len(), self.entries.bytes() + size_of_val(&*self.levels))
     }
 
     /// The same for a few names, without listing the lowers: what it costs depends on how many
@@ -127,25 +146,39 @@ impl Index {
         if let Some(upper) = &dir.upper
             && building.add_upper(upper.dir())?
         {
-            return Ok(building.finish());
+            return building.finish();
         }
         for (level, lower) in (0u16..).zip(dir.lowers.iter()) {
             for name in names.clone() {
                 building.probe_lower(lower.dir(), level, name)?;
             }
         }
-        Ok(building.finish())
+        building.finish()
     }
 
     /// What is known of a name.
     #[must_use]
-    pub fn get(&self, name: Name<'_>) -> Option<&Entry> {
-        self.entries.get(name.bytes())
+    pub fn get(&self, name: Name<'_>) -> Option<Entry<'_>> {
+        self.entries.get(name.bytes()).map(|packed| self.unpack(packed))
     }
 
     /// Names and what they stand for, visible or not.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Entry)> {
-        self.entries.iter().map(|(name, entry)| (&**name, entry))
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Entry<'_>)> {
+        self.entries.iter().map(|(name, packed)| (name, self.unpack(packed)))
+    }
+
+    fn unpack(&self, packed: &Packed) -> Entry<'_> {
+        let Packed { ino, kind, .. } = *packed;
+        let upper = match packed.upper {
+            Upper::Absent => InUpper::Absent,
+            Upper::Object { cut } => InUpper::Object { kind, ino, cut },
+            Upper::Whiteout => InUpper::Whiteout,
+        };
+        let levels = usize::try_from(packed.first)
+            .ok()
+            .and_then(|first| self.levels.get(first..)?.get(..usize::from(packed.levels)));
+        let shown = (upper == InUpper::Absent).then_some((kind, ino));
+        Entry { upper, lowers: InLowers { levels: levels.unwrap_or_default(), shown } }
     }
 
     /// How many names there are, hidden ones included.
@@ -157,50 +190,57 @@ impl Index {
     /// Whether there are no names at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.len() == 0
     }
 
     /// Notes that the upper now has an object under this name. A directory made here hides what is
     /// below; one that was copied up does not, and that is seen from its own marks.
     pub fn put_upper(&mut self, name: Name<'_>, kind: FileType, ino: u64) {
-        let upper = InUpper::Object { kind, ino, cut: false };
+        let upper = Upper::Object { cut: false };
         match self.entries.get_mut(name.bytes()) {
-            Some(entry) => entry.upper = upper,
+            Some(entry) => *entry = Packed { ino, upper, kind, ..*entry },
             None => {
-                self.entries.insert(name.bytes().into(), Entry { upper, ..Entry::nothing() });
+                let entry = Packed { ino, first: 0, levels: 0, upper, kind };
+                self.entries.insert(name.bytes(), entry);
             }
         }
     }
 
     /// Notes that the name shows nothing any more: a whiteout if a lower has it, else no trace.
     pub fn remove(&mut self, name: Name<'_>) {
-        let keep = self.entries.get(name.bytes()).is_some_and(Entry::in_lowers);
-        if !keep {
-            self.entries.swap_remove(name.bytes());
-        } else if let Some(entry) = self.entries.get_mut(name.bytes()) {
-            entry.upper = InUpper::Whiteout;
+        match self.entries.get_mut(name.bytes()) {
+            Some(entry) if entry.levels > 0 => entry.upper = Upper::Whiteout,
+            Some(_) => self.entries.remove(name.bytes()),
+            None => {}
         }
     }
 }
 
-/// An entry while layers are being added: may lower layers still add to it?
+/// An entry while layers are being added.
 struct Open {
-    entry: Entry,
+    upper: InUpper,
+    levels: SmallVec<[u16; 2]>,
+    /// Type and inode number of the topmost of these.
+    top: Option<(FileType, u64)>,
+    /// May lower layers still add to it?
     open: bool,
 }
 
 #[derive(Default)]
 struct Building {
-    entries: Map<Open>,
+    entries: NameMap<Open>,
 }
 
 impl Building {
-    fn at(&mut self, name: &[u8]) -> &mut Open {
-        // Looked up first, so that a name which is there is not copied.
-        if !self.entries.contains_key(name) {
-            self.entries.insert(name.into(), Open { entry: Entry::nothing(), open: true });
+    /// Changes the entry of a name.
+    fn change(&mut self, name: &[u8], change: impl FnOnce(&mut Open)) {
+        if let Some(known) = self.entries.get_mut(name) {
+            return change(known);
         }
-        self.entries.entry(name.into()).or_insert(Open { entry: Entry::nothing(), open: true })
+        let levels = SmallVec::new();
+        let mut new = Open { upper: InUpper::Absent, levels, top: None, open: true };
+        change(&mut new);
+        self.entries.insert(name, new);
     }
 
     /// Returns whether the directory hides all that is below.
@@ -214,7 +254,7 @@ impl Building {
                         Some(kind) => InUpper::Object { kind, ino: found.ino, cut: false },
                         None => InUpper::Whiteout,
                     };
-                    self.at(found.name).entry.upper = upper;
+                    self.change(found.name, |entry| entry.upper = upper);
                 }
                 AufsName::Whiteout(name) => hidden.push(Box::<[u8]>::from(name)),
                 AufsName::Opaque => opaque = true,
@@ -223,11 +263,10 @@ impl Building {
             Ok(())
         })?;
         for name in hidden {
-            let entry = &mut self.at(&name).entry;
-            match &mut entry.upper {
+            self.change(&name, |entry| match &mut entry.upper {
                 InUpper::Object { cut, .. } => *cut = true,
                 other => *other = InUpper::Whiteout,
-            }
+            });
         }
         Ok(opaque)
     }
@@ -239,7 +278,7 @@ impl Building {
             match dir.classify(found.name) {
                 AufsName::Plain => {
                     let kind = object(dir, &found)?;
-                    self.at(found.name).add_lower(level, kind, found.ino);
+                    self.change(found.name, |entry| entry.add_lower(level, kind, found.ino));
                 }
                 AufsName::Whiteout(name) => hidden.push(Box::<[u8]>::from(name)),
                 AufsName::Opaque => opaque = true,
@@ -249,7 +288,7 @@ impl Building {
         })?;
         // After the layer's own entries: a whiteout hides what is below, not what is beside it.
         for name in hidden {
-            self.at(&name).open = false;
+            self.change(&name, |entry| entry.open = false);
         }
         Ok(opaque)
     }
@@ -264,18 +303,33 @@ impl Building {
         let checked = Name::new(name)?;
         if let Some(stat) = dir.stat_entry(checked)? {
             let kind = (!dir.is_whiteout(checked, &stat)?).then(|| stat.kind());
-            self.at(name).add_lower(level, kind, stat.ino);
+            self.change(name, |entry| entry.add_lower(level, kind, stat.ino));
         }
         if dir.has_whiteout_file(checked)? {
-            self.at(name).open = false;
+            self.change(name, |entry| entry.open = false);
         }
         Ok(())
     }
 
-    fn finish(self) -> Index {
-        let known = |entry: &Entry| entry.in_lowers() || entry.upper != InUpper::Absent;
-        let entries = self.entries.into_iter().map(|(name, open)| (name, open.entry));
-        Index { entries: entries.filter(|(_, entry)| known(entry)).collect() }
+    fn finish(self) -> Result<Index> {
+        let (mut entries, mut levels) = (NameMap::default(), Vec::new());
+        for (name, open) in self.entries.iter() {
+            let top = open.top;
+            let (upper, shown) = match open.upper {
+                InUpper::Absent => (Upper::Absent, top),
+                InUpper::Object { kind, ino, cut } => (Upper::Object { cut }, Some((kind, ino))),
+                // Nobody asks what it would be.
+                InUpper::Whiteout => (Upper::Whiteout, top.or(Some((FileType::CharDevice, 0)))),
+            };
+            let Some((kind, ino)) = shown else { continue };
+            let too_many = |_| Error::from(Errno::EFBIG);
+            let first = u32::try_from(levels.len()).map_err(too_many)?;
+            let count = u16::try_from(open.levels.len()).map_err(too_many)?;
+            levels.extend_from_slice(&open.levels);
+            entries.insert(name, Packed { ino, first, levels: count, upper, kind });
+        }
+        entries.shrink();
+        Ok(Index { entries, levels: levels.into() })
     }
 }
 
@@ -286,16 +340,14 @@ impl Open {
             return;
         }
         let is_dir = kind == Some(FileType::Directory);
-        let lowers = &mut self.entry.lowers;
         match kind {
-            None => {}
-            Some(kind) if lowers.levels.is_empty() => {
-                *lowers =
-                    InLowers { levels: SmallVec::from_slice(&[level]), ino, kind: Some(kind) };
+            Some(kind) if self.top.is_none() => {
+                self.top = Some((kind, ino));
+                self.levels.push(level);
             }
-            Some(_) if is_dir => lowers.levels.push(level),
             // A file below a directory is hidden by it, and hides what is below.
-            Some(_) => {}
+            Some(_) if is_dir => self.levels.push(level),
+            _ => {}
         }
         self.open = is_dir;
     }

@@ -116,13 +116,14 @@ struct Candidates {
 }
 
 impl Candidates {
-    fn of_entry(entry: &Entry) -> Self {
+    fn of_entry(entry: Entry<'_>) -> Self {
         let (upper, cut) = match entry.upper {
             InUpper::Absent => (false, false),
             InUpper::Object { kind, cut, .. } => (true, cut || !kind.is_dir()),
             InUpper::Whiteout => (false, true),
         };
-        let lowers = if cut { SmallVec::new() } else { entry.lowers.levels.clone() };
+        let lowers = if cut { &[][..] } else { entry.lowers.levels };
+        let lowers = SmallVec::from_slice(lowers);
         Self { upper, lowers }
     }
 

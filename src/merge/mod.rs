@@ -18,6 +18,7 @@ pub mod descent;
 pub mod index;
 pub mod links;
 pub mod lookup;
+mod names;
 pub mod owner;
 pub mod remove;
 pub mod rename;

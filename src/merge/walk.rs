@@ -93,7 +93,7 @@ impl Open {
         let mut names: Vec<Box<[u8]>> = match (&index, dir.lowers.first()) {
             (Some(index), _) => index
                 .iter()
-                .filter(|(_, entry)| is_wanted(entry))
+                .filter(|(_, entry)| is_wanted(*entry))
                 .map(|(name, _)| name.into())
                 .collect(),
             (None, Some(lower)) => {
@@ -147,7 +147,7 @@ impl Order {
 }
 
 /// Whether an entry is a directory of lowers, or a regular file that only they have.
-fn is_wanted(entry: &Entry) -> bool {
+fn is_wanted(entry: Entry<'_>) -> bool {
     entry.in_lowers()
         && entry.kind().is_some_and(|kind| {
             kind.is_dir() || (kind == FileType::Regular && entry.upper == InUpper::Absent)

@@ -224,7 +224,8 @@ impl Vfs {
                 InUpper::Object { ino, .. } => (stack.upper.as_ref().map(UpperDir::dir), ino),
                 _ => {
                     let level = entry.lowers.levels.first().copied().unwrap_or(0);
-                    (stack.lowers.get(usize::from(level)).map(LowerDir::dir), entry.lowers.ino)
+                    let ino = entry.lowers.ino().unwrap_or_default();
+                    (stack.lowers.get(usize::from(level)).map(LowerDir::dir), ino)
                 }
             };
             let layer = level.ok_or(Errno::EIO)?;

@@ -219,7 +219,7 @@ impl Vfs {
             }
             for (name, Entry { upper, .. }) in index.iter() {
                 let InUpper::Object { ino, .. } = upper else { continue };
-                if copied.settled.contains(ino) || merged.contains(ino) {
+                if copied.settled.contains(&ino) || merged.contains(&ino) {
                     continue;
                 }
                 // New since: made here, or moved here from elsewhere.

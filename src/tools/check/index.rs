@@ -222,7 +222,8 @@ fn count_names(view: &View, counted: &mut [Counted<'_>]) -> Result<()> {
                 open.extend(below(view, &dir, &index, Name::new(name)?)?);
                 continue;
             }
-            let (at, is_upper) = ((lower.dir().dev()?, entry.lowers.ino), lower.dir().layer() == 1);
+            let Some(ino) = entry.lowers.ino() else { continue };
+            let (at, is_upper) = ((lower.dir().dev()?, ino), lower.dir().layer() == 1);
             let place = if is_upper { in_upper.get(&at) } else { in_lower.get(&at) };
             match place.and_then(|place| counted.get_mut(*place)) {
                 Some(it) if is_upper => it.names += 1,
