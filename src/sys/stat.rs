@@ -155,6 +155,28 @@ pub struct Stat {
     pub protection: Protection,
 }
 
+/// A device number in the 32 bits that it has in the kernel (`dev_t`, include/linux/types.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dev(u32);
+
+impl Dev {
+    /// `MINORBITS` of include/linux/kdev_t.h.
+    const MINOR_BITS: u32 = 20;
+
+    /// From what stat(2) has.
+    #[must_use]
+    pub fn new(number: u64) -> Self {
+        Self(libc::major(number) << Self::MINOR_BITS | libc::minor(number))
+    }
+
+    /// As stat(2) has it.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        let minor = self.0 & ((1 << Self::MINOR_BITS) - 1);
+        libc::makedev(self.0 >> Self::MINOR_BITS, minor)
+    }
+}
+
 impl Stat {
     /// Type of the object.
     #[must_use]

@@ -18,7 +18,8 @@ use rustc_hash::FxHashMap;
 
 use super::Vfs;
 use super::ids::NodeId;
-use super::node::{Leaf, Link, Names, Node, Real};
+use super::node::{Leaf, Names, Node};
+use super::place::{Link, Real};
 use crate::error::{Error, Result};
 use crate::layer::LowerDir;
 use crate::merge::Found;
@@ -137,8 +138,9 @@ impl Ahead {
 impl Vfs {
     /// Whether the copy of a non-directory only has to be published.
     pub(super) fn is_copied_ahead(&self, leaf: &Leaf) -> bool {
-        match &leaf.place.read().real {
-            Real::Lower { dir, name } => {
+        let place = leaf.place.read();
+        match (&place.real, place.lower_name()) {
+            (Real::Lower { dir }, Ok(name)) => {
                 original(dir, name).is_ok_and(|original| self.ahead.has(&original))
             }
             _ => false,
@@ -220,12 +222,12 @@ impl Vfs {
     /// Up to `most` files of lowers that a walk through the tree meets behind `link`.
     fn candidates(&self, link: &Link, most: usize, order: Order) -> Result<Candidates> {
         let mut found = Candidates { files: Vec::new(), most, bytes: 0, order };
-        let (mut here, mut name) = (Arc::clone(&link.parent), link.name.clone());
+        let (mut here, mut link) = (Arc::clone(&link.parent), link.clone());
         while !found.is_full() {
-            self.candidates_in(&here, &name, &mut found)?;
+            self.candidates_in(&here, link.name(), &mut found)?;
             let above = here.dir()?.link.read().clone();
             match above {
-                Some(above) => (here, name) = (above.parent, above.name),
+                Some(above) => (here, link) = (Arc::clone(&above.parent), above),
                 None => break,
             }
         }

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 
 use super::ids::NodeId;
 use super::lookup::presented;
-use super::node::{Leaf, Node, Real};
+use super::node::{Leaf, Node};
+use super::place::{Place, Real};
 use super::{Change, Vfs};
 use crate::error::{Errno, Result, best_effort};
 use crate::format::overlay::{Mark, Namespace};
@@ -54,7 +55,7 @@ impl Vfs {
         let keeping = self.keeping(leaf, &place.real);
         let stat = self.with_leaf(leaf, &place, |target| keeping.stat(target))?;
         let stat = Stat { nlink: self.shown_nlink(leaf, &place, &stat), ..stat };
-        if let Contents::Elsewhere(data) = &place.data {
+        if let Contents::Elsewhere(data) = place.data() {
             let data = data.dir.dir().stat_entry(Name::new(&data.name)?)?.ok_or(Errno::EIO)?;
             return Ok(Stat { blocks: data.blocks, ..stat });
         }
@@ -64,11 +65,9 @@ impl Vfs {
     /// Where the layer that has a non-directory keeps owners, modes and types.
     pub(super) fn keeping(&self, leaf: &Leaf, real: &Real) -> Keeping {
         let kept = match real {
-            Real::Lower { dir, .. } => Some(dir.dir().keeping()),
-            Real::Upper { .. } | Real::Orphan { key: Some(_), .. } => {
-                self.stack.upper.as_ref().map(Upper::keeping)
-            }
-            Real::Orphan { key: None, .. } => {
+            Real::Lower { dir } => Some(dir.dir().keeping()),
+            other if other.upper_key().is_some() => self.stack.upper.as_ref().map(Upper::keeping),
+            _ => {
                 let lower = usize::from(leaf.layer).checked_sub(1);
                 lower.and_then(|at| self.stack.lowers.get(at)).map(|root| root.dir().keeping())
             }
@@ -80,21 +79,21 @@ impl Vfs {
     pub(super) fn with_leaf<T>(
         &self,
         leaf: &Leaf,
-        place: &super::node::Place,
+        place: &Place,
         act: impl FnOnce(Target<'_>) -> Result<T>,
     ) -> Result<T> {
         // A descriptor that is open spares the way through the directory, unless it is that of the
         // file which holds the data.
-        if matches!(place.data, Contents::Own)
+        if place.has_own_data()
             && let Some(fd) = leaf.io.get()
         {
             return act(Target::Fd(fd.as_ref().as_fd()));
         }
         match &place.real {
-            Real::Orphan { fd, .. } => act(Target::Fd(fd.as_ref().as_fd())),
-            Real::Lower { dir, name } => {
+            Real::Orphan(orphan) => act(Target::Fd(orphan.fd.as_ref().as_fd())),
+            Real::Lower { dir } => {
                 let fd = dir.dir().fd()?;
-                act(Target::At(fd.as_ref().as_fd(), Name::new(name)?))
+                act(Target::At(fd.as_ref().as_fd(), Name::new(place.lower_name()?)?))
             }
             Real::Upper { .. } => {
                 let (parent, name) = self.upper_path(place)?;
@@ -176,7 +175,7 @@ impl Vfs {
             Change::NONE => upper.chown(target, None, None),
             _ => attr::apply(upper, target, change),
         });
-        leaf.no_set_id.store(false, Ordering::Relaxed);
+        node.no_set_id.store(false, Ordering::Relaxed);
         done
     }
 

@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use super::Vfs;
 use super::hardlinks::orphan;
 use super::lookup::ensure_index;
-use super::node::{Leaf, Link, Node, Place, Real};
+use super::node::{Leaf, Node};
+use super::place::{Link, Place, Real};
 use crate::error::{Errno, Result, best_effort};
 use crate::layer::{Over, UpperDir};
 use crate::merge::copyup::{self, Copied, Data, Destination, Lower};
@@ -23,7 +24,7 @@ impl Vfs {
         let Some(node) = self.table.get(id) else { return false };
         node.as_leaf().is_ok_and(|leaf| {
             let place = leaf.place.read();
-            let needs = place.real.upper_key().is_none() || !matches!(place.data, Contents::Own);
+            let needs = place.real.upper_key().is_none() || !place.has_own_data();
             drop(place);
             needs && !self.is_copied_ahead(leaf)
         })
@@ -84,7 +85,7 @@ impl Vfs {
             // Cannot be: a directory that is in a lower is not renamed before it is copied up.
             return Err(Errno::ESTALE.into());
         }
-        let name = Name::new(&link.name)?;
+        let name = Name::new(link.name())?;
         let from = dir.stack.read().clone();
         let made = copyup::directory(upper, &from, Destination { dir: to, name })?;
         if let Some(index) = &mut names.index {
@@ -117,33 +118,37 @@ impl Vfs {
         let leaf = node.as_leaf()?;
         let (in_upper, all_names) = {
             let place = leaf.place.read();
-            (place.real.upper_key().is_some(), place.links.iter().all(|link| link.in_upper))
+            (place.real.upper_key().is_some(), place.links().all(Link::in_upper))
         };
         if in_upper {
             // A name that was met after the copy-up follows before anything else changes.
             return if all_names { Ok(()) } else { self.link_other_names(node, leaf) };
         }
         let gate = node.gate.lock();
-        let (real, link, source) = {
+        let (real, name, link, source) = {
             let place = leaf.place.read();
-            (place.real.clone(), place.links.first().cloned(), place.data.clone())
+            let (link, data) = (place.links().next().cloned(), place.data().clone());
+            (place.real.clone(), place.lower_name().map(Box::from), link, data)
         };
-        match (real, link) {
-            (Real::Upper { .. } | Real::Orphan { key: Some(_), .. }, _) => Ok(()),
-            (Real::Orphan { fd, key: None }, _) => {
+        match real {
+            _ if real.upper_key().is_some() => Ok(()),
+            Real::Upper { .. } => Ok(()),
+            Real::Orphan(orphaned) => {
                 // Nothing but a descriptor refers to it: there is nothing to write to but data.
                 if node.kind() != FileType::Regular {
                     return Err(Errno::EOPNOTSUPP.into());
                 }
-                let keeping = self.keeping(leaf, &Real::Orphan { fd: Arc::clone(&fd), key: None });
+                let fd = Arc::clone(&orphaned.fd);
+                let keeping = self.keeping(leaf, &Real::Orphan(orphaned));
                 let copy = copyup::build_unnamed(self.upper()?, &fd, &source, keeping, data)?;
                 let mut place = leaf.place.write();
                 leaf.io.take();
                 place.real = orphan(copy)?;
-                place.data = Contents::Own;
+                place.set_data(Contents::Own);
                 Ok(())
             }
-            (Real::Lower { dir, name }, link) => {
+            Real::Lower { dir } => {
+                let name: Box<[u8]> = name?;
                 let (name, filesystems) = (Name::new(&name)?, &self.stack.filesystems);
                 let from = Lower { dir: &dir, name, data: &source, filesystems, index: None };
                 match self.copy_up_lower(node, leaf, &from, link.as_ref(), data) {
@@ -170,7 +175,7 @@ impl Vfs {
         if let Some((indexed, linked)) = links::of_lower(self.rules(), from.dir, from.name, &was)? {
             // Copied up under another name, by a node that was gone when this one was made.
             let mut place = leaf.place.write();
-            place.linked = Some(Box::new(linked));
+            place.set_linked(Box::new(linked));
             self.has_copy(node, leaf, &mut place, &indexed.stat, None);
             drop(place);
             return self.link_other_names(node, leaf);
@@ -214,17 +219,17 @@ impl Vfs {
         let mut place = leaf.place.write();
         let count = self.names_left(Key::of(was, leaf.layer), was.nlink);
         let (file, made) = (copied.file.take(), copied.stat);
-        if matches!(place.real, Real::Orphan { .. }) || (count == 0 && place.links.is_empty()) {
+        if matches!(place.real, Real::Orphan(_)) || (count == 0 && place.is_nameless()) {
             leaf.io.take();
             place.real = orphan(file.ok_or(Errno::EOPNOTSUPP)?)?;
-            place.data = Contents::Own;
+            place.set_data(Contents::Own);
             return Ok(());
         }
         let count = count.max(1);
         copied.publish_in_index(self.upper()?, plan, count)?;
         let entry = plan.entry.clone();
         let linked = Linked { entry, count, lower: Some(was.nlink), settled: true };
-        place.linked = Some(Box::new(linked));
+        place.set_linked(Box::new(linked));
         self.has_copy(node, leaf, &mut place, &made, file);
         Ok(())
     }
@@ -239,10 +244,10 @@ impl Vfs {
         file: Option<OwnedFd>,
     ) {
         self.table.copied_up(node, Key::of(made, 0));
-        place.real = Real::Upper { key: (made.dev, made.ino) };
-        place.data = Contents::Own;
-        leaf.no_set_id.store(false, Ordering::Relaxed);
-        leaf.no_capability.store(false, Ordering::Relaxed);
+        place.real = Real::upper((made.dev, made.ino));
+        place.set_data(Contents::Own);
+        node.no_set_id.store(false, Ordering::Relaxed);
+        node.no_capability.store(false, Ordering::Relaxed);
         leaf.io_read_only.store(false, Ordering::Relaxed);
         leaf.io.take();
         if let Some(file) = file {
@@ -262,20 +267,20 @@ impl Vfs {
         to: &UpperDir,
         mut copied: Copied,
     ) -> Result<()> {
-        let name = Name::new(&link.name)?;
+        let name = Name::new(link.name())?;
         let mut names = link.parent.dir()?.names.write();
         ensure_index(link.parent.dir()?, &mut names)?;
         let mut place = leaf.place.write();
         let (file, made) = (copied.file.take(), copied.stat);
-        if place.position(&link.parent, &link.name).is_none() {
+        if place.find(&link.parent, link.name()).is_none() {
             let lacks_file = file.is_none() && node.kind() == FileType::Regular;
-            if !place.links.is_empty() || lacks_file {
+            if !place.is_nameless() || lacks_file {
                 // Another name is left: begin anew with that. Or none, and then the data is needed.
                 return Err(Errno::EAGAIN.into());
             }
             leaf.io.take();
             place.real = orphan(file.ok_or(Errno::ESTALE)?)?;
-            place.data = Contents::Own;
+            place.set_data(Contents::Own);
             return Ok(());
         }
         let data = copied.data.clone();
@@ -284,8 +289,8 @@ impl Vfs {
             index.put_upper(name, made.kind(), made.ino);
         }
         self.has_copy(node, leaf, &mut place, &made, file);
-        place.data = data;
-        place.add(Link { in_upper: true, ..link.clone() });
+        place.set_data(data);
+        place.add(Link::new(&link.parent, link.name(), true));
         Ok(())
     }
 
@@ -295,9 +300,9 @@ impl Vfs {
         loop {
             let next = {
                 let place = leaf.place.read();
-                place.links.iter().find(|link| !link.in_upper).cloned()
+                place.links().find(|link| !link.in_upper()).cloned()
             };
-            let is_orphan = matches!(leaf.place.read().real, Real::Orphan { .. });
+            let is_orphan = matches!(leaf.place.read().real, Real::Orphan(_));
             let Some(link) = next.filter(|_| !is_orphan) else { return Ok(()) };
             self.name_to_upper(node, &link)?;
         }
@@ -307,12 +312,12 @@ impl Vfs {
     pub(super) fn name_to_upper(&self, node: &Arc<Node>, link: &Link) -> Result<()> {
         let upper = self.upper()?;
         let to = self.dir_to_write(&link.parent)?;
-        let name = Name::new(&link.name)?;
+        let name = Name::new(link.name())?;
         let mut names = link.parent.dir()?.names.write();
         ensure_index(link.parent.dir()?, &mut names)?;
         let mut place = node.as_leaf()?.place.write();
-        match place.position(&link.parent, &link.name) {
-            Some(known) if place.links.get(known).is_some_and(|link| !link.in_upper) => {}
+        match place.find(&link.parent, link.name()) {
+            Some(known) if !known.in_upper() => {}
             _ => return Ok(()),
         }
         let times = to.dir().stat()?;
@@ -320,14 +325,14 @@ impl Vfs {
             let (from, source) = self.upper_path(&place)?;
             upper.stage_link(&from, Name::new(source)?)?
         };
-        if place.linked.is_some() {
+        if place.linked().is_some() {
             upper.set_impure(&to)?;
             self.unsettle_count(&mut place)?;
         }
         staged.publish(&to, name, Over::Nothing)?;
         upper.restore_times(&to, &times);
         best_effort("names are counted by the next change", self.settle_count(&mut place));
-        place.add(Link { in_upper: true, ..link.clone() });
+        place.add(Link::new(&link.parent, link.name(), true));
         if let (Some(index), Some((_, ino))) = (&mut names.index, place.real.upper_key()) {
             index.put_upper(name, node.kind(), ino);
         }

@@ -160,9 +160,7 @@ impl Vfs {
             // Nobody has met it yet: the directory above is locked.
             dir.names.write().inherit = Some(into.inherit.passed_on(&stat));
         }
-        if let Ok(leaf) = node.as_leaf() {
-            leaf.no_set_id.store(stat.mode & 0o6000 == 0, Ordering::Relaxed);
-        }
+        node.no_set_id.store(stat.mode & 0o6000 == 0, Ordering::Relaxed);
         if let (Some(file), Ok(leaf)) = (made.file, node.as_leaf()) {
             leaf.io.put(Arc::new(file));
             let weak: std::sync::Weak<Node> = Arc::downgrade(&node);

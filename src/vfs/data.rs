@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::attr::Privilege;
-use super::node::{Node, Real};
+use super::node::Node;
+use super::place::Real;
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::layer::{Keeping, Upper};
@@ -52,9 +53,9 @@ impl Vfs {
         // lower's there.
         let place = leaf.place.read();
         let fd = match &place.real {
-            _ if !matches!(place.data, Contents::Own) => open_source(&place.data)?,
-            Real::Orphan { fd, .. } => return Ok(Arc::clone(fd)),
-            Real::Lower { dir, name } => dir.dir().open_to_read(Name::new(name)?)?,
+            _ if !place.has_own_data() => open_source(place.data())?,
+            Real::Orphan(orphan) => return Ok(Arc::clone(&orphan.fd)),
+            Real::Lower { dir } => dir.dir().open_to_read(Name::new(place.lower_name()?)?)?,
             Real::Upper { .. } => {
                 let (dir, name) = self.upper_path(&place)?;
                 // Only to read: what is open to write cannot be run as a program (ETXTBSY).
@@ -100,7 +101,7 @@ impl Vfs {
         let keeps_all = |upper: &Upper| upper.keeping() == Keeping::Inode;
         let in_upper = {
             let place = leaf.place.read();
-            place.real.upper_key().is_some() && matches!(place.data, Contents::Own)
+            place.real.upper_key().is_some() && place.has_own_data()
         };
         if !in_upper || !self.stack.upper.as_ref().is_some_and(keeps_all) {
             return Ok(None);
@@ -212,11 +213,11 @@ impl Vfs {
     ) -> Result<()> {
         let leaf = node.as_leaf()?;
         let upper = self.upper()?;
-        if upper.keeping() != Keeping::Inode && !leaf.no_capability.load(Ordering::Relaxed) {
+        if upper.keeping() != Keeping::Inode && !node.no_capability.load(Ordering::Relaxed) {
             upper.drop_capability(Target::Fd(fd))?;
-            leaf.no_capability.store(true, Ordering::Relaxed);
+            node.no_capability.store(true, Ordering::Relaxed);
         }
-        if privilege == Privilege::KeepsSetId || leaf.no_set_id.load(Ordering::Relaxed) {
+        if privilege == Privilege::KeepsSetId || node.no_set_id.load(Ordering::Relaxed) {
             return Ok(());
         }
         let dropped = match upper.keeping() {
@@ -228,7 +229,7 @@ impl Vfs {
         if dropped {
             self.tell_changed(node.id);
         }
-        leaf.no_set_id.store(true, Ordering::Relaxed);
+        node.no_set_id.store(true, Ordering::Relaxed);
         Ok(())
     }
 

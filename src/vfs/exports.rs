@@ -159,10 +159,10 @@ impl Exports {
 
 fn names_of(node: &Node) -> SmallVec<[Called; 1]> {
     let called =
-        |link: &super::node::Link| Called { parent: link.parent.id, name: link.name.clone() };
+        |link: &super::place::Link| Called { parent: link.parent.id, name: link.name().into() };
     match (node.dir(), node.as_leaf()) {
         (Ok(dir), _) => dir.link.read().iter().map(called).collect(),
-        (_, Ok(leaf)) => leaf.place.read().links.iter().map(called).collect(),
+        (_, Ok(leaf)) => leaf.place.read().links().map(called).collect(),
         _ => SmallVec::new(),
     }
 }

@@ -7,7 +7,8 @@
 use std::os::fd::AsFd;
 
 use super::Vfs;
-use super::node::{Leaf, Node, Place, Real};
+use super::node::{Leaf, Node};
+use super::place::{Link, Place, Real};
 use crate::error::{Errno, Result, best_effort};
 use crate::format::links::Count;
 use crate::layer::{LinkIndex, Upper, UpperDir};
@@ -39,9 +40,9 @@ impl Vfs {
     pub(super) fn upper_path<'a>(&self, place: &'a Place) -> Result<(UpperDir, &'a [u8])> {
         if let Some(link) = place.upper_link() {
             let dir = link.parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
-            return Ok((dir, &link.name));
+            return Ok((dir, link.name()));
         }
-        let linked = place.linked.as_ref().ok_or(Errno::ESTALE)?;
+        let linked = place.linked().ok_or(Errno::ESTALE)?;
         let dir = self.links().and_then(LinkIndex::dir).ok_or(Errno::ESTALE)?;
         Ok((dir, &linked.entry))
     }
@@ -61,14 +62,14 @@ impl Vfs {
 
     /// The link count that users see.
     pub(super) fn shown_nlink(&self, leaf: &Leaf, place: &Place, stat: &Stat) -> u32 {
-        match (&place.linked, &place.real) {
+        match (place.linked(), &place.real) {
             (Some(linked), _) => linked.count,
-            (None, Real::Upper { .. } | Real::Orphan { key: Some(_), .. }) => stat.nlink,
+            (None, real) if real.upper_key().is_some() => stat.nlink,
             (None, real) => {
                 let left = self.names_left(Key::of(stat, leaf.layer), stat.nlink);
                 match real {
                     // The lower still has the name that the mount does not.
-                    Real::Orphan { .. } if left == stat.nlink => left.saturating_sub(1),
+                    Real::Orphan(_) if left == stat.nlink => left.saturating_sub(1),
                     _ => left,
                 }
             }
@@ -86,12 +87,11 @@ impl Vfs {
         name: Name<'_>,
         found: &Found,
     ) -> Result<Going> {
-        let here = place.position(parent, name.bytes());
-        let others = place.links.len() > usize::from(here.is_some());
-        let left = match &place.linked {
+        let here = place.find(parent, name.bytes());
+        let others = place.links().count() > usize::from(here.is_some());
+        let left = match place.linked() {
             Some(linked) => {
-                let link = here.and_then(|at| place.links.get(at));
-                if !link.is_some_and(|link| link.in_upper) {
+                if !here.is_some_and(Link::in_upper) {
                     return Err(Errno::EAGAIN.into());
                 }
                 linked.count
@@ -109,7 +109,7 @@ impl Vfs {
 
     /// Counts one name less, after it went.
     pub(super) fn count_down(&self, place: &mut Place, found: &Found) {
-        match &mut place.linked {
+        match place.linked_mut() {
             Some(linked) => linked.count = linked.count.saturating_sub(1).max(1),
             None => *self.gone.entry(found.origin).or_insert(0) += 1,
         }
@@ -128,7 +128,7 @@ impl Vfs {
     /// Before a name of the upper is made or goes: counts relative to the upper, so that the one
     /// call changes both.
     pub(super) fn settle_count(&self, place: &mut Place) -> Result<()> {
-        let Some(linked) = place.linked.as_deref().filter(|linked| !linked.settled) else {
+        let Some(linked) = place.linked().filter(|linked| !linked.settled) else {
             return Ok(());
         };
         let (entry, count) = (linked.entry.clone(), linked.count);
@@ -137,7 +137,7 @@ impl Vfs {
         upper.with_entry(&dir, Name::new(&entry)?, |copy| {
             upper.set_count(copy, Count::by_upper(count, stat::stat(copy)?.nlink))
         })?;
-        if let Some(linked) = &mut place.linked {
+        if let Some(linked) = place.linked_mut() {
             linked.settled = true;
         }
         Ok(())
@@ -146,7 +146,7 @@ impl Vfs {
     /// Before a name of the lower becomes one of the upper: counts relative to the lower, as the
     /// number of names stays while the upper's link count does not.
     pub(super) fn unsettle_count(&self, place: &mut Place) -> Result<()> {
-        let Some(linked) = &mut place.linked else { return Ok(()) };
+        let Some(linked) = place.linked_mut() else { return Ok(()) };
         let lower = linked.lower.ok_or(Errno::ESTALE)?;
         let upper = self.upper()?;
         let dir = self.links().and_then(LinkIndex::dir).ok_or(Errno::ESTALE)?;
@@ -170,5 +170,5 @@ impl Vfs {
 /// A descriptor is all that is left of an object of the upper.
 pub(super) fn orphan(file: std::os::fd::OwnedFd) -> Result<Real> {
     let stat = stat::fstat(file.as_fd())?;
-    Ok(Real::Orphan { fd: std::sync::Arc::new(file), key: Some((stat.dev, stat.ino)) })
+    Ok(Real::orphan(std::sync::Arc::new(file), Some((stat.dev, stat.ino))))
 }

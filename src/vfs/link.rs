@@ -4,7 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use super::lookup::survey;
-use super::node::{Link, Node, Place, Real};
+use super::node::Node;
+use super::place::{Link, Place, Real};
 use super::protection::NameChange;
 use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result, best_effort};
@@ -51,7 +52,7 @@ impl Vfs {
         if matches!(site.upper, InUpper::Absent) && site.in_lowers {
             return Err(Errno::EEXIST.into());
         }
-        if place.linked.is_some() || existing.is_impure()? {
+        if place.linked().is_some() || existing.is_impure()? {
             upper.set_impure(&to)?;
         }
         self.settle_count(&mut place)?;
@@ -67,10 +68,10 @@ impl Vfs {
             }
         }
         if let Existing::Unnamed(_) = existing {
-            place.real = Real::Upper { key };
+            place.real = Real::upper(key);
         }
-        place.add(Link { parent: Arc::clone(parent), name: name.bytes().into(), in_upper: true });
-        if let Some(linked) = &mut place.linked {
+        place.add(Link::new(parent, name.bytes(), true));
+        if let Some(linked) = place.linked_mut() {
             linked.count += 1;
         }
         if let Some(index) = &mut names.index {
@@ -86,7 +87,7 @@ impl Vfs {
                 let (dir, name) = self.upper_path(place)?;
                 Ok(Existing::Named(dir, name.into()))
             }
-            Real::Orphan { fd, .. } => Ok(Existing::Unnamed(Arc::clone(fd))),
+            Real::Orphan(orphan) => Ok(Existing::Unnamed(Arc::clone(&orphan.fd))),
             Real::Lower { .. } => Err(Errno::ENOENT.into()),
         }
     }

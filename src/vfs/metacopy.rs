@@ -4,7 +4,8 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::Vfs;
-use super::node::{Node, Place, Real};
+use super::node::Node;
+use super::place::{Place, Real};
 use crate::config::Config;
 use crate::error::{Errno, Result};
 use crate::layer::{Stack, Upper};
@@ -27,10 +28,11 @@ pub(super) fn is_wanted(config: &Config, stack: &Stack) -> bool {
 
 /// Where the data is that a file of the upper has to get.
 fn pending(place: &Place) -> Result<Option<&Source>> {
-    match (&place.data, &place.real) {
-        (Contents::Own, _) | (_, Real::Lower { .. } | Real::Orphan { key: None, .. }) => Ok(None),
-        (Contents::Missing, _) => Err(Errno::EIO.into()),
-        (Contents::Elsewhere(source), _) => Ok(Some(source)),
+    match place.data() {
+        Contents::Own => Ok(None),
+        _ if place.real.upper_key().is_none() => Ok(None),
+        Contents::Missing => Err(Errno::EIO.into()),
+        Contents::Elsewhere(source) => Ok(Some(source)),
     }
 }
 
@@ -59,7 +61,7 @@ impl Vfs {
             let place = leaf.place.read();
             let Some(source) = pending(&place)? else { return Ok(()) };
             let file = match &place.real {
-                Real::Orphan { fd, .. } => Arc::clone(fd),
+                Real::Orphan(orphan) => Arc::clone(&orphan.fd),
                 _ => {
                     let (dir, name) = self.upper_path(&place)?;
                     Arc::new(upper.open_to_write(&dir, Name::new(name)?)?)
@@ -69,7 +71,7 @@ impl Vfs {
         };
         copyup::complete(upper, file.as_fd(), &source)?;
         let mut place = leaf.place.write();
-        place.data = Contents::Own;
+        place.set_data(Contents::Own);
         leaf.io.take();
         Ok(())
     }
@@ -86,7 +88,7 @@ impl Vfs {
         let Some(link) = link else { return Some(Ok(())) };
         Some(link.parent.dir().and_then(|parent| {
             let dir = parent.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
-            upper.sync_entry(&dir, Name::new(&link.name)?)
+            upper.sync_entry(&dir, Name::new(link.name())?)
         }))
     }
 }

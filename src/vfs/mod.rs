@@ -30,6 +30,8 @@ mod link;
 mod lookup;
 mod metacopy;
 mod node;
+mod nodes;
+mod place;
 mod protection;
 mod readdir;
 mod redirect;

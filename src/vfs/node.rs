@@ -8,12 +8,12 @@ use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
 use super::ids::NodeId;
+use super::place::{Link, Place, Real};
 use super::protection::Known;
 use crate::error::{Errno, Result};
+use crate::layer::UpperDir;
 use crate::layer::fdcache::{Closable, FdSlot};
-use crate::layer::{LowerDir, UpperDir};
 use crate::merge::create::Inherit;
-use crate::merge::links::Linked;
 use crate::merge::lookup::Contents;
 use crate::merge::{DirStack, Index};
 use crate::sys::FileType;
@@ -28,6 +28,10 @@ pub struct Node {
     pub bare: Bareness,
     /// Which changes its inode flags forbid.
     pub protection: Known,
+    /// Known to have no set-id bits that a write would clear.
+    pub no_set_id: AtomicBool,
+    /// Known to have no file capabilities that we would have to clear.
+    pub no_capability: AtomicBool,
     /// One copy-up at a time.
     pub gate: Mutex<()>,
     body: Body,
@@ -122,109 +126,11 @@ pub struct Leaf {
     pub io_read_only: AtomicBool,
     /// Open files that must find the descriptor open.
     pub pins: AtomicU32,
-    /// Known to have no set-id bits that a write would clear.
-    pub no_set_id: AtomicBool,
-    /// Known to have no file capabilities that we would have to clear.
-    pub no_capability: AtomicBool,
 }
 
-/// Names of an object, and what is behind them.
-#[derive(Debug)]
-pub struct Place {
-    /// The names that are known; empty once the last of these is removed.
-    pub links: SmallVec<[Link; 1]>,
-    /// The object itself.
-    pub real: Real,
-    /// Where its data is.
-    pub data: Contents,
-    /// Where it stands in the index of hard links.
-    pub linked: Option<Box<Linked>>,
-}
-
-/// One name.
-#[derive(Clone)]
-pub struct Link {
-    /// The directory.
-    pub parent: Arc<Node>,
-    /// The name in it.
-    pub name: Box<[u8]>,
-    /// The upper has this name. A name in a lower stays there while another name of the same object
-    /// is in the upper already.
-    pub in_upper: bool,
-}
-
-impl std::fmt::Debug for Link {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}/{}", self.parent.id, self.name.escape_ascii())
-    }
-}
-
-/// Where a non-directory really is.
-#[derive(Clone, Debug)]
-pub enum Real {
-    /// In the upper, under each link that says so and in the index of hard links.
-    Upper {
-        /// Device and inode number there.
-        key: (u64, u64),
-    },
-    /// In a lower.
-    Lower {
-        /// The directory that holds it.
-        dir: LowerDir,
-        /// Its name there.
-        name: Box<[u8]>,
-    },
-    /// It lost its last name; the descriptor keeps it.
-    Orphan {
-        /// Of the upper's object, readable and writable, or of the lower's, readable; `O_PATH` for
-        /// what is not a regular file.
-        fd: Arc<OwnedFd>,
-        /// Device and inode number in the upper, if it is there.
-        key: Option<(u64, u64)>,
-    },
-}
-
-impl Real {
-    /// Device and inode number in the upper, if it is there.
-    pub fn upper_key(&self) -> Option<(u64, u64)> {
-        match self {
-            Self::Upper { key } => Some(*key),
-            Self::Lower { .. } => None,
-            Self::Orphan { key, .. } => *key,
-        }
-    }
-}
-
-impl Place {
-    /// A name under which the upper has the object.
-    pub fn upper_link(&self) -> Option<&Link> {
-        self.links.iter().find(|link| link.in_upper)
-    }
-
-    /// Whether this is one of the names.
-    pub fn position(&self, parent: &Node, name: &[u8]) -> Option<usize> {
-        self.links.iter().position(|link| link.parent.id == parent.id && *link.name == *name)
-    }
-
-    /// Adds a name, or notes that the upper has it now.
-    pub fn add(&mut self, link: Link) {
-        match self.position(&link.parent, &link.name) {
-            Some(known) => {
-                if let Some(known) = self.links.get_mut(known) {
-                    known.in_upper |= link.in_upper;
-                }
-            }
-            None => self.links.push(link),
-        }
-    }
-
-    /// Takes a name away.
-    pub fn remove(&mut self, parent: &Node, name: &[u8]) {
-        if let Some(known) = self.position(parent, name) {
-            self.links.swap_remove(known);
-        }
-    }
-}
+/// There may be millions of nodes. With the counts of an `Arc` and the word of the allocator that
+/// is 144 bytes; one more would be 160.
+const _: () = assert!(size_of::<Node>() <= 120);
 
 impl Node {
     /// A directory.
@@ -241,41 +147,41 @@ impl Node {
 
     /// Anything else.
     pub fn leaf(id: NodeId, kind: FileType, link: Link, real: Real, data: Contents) -> Self {
-        Self::with_links(id, kind, SmallVec::from_iter([link]), real, data)
+        Self::other(id, kind, Place::new(Some(link), real, data))
     }
 
     /// A file without a name.
     pub fn unnamed(id: NodeId, real: Real) -> Self {
-        Self::with_links(id, FileType::Regular, SmallVec::new(), real, Contents::Own)
+        Self::other(id, FileType::Regular, Place::new(None, real, Contents::Own))
     }
 
-    fn with_links(
-        id: NodeId,
-        kind: FileType,
-        links: SmallVec<[Link; 1]>,
-        real: Real,
-        data: Contents,
-    ) -> Self {
-        let layer = match &real {
-            Real::Lower { dir, .. } => dir.dir().layer(),
+    fn other(id: NodeId, kind: FileType, place: Place) -> Self {
+        let layer = match &place.real {
+            Real::Lower { dir } => dir.dir().layer(),
             _ => 0,
         };
         let leaf = Leaf {
             kind,
             layer,
-            place: RwLock::new(Place { links, real, data, linked: None }),
+            place: RwLock::new(place),
             io: FdSlot::default(),
             io_read_only: AtomicBool::new(false),
             pins: AtomicU32::new(0),
-            no_set_id: AtomicBool::new(false),
-            no_capability: AtomicBool::new(false),
         };
         Self::new(id, Body::Leaf(leaf))
     }
 
     fn new(id: NodeId, body: Body) -> Self {
-        let (lookups, bare) = (AtomicU64::new(0), Bareness::default());
-        Self { id, lookups, bare, protection: Known::default(), gate: Mutex::new(()), body }
+        Self {
+            id,
+            lookups: AtomicU64::new(0),
+            bare: Bareness::default(),
+            protection: Known::default(),
+            no_set_id: AtomicBool::new(false),
+            no_capability: AtomicBool::new(false),
+            gate: Mutex::new(()),
+            body,
+        }
     }
 
     /// The type of the object.
@@ -315,7 +221,8 @@ impl Node {
                 dir.link.get_mut().take().map(|link| link.parent).into_iter().collect()
             }
             Body::Leaf(leaf) => {
-                leaf.place.get_mut().links.drain(..).map(|link| link.parent).collect()
+                let links = leaf.place.get_mut().clear_links();
+                links.into_iter().map(|link| link.parent).collect()
             }
         }
     }

@@ -8,7 +8,8 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::node::{Node, Real};
+use super::node::Node;
+use super::place::Real;
 use super::{Change, NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::sys::at::SetTime;

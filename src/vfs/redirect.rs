@@ -42,7 +42,7 @@ fn needed(node: &Arc<Node>, stays_in_directory: bool) -> Result<Option<Redirect>
         Some(_) if stays_in_directory => return Ok(None),
         None if stays_in_directory => {
             let link = node.dir()?.link.read().clone().ok_or(Errno::ENOENT)?;
-            return Ok(Some(Redirect::Sibling(link.name)));
+            return Ok(Some(Redirect::Sibling(link.name().into())));
         }
         _ => {}
     }
@@ -57,7 +57,7 @@ fn needed(node: &Arc<Node>, stays_in_directory: bool) -> Result<Option<Redirect>
                 break;
             }
             Some(Redirect::Sibling(name)) => path.push(name),
-            None => path.push(link.name),
+            None => path.push(link.name().into()),
         }
         here = link.parent;
     }

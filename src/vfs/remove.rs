@@ -8,7 +8,8 @@ use nix::fcntl::OFlag;
 
 use super::hardlinks::Going;
 use super::lookup::{ensure_index, survey, survey_found};
-use super::node::{Dir, Node, Real};
+use super::node::{Dir, Node};
+use super::place::{Link, Real};
 use super::protection::NameChange;
 use super::table::Held;
 use super::{NodeId, Vfs};
@@ -18,7 +19,6 @@ use crate::layer::upper::WhiteoutForm;
 use crate::layer::{LinkIndex, UpperDir};
 use crate::merge::copyup::Data;
 use crate::merge::index::{self, InUpper};
-use crate::merge::lookup::Contents;
 use crate::merge::remove::{self, Standing};
 use crate::merge::{DirStack, Found, What, lookup};
 use crate::sys::{FileType, Name, at};
@@ -146,14 +146,12 @@ impl Vfs {
             return Ok(());
         }
         let others =
-            place.links.len() > usize::from(place.position(parent, name.bytes()).is_some());
+            place.links().count() > usize::from(place.find(parent, name.bytes()).is_some());
         if others {
             // A name that only a lower has cannot stand for what was copied up.
-            let stays = |link: &super::node::Link| {
-                link.in_upper && !(link.parent.id == parent.id && *link.name == *name.bytes())
-            };
+            let stays = |link: &Link| link.in_upper() && !link.is(parent, name.bytes());
             let is_lower = matches!(place.real, Real::Lower { .. });
-            if is_lower || place.links.iter().any(stays) {
+            if is_lower || place.links().any(stays) {
                 act()?;
                 place.remove(parent, name.bytes());
                 return Ok(());
@@ -162,7 +160,7 @@ impl Vfs {
         }
         let writable = |_: &Arc<OwnedFd>| {
             // What is open may be the file that has the data.
-            matches!(place.data, Contents::Own)
+            place.has_own_data()
                 && (place.real.upper_key().is_none() || !leaf.io_read_only.load(Ordering::Relaxed))
         };
         let fd = match leaf.io.get().filter(writable) {
@@ -171,13 +169,13 @@ impl Vfs {
         };
         act()?;
         let key = place.real.upper_key();
-        place.links.clear();
-        match place.linked.take() {
+        drop(place.clear_links());
+        match place.take_linked() {
             Some(linked) => self.leave_index(&linked),
             None if going == Going::Last => self.count_down(&mut place, found),
             None => {}
         }
-        place.real = Real::Orphan { fd, key };
+        place.real = Real::orphan(fd, key);
         leaf.io_read_only.store(false, Ordering::Relaxed);
         leaf.io.take();
         Ok(())
@@ -261,12 +259,8 @@ impl Vfs {
     /// Whether a name still stands for the node, now that its directory is locked.
     pub(super) fn check_still(&self, child: &Node, parent: &Node, name: Name<'_>) -> Result<()> {
         let still = match child.dir() {
-            Ok(dir) => dir
-                .link
-                .read()
-                .as_ref()
-                .is_some_and(|link| link.parent.id == parent.id && *link.name == *name.bytes()),
-            Err(_) => child.as_leaf()?.place.read().position(parent, name.bytes()).is_some(),
+            Ok(dir) => dir.link.read().as_ref().is_some_and(|link| link.is(parent, name.bytes())),
+            Err(_) => child.as_leaf()?.place.read().find(parent, name.bytes()).is_some(),
         };
         if still { Ok(()) } else { Err(Errno::ENOENT.into()) }
     }

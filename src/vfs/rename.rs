@@ -5,7 +5,8 @@ use std::sync::Arc;
 use parking_lot::RwLockWriteGuard;
 
 use super::lookup::{ensure_index, in_lowers, survey, survey_found};
-use super::node::{Link, Names, Node, Real};
+use super::node::{Names, Node};
+use super::place::{Link, Real};
 use super::remove::{bury, check_empty};
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
@@ -215,7 +216,7 @@ impl Vfs {
         }
         self.copy_up(node, Data::All)?;
         self.complete(node)?;
-        let link = Link { parent: Arc::clone(parent), name: name.bytes().into(), in_upper: false };
+        let link = Link::new(parent, name.bytes(), false);
         self.name_to_upper(node, &link)
     }
 
@@ -408,22 +409,18 @@ impl Vfs {
         to: &Side<'_>,
         act: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        let link = |in_upper| Link {
-            parent: Arc::clone(&to.parent),
-            name: to.name.bytes().into(),
-            in_upper,
-        };
+        let link = Link::new(&to.parent, to.name.bytes(), true);
         if let Ok(leaf) = node.as_leaf() {
             let mut place = leaf.place.write();
             act()?;
             place.remove(&from.parent, from.name.bytes());
-            place.add(link(true));
+            place.add(link);
             return Ok(());
         }
         let dir = node.dir()?;
         let mut place = dir.link.write();
         act()?;
-        *place = Some(link(true));
+        *place = Some(link);
         if let Some(upper) = &dir.stack.read().upper {
             upper.moved(&to.upper, to.name);
         }
@@ -443,7 +440,7 @@ fn check_kinds(source: FileType, target: FileType) -> Result<()> {
 fn upper_ino(node: &Node) -> Result<u64> {
     match node.as_leaf() {
         Ok(leaf) => match &leaf.place.read().real {
-            Real::Upper { key } => Ok(key.1),
+            Real::Upper { ino, .. } => Ok(*ino),
             _ => Err(Errno::ESTALE.into()),
         },
         Err(_) => {

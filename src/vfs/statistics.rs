@@ -163,14 +163,12 @@ impl Vfs {
 }
 
 impl Node {
-    /// About how many bytes it takes, without its index: itself, its place in the table and the
-    /// name that most nodes have one of.
+    /// About how many bytes it takes, without its index: itself, with its name unless that is
+    /// long, and its place in the table.
     fn bytes(&self) -> usize {
         /// A number, a pointer and the counts of the `Arc`.
         const PLACE: usize = 32;
-        /// Most names are shorter than what an allocation takes at least.
-        const NAME: usize = 32;
         let dir = self.dir().map_or(0, |_| size_of::<super::node::Dir>());
-        size_of::<Self>() + dir + PLACE + NAME
+        size_of::<Self>() + dir + PLACE
     }
 }

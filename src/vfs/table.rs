@@ -6,24 +6,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use dashmap::DashMap;
-use dashmap::mapref::entry::Entry as Slot;
 use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
 use super::exports::{Called, Exports};
 use super::ids::{Ids, NodeId};
-use super::node::{Link, Node, Place, Real};
+use super::node::Node;
+use super::nodes::{Nodes, Slot};
+use super::place::{Link, Place, Real};
 use crate::merge::descent::{Memory, Unmarked};
 use crate::merge::links::Linked;
-use crate::merge::lookup::{Contents, Key};
+use crate::merge::lookup::Key;
 use crate::merge::{DirStack, Found, What};
 use crate::sys::Stat;
 
 /// The nodes of a mount.
 #[derive(Debug)]
 pub struct Table {
-    nodes: DashMap<NodeId, Arc<Node>, FxBuildHasher>,
+    nodes: Nodes,
     /// Numbers of nodes that do not follow from their object: what was copied up keeps the number
     /// of the lower, and some numbers do not fit or are taken.
     aliases: DashMap<Key, NodeId, FxBuildHasher>,
@@ -42,8 +43,9 @@ const SWEEP: usize = 64;
 impl Table {
     /// A table with the root in it.
     pub fn new(root: DirStack, ids: Ids, exports: Option<Exports>) -> Self {
-        let nodes = DashMap::default();
-        nodes.insert(NodeId::ROOT, Arc::new(Node::directory(NodeId::ROOT, None, root)));
+        let nodes = Nodes::default();
+        let root = Arc::new(Node::directory(NodeId::ROOT, None, root));
+        nodes.slot(NodeId::ROOT).put(root);
         let (aliases, aliased) = (DashMap::default(), DashMap::default());
         let exports = exports.map(Box::new);
         Self { nodes, aliases, aliased, ids, exports, lingering: Mutex::default() }
@@ -51,7 +53,7 @@ impl Table {
 
     /// The node of a number.
     pub fn get(&self, id: NodeId) -> Option<Arc<Node>> {
-        self.nodes.get(&id).map(|node| Arc::clone(&node))
+        self.nodes.get(id)
     }
 
     /// How many there are.
@@ -61,8 +63,8 @@ impl Table {
 
     /// Shows all nodes. `see` must wait for no lock: one that it waits for may be held by somebody
     /// who waits for the table.
-    pub fn for_each(&self, mut see: impl FnMut(&Node)) {
-        self.nodes.iter().for_each(|node| see(&node));
+    pub fn for_each(&self, see: impl FnMut(&Node)) {
+        self.nodes.for_each(see);
     }
 
     /// The number that users see for an object on a layer, as far as it has one already.
@@ -104,35 +106,39 @@ impl Table {
         let identity = found.identity();
         let follows = self.ids.of((identity.dev, identity.ino));
         let id = self.number_of(&found).unwrap_or_else(|| self.ids.free());
-        match self.nodes.entry(id) {
-            Slot::Occupied(known) if recognise(known.get(), &found, parent, name) => {
-                known.get().lookups.fetch_add(lookups, Ordering::Relaxed);
+        let slot = self.nodes.slot(id);
+        match slot.node() {
+            Some(known) if recognise(known, &found, parent, name) => {
+                let known = Arc::clone(known);
+                known.lookups.fetch_add(lookups, Ordering::Relaxed);
                 self.given_out(id, identity, lookups);
-                return Arc::clone(known.get());
+                return known;
             }
-            Slot::Occupied(_) => {}
-            Slot::Vacant(free) if !self.is_of_another(id, identity, parent.id, name) => {
+            None if !self.is_of_another(id, identity, parent.id, name) => {
                 if follows != Some(id) {
                     self.alias(identity, id);
                 }
-                let node = Arc::new(build(id, found, parent, name));
-                node.lookups.fetch_add(lookups, Ordering::Relaxed);
-                self.given_out(id, identity, lookups);
-                return Arc::clone(&free.insert(node));
+                return self.put(slot, build(id, found, parent, name), identity, lookups);
             }
-            Slot::Vacant(_) => {}
+            _ => drop(slot),
         }
         // Taken by another object: a number for the life of this node.
         loop {
             let id = self.ids.free();
-            if let Slot::Vacant(free) = self.nodes.entry(id) {
+            let slot = self.nodes.slot(id);
+            if slot.node().is_none() {
                 self.alias(identity, id);
-                let node = Arc::new(build(id, found, parent, name));
-                node.lookups.fetch_add(lookups, Ordering::Relaxed);
-                self.given_out(id, identity, lookups);
-                return Arc::clone(&free.insert(node));
+                return self.put(slot, build(id, found, parent, name), identity, lookups);
             }
         }
+    }
+
+    fn put(&self, slot: Slot<'_>, node: Node, identity: Key, lookups: u64) -> Arc<Node> {
+        let node = Arc::new(node);
+        node.lookups.fetch_add(lookups, Ordering::Relaxed);
+        self.given_out(node.id, identity, lookups);
+        slot.put(Arc::clone(&node));
+        node
     }
 
     /// What a listing says of an object whose number only a lookup will tell.
@@ -145,15 +151,15 @@ impl Table {
         let key = Key { dev: stat.dev, ino: stat.ino, layer: 0 };
         self.is_new(key);
         let follows = self.ids.of((key.dev, key.ino));
-        let id = follows.filter(|id| !self.nodes.contains_key(id)).unwrap_or_else(|| {
+        let id = follows.filter(|id| !self.nodes.has(*id)).unwrap_or_else(|| {
             let id = self.ids.free();
             self.alias(key, id);
             id
         });
-        let real = Real::Orphan { fd: Arc::new(file), key: Some((stat.dev, stat.ino)) };
+        let real = Real::orphan(Arc::new(file), Some((stat.dev, stat.ino)));
         let node = Arc::new(Node::unnamed(id, real));
         node.lookups.store(1, Ordering::Relaxed);
-        self.nodes.insert(id, Arc::clone(&node));
+        self.nodes.slot(id).put(Arc::clone(&node));
         self.given_out(id, key, 1);
         node
     }
@@ -189,9 +195,11 @@ impl Table {
     pub fn is_new(&self, key: Key) {
         if let Some(exports) = &self.exports
             && let Some(id) = self.ids.of((key.dev, key.ino))
-            && let Slot::Vacant(_) = self.nodes.entry(id)
         {
-            exports.is_gone(id, key);
+            let slot = self.nodes.slot(id);
+            if slot.node().is_none() {
+                exports.is_gone(id, key);
+            }
         }
     }
 
@@ -243,18 +251,16 @@ impl Table {
         if id == NodeId::ROOT {
             return true;
         }
-        let (mut wanted, mut remembered) = (false, false);
-        let removed = self.nodes.remove_if(&id, |_, node| {
-            wanted = node.lookups.load(Ordering::Relaxed) > 0;
-            let goes = !wanted && Arc::strong_count(node) <= holders;
-            if goes && let Some(exports) = &self.exports {
-                remembered = exports.leaves(node);
-            }
-            goes
-        });
-        if removed.is_none() {
-            return wanted || !self.nodes.contains_key(&id);
+        let slot = self.nodes.slot(id);
+        let Some(node) = slot.node() else { return true };
+        if node.lookups.load(Ordering::Relaxed) > 0 {
+            return true;
         }
+        if Arc::strong_count(node) > holders {
+            return false;
+        }
+        let remembered = self.exports.as_ref().is_some_and(|exports| exports.leaves(node));
+        drop(slot.take());
         if remembered {
             self.expire();
         } else {
@@ -275,12 +281,11 @@ impl Table {
     fn expire(&self) {
         let Some(exports) = &self.exports else { return };
         while let Some(id) = exports.overdue() {
-            match self.nodes.entry(id) {
-                Slot::Occupied(_) => exports.expire(id, true),
-                Slot::Vacant(_) => {
-                    exports.expire(id, false);
-                    self.remove_aliases(id);
-                }
+            let slot = self.nodes.slot(id);
+            let is_live = slot.node().is_some();
+            exports.expire(id, is_live);
+            if !is_live {
+                self.remove_aliases(id);
             }
         }
     }
@@ -307,11 +312,13 @@ impl Memory for Table {
         // Whoever changes it may be the one who asks.
         let place = node.as_leaf().ok()?.place.try_read()?;
         let is_this = match &place.real {
-            Real::Upper { key } => object.layer == 0 && *key == (object.dev, object.ino),
+            Real::Upper { .. } => {
+                object.layer == 0 && place.real.upper_key() == Some((object.dev, object.ino))
+            }
             Real::Lower { dir, .. } => dir.dir().layer() == object.layer,
             Real::Orphan { .. } => false,
         };
-        let unmarked = matches!(place.data, Contents::Own) && place.linked.is_none();
+        let unmarked = place.has_own_data() && place.linked().is_none();
         (is_this && unmarked).then(|| Unmarked { bare: node.bare.is_known() })
     }
 }
@@ -347,20 +354,17 @@ fn build(id: NodeId, found: Found, parent: &Arc<Node>, name: &[u8]) -> Node {
     let linked = found.linked;
     // What the inode says is all there is to know of an object that can carry no mark of ours.
     let is_told = bare || matches!(&found.what, What::Lower(_));
-    let link = Link { parent: Arc::clone(parent), name: name.into(), in_upper };
+    let link = Link::new(parent, name, in_upper);
     let node = match found.what {
         What::Dir(stack) => Node::directory(id, Some(link), stack),
         What::Upper | What::Linked => {
             let key = (found.stat.dev, found.stat.ino);
-            Node::leaf(id, kind, link, Real::Upper { key }, found.data)
+            Node::leaf(id, kind, link, Real::upper(key), found.data)
         }
-        What::Lower(dir) => {
-            let name = link.name.clone();
-            Node::leaf(id, kind, link, Real::Lower { dir, name }, found.data)
-        }
+        What::Lower(dir) => Node::leaf(id, kind, link, Real::Lower { dir }, found.data),
     };
     if let (Some(linked), Ok(leaf)) = (linked, node.as_leaf()) {
-        leaf.place.write().linked = Some(linked);
+        leaf.place.write().set_linked(linked);
     }
     if is_told {
         node.protection.set(found.stat.protection);
@@ -381,8 +385,8 @@ fn recognise(node: &Arc<Node>, found: &Found, parent: &Arc<Node>, name: &[u8]) -
     }
     let Ok(leaf) = node.as_leaf() else { return is_same_dir(node, parent, name) };
     let mut place = leaf.place.write();
-    let known = place.position(parent, name).is_some();
-    let link = |in_upper| Link { parent: Arc::clone(parent), name: name.into(), in_upper };
+    let known = place.find(parent, name).is_some();
+    let link = |in_upper| Link::new(parent, name, in_upper);
     match (&found.what, &place.real) {
         (What::Upper | What::Linked, real)
             if real.upper_key() == Some((found.stat.dev, found.stat.ino)) =>
@@ -390,8 +394,8 @@ fn recognise(node: &Arc<Node>, found: &Found, parent: &Arc<Node>, name: &[u8]) -
             let key = (found.stat.dev, found.stat.ino);
             place.add(link(matches!(found.what, What::Upper)));
             learn(&mut place, found.linked.as_deref());
-            if matches!(place.real, Real::Orphan { .. }) {
-                place.real = Real::Upper { key };
+            if matches!(place.real, Real::Orphan(_)) {
+                place.real = Real::upper(key);
             }
             true
         }
@@ -401,7 +405,7 @@ fn recognise(node: &Arc<Node>, found: &Found, parent: &Arc<Node>, name: &[u8]) -
             let same = found.stat.nlink > 1 && dir.dir().layer() == leaf.layer;
             if same {
                 place.add(link(false));
-                if let Some(linked) = &mut place.linked {
+                if let Some(linked) = place.linked_mut() {
                     linked.lower.get_or_insert(found.stat.nlink);
                 }
             }
@@ -414,14 +418,14 @@ fn recognise(node: &Arc<Node>, found: &Found, parent: &Arc<Node>, name: &[u8]) -
 /// Takes over what a name tells of the index; the count is what the node knows best.
 fn learn(place: &mut Place, found: Option<&Linked>) {
     let Some(found) = found else { return };
-    match &mut place.linked {
+    match place.linked_mut() {
         Some(known) => known.lower = known.lower.or(found.lower),
-        None => place.linked = Some(Box::new(found.clone())),
+        None => place.set_linked(Box::new(found.clone())),
     }
 }
 
 fn is_same_dir(node: &Arc<Node>, parent: &Arc<Node>, name: &[u8]) -> bool {
     let Ok(dir) = node.dir() else { return false };
     let link = dir.link.read();
-    link.as_ref().is_some_and(|link| link.parent.id == parent.id && *link.name == *name)
+    link.as_ref().is_some_and(|link| link.is(parent, name))
 }

@@ -59,10 +59,10 @@ fn names_of(node: &Arc<Node>) -> Result<Vec<Box<[u8]>>> {
     while here.id != NodeId::ROOT {
         let link = match here.dir() {
             Ok(dir) => dir.link.read().clone(),
-            Err(_) => here.as_leaf()?.place.read().links.first().cloned(),
+            Err(_) => here.as_leaf()?.place.read().links().next().cloned(),
         };
         let link = link.ok_or(Errno::ENOENT)?;
-        names.push(link.name);
+        names.push(link.name().into());
         here = link.parent;
     }
     names.reverse();

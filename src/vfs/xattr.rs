@@ -157,10 +157,10 @@ impl Vfs {
         } else {
             self.copy_up(node, self.for_metadata())?;
             let leaf = node.as_leaf()?;
-            leaf.no_capability.store(false, Ordering::Relaxed);
+            node.no_capability.store(false, Ordering::Relaxed);
             let place = leaf.place.read();
             let done = self.with_leaf(leaf, &place, act);
-            leaf.no_capability.store(false, Ordering::Relaxed);
+            node.no_capability.store(false, Ordering::Relaxed);
             done
         };
         node.bare.changes();

@@ -1,0 +1,106 @@
+//! Nodes by number, in shards with a lock each: a hash table of pointers, which takes half of what
+//! a map from numbers to them would.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use parking_lot::{RwLock, RwLockWriteGuard};
+use rustc_hash::FxBuildHasher;
+
+use super::ids::NodeId;
+use super::node::Node;
+
+type Shard = HashTable<Arc<Node>>;
+
+/// All nodes of a mount.
+#[derive(Debug)]
+pub struct Nodes {
+    first: RwLock<Shard>,
+    /// With the first, a power of two of them.
+    others: Box<[RwLock<Shard>]>,
+}
+
+/// The place of one number, with its shard locked.
+pub struct Slot<'a> {
+    shard: RwLockWriteGuard<'a, Shard>,
+    id: NodeId,
+}
+
+impl Default for Nodes {
+    fn default() -> Self {
+        // So many that threads hardly ever meet.
+        const PER_PROCESSOR: usize = 4;
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let others = (processors * PER_PROCESSOR).next_power_of_two() - 1;
+        let others = std::iter::repeat_with(RwLock::default).take(others).collect();
+        Self { first: RwLock::default(), others }
+    }
+}
+
+impl Nodes {
+    fn shard(&self, id: NodeId) -> &RwLock<Shard> {
+        // A table takes the highest bits and the lowest.
+        const BEHIND: u32 = 40;
+        let place = (hash(id) >> BEHIND) as usize & self.others.len();
+        place.checked_sub(1).and_then(|at| self.others.get(at)).unwrap_or(&self.first)
+    }
+
+    /// The node of a number.
+    pub fn get(&self, id: NodeId) -> Option<Arc<Node>> {
+        self.shard(id).read().find(hash(id), |node| node.id == id).cloned()
+    }
+
+    /// Whether a number has a node.
+    pub fn has(&self, id: NodeId) -> bool {
+        self.shard(id).read().find(hash(id), |node| node.id == id).is_some()
+    }
+
+    /// The place of a number. Nobody else sees any in its shard meanwhile.
+    pub fn slot(&self, id: NodeId) -> Slot<'_> {
+        Slot { shard: self.shard(id).write(), id }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.shards().map(|shard| shard.read().len()).sum()
+    }
+
+    /// Shows all, with their shard locked.
+    pub fn for_each(&self, mut see: impl FnMut(&Node)) {
+        for shard in self.shards() {
+            shard.read().iter().for_each(|node| see(node));
+        }
+    }
+
+    fn shards(&self) -> impl Iterator<Item = &RwLock<Shard>> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+}
+
+impl Slot<'_> {
+    /// The node that is there.
+    pub fn node(&self) -> Option<&Arc<Node>> {
+        self.shard.find(hash(self.id), |node| node.id == self.id)
+    }
+
+    /// Puts one there; what was there goes.
+    pub fn put(mut self, node: Arc<Node>) {
+        drop(self.take_out());
+        self.shard.insert_unique(hash(self.id), node, |node| hash(node.id));
+    }
+
+    /// Takes it out. It is dropped by the caller, with nothing locked any more.
+    pub fn take(mut self) -> Option<Arc<Node>> {
+        self.take_out()
+    }
+
+    fn take_out(&mut self) -> Option<Arc<Node>> {
+        let found = self.shard.find_entry(hash(self.id), |node| node.id == self.id);
+        found.ok().map(|found| found.remove().0)
+    }
+}
+
+fn hash(id: NodeId) -> u64 {
+    FxBuildHasher.hash_one(id)
+}

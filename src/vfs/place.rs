@@ -1,0 +1,265 @@
+//! Where a non-directory is: its names, and what is behind them.
+//!
+//! Most nodes are files with one name and nothing special about them, and there may be millions:
+//! what few of them need is kept apart.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::node::Node;
+use crate::error::{Errno, Result};
+use crate::layer::LowerDir;
+use crate::merge::links::Linked;
+use crate::merge::lookup::Contents;
+use crate::sys::stat::Dev;
+
+/// Names of an object, and what is behind them.
+#[derive(Debug)]
+pub struct Place {
+    first: Option<Link>,
+    /// The object itself.
+    pub real: Real,
+    rare: Option<Box<Rare>>,
+}
+
+/// What most objects do not have.
+#[derive(Debug, Default)]
+struct Rare {
+    /// Names but the first.
+    others: Vec<Link>,
+    data: Contents,
+    linked: Option<Box<Linked>>,
+    /// The name in the lower, where that is not the first one any more.
+    lower_name: Option<Box<[u8]>>,
+}
+
+/// One name.
+#[derive(Clone)]
+pub struct Link {
+    /// The directory.
+    pub parent: Arc<Node>,
+    name: LinkName,
+}
+
+/// As many bytes of a name as there is room for in three words.
+const ROOM: usize = 21;
+
+/// Two thirds of the names in a root file system need no allocation of their own, which would take
+/// more than they do.
+#[derive(Clone)]
+enum LinkName {
+    Short { in_upper: bool, length: u8, bytes: [u8; ROOM] },
+    Long { in_upper: bool, bytes: Box<[u8]> },
+}
+
+const _: () = assert!(size_of::<LinkName>() == 24);
+
+impl Link {
+    /// The name `name` in `parent`. A name in a lower is not in the upper for as long as only
+    /// another name of the same object is.
+    pub fn new(parent: &Arc<Node>, name: &[u8], in_upper: bool) -> Self {
+        let mut bytes = [0; ROOM];
+        let name = match (bytes.get_mut(..name.len()), u8::try_from(name.len())) {
+            (Some(room), Ok(length)) => {
+                room.copy_from_slice(name);
+                LinkName::Short { in_upper, length, bytes }
+            }
+            _ => LinkName::Long { in_upper, bytes: name.into() },
+        };
+        Self { parent: Arc::clone(parent), name }
+    }
+
+    /// The name in the directory.
+    pub fn name(&self) -> &[u8] {
+        match &self.name {
+            LinkName::Short { length, bytes, .. } => {
+                bytes.get(..usize::from(*length)).unwrap_or_default()
+            }
+            LinkName::Long { bytes, .. } => bytes,
+        }
+    }
+
+    /// Whether the upper has this name.
+    pub fn in_upper(&self) -> bool {
+        match &self.name {
+            LinkName::Short { in_upper, .. } | LinkName::Long { in_upper, .. } => *in_upper,
+        }
+    }
+
+    /// Whether it is this name.
+    pub fn is(&self, parent: &Node, name: &[u8]) -> bool {
+        self.parent.id == parent.id && self.name() == name
+    }
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}/{}", self.parent.id, self.name().escape_ascii())
+    }
+}
+
+/// Where a non-directory really is.
+#[derive(Clone, Debug)]
+pub enum Real {
+    /// In the upper, under each link that says so and in the index of hard links.
+    Upper {
+        /// Device number there.
+        dev: Dev,
+        /// Inode number there.
+        ino: u64,
+    },
+    /// In a lower, under [`Place::lower_name`].
+    Lower {
+        /// The directory that holds it.
+        dir: LowerDir,
+    },
+    /// It lost its last name; a descriptor keeps it.
+    Orphan(Box<Orphan>),
+}
+
+/// An object without a name.
+#[derive(Clone, Debug)]
+pub struct Orphan {
+    /// Of the upper's object, readable and writable, or of the lower's, readable; `O_PATH` for what
+    /// is not a regular file.
+    pub fd: Arc<OwnedFd>,
+    /// Device and inode number in the upper, if it is there.
+    pub key: Option<(u64, u64)>,
+}
+
+impl Real {
+    /// In the upper, with this device and inode number.
+    pub fn upper((dev, ino): (u64, u64)) -> Self {
+        Self::Upper { dev: Dev::new(dev), ino }
+    }
+
+    /// Without a name.
+    pub fn orphan(fd: Arc<OwnedFd>, key: Option<(u64, u64)>) -> Self {
+        Self::Orphan(Box::new(Orphan { fd, key }))
+    }
+
+    /// Device and inode number in the upper, if it is there.
+    pub fn upper_key(&self) -> Option<(u64, u64)> {
+        match self {
+            Self::Upper { dev, ino } => Some((dev.number(), *ino)),
+            Self::Lower { .. } => None,
+            Self::Orphan(orphan) => orphan.key,
+        }
+    }
+}
+
+impl Place {
+    /// Of an object with one known name, or with none.
+    pub fn new(first: Option<Link>, real: Real, data: Contents) -> Self {
+        let mut place = Self { first, real, rare: None };
+        place.set_data(data);
+        place
+    }
+
+    /// The names that are known; none once the last of these is removed.
+    pub fn links(&self) -> impl Iterator<Item = &Link> {
+        self.first.iter().chain(self.rare.iter().flat_map(|rare| &rare.others))
+    }
+
+    /// Whether no name is known.
+    pub fn is_nameless(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// A name under which the upper has the object.
+    pub fn upper_link(&self) -> Option<&Link> {
+        self.links().find(|link| link.in_upper())
+    }
+
+    /// This name, if it is one of the known.
+    pub fn find(&self, parent: &Node, name: &[u8]) -> Option<&Link> {
+        self.links().find(|link| link.is(parent, name))
+    }
+
+    /// The name in the directory of the lower that has the object.
+    ///
+    /// # Errors
+    /// ESTALE for what was not found in a lower.
+    pub fn lower_name(&self) -> Result<&[u8]> {
+        let other = self.rare.as_ref().and_then(|rare| rare.lower_name.as_deref());
+        other.or(self.first.as_ref().map(Link::name)).ok_or_else(|| Errno::ESTALE.into())
+    }
+
+    /// Adds a name, or notes that the upper has it now.
+    pub fn add(&mut self, link: Link) {
+        let others = self.rare.iter_mut().flat_map(|rare| &mut rare.others);
+        let mut links = self.first.iter_mut().chain(others);
+        if let Some(known) = links.find(|known| known.is(&link.parent, link.name())) {
+            if link.in_upper() {
+                *known = link;
+            }
+        } else if self.first.is_none() {
+            self.first = Some(link);
+        } else {
+            self.rare().others.push(link);
+        }
+    }
+
+    /// Takes a name away.
+    pub fn remove(&mut self, parent: &Node, name: &[u8]) {
+        if let Some(link) = self.first.take_if(|link| link.is(parent, name)) {
+            self.keep_lower_name(link.name());
+            self.first = self.rare.as_mut().and_then(|rare| rare.others.pop());
+        } else if let Some(rare) = &mut self.rare {
+            rare.others.retain(|link| !link.is(parent, name));
+        }
+    }
+
+    fn keep_lower_name(&mut self, name: &[u8]) {
+        if matches!(self.real, Real::Lower { .. }) {
+            self.rare().lower_name.get_or_insert_with(|| name.into());
+        }
+    }
+
+    /// Takes all names away, of an object that is left without any.
+    pub fn clear_links(&mut self) -> Vec<Link> {
+        let others = self.rare.as_mut().map(|rare| std::mem::take(&mut rare.others));
+        self.first.take().into_iter().chain(others.unwrap_or_default()).collect()
+    }
+
+    /// Where its data is.
+    pub fn data(&self) -> &Contents {
+        self.rare.as_ref().map_or(&Contents::Own, |rare| &rare.data)
+    }
+
+    /// Whether its data is with the rest of it.
+    pub fn has_own_data(&self) -> bool {
+        matches!(self.data(), Contents::Own)
+    }
+
+    /// Notes where its data is.
+    pub fn set_data(&mut self, data: Contents) {
+        if !matches!(data, Contents::Own) || self.rare.is_some() {
+            self.rare().data = data;
+        }
+    }
+
+    /// Where it stands in the index of hard links.
+    pub fn linked(&self) -> Option<&Linked> {
+        self.rare.as_ref()?.linked.as_deref()
+    }
+
+    /// The same, to change it.
+    pub fn linked_mut(&mut self) -> Option<&mut Linked> {
+        self.rare.as_mut()?.linked.as_deref_mut()
+    }
+
+    /// Notes that it stands in the index of hard links.
+    pub fn set_linked(&mut self, linked: Box<Linked>) {
+        self.rare().linked = Some(linked);
+    }
+
+    /// Takes it out of the index of hard links.
+    pub fn take_linked(&mut self) -> Option<Box<Linked>> {
+        self.rare.as_mut()?.linked.take()
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+}
