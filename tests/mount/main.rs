@@ -23,6 +23,7 @@ mod defects;
 mod dirmeta;
 mod dirmeta_more;
 mod dirs;
+mod forget;
 mod handles;
 mod holes;
 mod inodes;

@@ -1,0 +1,38 @@
+//! What the kernel forgets the server forgets.
+
+use std::time::Duration;
+
+use nix::mount::{MsFlags, mount};
+
+use crate::support::Scratch;
+use crate::support::process::wait_for;
+use crate::{needs, not_the_kernels};
+
+/// How many nodes may be left: the root, what asks and is asked, and those that were held by
+/// something else when they were forgotten, which are looked at again when 64 have come together.
+const LEFT: u64 = 70;
+
+#[test]
+fn no_node_outlives_what_the_kernel_knows() {
+    needs!(mount);
+    not_the_kernels!("it keeps no nodes");
+    let s = Scratch::with_lowers(2);
+    for file in 0..500 {
+        s.lower(0).file(format!("d{}/f{file}", file % 20), "");
+        s.lower(1).file(format!("d{}/g{file}", file % 20), "");
+    }
+    let m = s.mount();
+    let nodes = || m.statistics()["caches"]["nodes"].as_u64().unwrap();
+    for round in 0..3 {
+        for file in 0..500 {
+            m.stat(format!("d{}/f{file}", file % 20));
+            m.stat(format!("d{}/g{file}", file % 20));
+        }
+        assert!(nodes() > 1000, "round {round}: {}", nodes());
+        // The kernel drops the names that nobody uses (`reconfigure_super`, fs/super.c), and then
+        // tells of the inodes, when it has time.
+        mount(None::<&str>, m.root(), None::<&str>, MsFlags::MS_REMOUNT, None::<&str>).unwrap();
+        let forgotten = wait_for(Duration::from_secs(30), || nodes() <= LEFT);
+        assert!(forgotten, "round {round}: {} nodes are left", nodes());
+    }
+}
