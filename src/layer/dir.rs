@@ -366,7 +366,9 @@ impl LayerDir {
     pub fn for_each(self: &Arc<Self>, each: impl FnMut(Entry<'_>) -> Result<()>) -> Result<()> {
         let fd = self.fd()?;
         let mut listed = self.listing.lock();
-        if std::mem::replace(&mut *listed, true) {
+        // What changes is not shown as it is now by a descriptor from before: on btrfs that shows
+        // what there was when it was opened or rewound (`btrfs_opendir`, fs/btrfs/inode.c).
+        if std::mem::replace(&mut *listed, true) || self.layer.number == 0 {
             dir::rewind(fd.as_ref().as_fd())?;
         }
         let on_device = self.identity.get().is_some_and(|(dev, _)| *dev == self.layer.dev);

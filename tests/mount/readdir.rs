@@ -10,7 +10,7 @@ use nix::unistd::{Whence, lseek};
 use crate::needs;
 use crate::support::raw::{DirEntry, getdents, list_dir};
 use crate::support::scratch::Dir;
-use crate::support::{Mount, Scratch, assert_errno};
+use crate::support::{LoopFs, Mount, Scratch, assert_errno};
 
 fn make_files(dir: &Dir, prefix: &str, range: std::ops::Range<usize>) {
     for number in range {
@@ -25,6 +25,25 @@ fn visible(entries: &[DirEntry]) -> Vec<String> {
         .map(|entry| String::from_utf8(entry.name.clone()).unwrap())
         .filter(|name| name != "." && name != "..")
         .collect()
+}
+
+/// On btrfs a descriptor shows what its directory had when it was opened, or rewound. A directory
+/// that was opened before it got names, and first listed after, looked empty.
+#[test]
+fn names_that_came_after_the_directory_was_opened() {
+    needs!(mount, loop_device);
+    let disk = LoopFs::btrfs(110);
+    let s = Scratch::in_dir(disk.path(), 1);
+    s.lower(0).file("again/old", "");
+    let m = s.mount();
+    fs::remove_dir_all(m.path("again")).unwrap();
+    fs::create_dir(m.path("again")).unwrap();
+    fs::create_dir(m.path("made")).unwrap();
+    fs::rename(m.path("made"), m.path("renamed")).unwrap();
+    for dir in ["again", "renamed"] {
+        m.file(format!("{dir}/new"), "");
+        assert_eq!(visible(&list_dir(&m.path(dir))), ["new"], "{dir}");
+    }
 }
 
 #[track_caller]
