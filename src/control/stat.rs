@@ -13,6 +13,7 @@ use crate::format::override_stat::Spelling;
 use crate::format::text::printable;
 use crate::layer::upper::{Forms, OpaqueForm, WhiteoutForm};
 use crate::layer::{Keeping, Tally};
+use crate::sys::file::FsKind;
 use crate::sys::process::Usage;
 use crate::vfs::Vfs;
 use crate::vfs::statistics::{Caches, Features, LayerFacts, Role};
@@ -249,10 +250,10 @@ fn uuid_text(uuid: &[u8]) -> String {
 /// number for others.
 fn file_system(magic: u32) -> String {
     let known = match magic {
-        0xEF53 => "ext4",
+        FsKind::EXT4 => "ext4",
         0x5846_5342 => "xfs",
-        0x9123_683E => "btrfs",
-        0x0102_1994 => "tmpfs",
+        FsKind::BTRFS => "btrfs",
+        FsKind::TMPFS => "tmpfs",
         0x794C_7630 => "overlay",
         0x6573_5546 => "fuse",
         0x7371_7368 => "squashfs",
@@ -266,7 +267,7 @@ fn file_system(magic: u32) -> String {
         0xFE53_4D42 => "smb2",
         0x4D44 => "vfat",
         0x9660 => "iso9660",
-        0x8584_58F6 => "ramfs",
+        FsKind::RAMFS => "ramfs",
         0x00C3_6400 => "ceph",
         0x0BD0_0BD0 => "lustre",
         0x4750_4653 => "gpfs",

@@ -68,8 +68,8 @@ impl Device {
         }
         let slices = slices.get(..parts.len()).ok_or(Errno::EINVAL)?;
         match writev(&self.fd, slices) {
-            // The caller was killed, or the mount went.
-            Ok(_) | Err(nix::errno::Errno::ENOENT | nix::errno::Errno::ENODEV) => Ok(()),
+            Ok(_) => Ok(()),
+            Err(err) if nobody_waits(err) => Ok(()),
             Err(err) => Err(Error::from(err).context("writing to /dev/fuse")),
         }
     }
@@ -82,6 +82,11 @@ impl Device {
         // ENOENT: the kernel does not know the node any more.
         self.send(&[message.finish(0, abi::NOTIFY_INVAL_INODE, 0)])
     }
+}
+
+/// Whether an answer was not taken because the caller was killed, or the mount went.
+pub fn nobody_waits(err: nix::errno::Errno) -> bool {
+    matches!(err, nix::errno::Errno::ENOENT | nix::errno::Errno::ENODEV)
 }
 
 impl AsFd for Device {

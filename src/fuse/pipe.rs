@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::unistd::{pipe2, read, write};
 
+use super::device::nobody_waits;
 use crate::error::Result;
 
 /// What a pipe takes, in bytes: 64 pages. An unprivileged user may have 256 such pipes before they
@@ -70,8 +71,7 @@ impl Pipe {
     pub fn send(&self, device: BorrowedFd<'_>, len: usize) -> Result<bool> {
         match splice(&self.out, None, device, None, len, SpliceFFlags::empty()) {
             Ok(sent) => Ok(sent == len),
-            // The caller was killed, or the mount went.
-            Err(Errno::ENOENT | Errno::ENODEV) => Ok(false),
+            Err(err) if nobody_waits(err) => Ok(false),
             Err(err) => Err(err.into()),
         }
     }

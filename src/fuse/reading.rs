@@ -51,11 +51,11 @@ impl Handler {
     pub(super) fn read(&self, id: NodeId, offset: u64, size: usize, reply: Reply) {
         let wanted = Wanted { id, offset, size };
         ROOM.with_borrow_mut(|room| {
-            let mut reply = Some(reply);
-            if (WORTH..=pipe::MOST).contains(&size) {
-                reply = reply.and_then(|reply| self.read_by_pipe(room, wanted, reply));
-            }
-            if let Some(reply) = reply {
+            let unanswered = match size {
+                WORTH..=pipe::MOST => self.read_by_pipe(room, wanted, reply),
+                _ => Some(reply),
+            };
+            if let Some(reply) = unanswered {
                 self.read_by_buffer(room, wanted, reply);
             }
         });

@@ -29,6 +29,7 @@ use crate::format::aufs;
 use crate::format::overlay::{Mark, Namespace};
 use crate::sys::at::{Replace, SetTime};
 use crate::sys::creds::{self, Owner};
+use crate::sys::file::FsKind;
 use crate::sys::xattr::SetMode;
 use crate::sys::{Name, Stat, Target, at, file, xattr};
 
@@ -59,9 +60,9 @@ pub struct Upper {
     shared_whiteout: Mutex<Option<String>>,
 }
 
-/// The file systems whose files have no disk: TMPFS_MAGIC, RAMFS_MAGIC (linux/magic.h). Their fsync
-/// is `noop_fsync` (mm/shmem.c, fs/ramfs/file-mmu.c).
-const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
+/// The file systems whose files have no disk: their fsync is `noop_fsync` (mm/shmem.c,
+/// fs/ramfs/file-mmu.c).
+const IN_MEMORY: [u32; 2] = [FsKind::TMPFS, FsKind::RAMFS];
 
 /// Which ids of owners look the same for all objects in the mount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

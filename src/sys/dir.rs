@@ -8,8 +8,8 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::at::check_sys_len;
-use super::file::fs_kind;
+use super::at::{NAME_MAX, check_sys_len};
+use super::file::{FsKind, fs_kind};
 use super::stat::FileType;
 use crate::error::{Errno, Error, Result};
 
@@ -22,9 +22,6 @@ const HEADER: usize = 19;
 /// More room than this is left by an answer only if nothing follows, or reading on failed: what the
 /// longest name takes, aligned.
 const LONGEST: usize = (HEADER + NAME_MAX + 1).next_multiple_of(size_of::<u64>());
-
-/// The longest name, in bytes (`NAME_MAX`, linux/limits.h).
-const NAME_MAX: usize = 255;
 
 /// By what a file system tells that a directory ends: the position behind the last entry. It is
 /// taken when all has been read, not when reading failed.
@@ -40,16 +37,13 @@ impl End {
     /// # Errors
     /// Those of fstatfs(2).
     pub fn of(dir: BorrowedFd<'_>) -> Result<Self> {
-        const EXT4: u32 = 0xef53;
-        const BTRFS: u32 = 0x9123_683e;
-        const TMPFS: u32 = 0x0102_1994;
         Ok(Self(match fs_kind(dir)?.magic {
             // `ext4_get_htree_eof`, fs/ext4/dir.c. Large ones without an index end elsewhere.
-            EXT4 => Some(i64::MAX),
+            FsKind::EXT4 => Some(i64::MAX),
             // `btrfs_real_readdir`, fs/btrfs/inode.c.
-            BTRFS => Some(i64::from(i32::MAX)),
+            FsKind::BTRFS => Some(i64::from(i32::MAX)),
             // `DIR_OFFSET_EOD`, fs/libfs.c. Older kernels end elsewhere.
-            TMPFS => Some(i64::from(i32::MAX)),
+            FsKind::TMPFS => Some(i64::from(i32::MAX)),
             _ => None,
         }))
     }

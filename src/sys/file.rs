@@ -158,6 +158,17 @@ pub struct FsKind {
     pub read_only: bool,
 }
 
+impl FsKind {
+    /// `EXT4_SUPER_MAGIC` of ext2, ext3 and ext4.
+    pub const EXT4: u32 = 0xef53;
+    /// `BTRFS_SUPER_MAGIC`.
+    pub const BTRFS: u32 = 0x9123_683e;
+    /// `TMPFS_MAGIC`.
+    pub const TMPFS: u32 = 0x0102_1994;
+    /// `RAMFS_MAGIC`.
+    pub const RAMFS: u32 = 0x8584_58f6;
+}
+
 /// fstatfs(2).
 pub fn fs_kind(fd: BorrowedFd<'_>) -> Result<FsKind> {
     let found = nix::sys::statfs::fstatfs(fd)?;
