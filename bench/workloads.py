@@ -43,6 +43,12 @@ class Workload:
     writes: tuple[str, ...] | None = None
     # Done after the mount and before the clock starts.
     prepare: Callable[[Tools, Path], Result] | None = None
+    # What the project aims at, as ratio to kernel overlayfs: rootless, 8 layers, on a disk, cold.
+    first: float | None = None
+    warm: float | None = None
+
+    def goal(self, phase: str) -> float | None:
+        return {"first": self.first, "warm": self.warm}[phase]
 
 
 def shell(script: str) -> Callable[[Tools, Path], Result]:
@@ -81,13 +87,13 @@ INSTALL = "python3 -m zipfile -e wheel.zip n && python3 -m compileall -q n && fi
 DPKG = "dpkg --root=deb --force-not-root --install deb/*.deb >/dev/null 2>&1; ls deb/usr/share | wc -l"
 
 ALL = (
-    Workload("find", shell("find t | wc -l")),
-    Workload("ls -lR", shell("ls -lR t | wc -l")),
-    Workload("stat every file", lambda t, root: t.loop(root, "stat", t.layers.names)),
-    Workload("absent names", lambda t, root: t.loop(root, "absent", t.layers.absent)),
-    Workload("open, read, close", lambda t, root: t.loop(root, "read", t.layers.names)),
-    Workload("tar to a pipe", shell("tar -cf - t | wc -c")),
-    Workload("grep -r", shell("grep -r 'replaced in an upper' t | wc -l")),
+    Workload("find", shell("find t | wc -l"), first=1.6, warm=0.8),
+    Workload("ls -lR", shell("ls -lR t | wc -l"), warm=2.0),
+    Workload("stat every file", lambda t, root: t.loop(root, "stat", t.layers.names), warm=1.0),
+    Workload("absent names", lambda t, root: t.loop(root, "absent", t.layers.absent), warm=1.0),
+    Workload("open, read, close", lambda t, root: t.loop(root, "read", t.layers.names), warm=1.1),
+    Workload("tar to a pipe", shell("tar -cf - t | wc -c"), first=1.7),
+    Workload("grep -r", shell("grep -r 'replaced in an upper' t | wc -l"), warm=1.1),
     Workload("git status", shell("GIT_OPTIONAL_LOCKS=0 git -C repo status --porcelain | wc -l")),
     Workload("include paths", shell("cd c && cc $(cat flags) -M *.c | wc -c")),
     Workload("python imports", shell("cd py && python3 -S -B all.py")),
@@ -95,20 +101,24 @@ ALL = (
         "four readers at a time",
         lambda t, root: t.shell(root, f"xargs -P 4 -n 500 cat <{t.layers.names} | wc -c"),
     ),
-    Workload("commit walk", loop("commit-walk", "t")),
-    Workload("list many names", loop("list", "many")),
+    Workload("commit walk", loop("commit-walk", "t"), first=2.5),
+    Workload("list many names", loop("list", "many"), warm=1.0),
     Workload("ls -l many names", shell("ls -lU many | wc -l")),
-    Workload("read 1 MiB blocks", loop("read-blocks", "big", mib)),
-    Workload("random 4 KiB reads", loop("random-reads", "big", pages)),
+    Workload("read 1 MiB blocks", loop("read-blocks", "big", mib), first=1.8),
+    Workload("random 4 KiB reads", loop("random-reads", "big", pages), warm=0.8),
     Workload("read a mapping", loop("map", "big")),
     Workload(
-        "untar", lambda t, root: t.shell(root, f"mkdir n && tar -C n -xf {t.layers.archive}"), NOTHING
+        "untar",
+        lambda t, root: t.shell(root, f"mkdir n && tar -C n -xf {t.layers.archive}"),
+        NOTHING,
+        first=1.3,
     ),
     Workload(
         "create files",
         loop("create", "n", created),
         NOTHING,
         shell("mkdir n"),
+        first=5.0,
     ),
     Workload("rename files", loop("rename", "n", created), NOTHING, make_files),
     Workload("rm -rf new files", shell("rm -rf n"), NOTHING, make_files),
@@ -117,10 +127,10 @@ ALL = (
     Workload("install Python packages", shell(INSTALL), ("wheel.zip",), shell("mkdir n")),
     Workload("dpkg --install", shell(DPKG), ("deb",)),
     Workload("SQLite", shell("cd db && python3 -S change.py"), ("db",)),
-    Workload("rm -rf a lower tree", shell("rm -rf t/p0"), ("t/p0",)),
-    Workload("chmod -R a lower tree", shell("chmod -R go-w,u+x t/p0"), ("t/p0",)),
+    Workload("rm -rf a lower tree", shell("rm -rf t/p0"), ("t/p0",), first=3.0),
+    Workload("chmod -R a lower tree", shell("chmod -R go-w,u+x t/p0"), ("t/p0",), first=0.3),
     Workload("chown -R a lower tree", shell("chown -R 0:0 t/p0"), ("t/p0",)),
-    Workload("rm -rf lower directories", shell("rm -rf dirs"), ("dirs",)),
+    Workload("rm -rf lower directories", shell("rm -rf dirs"), ("dirs",), first=4.0),
     Workload("rm -rf lower files", shell("rm -rf files"), ("files",)),
     Workload(
         "append to lower files",
@@ -128,8 +138,8 @@ ALL = (
         ("t",),
     ),
     Workload("change one byte of a big file", loop("touch", "big"), ("big",)),
-    Workload("write 1 MiB blocks", loop("write-blocks", "new", mib), NOTHING),
-    Workload("write 4 KiB pages", loop("write-pages", "new", pages), NOTHING),
+    Workload("write 1 MiB blocks", loop("write-blocks", "new", mib), NOTHING, first=2.0),
+    Workload("write 4 KiB pages", loop("write-pages", "new", pages), NOTHING, first=1.5),
     Workload(
         "random 4 KiB writes",
         loop("random-writes", "new", pages),
