@@ -7,7 +7,7 @@
 
 use smallvec::SmallVec;
 
-use super::names::NameMap;
+use super::names::{self, NameMap};
 use super::stack::DirStack;
 use crate::error::{Errno, Error, Result};
 use crate::format::aufs::AufsName;
@@ -233,14 +233,19 @@ struct Building {
 
 impl Building {
     /// Changes the entry of a name.
-    fn change(&mut self, name: &[u8], change: impl FnOnce(&mut Open)) {
+    fn change(&mut self, name: &[u8], change: impl FnOnce(&mut Open)) -> Result<()> {
         if let Some(known) = self.entries.get_mut(name) {
-            return change(known);
+            change(known);
+            return Ok(());
+        }
+        if self.entries.len() >= names::MOST {
+            return Err(Errno::EFBIG.into());
         }
         let levels = SmallVec::new();
         let mut new = Open { upper: InUpper::Absent, levels, top: None, open: true };
         change(&mut new);
         self.entries.insert(name, new);
+        Ok(())
     }
 
     /// Returns whether the directory hides all that is below.
@@ -254,7 +259,7 @@ impl Building {
                         Some(kind) => InUpper::Object { kind, ino: found.ino, cut: false },
                         None => InUpper::Whiteout,
                     };
-                    self.change(found.name, |entry| entry.upper = upper);
+                    self.change(found.name, |entry| entry.upper = upper)?;
                 }
                 AufsName::Whiteout(name) => hidden.push(Box::<[u8]>::from(name)),
                 AufsName::Opaque => opaque = true,
@@ -266,7 +271,7 @@ impl Building {
             self.change(&name, |entry| match &mut entry.upper {
                 InUpper::Object { cut, .. } => *cut = true,
                 other => *other = InUpper::Whiteout,
-            });
+            })?;
         }
         Ok(opaque)
     }
@@ -278,7 +283,7 @@ impl Building {
             match dir.classify(found.name) {
                 AufsName::Plain => {
                     let kind = object(dir, &found)?;
-                    self.change(found.name, |entry| entry.add_lower(level, kind, found.ino));
+                    self.change(found.name, |entry| entry.add_lower(level, kind, found.ino))?;
                 }
                 AufsName::Whiteout(name) => hidden.push(Box::<[u8]>::from(name)),
                 AufsName::Opaque => opaque = true,
@@ -288,7 +293,7 @@ impl Building {
         })?;
         // After the layer's own entries: a whiteout hides what is below, not what is beside it.
         for name in hidden {
-            self.change(&name, |entry| entry.open = false);
+            self.change(&name, |entry| entry.open = false)?;
         }
         Ok(opaque)
     }
@@ -303,10 +308,10 @@ impl Building {
         let checked = Name::new(name)?;
         if let Some(stat) = dir.stat_entry(checked)? {
             let kind = (!dir.is_whiteout(checked, &stat)?).then(|| stat.kind());
-            self.change(name, |entry| entry.add_lower(level, kind, stat.ino));
+            self.change(name, |entry| entry.add_lower(level, kind, stat.ino))?;
         }
         if dir.has_whiteout_file(checked)? {
-            self.change(name, |entry| entry.open = false);
+            self.change(name, |entry| entry.open = false)?;
         }
         Ok(())
     }

@@ -17,8 +17,15 @@ pub struct NameMap<T> {
     unused: usize,
     items: Vec<(Span, T)>,
     /// Positions in `items`.
-    table: HashTable<usize>,
+    table: HashTable<Position>,
 }
+
+/// Half of what `usize` takes.
+type Position = u32;
+
+/// More names than this are refused when a directory is listed: as many again have a position, so
+/// that nobody can make enough of them afterwards.
+pub const MOST: usize = 1 << 31;
 
 /// Where a name is in the text: the length is in the lowest bits.
 #[derive(Clone, Copy, Debug)]
@@ -82,22 +89,22 @@ impl<T> NameMap<T> {
     }
 
     fn position(&self, name: &[u8]) -> Option<usize> {
-        let is_it = |at: &usize| name_at(&self.text, &self.items, *at) == name;
-        self.table.find(hash(name), is_it).copied()
+        let is_it = |at: &Position| name_at(&self.text, &self.items, *at) == name;
+        self.table.find(hash(name), is_it).map(|at| index(*at))
     }
 
     /// Adds a name, or gives it another value.
     pub fn insert(&mut self, name: &[u8], value: T) {
         let Self { text, items, table, .. } = self;
-        let is_it = |at: &usize| name_at(text, items, *at) == name;
+        let is_it = |at: &Position| name_at(text, items, *at) == name;
         match table.entry(hash(name), is_it, |at| hash(name_at(text, items, *at))) {
             Found::Occupied(known) => {
-                if let Some((_, old)) = items.get_mut(*known.get()) {
+                if let Some((_, old)) = items.get_mut(index(*known.get())) {
                     *old = value;
                 }
             }
             Found::Vacant(free) => {
-                free.insert(items.len());
+                free.insert(position(items.len()));
                 items.push((Span::new(text.len(), name.len()), value));
                 text.extend_from_slice(name);
             }
@@ -107,14 +114,14 @@ impl<T> NameMap<T> {
     /// Takes a name away; the last one gets its place in the order.
     pub fn remove(&mut self, name: &[u8]) {
         let Self { text, items, table, .. } = self;
-        let is_it = |at: &usize| name_at(text, items, *at) == name;
+        let is_it = |at: &Position| name_at(text, items, *at) == name;
         let Ok(known) = table.find_entry(hash(name), is_it) else { return };
-        let (position, _) = known.remove();
-        let last = items.len().saturating_sub(1);
+        let (at, _) = known.remove();
+        let last = position(items.len().saturating_sub(1));
         if let Some(moved) = table.find_mut(hash(name_at(text, items, last)), |at| *at == last) {
-            *moved = position;
+            *moved = at;
         }
-        items.swap_remove(position);
+        items.swap_remove(index(at));
         self.unused += name.len();
         if self.unused > self.text.len() / 2 {
             self.compact();
@@ -141,8 +148,16 @@ impl<T> NameMap<T> {
     }
 }
 
-fn name_at<'a, T>(text: &'a [u8], items: &[(Span, T)], position: usize) -> &'a [u8] {
-    items.get(position).map(|(span, _)| span.of(text)).unwrap_or_default()
+fn position(index: usize) -> Position {
+    Position::try_from(index).unwrap_or(Position::MAX)
+}
+
+fn index(position: Position) -> usize {
+    usize::try_from(position).unwrap_or(usize::MAX)
+}
+
+fn name_at<'a, T>(text: &'a [u8], items: &[(Span, T)], at: Position) -> &'a [u8] {
+    items.get(index(at)).map(|(span, _)| span.of(text)).unwrap_or_default()
 }
 
 fn hash(name: &[u8]) -> u64 {
