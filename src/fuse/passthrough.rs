@@ -20,7 +20,7 @@
 //! * A shared mapping changes times of the file behind the kernel's back, even after the descriptor
 //!   is closed. So attributes of what was opened for that (`O_RDWR`) are not kept.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -32,6 +32,7 @@ use super::abi::open;
 use super::answer::Answer;
 use super::device::Device;
 use crate::error::{Errno, best_effort};
+use crate::layer::Fd;
 use crate::sys::backing;
 use crate::vfs::NodeId;
 
@@ -125,12 +126,7 @@ impl Passthrough {
     ///
     /// # Errors
     /// The error in `file`.
-    pub fn open(
-        &self,
-        id: NodeId,
-        file: Answer<Option<Arc<OwnedFd>>>,
-        who: Opener,
-    ) -> Answer<OpenedAs> {
+    pub fn open(&self, id: NodeId, file: Answer<Option<Arc<Fd>>>, who: Opener) -> Answer<OpenedAs> {
         let mut slot = match self.opened.entry(id) {
             Slot::Occupied(slot) => {
                 if slot.get().backing.is_some() && who.writes() {
@@ -190,7 +186,7 @@ impl Passthrough {
         }
     }
 
-    fn register(&self, file: &OwnedFd) -> Option<Backing> {
+    fn register(&self, file: &Fd) -> Option<Backing> {
         match backing::open(self.device.as_fd(), file.as_fd()) {
             Ok(number) => {
                 self.in_use.store(true, Ordering::Relaxed);

@@ -8,46 +8,81 @@
 //! handed to what changes a layer, and only [`super::Upper`] makes one.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use nix::fcntl::OFlag;
 use parking_lot::{Mutex, RwLock};
 
-use super::fdcache::{Closable, FdCache, FdSlot};
+use super::fdcache::{Closable, Fd, FdCache, FdSlot};
 use super::keeping::Keeping;
+use super::name::PackedName;
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::aufs::{self, AufsName};
 use crate::format::dirmark::DirMarks;
 use crate::format::metacopy::FileMarks;
 use crate::format::overlay::{Mark, Namespace};
 use crate::sys::dir::Entry;
+use crate::sys::stat::Dev;
 use crate::sys::{FileType, Name, Stat, Target, at, dir, stat, xattr};
 
-/// What every directory of a layer knows of the layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tag {
+/// What all directories of a layer know of the layer.
+struct Layer {
     /// 0 is the upper, 1 the topmost lower.
-    pub number: u16,
+    number: u16,
     /// Some directory of the layer may hold whiteouts by attribute.
-    pub xattr_whiteouts: bool,
+    xattr_whiteouts: bool,
     /// Where it keeps owners, modes and types.
-    pub keeping: Keeping,
+    keeping: Keeping,
     /// Names that begin with `.wh.` are marks.
-    pub aufs: bool,
+    aufs: bool,
     /// The device of its root.
-    pub dev: u64,
+    dev: Dev,
     /// How directories on that device end.
-    pub end: dir::End,
+    end: dir::End,
+    /// Where their descriptors are counted.
+    cache: Arc<FdCache>,
 }
 
 /// Where a directory stands: the one above, and its name there.
-type Place = (Arc<LayerDir>, Box<[u8]>);
+#[derive(Clone)]
+struct Place {
+    above: Arc<LayerDir>,
+    name: PackedName<()>,
+}
+
+impl Place {
+    fn new(above: &Arc<LayerDir>, name: Name<'_>) -> Self {
+        Self { above: Arc::clone(above), name: PackedName::new(name.bytes(), ()) }
+    }
+}
+
+/// Which directory it is. Packed, so that it takes two words together with its lock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(C, packed(4))]
+struct Identity {
+    dev: Dev,
+    ino: u64,
+}
+
+impl Identity {
+    fn of(stat: &Stat) -> Self {
+        Self { dev: Dev::new(stat.dev), ino: stat.ino }
+    }
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { dev, ino } = *self;
+        write!(f, "{:x}:{ino}", dev.number())
+    }
+}
 
 /// A directory of a layer, readable.
 pub struct LayerDir {
-    /// Device and inode number, from when they are first looked at.
-    identity: OnceLock<(u64, u64)>,
-    layer: Tag,
+    /// From when it is first looked at.
+    identity: OnceLock<Identity>,
+    layer: Arc<Layer>,
     /// Directory above and name there; `None` for the root of a layer. Changes when an upper
     /// directory is renamed.
     place: RwLock<Option<Place>>,
@@ -55,11 +90,19 @@ pub struct LayerDir {
     /// One listing at a time: they share the descriptor's offset. Whether there was one: before,
     /// every descriptor stands at the beginning.
     listing: Mutex<bool>,
-    cache: Arc<FdCache>,
-    /// The directory carries `impure`, once that is known. Only an upper's is looked at, and
-    /// changes.
-    impure: RwLock<Option<bool>>,
+    /// Whether the directory carries `impure`: one of the constants below. Only an upper's is
+    /// looked at, and changes.
+    impure: AtomicU8,
 }
+
+/// Nobody has looked yet.
+const UNKNOWN: u8 = 0;
+const PURE: u8 = 1;
+const IMPURE: u8 = 2;
+
+/// There is one for each layer of each directory. With the counts of an `Arc` and the word of the
+/// allocator that is 112 bytes.
+const _: () = assert!(size_of::<LayerDir>() <= 88);
 
 impl std::fmt::Debug for LayerDir {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -97,45 +140,39 @@ impl LayerDir {
     ) -> Result<Arc<Self>> {
         let stat = stat::fstat(fd.as_fd())?;
         let marks = read_marks(Target::Fd(fd.as_fd()))?;
-        let layer = Tag {
+        let layer = Layer {
             number,
             xattr_whiteouts: marks.xattr_whiteouts,
             keeping,
             aufs,
-            dev: stat.dev,
+            dev: Dev::new(stat.dev),
             end: dir::End::of(fd.as_fd())?,
+            cache: Arc::clone(cache),
         };
-        let dir = Self::at(Some(&stat), layer, None, cache);
+        let dir = Self::at(Some(&stat), Arc::new(layer), None);
         // Whoever opened it may have listed it.
         *dir.listing.lock() = true;
-        dir.slot.put(Arc::new(fd));
+        dir.slot.put(Arc::new(fd.into()));
         Ok(dir)
     }
 
-    fn at(
-        stat: Option<&Stat>,
-        layer: Tag,
-        place: Option<Place>,
-        cache: &Arc<FdCache>,
-    ) -> Arc<Self> {
-        let identity = stat.map(|stat| OnceLock::from((stat.dev, stat.ino)));
+    fn at(stat: Option<&Stat>, layer: Arc<Layer>, place: Option<Place>) -> Arc<Self> {
+        let identity = stat.map(|stat| OnceLock::from(Identity::of(stat)));
         Arc::new(Self {
             identity: identity.unwrap_or_default(),
             layer,
             place: RwLock::new(place),
             slot: FdSlot::default(),
             listing: Mutex::default(),
-            cache: Arc::clone(cache),
-            impure: RwLock::new(None),
+            impure: AtomicU8::new(UNKNOWN),
         })
     }
 
     fn child(self: &Arc<Self>, name: Name<'_>, stat: Option<&Stat>) -> Arc<Self> {
-        Self::at(stat, self.layer, Some((Arc::clone(self), name.bytes().into())), &self.cache)
+        Self::at(stat, Arc::clone(&self.layer), Some(Place::new(self, name)))
     }
 
-    /// Device and inode number.
-    fn identity(self: &Arc<Self>) -> Result<(u64, u64)> {
+    fn identity(self: &Arc<Self>) -> Result<Identity> {
         if self.identity.get().is_none() {
             // Nobody has looked at it yet; opening it does.
             self.fd()?;
@@ -148,7 +185,7 @@ impl LayerDir {
     /// # Errors
     /// Those of [`Self::fd`], of a directory that has not been looked at.
     pub fn dev(self: &Arc<Self>) -> Result<u64> {
-        Ok(self.identity()?.0)
+        Ok({ self.identity()?.dev }.number())
     }
 
     /// Inode number of the directory in its layer.
@@ -156,7 +193,7 @@ impl LayerDir {
     /// # Errors
     /// As for [`Self::dev`].
     pub fn ino(self: &Arc<Self>) -> Result<u64> {
-        Ok(self.identity()?.1)
+        Ok(self.identity()?.ino)
     }
 
     /// Number of the layer: 0 is the upper, 1 the topmost lower.
@@ -176,21 +213,21 @@ impl LayerDir {
     pub fn path(&self) -> Vec<u8> {
         let mut names = Vec::new();
         let mut place = self.place.read().clone();
-        while let Some((above, name)) = place {
+        while let Some(Place { above, name }) = place {
             names.push(name);
             place = above.place.read().clone();
         }
         if names.is_empty() {
             return b"/".to_vec();
         }
-        names.iter().rev().flat_map(|name| [b"/", &**name].concat()).collect()
+        names.iter().rev().flat_map(|name| [b"/", name.bytes()].concat()).collect()
     }
 
     /// A descriptor of the directory, opened if need be.
     ///
     /// # Errors
     /// Those of openat(2); ESTALE if another directory has taken the place of this one.
-    pub fn fd(self: &Arc<Self>) -> Result<Arc<OwnedFd>> {
+    pub fn fd(self: &Arc<Self>) -> Result<Arc<Fd>> {
         // A rename may come between reading where the directory is and opening it there.
         const TRIES: u32 = 4;
         let mut last = Errno::ESTALE.into();
@@ -206,12 +243,12 @@ impl LayerDir {
         Err(last)
     }
 
-    fn open_from_above(self: &Arc<Self>) -> Result<Arc<OwnedFd>> {
+    fn open_from_above(self: &Arc<Self>) -> Result<Arc<Fd>> {
         // Not recursive: a tree may be deeper than a stack.
         let mut closed = vec![Arc::clone(self)];
         let mut fd = loop {
             let Some(lowest) = closed.last() else { return Err(Errno::ESTALE.into()) };
-            let above = lowest.place.read().as_ref().map(|(above, _)| Arc::clone(above));
+            let above = lowest.place.read().as_ref().map(|place| Arc::clone(&place.above));
             let above = above.ok_or(Errno::ESTALE)?;
             match above.slot.get() {
                 Some(fd) => break fd,
@@ -227,15 +264,16 @@ impl LayerDir {
         Ok(fd)
     }
 
-    fn keep(self: &Arc<Self>, fd: &Arc<OwnedFd>) {
+    fn keep(self: &Arc<Self>, fd: &Arc<Fd>) {
         self.slot.put(Arc::clone(fd));
         let weak: Weak<Self> = Arc::downgrade(self);
-        self.cache.opened(weak);
+        self.layer.cache.opened(weak);
     }
 
-    fn open_below(self: &Arc<Self>, above: &OwnedFd) -> Result<Arc<OwnedFd>> {
-        let name = self.place.read().as_ref().map(|(_, name)| name.clone()).ok_or(Errno::ESTALE)?;
-        let name = Name::new(&name)?;
+    fn open_below(self: &Arc<Self>, above: &Fd) -> Result<Arc<Fd>> {
+        let name = self.place.read().as_ref().map(|place| place.name.clone());
+        let name = name.ok_or(Errno::ESTALE)?;
+        let name = Name::new(name.bytes())?;
         let fd = match at::open_quiet(above.as_fd(), name, OPEN_DIR) {
             // Not readable for us: lookups still work.
             Err(err) if err.errno() == Errno::EACCES => {
@@ -244,12 +282,11 @@ impl LayerDir {
             other => other,
         }
         .context(|| format!("directory {name} of a layer"))?;
-        let found = stat::fstat(fd.as_fd())?;
-        let found = (found.dev, found.ino);
+        let found = Identity::of(&stat::fstat(fd.as_fd())?);
         if *self.identity.get_or_init(|| found) != found {
             return Err(Error::new(Errno::ESTALE, format!("{name} was replaced in its layer")));
         }
-        Ok(Arc::new(fd))
+        Ok(Arc::new(fd.into()))
     }
 
     /// Attributes of the directory itself.
@@ -260,11 +297,11 @@ impl LayerDir {
         }
         // By name where there is one: that spares opening the directory.
         let place = self.place.read().clone();
-        if let Some((above, name)) = place {
+        if let Some(Place { above, name }) = place {
             let fd = above.fd()?;
-            let target = Target::At(fd.as_ref().as_fd(), Name::new(&name)?);
+            let target = Target::At(fd.as_ref().as_fd(), Name::new(name.bytes())?);
             let found = stat::stat_if_exists(target)?;
-            let is_this = |it: &Stat| self.identity.get() == Some(&(it.dev, it.ino));
+            let is_this = |it: &Stat| self.identity.get() == Some(&Identity::of(it));
             if let Some(found) = found.filter(is_this) {
                 return keeping.meant(target, found);
             }
@@ -321,11 +358,13 @@ impl LayerDir {
 
     /// Whether some entry was copied up and has its number from a lower. Read once.
     pub fn is_impure(self: &Arc<Self>) -> Result<bool> {
-        if let Some(known) = *self.impure.read() {
-            return Ok(known);
+        if self.impure.load(Ordering::Acquire) == UNKNOWN {
+            let found = if self.marks()?.impure { IMPURE } else { PURE };
+            // It may have got the mark since.
+            let (acquire, release) = (Ordering::Acquire, Ordering::AcqRel);
+            self.impure.compare_exchange(UNKNOWN, found, release, acquire).ok();
         }
-        let impure = self.marks()?.impure;
-        Ok(*self.impure.write().get_or_insert(impure))
+        Ok(self.impure.load(Ordering::Acquire) == IMPURE)
     }
 
     /// The marks of the non-directory `name`.
@@ -371,7 +410,7 @@ impl LayerDir {
         if std::mem::replace(&mut *listed, true) || self.layer.number == 0 {
             dir::rewind(fd.as_ref().as_fd())?;
         }
-        let on_device = self.identity.get().is_some_and(|(dev, _)| *dev == self.layer.dev);
+        let on_device = self.identity.get().is_some_and(|it| { it.dev } == self.layer.dev);
         let end = if on_device { self.layer.end } else { dir::End::UNKNOWN };
         dir::for_each_from_here(fd.as_ref().as_fd(), end, each)
     }
@@ -451,27 +490,27 @@ kind_of_dir! {
 impl Drop for LayerDir {
     /// A chain of directories as deep as a tree may be is let go one by one, not by recursion.
     fn drop(&mut self) {
-        let mut above = self.place.get_mut().take().map(|(above, _)| above);
+        let mut above = self.place.get_mut().take().map(|place| place.above);
         while let Some(dir) = above {
             above = Arc::into_inner(dir)
-                .and_then(|mut dir| dir.place.get_mut().take().map(|(above, _)| above));
+                .and_then(|mut dir| dir.place.get_mut().take().map(|place| place.above));
         }
     }
 }
 
 impl UpperDir {
     /// A descriptor to act on.
-    pub(super) fn fd(&self) -> Result<Arc<OwnedFd>> {
+    pub(super) fn fd(&self) -> Result<Arc<Fd>> {
         self.0.fd()
     }
 
     /// Notes that the directory carries the mark now.
     pub(super) fn is_impure_now(&self) {
-        *self.0.impure.write() = Some(true);
+        self.0.impure.store(IMPURE, Ordering::Release);
     }
 
     /// Notes that the directory has been renamed.
     pub(crate) fn moved(&self, to: &UpperDir, name: Name<'_>) {
-        *self.0.place.write() = Some((Arc::clone(&to.0), name.bytes().into()));
+        *self.0.place.write() = Some(Place::new(&to.0, name));
     }
 }

@@ -5,39 +5,77 @@
 //! back, what was not is closed. Using a descriptor takes no lock of the cache.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::{Mutex, RwLock};
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+
+/// An open descriptor, and what concerns it alone: there are far more objects than descriptors.
+#[derive(Debug)]
+pub struct Fd {
+    fd: OwnedFd,
+    /// Used since the cache looked at it last.
+    used: AtomicBool,
+    read_only: bool,
+}
+
+impl Fd {
+    /// Of a file of the upper that is open to read alone. What is open to write cannot be run as a
+    /// program (ETXTBSY).
+    #[must_use]
+    pub fn read_only(fd: OwnedFd) -> Self {
+        Self { read_only: true, ..fd.into() }
+    }
+
+    /// Whether it is such a descriptor.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+}
+
+impl From<OwnedFd> for Fd {
+    fn from(fd: OwnedFd) -> Self {
+        Self { fd, used: AtomicBool::new(true), read_only: false }
+    }
+}
+
+impl AsFd for Fd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
 
 /// A place for one descriptor.
 #[derive(Debug, Default)]
-pub struct FdSlot {
-    fd: RwLock<Option<Arc<OwnedFd>>>,
-    used: AtomicBool,
-}
+pub struct FdSlot(ArcSwapOption<Fd>);
 
 impl FdSlot {
     /// The descriptor, if it is open.
     #[must_use]
-    pub fn get(&self) -> Option<Arc<OwnedFd>> {
-        let fd = self.fd.read().clone();
-        if fd.is_some() {
-            self.used.store(true, Ordering::Relaxed);
+    pub fn get(&self) -> Option<Arc<Fd>> {
+        let fd = self.0.load_full();
+        if let Some(fd) = &fd {
+            fd.used.store(true, Ordering::Relaxed);
         }
         fd
     }
 
     /// Puts a descriptor in; what was there is closed once nobody uses it.
-    pub fn put(&self, fd: Arc<OwnedFd>) {
-        self.used.store(true, Ordering::Relaxed);
-        *self.fd.write() = Some(fd);
+    pub fn put(&self, fd: Arc<Fd>) {
+        self.0.store(Some(fd));
     }
 
     /// Takes the descriptor out.
-    pub fn take(&self) -> Option<Arc<OwnedFd>> {
-        self.fd.write().take()
+    pub fn take(&self) -> Option<Arc<Fd>> {
+        self.0.swap(None)
+    }
+
+    /// Whether the descriptor was used since this was asked last.
+    fn was_used(&self) -> bool {
+        self.0.load().as_ref().is_some_and(|fd| fd.used.swap(false, Ordering::Relaxed))
     }
 }
 
@@ -97,7 +135,7 @@ impl FdCache {
             looks -= 1;
             let Some(oldest) = queue.pop_front() else { break };
             let Some(owner) = oldest.upgrade() else { continue };
-            if owner.pinned() || owner.slot().used.swap(false, Ordering::Relaxed) {
+            if owner.pinned() || owner.slot().was_used() {
                 queue.push_back(oldest);
             } else {
                 owner.slot().take();
@@ -126,7 +164,8 @@ mod tests {
     }
 
     fn open(cache: &FdCache, thing: &Arc<Thing>) {
-        thing.slot.put(Arc::new(std::fs::File::open("/").unwrap().into()));
+        let fd: OwnedFd = std::fs::File::open("/").unwrap().into();
+        thing.slot.put(Arc::new(fd.into()));
         let weak: Weak<Thing> = Arc::downgrade(thing);
         cache.opened(weak);
     }

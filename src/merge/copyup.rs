@@ -115,7 +115,7 @@ fn build_file(upper: &Upper, lower: &Lower<'_>, was: &Stat, data: Data) -> Resul
     };
     // Nobody but us while the data is on its way.
     let (staged, to) = upper.stage_file(0o600)?;
-    fill(upper, &from, &to, was, data)?;
+    fill(upper, from.as_fd(), &to, was, data)?;
     let dir = lower.dir.dir().fd()?;
     let source = dir.as_ref().as_fd();
     let copy = Target::Fd(to.as_fd());
@@ -160,12 +160,12 @@ fn build_without_data(upper: &Upper, lower: &Lower<'_>, was: &Stat) -> Result<Co
     Ok(Copied { staged, stat, file: None, data, can_index })
 }
 
-fn fill(upper: &Upper, from: &OwnedFd, to: &OwnedFd, was: &Stat, data: Data) -> Result<()> {
+fn fill(upper: &Upper, from: BorrowedFd<'_>, to: &OwnedFd, was: &Stat, data: Data) -> Result<()> {
     let (len, whole) = match data {
         Data::All | Data::Below => (was.size, true),
         Data::UpTo(size) => (was.size.min(size), size >= was.size),
     };
-    note_moved(upper, copy::data(from.as_fd(), to.as_fd(), len, whole)?);
+    note_moved(upper, copy::data(from, to.as_fd(), len, whole)?);
     Ok(())
 }
 
@@ -278,17 +278,17 @@ impl Copied {
 /// `source` has its data, if it has none itself.
 pub fn build_unnamed(
     upper: &Upper,
-    from: &OwnedFd,
+    from: BorrowedFd<'_>,
     source: &Contents,
     keeping: Keeping,
     data: Data,
 ) -> Result<OwnedFd> {
-    let target = Target::Fd(from.as_fd());
+    let target = Target::Fd(from);
     let was = &keeping.stat(target)?;
     let to = upper.unnamed_file(0o600)?;
     match source {
         Contents::Own => fill(upper, from, &to, was, data)?,
-        Contents::Elsewhere(source) => fill(upper, &source.open()?, &to, was, data)?,
+        Contents::Elsewhere(source) => fill(upper, source.open()?.as_fd(), &to, was, data)?,
         Contents::Missing => return Err(Errno::EIO.into()),
     }
     finish(upper, &Original { target, was, keeping }, Target::Fd(to.as_fd()))?;

@@ -1,6 +1,6 @@
 //! Getting a node into the upper, with all that is above it.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -140,7 +140,8 @@ impl Vfs {
                 }
                 let fd = Arc::clone(&orphaned.fd);
                 let keeping = self.keeping(leaf, &Real::Orphan(orphaned));
-                let copy = copyup::build_unnamed(self.upper()?, &fd, &source, keeping, data)?;
+                let copy =
+                    copyup::build_unnamed(self.upper()?, fd.as_fd(), &source, keeping, data)?;
                 let mut place = leaf.place.write();
                 leaf.io.take();
                 place.real = orphan(copy)?;
@@ -248,10 +249,9 @@ impl Vfs {
         place.set_data(Contents::Own);
         node.no_set_id.store(false, Ordering::Relaxed);
         node.no_capability.store(false, Ordering::Relaxed);
-        leaf.io_read_only.store(false, Ordering::Relaxed);
         leaf.io.take();
         if let Some(file) = file {
-            leaf.io.put(Arc::new(file));
+            leaf.io.put(Arc::new(file.into()));
             let weak: std::sync::Weak<Node> = Arc::downgrade(node);
             self.cache.opened(weak);
         }

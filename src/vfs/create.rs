@@ -162,7 +162,7 @@ impl Vfs {
         }
         node.no_set_id.store(stat.mode & 0o6000 == 0, Ordering::Relaxed);
         if let (Some(file), Ok(leaf)) = (made.file, node.as_leaf()) {
-            leaf.io.put(Arc::new(file));
+            leaf.io.put(Arc::new(file.into()));
             let weak: std::sync::Weak<Node> = Arc::downgrade(&node);
             self.cache.opened(weak);
         }

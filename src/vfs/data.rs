@@ -12,7 +12,7 @@ use super::node::Node;
 use super::place::Real;
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
-use crate::layer::{Keeping, Upper};
+use crate::layer::{Fd, Keeping, Upper};
 use crate::merge::copyup::Data;
 use crate::merge::lookup::Contents;
 use crate::sys::{FileType, Name, Target, at, file};
@@ -40,7 +40,7 @@ fn open_source(data: &Contents) -> Result<OwnedFd> {
 
 impl Vfs {
     /// A descriptor to read a file.
-    pub(super) fn file(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>> {
+    pub(super) fn file(&self, node: &Arc<Node>) -> Result<Arc<Fd>> {
         let leaf = node.as_leaf()?;
         if let Some(fd) = leaf.io.get() {
             return Ok(fd);
@@ -53,14 +53,12 @@ impl Vfs {
         // lower's there.
         let place = leaf.place.read();
         let fd = match &place.real {
-            _ if !place.has_own_data() => open_source(place.data())?,
+            _ if !place.has_own_data() => open_source(place.data())?.into(),
             Real::Orphan(orphan) => return Ok(Arc::clone(&orphan.fd)),
-            Real::Lower { dir } => dir.dir().open_to_read(Name::new(place.lower_name()?)?)?,
+            Real::Lower { dir } => dir.dir().open_to_read(Name::new(place.lower_name()?)?)?.into(),
             Real::Upper { .. } => {
                 let (dir, name) = self.upper_path(&place)?;
-                // Only to read: what is open to write cannot be run as a program (ETXTBSY).
-                leaf.io_read_only.store(true, Ordering::Relaxed);
-                dir.dir().open_to_read(Name::new(name)?)?
+                Fd::read_only(dir.dir().open_to_read(Name::new(name)?)?)
             }
         };
         let fd = Arc::new(fd);
@@ -72,19 +70,17 @@ impl Vfs {
     }
 
     /// A descriptor to write a file, which is copied up if need be.
-    pub(super) fn file_to_write(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>> {
+    pub(super) fn file_to_write(&self, node: &Arc<Node>) -> Result<Arc<Fd>> {
         self.copy_up(node, Data::All)?;
         self.complete(node)?;
         let fd = self.file(node)?;
-        let leaf = node.as_leaf()?;
-        if !leaf.io_read_only.load(Ordering::Relaxed) {
+        if !fd.is_read_only() {
             return Ok(fd);
         }
-        // It was opened to read so far.
+        let leaf = node.as_leaf()?;
         let place = leaf.place.read();
         let (dir, name) = self.upper_path(&place)?;
-        let fd = Arc::new(self.upper()?.open_to_write(&dir, Name::new(name)?)?);
-        leaf.io_read_only.store(false, Ordering::Relaxed);
+        let fd = Arc::new(self.upper()?.open_to_write(&dir, Name::new(name)?)?.into());
         leaf.io.put(Arc::clone(&fd));
         Ok(fd)
     }
@@ -95,7 +91,7 @@ impl Vfs {
     /// # Errors
     /// What opening it says: EPERM for an immutable or append-only file, which the file below need
     /// not be, so that nobody but us keeps it so.
-    pub fn direct_file(&self, id: NodeId, to_write: bool) -> Result<Option<Arc<OwnedFd>>> {
+    pub fn direct_file(&self, id: NodeId, to_write: bool) -> Result<Option<Arc<Fd>>> {
         let node = self.node(id)?;
         let leaf = node.as_leaf()?;
         let keeps_all = |upper: &Upper| upper.keeping() == Keeping::Inode;
@@ -168,7 +164,7 @@ impl Vfs {
     ///
     /// # Errors
     /// What opening it says.
-    pub fn file_to_read(&self, id: NodeId) -> Result<Arc<OwnedFd>> {
+    pub fn file_to_read(&self, id: NodeId) -> Result<Arc<Fd>> {
         self.file(&self.node(id)?)
     }
 

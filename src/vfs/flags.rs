@@ -4,12 +4,13 @@
 //! are marked instead (see [`protattr`](crate::format::protattr)), as in the kernel's overlayfs:
 //! the flags would keep them from being renamed, linked and marked.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::node::Node;
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
+use crate::layer::Fd;
 use crate::merge::copyup::Data;
 use crate::sys::Protection;
 use crate::sys::ioctl::{self, FSXATTR_LEN};
@@ -124,7 +125,7 @@ impl Vfs {
         }
     }
 
-    fn descriptor(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>> {
+    fn descriptor(&self, node: &Arc<Node>) -> Result<Arc<Fd>> {
         match node.dir() {
             Ok(dir) => {
                 let orphan = dir.orphan.read().clone();

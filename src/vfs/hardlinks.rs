@@ -170,5 +170,5 @@ impl Vfs {
 /// A descriptor is all that is left of an object of the upper.
 pub(super) fn orphan(file: std::os::fd::OwnedFd) -> Result<Real> {
     let stat = stat::fstat(file.as_fd())?;
-    Ok(Real::orphan(std::sync::Arc::new(file), Some((stat.dev, stat.ino))))
+    Ok(Real::orphan(std::sync::Arc::new(file.into()), Some((stat.dev, stat.ino))))
 }

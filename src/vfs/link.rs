@@ -1,6 +1,6 @@
 //! Hard links, and reading symbolic ones.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::lookup::survey;
@@ -9,7 +9,7 @@ use super::place::{Link, Place, Real};
 use super::protection::NameChange;
 use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result, best_effort};
-use crate::layer::{Over, Staged, Upper, UpperDir};
+use crate::layer::{Fd, Over, Staged, Upper, UpperDir};
 use crate::merge::copyup::Data;
 use crate::merge::index::InUpper;
 use crate::sys::{FileType, Name};
@@ -111,7 +111,7 @@ enum Existing {
     Named(UpperDir, Box<[u8]>),
     /// A file that has none. It was made so (`O_TMPFILE`), or has lost its last one, and then
     /// linkat(2) says ENOENT.
-    Unnamed(Arc<OwnedFd>),
+    Unnamed(Arc<Fd>),
 }
 
 impl Existing {

@@ -64,7 +64,7 @@ impl Vfs {
                 Real::Orphan(orphan) => Arc::clone(&orphan.fd),
                 _ => {
                     let (dir, name) = self.upper_path(&place)?;
-                    Arc::new(upper.open_to_write(&dir, Name::new(name)?)?)
+                    Arc::new(upper.open_to_write(&dir, Name::new(name)?)?.into())
                 }
             };
             (source.clone(), file)

@@ -1,6 +1,5 @@
 //! A node: one object of the merged tree, for as long as the kernel or we have to do with it.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -11,8 +10,8 @@ use super::ids::NodeId;
 use super::place::{Link, Place, Real};
 use super::protection::Known;
 use crate::error::{Errno, Result};
-use crate::layer::UpperDir;
 use crate::layer::fdcache::{Closable, FdSlot};
+use crate::layer::{Fd, UpperDir};
 use crate::merge::create::Inherit;
 use crate::merge::lookup::Contents;
 use crate::merge::{DirStack, Index};
@@ -86,7 +85,7 @@ pub struct Dir {
     /// The lock of the directory, and what is known of its names.
     pub names: RwLock<Names>,
     /// Keeps a removed directory usable.
-    pub orphan: RwLock<Option<Arc<OwnedFd>>>,
+    pub orphan: RwLock<Option<Arc<Fd>>>,
     /// Known to carry no marks in the upper but ours.
     pub unified: AtomicBool,
 }
@@ -122,15 +121,13 @@ pub struct Leaf {
     pub place: RwLock<Place>,
     /// A descriptor to read it, and to write it once it is in the upper.
     pub io: FdSlot,
-    /// The descriptor is of the upper, but only to read.
-    pub io_read_only: AtomicBool,
     /// Open files that must find the descriptor open.
     pub pins: AtomicU32,
 }
 
 /// There may be millions of nodes. With the counts of an `Arc` and the word of the allocator that
-/// is 144 bytes; one more would be 160.
-const _: () = assert!(size_of::<Node>() <= 120);
+/// is 128 bytes; one more would be 144.
+const _: () = assert!(size_of::<Node>() <= 104);
 
 impl Node {
     /// A directory.
@@ -165,7 +162,6 @@ impl Node {
             layer,
             place: RwLock::new(place),
             io: FdSlot::default(),
-            io_read_only: AtomicBool::new(false),
             pins: AtomicU32::new(0),
         };
         Self::new(id, Body::Leaf(leaf))

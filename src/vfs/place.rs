@@ -3,12 +3,11 @@
 //! Most nodes are files with one name and nothing special about them, and there may be millions:
 //! what few of them need is kept apart.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::node::Node;
 use crate::error::{Errno, Result};
-use crate::layer::LowerDir;
+use crate::layer::{Fd, LowerDir, PackedName};
 use crate::merge::links::Linked;
 use crate::merge::lookup::Contents;
 use crate::sys::stat::Dev;
@@ -38,52 +37,25 @@ struct Rare {
 pub struct Link {
     /// The directory.
     pub parent: Arc<Node>,
-    name: LinkName,
+    /// Beside it whether the upper has it.
+    name: PackedName<bool>,
 }
-
-/// As many bytes of a name as there is room for in three words.
-const ROOM: usize = 21;
-
-/// Two thirds of the names in a root file system need no allocation of their own, which would take
-/// more than they do.
-#[derive(Clone)]
-enum LinkName {
-    Short { in_upper: bool, length: u8, bytes: [u8; ROOM] },
-    Long { in_upper: bool, bytes: Box<[u8]> },
-}
-
-const _: () = assert!(size_of::<LinkName>() == 24);
 
 impl Link {
     /// The name `name` in `parent`. A name in a lower is not in the upper for as long as only
     /// another name of the same object is.
     pub fn new(parent: &Arc<Node>, name: &[u8], in_upper: bool) -> Self {
-        let mut bytes = [0; ROOM];
-        let name = match (bytes.get_mut(..name.len()), u8::try_from(name.len())) {
-            (Some(room), Ok(length)) => {
-                room.copy_from_slice(name);
-                LinkName::Short { in_upper, length, bytes }
-            }
-            _ => LinkName::Long { in_upper, bytes: name.into() },
-        };
-        Self { parent: Arc::clone(parent), name }
+        Self { parent: Arc::clone(parent), name: PackedName::new(name, in_upper) }
     }
 
     /// The name in the directory.
     pub fn name(&self) -> &[u8] {
-        match &self.name {
-            LinkName::Short { length, bytes, .. } => {
-                bytes.get(..usize::from(*length)).unwrap_or_default()
-            }
-            LinkName::Long { bytes, .. } => bytes,
-        }
+        self.name.bytes()
     }
 
     /// Whether the upper has this name.
     pub fn in_upper(&self) -> bool {
-        match &self.name {
-            LinkName::Short { in_upper, .. } | LinkName::Long { in_upper, .. } => *in_upper,
-        }
+        self.name.beside()
     }
 
     /// Whether it is this name.
@@ -122,7 +94,7 @@ pub enum Real {
 pub struct Orphan {
     /// Of the upper's object, readable and writable, or of the lower's, readable; `O_PATH` for what
     /// is not a regular file.
-    pub fd: Arc<OwnedFd>,
+    pub fd: Arc<Fd>,
     /// Device and inode number in the upper, if it is there.
     pub key: Option<(u64, u64)>,
 }
@@ -134,7 +106,7 @@ impl Real {
     }
 
     /// Without a name.
-    pub fn orphan(fd: Arc<OwnedFd>, key: Option<(u64, u64)>) -> Self {
+    pub fn orphan(fd: Arc<Fd>, key: Option<(u64, u64)>) -> Self {
         Self::Orphan(Box::new(Orphan { fd, key }))
     }
 

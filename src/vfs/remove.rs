@@ -2,7 +2,6 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use nix::fcntl::OFlag;
 
@@ -16,7 +15,7 @@ use super::{NodeId, Vfs};
 use crate::error::{Errno, Result, best_effort};
 use crate::format::aufs::AufsName;
 use crate::layer::upper::WhiteoutForm;
-use crate::layer::{LinkIndex, UpperDir};
+use crate::layer::{Fd, LinkIndex, UpperDir};
 use crate::merge::copyup::Data;
 use crate::merge::index::{self, InUpper};
 use crate::merge::remove::{self, Standing};
@@ -158,14 +157,11 @@ impl Vfs {
             }
             return Err(Errno::EAGAIN.into());
         }
-        let writable = |_: &Arc<OwnedFd>| {
-            // What is open may be the file that has the data.
-            place.has_own_data()
-                && (place.real.upper_key().is_none() || !leaf.io_read_only.load(Ordering::Relaxed))
-        };
-        let fd = match leaf.io.get().filter(writable) {
+        // What is open may be the file that has the data.
+        let is_it = |fd: &Arc<Fd>| place.has_own_data() && !fd.is_read_only();
+        let fd = match leaf.io.get().filter(is_it) {
             Some(fd) => fd,
-            None => Arc::new(self.keep_open(parent, name, found)?),
+            None => Arc::new(self.keep_open(parent, name, found)?.into()),
         };
         act()?;
         let key = place.real.upper_key();
@@ -176,7 +172,6 @@ impl Vfs {
             None => {}
         }
         place.real = Real::orphan(fd, key);
-        leaf.io_read_only.store(false, Ordering::Relaxed);
         leaf.io.take();
         Ok(())
     }
@@ -267,7 +262,7 @@ impl Vfs {
 }
 
 /// Marks a directory as removed; what still refers to it goes on by the descriptor.
-pub(super) fn bury(dir: &Dir, names: &mut super::node::Names, kept: Arc<OwnedFd>) {
+pub(super) fn bury(dir: &Dir, names: &mut super::node::Names, kept: Arc<Fd>) {
     names.dead = true;
     names.index = None;
     *dir.orphan.write() = Some(kept);

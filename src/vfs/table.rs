@@ -156,7 +156,7 @@ impl Table {
             self.alias(key, id);
             id
         });
-        let real = Real::orphan(Arc::new(file), Some((stat.dev, stat.ino)));
+        let real = Real::orphan(Arc::new(file.into()), Some((stat.dev, stat.ino)));
         let node = Arc::new(Node::unnamed(id, real));
         node.lookups.store(1, Ordering::Relaxed);
         self.nodes.slot(id).put(Arc::clone(&node));
