@@ -359,10 +359,7 @@ impl LayerDir {
     /// Whether some entry was copied up and has its number from a lower. Read once.
     pub fn is_impure(self: &Arc<Self>) -> Result<bool> {
         if self.impure.load(Ordering::Acquire) == UNKNOWN {
-            let found = if self.marks()?.impure { IMPURE } else { PURE };
-            // It may have got the mark since.
-            let (acquire, release) = (Ordering::Acquire, Ordering::AcqRel);
-            self.impure.compare_exchange(UNKNOWN, found, release, acquire).ok();
+            self.marks()?;
         }
         Ok(self.impure.load(Ordering::Acquire) == IMPURE)
     }
@@ -378,7 +375,12 @@ impl LayerDir {
     /// The marks of this directory.
     pub fn marks(self: &Arc<Self>) -> Result<DirMarks> {
         let fd = self.fd()?;
-        read_marks(Target::Fd(fd.as_ref().as_fd()))
+        let marks = read_marks(Target::Fd(fd.as_ref().as_fd()))?;
+        let found = if marks.impure { IMPURE } else { PURE };
+        // It may have got the mark since.
+        let (acquire, release) = (Ordering::Acquire, Ordering::AcqRel);
+        self.impure.compare_exchange(UNKNOWN, found, release, acquire).ok();
+        Ok(marks)
     }
 
     /// Whether this directory holds the file that makes it opaque the AUFS way.
@@ -502,6 +504,14 @@ impl UpperDir {
     /// A descriptor to act on.
     pub(super) fn fd(&self) -> Result<Arc<Fd>> {
         self.0.fd()
+    }
+
+    /// The directory `name` in this one, which we have just made, without marks of what is in it.
+    #[must_use]
+    pub fn new_child(&self, name: Name<'_>, stat: &Stat) -> Self {
+        let child = self.child(name, stat);
+        child.0.impure.store(PURE, Ordering::Release);
+        child
     }
 
     /// Notes that the directory carries the mark now.

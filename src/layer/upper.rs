@@ -3,6 +3,7 @@
 //! Everything that writes to a layer is a method of [`Upper`]. Which marker forms the upper can
 //! hold is found out once, when the mount begins, and kept in [`Forms`].
 
+mod data;
 mod flagless;
 mod forms;
 mod opaque;
@@ -36,6 +37,7 @@ use crate::sys::{Name, Stat, Target, at, file, xattr};
 pub use forms::{Forms, OpaqueForm, WhiteoutForm};
 pub use owner::{Attributes, Given};
 
+use data::KnownWays;
 use forms::{WHITEOUT_MODE, mark_xattr_whiteouts};
 
 /// The writable layer.
@@ -56,6 +58,7 @@ pub struct Upper {
     keeping: Keeping,
     links: Option<LinkIndex>,
     tally: Tally,
+    ways: KnownWays,
     /// A whiteout in the work directory that others are hard links of: one inode for many.
     shared_whiteout: Mutex<Option<String>>,
 }
@@ -98,6 +101,7 @@ impl Upper {
             root: UpperDir::root(root, 0, keeping, config.whiteout.reads_aufs(), cache)?,
             links,
             tally: Tally::default(),
+            ways: KnownWays::default(),
             work: Arc::new(work),
             forms,
             owner: creds::effective(),

@@ -33,6 +33,18 @@ impl Change {
         mtime: SetTime::Omit,
     };
 
+    /// Whether somebody else gets the object.
+    #[must_use]
+    pub fn gives_owner(&self) -> bool {
+        self.uid.is_some() || self.gid.is_some()
+    }
+
+    /// The rest of it.
+    #[must_use]
+    pub fn without_times(self) -> Self {
+        Self { atime: SetTime::Omit, mtime: SetTime::Omit, ..self }
+    }
+
     fn has_times(&self) -> bool {
         self.atime != SetTime::Omit || self.mtime != SetTime::Omit
     }
@@ -40,7 +52,7 @@ impl Change {
 
 /// Applies all but the size. The owner comes before the mode, as chown(2) clears set-id bits.
 pub fn apply(upper: &Upper, target: Target<'_>, change: &Change) -> Result<()> {
-    if change.uid.is_some() || change.gid.is_some() {
+    if change.gives_owner() {
         upper.chown(target, change.uid, change.gid)?;
     }
     if let Some(mode) = change.mode {

@@ -2,11 +2,14 @@
 //!
 //! The copy is built in the work directory with owner, mode, attributes, ACLs and times, its data
 //! is forced out (unless the mount is volatile), and one rename makes it visible. Nothing of the
-//! tree changes by that: the same object now comes from another layer. The times of the directory
-//! that gets the entry are put back.
+//! tree changes by that but what was asked for: the same object now comes from another layer. The
+//! times of the directory that gets the entry are put back.
 //!
 //! A crash before the rename leaves the lower object visible, a crash after it the copy; both look
-//! the same.
+//! the same, but for a change of attributes that the copy is made for: that is on it.
+//!
+//! A copy is made with the mode that it is to have, as far as nothing that follows could take it
+//! away, and then looked at: what it has already is not given to it again.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -14,13 +17,14 @@ use crate::error::{Context, Errno, Result, best_effort};
 use crate::format::links::Count;
 use crate::format::overlay::{Mark, Namespace};
 use crate::layer::marks::drop_mark;
+use crate::layer::upper::Given;
 use crate::layer::{FileSystems, Keeping, LowerDir, Over, Staged, Upper, UpperDir};
+use crate::merge::attr::{self, Change};
 use crate::merge::links::Plan;
 use crate::merge::lookup::{Contents, Source};
 use crate::merge::stack::DirStack;
 use crate::merge::xattr;
 use crate::sys::at::SetTime;
-use crate::sys::copy::{self, Moved};
 use crate::sys::{FileType, Name, Stat, Target, at, file, stat};
 
 /// How much of a file's data is wanted.
@@ -36,12 +40,28 @@ pub enum Data {
 }
 
 impl Data {
+    /// So much of a file.
+    fn len(self, was: &Stat) -> u64 {
+        match self {
+            Self::All | Self::Below => was.size,
+            Self::UpTo(size) => was.size.min(size),
+        }
+    }
+
     /// Whether contents are missing from the copy: it is then as new as the change that wants it
     /// so.
     fn cuts(self, was: &Stat) -> bool {
         matches!(self, Self::UpTo(size) if size < was.size)
     }
 }
+
+/// What an object can be made with: set-id bits, which writes and chown(2) take away, come last.
+const PLAIN: u32 = 0o777;
+/// What we need to write data and attributes of a file in the making. Nobody else gets to it: the
+/// work directory is ours alone.
+const OUR_FILE: u32 = 0o600;
+/// The same of a directory.
+const OUR_DIR: u32 = 0o700;
 
 /// Where a copy is to appear.
 #[derive(Clone, Copy, Debug)]
@@ -65,14 +85,20 @@ pub struct Lower<'a> {
     pub filesystems: &'a FileSystems,
     /// How the copy gets into the index of hard links, if it does.
     pub index: Option<&'a Plan>,
+    /// Known to have no attributes that users see.
+    pub bare: bool,
+    /// What is to be different about the copy: mode, owner and times.
+    pub change: &'a Change,
 }
 
 /// A copy that nobody sees yet: the expensive part, made with no lock held.
 #[derive(Debug)]
 pub struct Copied {
     staged: Staged,
-    /// The copy's attributes.
-    pub stat: Stat,
+    /// Its attributes when it was made: device and number.
+    pub made: Stat,
+    /// It may have set-id bits.
+    pub set_id: bool,
     /// The copy's descriptor, if it is a regular file with its data.
     pub file: Option<OwnedFd>,
     /// Where its data is.
@@ -108,29 +134,30 @@ pub fn build_unsynced(upper: &Upper, lower: &Lower<'_>, was: &Stat, data: Data) 
 }
 
 fn build_file(upper: &Upper, lower: &Lower<'_>, was: &Stat, data: Data) -> Result<Copied> {
-    let from = match lower.data {
-        Contents::Own => lower.dir.dir().open_to_read(lower.name)?,
-        Contents::Elsewhere(source) => source.open()?,
+    let (from, source) = match lower.data {
+        Contents::Own => (lower.dir.dir().open_to_read(lower.name)?, *was),
+        Contents::Elsewhere(source) => open_source(source)?,
         Contents::Missing => return Err(Errno::EIO.into()),
     };
-    // Nobody but us while the data is on its way.
-    let (staged, to) = upper.stage_file(0o600)?;
-    fill(upper, from.as_fd(), &to, was, data)?;
+    let (staged, to) = upper.stage_file(lower.first_mode(was) | OUR_FILE)?;
+    let made = stat::fstat(to.as_fd())?;
+    upper.copy_data(from.as_fd(), to.as_fd(), &source, data.len(was))?;
     let dir = lower.dir.dir().fd()?;
     let source = dir.as_ref().as_fd();
     let copy = Target::Fd(to.as_fd());
     let can_index = note_origin(upper, lower, source, was, copy)?;
-    let original = Original {
-        target: Target::At(source, lower.name),
-        was,
-        keeping: lower.dir.dir().keeping(),
-    };
-    finish(upper, &original, copy)?;
-    if data.cuts(was) {
-        at::set_times(copy, SetTime::Omit, SetTime::Now)?;
-    }
-    let stat = upper.keeping().stat(copy)?;
-    Ok(Copied { staged, stat, file: Some(to), data: Contents::Own, can_index })
+    let mtime = if data.cuts(was) { SetTime::Now } else { lower.change.mtime };
+    let change = &Change { mtime, ..*lower.change };
+    finish(upper, &Original { change, ..lower.original(source, was) }, copy, &made)?;
+    let (set_id, data) = (lower.may_set_id(was), Contents::Own);
+    Ok(Copied { staged, made, set_id, file: Some(to), data, can_index })
+}
+
+/// The file that has the data of another, and its attributes.
+fn open_source(source: &Source) -> Result<(OwnedFd, Stat)> {
+    let file = source.open()?;
+    let stat = stat::fstat(file.as_fd())?;
+    Ok((file, stat))
 }
 
 /// A copy of the metadata alone. Nothing is synced, unless the mount asks for it: there is no data
@@ -144,50 +171,55 @@ fn build_without_data(upper: &Upper, lower: &Lower<'_>, was: &Stat) -> Result<Co
         Contents::Elsewhere(source) => Contents::Elsewhere(source.clone()),
         Contents::Missing => return Err(Errno::EIO.into()),
     };
-    let (staged, to) = upper.stage_file(0o600)?;
+    let (staged, to) = upper.stage_file(lower.first_mode(was) | OUR_FILE)?;
+    let made = stat::fstat(to.as_fd())?;
     // The size is that of the data (ovl_do_copy_up, fs/overlayfs/copy_up.c).
     file::truncate(to.as_fd(), was.size)?;
     let dir = lower.dir.dir().fd()?;
     let (source, copy) = (dir.as_ref().as_fd(), Target::Fd(to.as_fd()));
     let can_index = note_origin(upper, lower, source, was, copy)?;
-    let keeping = lower.dir.dir().keeping();
-    finish(upper, &Original { target: Target::At(source, lower.name), was, keeping }, copy)?;
+    finish(upper, &lower.original(source, was), copy, &made)?;
     upper.set_metacopy(copy)?;
     if upper.is_strict() {
         upper.sync(to.as_fd(), false)?;
     }
-    let stat = upper.keeping().stat(copy)?;
-    Ok(Copied { staged, stat, file: None, data, can_index })
-}
-
-fn fill(upper: &Upper, from: BorrowedFd<'_>, to: &OwnedFd, was: &Stat, data: Data) -> Result<()> {
-    let (len, whole) = match data {
-        Data::All | Data::Below => (was.size, true),
-        Data::UpTo(size) => (was.size.min(size), size >= was.size),
-    };
-    note_moved(upper, copy::data(from, to.as_fd(), len, whole)?);
-    Ok(())
-}
-
-fn note_moved(upper: &Upper, moved: Moved) {
-    match moved {
-        Moved::Shared => upper.tally().reflinks.count(),
-        Moved::Copied(bytes) => upper.tally().copied_bytes.add(bytes),
-    }
+    Ok(Copied { staged, made, set_id: lower.may_set_id(was), file: None, data, can_index })
 }
 
 fn build_other(upper: &Upper, lower: &Lower<'_>, was: &Stat) -> Result<Copied> {
     let dir = lower.dir.dir().fd()?;
-    let (target, keeping) =
-        (Target::At(dir.as_ref().as_fd(), lower.name), lower.dir.dir().keeping());
+    let original = lower.original(dir.as_ref().as_fd(), was);
     let staged = match was.kind() {
-        FileType::Symlink => upper.stage_symlink(&keeping.readlink(target)?)?,
-        _ => upper.stage_node(was.mode, was.rdev)?,
+        FileType::Symlink => upper.stage_symlink(&original.keeping.readlink(original.target)?)?,
+        kind => upper.stage_node(kind.mode() | lower.first_mode(was), was.rdev)?,
     };
+    let made = stat::stat(staged.target()?)?;
     let can_index = note_origin(upper, lower, dir.as_ref().as_fd(), was, staged.target()?)?;
-    finish(upper, &Original { target, was, keeping }, staged.target()?)?;
-    let stat = upper.keeping().stat(staged.target()?)?;
-    Ok(Copied { staged, stat, file: None, data: Contents::Own, can_index })
+    finish(upper, &original, staged.target()?, &made)?;
+    let (set_id, data) = (lower.may_set_id(was), Contents::Own);
+    Ok(Copied { staged, made, set_id, file: None, data, can_index })
+}
+
+impl Lower<'_> {
+    /// The permission bits that a copy can be made with.
+    fn first_mode(&self, was: &Stat) -> u32 {
+        self.change.mode.unwrap_or(was.mode) & PLAIN
+    }
+
+    fn may_set_id(&self, was: &Stat) -> bool {
+        (was.mode | self.change.mode.unwrap_or(0)) & (libc::S_ISUID | libc::S_ISGID) != 0
+    }
+
+    /// Itself, as what metadata is copied from; `dir` is its directory.
+    fn original<'a>(&'a self, dir: BorrowedFd<'a>, was: &'a Stat) -> Original<'a> {
+        Original {
+            target: Target::At(dir, self.name),
+            was,
+            keeping: self.dir.dir().keeping(),
+            bare: self.bare,
+            change: self.change,
+        }
+    }
 }
 
 /// Notes the origin of a copy, which gives it its number after the next mount. Returns whether it
@@ -215,19 +247,33 @@ struct Original<'a> {
     was: &'a Stat,
     /// Where its layer keeps owners and modes.
     keeping: Keeping,
+    /// Known to have no attributes that users see.
+    bare: bool,
+    /// What is to be different about the copy.
+    change: &'a Change,
 }
 
-/// Copies the metadata of an original. The owner first, as chown(2) takes set-id bits and
-/// capabilities away; the times last, as everything else changes them.
-fn finish(upper: &Upper, from: &Original<'_>, to: Target<'_>) -> Result<()> {
-    let Original { target, was, keeping } = *from;
-    let given = upper.give_owner(to, was, keeping)?;
-    xattr::copy((target, keeping.dialect()), (to, upper.keeping().dialect()))?;
-    upper.give_mode(to, was, given)?;
+/// Gives a copy, which is as `made` says so far, the metadata of its original. The owner first, as
+/// chown(2) takes set-id bits and capabilities away; the times last, as everything else changes
+/// them.
+fn finish(upper: &Upper, from: &Original<'_>, to: Target<'_>, made: &Stat) -> Result<()> {
+    let Original { target, was, keeping, bare, change } = *from;
+    let given = upper.give_owner(to, made, was, keeping)?;
+    let has_acl =
+        !bare && xattr::copy((target, keeping.dialect()), (to, upper.keeping().dialect()))?;
+    // A new mode takes the place of the old one, unless something has to be done between the two.
+    let has_mode = was.kind() != FileType::Symlink;
+    let at_once = has_mode && given == Given::Owner && !change.gives_owner();
+    let mode = change.mode.filter(|_| at_once).map_or(was.mode, |mode| was.kind().mode() | mode);
+    let known = Some(made).filter(|_| !has_acl);
+    upper.give_mode(to, known, &Stat { mode, ..*was }, given)?;
     if was.protection.is_any() && matches!(was.kind(), FileType::Regular | FileType::Directory) {
         protect(upper, to, was)?;
     }
-    at::set_times(to, SetTime::At(was.atime), SetTime::At(was.mtime))
+    if !at_once {
+        attr::apply(upper, to, &change.without_times())?;
+    }
+    at::set_times(to, change.atime.or(was.atime), change.mtime.or(was.mtime))
 }
 
 /// A copy keeps what its original is protected from, where the upper can hold that
@@ -251,6 +297,15 @@ impl Copied {
             Some(file) if !upper.is_volatile() => upper.sync(file.as_fd(), false),
             _ => Ok(()),
         }
+    }
+
+    /// Changes mode, owner and times of the copy.
+    ///
+    /// # Errors
+    /// As [`attr::apply`].
+    pub fn change(&mut self, upper: &Upper, change: &Change) -> Result<()> {
+        self.set_id |= change.mode.is_some();
+        attr::apply(upper, self.staged.target()?, change)
     }
 
     /// Makes the copy visible and leaves the times of its directory as they were.
@@ -285,13 +340,18 @@ pub fn build_unnamed(
 ) -> Result<OwnedFd> {
     let target = Target::Fd(from);
     let was = &keeping.stat(target)?;
-    let to = upper.unnamed_file(0o600)?;
+    let to = upper.unnamed_file(OUR_FILE)?;
+    let made = &stat::fstat(to.as_fd())?;
     match source {
-        Contents::Own => fill(upper, from, &to, was, data)?,
-        Contents::Elsewhere(source) => fill(upper, source.open()?.as_fd(), &to, was, data)?,
+        Contents::Own => upper.copy_data(from, to.as_fd(), was, data.len(was))?,
+        Contents::Elsewhere(source) => {
+            let (from, its) = open_source(source)?;
+            upper.copy_data(from.as_fd(), to.as_fd(), &its, data.len(was))?;
+        }
         Contents::Missing => return Err(Errno::EIO.into()),
     }
-    finish(upper, &Original { target, was, keeping }, Target::Fd(to.as_fd()))?;
+    let original = Original { target, was, keeping, bare: false, change: &Change::NONE };
+    finish(upper, &original, Target::Fd(to.as_fd()), made)?;
     upper.tally().copy_ups.count();
     Ok(to)
 }
@@ -299,12 +359,12 @@ pub fn build_unnamed(
 /// Gives a file of the upper, open to write, the data that it has elsewhere so far.
 pub fn complete(upper: &Upper, to: BorrowedFd<'_>, source: &Source) -> Result<()> {
     let make = || {
-        let from = source.open()?;
+        let (from, its) = open_source(source)?;
         let was = stat::fstat(to)?;
-        let copied = copy::data(from.as_fd(), to, was.size, false);
+        let copied = upper.copy_data(from.as_fd(), to, &its, was.size);
         // Also where it failed: nothing has changed then.
         at::set_times(Target::Fd(to), SetTime::At(was.atime), SetTime::At(was.mtime))?;
-        note_moved(upper, copied?);
+        copied?;
         if !upper.is_volatile() {
             upper.sync(to, false)?;
         }
@@ -319,24 +379,26 @@ pub fn complete(upper: &Upper, to: BorrowedFd<'_>, source: &Source) -> Result<()
 pub fn directory(upper: &Upper, from: &DirStack, to: Destination<'_>) -> Result<UpperDir> {
     let make = || {
         let was = from.stat()?;
-        let staged = upper.stage_dir(0o700)?;
+        let staged = upper.stage_dir(was.permissions() & PLAIN | OUR_DIR)?;
+        let made = stat::stat(staged.target()?)?;
         // As long as its mode is one that lets us.
         let to_sync = if upper.is_strict() { Some(staged.open_dir()?) } else { None };
         {
             let lends = from.meta_dir()?;
             let (source, keeping) = (lends.fd()?, lends.keeping());
             let target = Target::Fd(source.as_ref().as_fd());
-            finish(upper, &Original { target, was: &was, keeping }, staged.target()?)?;
+            let (was, change) = (&was, &Change::NONE);
+            let original = Original { target, was, keeping, bare: false, change };
+            finish(upper, &original, staged.target()?, &made)?;
         }
         if let Some(dir) = to_sync {
             upper.sync(dir.as_fd(), false)?;
         }
-        let made = stat::stat(staged.target()?)?;
         let times = to.dir.dir().stat()?;
         staged.publish(to.dir, to.name, Over::Nothing)?;
         upper.restore_times(to.dir, &times);
         upper.tally().copied_dirs.count();
-        Ok(to.dir.child(to.name, &made))
+        Ok(to.dir.new_child(to.name, &made))
     };
     make().context(|| format!("copy-up of directory {}", to.name))
 }

@@ -97,16 +97,18 @@ pub fn replace(from: Stored<'_>, to: Stored<'_>) -> Result<()> {
             other => other?,
         }
     }
-    copy(from, to)
+    copy(from, to).map(drop)
 }
 
-/// Copies everything visible, ACLs included, from one object to another.
+/// Copies everything visible, ACLs included, from one object to another. Returns whether the mode
+/// of `to` may have changed by that, which attributes of the `system.` namespace can do: ACLs.
 ///
 /// # Errors
 /// Those of the calls, but for attributes that `to` cannot hold at all: other than ACLs and file
 /// capabilities they are left out, as the kernel's overlayfs does.
-pub fn copy(from: Stored<'_>, to: Stored<'_>) -> Result<()> {
+pub fn copy(from: Stored<'_>, to: Stored<'_>) -> Result<bool> {
     let all = sys::list(from.0)?;
+    let mut any_acl = false;
     for stored in sys::names(&all) {
         if overlay::stands_back(stored, from.1, sys::names(&all)) {
             continue;
@@ -119,6 +121,7 @@ pub fn copy(from: Stored<'_>, to: Stored<'_>) -> Result<()> {
             Err(err) if sys::is_absent(&err) || err.errno() == Errno::EOVERFLOW => continue,
             Err(err) => return Err(err),
         };
+        any_acl |= name.starts_with(b"system.");
         match set(to.0, to.1, &name, &value, SetMode::Any) {
             Err(err) if may_be_left_out(&name, &err) => {
                 tracing::debug!("copy-up leaves out {}: {err}", name.escape_ascii());
@@ -126,7 +129,7 @@ pub fn copy(from: Stored<'_>, to: Stored<'_>) -> Result<()> {
             other => other?,
         }
     }
-    Ok(())
+    Ok(any_acl)
 }
 
 fn may_be_left_out(name: &[u8], err: &Error) -> bool {

@@ -365,6 +365,12 @@ pub enum SetTime {
 }
 
 impl SetTime {
+    /// The same, or this time instead of leaving it.
+    #[must_use]
+    pub fn or(self, time: Time) -> Self {
+        if self == Self::Omit { Self::At(time) } else { self }
+    }
+
     fn timespec(self) -> libc::timespec {
         let (tv_sec, tv_nsec) = match self {
             Self::Omit => (0, libc::UTIME_OMIT),

@@ -23,6 +23,7 @@ use super::place::{Link, Real};
 use crate::error::{Error, Result};
 use crate::layer::LowerDir;
 use crate::merge::Found;
+use crate::merge::attr::Change;
 use crate::merge::copyup::{self, Copied, Data, Lower};
 use crate::merge::lookup::{Contents, Key, What};
 use crate::merge::walk::{self, Order, Walk};
@@ -78,6 +79,7 @@ struct Candidate {
     dir: LowerDir,
     name: Box<[u8]>,
     was: Stat,
+    bare: bool,
 }
 
 fn original(dir: &LowerDir, name: &[u8]) -> Result<Original> {
@@ -162,7 +164,8 @@ impl Vfs {
         if !waits || was.nlink > 1 || was.size > LARGEST {
             return copyup::build(upper, from, was, Data::All);
         }
-        if let Some(copied) = self.ahead.take(&original(from.dir, from.name.bytes())?, was) {
+        if let Some(mut copied) = self.ahead.take(&original(from.dir, from.name.bytes())?, was) {
+            copied.change(upper, from.change)?;
             return Ok(copied);
         }
         let window = self.ahead.next_window(link.parent.id);
@@ -209,10 +212,16 @@ impl Vfs {
     }
 
     fn build_other(&self, from: &Candidate) -> Result<Copied> {
-        let Candidate { dir, name, was } = from;
-        let filesystems = &self.stack.filesystems;
-        let data = &Contents::Own;
-        let lower = Lower { dir, name: Name::new(name)?, data, filesystems, index: None };
+        let Candidate { dir, name, was, bare } = from;
+        let lower = Lower {
+            dir,
+            name: Name::new(name)?,
+            data: &Contents::Own,
+            filesystems: &self.stack.filesystems,
+            index: None,
+            bare: *bare,
+            change: &Change::NONE,
+        };
         let mut copied = copyup::build_unsynced(self.upper()?, &lower, was, Data::All)?;
         // Not to run out of descriptors.
         copied.file = None;
@@ -288,7 +297,7 @@ impl Candidates {
             && matches!(found.data, Contents::Own)
         {
             self.bytes += was.size;
-            self.files.push(Candidate { dir, name, was });
+            self.files.push(Candidate { dir, name, was, bare: found.bare });
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::merge::copyup::Data;
 use crate::merge::lookup::Contents;
 use crate::merge::stack::MetaSource;
 use crate::merge::{attr, xattr as visible};
-use crate::sys::{FileType, Name, Stat, Target, at, file, xattr};
+use crate::sys::{FileType, Name, Stat, Target, at, file, stat, xattr};
 
 /// Who asks for a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,8 +165,10 @@ impl Vfs {
             if !cut {
                 file::truncate(fd.as_ref().as_fd(), size)?;
             }
-        } else {
-            self.copy_up(node, self.for_metadata())?;
+        } else if self.copy_up_changed(node, self.for_metadata(), change)?
+            && *change != Change::NONE
+        {
+            return Ok(());
         }
         let upper = self.upper()?;
         let done = self.with_attributes(leaf, |target| match *change {
@@ -246,10 +248,10 @@ impl Vfs {
         let (source, keeping) = (stack.meta_dir()?.fd()?, stack.meta_dir()?.keeping());
         let upper = self.upper()?;
         upper.with_dir(upper_dir, |target| {
-            let given = upper.give_owner(target, &shown, keeping)?;
+            let given = upper.give_owner(target, &stat::stat(target)?, &shown, keeping)?;
             let lends = (Target::Fd(source.as_ref().as_fd()), keeping.dialect());
             visible::replace(lends, (target, upper.keeping().dialect()))?;
-            upper.give_mode(target, &shown, given)?;
+            upper.give_mode(target, None, &shown, given)?;
             let (atime, mtime) = (at::SetTime::At(shown.atime), at::SetTime::At(shown.mtime));
             at::set_times(target, atime, mtime)?;
             drop_delegation(target)

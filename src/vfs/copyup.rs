@@ -11,6 +11,7 @@ use super::node::{Leaf, Node};
 use super::place::{Link, Place, Real};
 use crate::error::{Errno, Result, best_effort};
 use crate::layer::{Over, UpperDir};
+use crate::merge::attr::Change;
 use crate::merge::copyup::{self, Copied, Data, Destination, Lower};
 use crate::merge::links::{self, Linked, Plan};
 use crate::merge::lookup::{Contents, Key};
@@ -114,6 +115,20 @@ impl Vfs {
     /// # Errors
     /// EROFS; what [`copyup::build`] says. The object is then as it was.
     pub(super) fn copy_up(&self, node: &Arc<Node>, data: Data) -> Result<()> {
+        self.copy_up_changed(node, data, &Change::NONE).map(drop)
+    }
+
+    /// The same for a change of mode, owner or times. Returns whether that came with it, so that
+    /// nobody has seen the copy without.
+    ///
+    /// # Errors
+    /// As [`Self::copy_up`]; what [`attr::apply`](crate::merge::attr::apply) says.
+    pub(super) fn copy_up_changed(
+        &self,
+        node: &Arc<Node>,
+        data: Data,
+        change: &Change,
+    ) -> Result<bool> {
         self.upper()?;
         let leaf = node.as_leaf()?;
         let (in_upper, all_names) = {
@@ -122,7 +137,10 @@ impl Vfs {
         };
         if in_upper {
             // A name that was met after the copy-up follows before anything else changes.
-            return if all_names { Ok(()) } else { self.link_other_names(node, leaf) };
+            if !all_names {
+                self.link_other_names(node, leaf)?;
+            }
+            return Ok(false);
         }
         let gate = node.gate.lock();
         let (real, name, link, source) = {
@@ -131,8 +149,8 @@ impl Vfs {
             (place.real.clone(), place.lower_name().map(Box::from), link, data)
         };
         match real {
-            _ if real.upper_key().is_some() => Ok(()),
-            Real::Upper { .. } => Ok(()),
+            _ if real.upper_key().is_some() => Ok(false),
+            Real::Upper { .. } => Ok(false),
             Real::Orphan(orphaned) => {
                 // Nothing but a descriptor refers to it: there is nothing to write to but data.
                 if node.kind() != FileType::Regular {
@@ -146,16 +164,23 @@ impl Vfs {
                 leaf.io.take();
                 place.real = orphan(copy)?;
                 place.set_data(Contents::Own);
-                Ok(())
+                Ok(false)
             }
             Real::Lower { dir } => {
                 let name: Box<[u8]> = name?;
-                let (name, filesystems) = (Name::new(&name)?, &self.stack.filesystems);
-                let from = Lower { dir: &dir, name, data: &source, filesystems, index: None };
+                let from = Lower {
+                    dir: &dir,
+                    name: Name::new(&name)?,
+                    data: &source,
+                    filesystems: &self.stack.filesystems,
+                    index: None,
+                    bare: node.bare.is_known(),
+                    change,
+                };
                 match self.copy_up_lower(node, leaf, &from, link.as_ref(), data) {
                     Err(err) if err.errno() == Errno::EAGAIN => {
                         drop(gate);
-                        self.copy_up(node, data)
+                        self.copy_up_changed(node, data, change)
                     }
                     other => other,
                 }
@@ -170,16 +195,20 @@ impl Vfs {
         from: &Lower<'_>,
         link: Option<&Link>,
         data: Data,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let upper = self.upper()?;
         let was = from.dir.dir().stat_entry(from.name)?.ok_or(Errno::ESTALE)?;
+        // While one of several names follows there may still be an error, and then nothing may have
+        // changed.
+        let alone = was.nlink == 1;
+        let from = &Lower { change: if alone { from.change } else { &Change::NONE }, ..*from };
         if let Some((indexed, linked)) = links::of_lower(self.rules(), from.dir, from.name, &was)? {
             // Copied up under another name, by a node that was gone when this one was made.
             let mut place = leaf.place.write();
             place.set_linked(Box::new(linked));
             self.has_copy(node, leaf, &mut place, &indexed.stat, None);
             drop(place);
-            return self.link_other_names(node, leaf);
+            return self.link_other_names(node, leaf).map(|()| false);
         }
         let plan = links::plan(self.rules(), from.dir, from.name, &was)?;
         let copied = match link {
@@ -201,10 +230,10 @@ impl Vfs {
                 let file = copied.file.ok_or(Errno::EOPNOTSUPP)?;
                 leaf.io.take();
                 leaf.place.write().real = orphan(file)?;
-                return Ok(());
+                return Ok(alone);
             }
         }
-        self.link_other_names(node, leaf)
+        self.link_other_names(node, leaf).map(|()| alone)
     }
 
     /// Makes a finished copy of a hard link the file that all of its names stand for. Those that
@@ -219,7 +248,7 @@ impl Vfs {
     ) -> Result<()> {
         let mut place = leaf.place.write();
         let count = self.names_left(Key::of(was, leaf.layer), was.nlink);
-        let (file, made) = (copied.file.take(), copied.stat);
+        let (file, made, set_id) = (copied.file.take(), copied.made, copied.set_id);
         if matches!(place.real, Real::Orphan(_)) || (count == 0 && place.is_nameless()) {
             leaf.io.take();
             place.real = orphan(file.ok_or(Errno::EOPNOTSUPP)?)?;
@@ -232,6 +261,7 @@ impl Vfs {
         let linked = Linked { entry, count, lower: Some(was.nlink), settled: true };
         place.set_linked(Box::new(linked));
         self.has_copy(node, leaf, &mut place, &made, file);
+        node.no_set_id.store(!set_id, Ordering::Relaxed);
         Ok(())
     }
 
@@ -271,7 +301,7 @@ impl Vfs {
         let mut names = link.parent.dir()?.names.write();
         ensure_index(link.parent.dir()?, &mut names)?;
         let mut place = leaf.place.write();
-        let (file, made) = (copied.file.take(), copied.stat);
+        let (file, made, set_id) = (copied.file.take(), copied.made, copied.set_id);
         if place.find(&link.parent, link.name()).is_none() {
             let lacks_file = file.is_none() && node.kind() == FileType::Regular;
             if !place.is_nameless() || lacks_file {
@@ -286,9 +316,10 @@ impl Vfs {
         let data = copied.data.clone();
         copied.publish(self.upper()?, Destination { dir: to, name })?;
         if let Some(index) = &mut names.index {
-            index.put_upper(name, made.kind(), made.ino);
+            index.put_upper(name, node.kind(), made.ino);
         }
         self.has_copy(node, leaf, &mut place, &made, file);
+        node.no_set_id.store(!set_id, Ordering::Relaxed);
         place.set_data(data);
         place.add(Link::new(&link.parent, link.name(), true));
         Ok(())

@@ -141,7 +141,7 @@ impl Vfs {
         let stat = made.stat;
         let what = if stat.kind().is_dir() {
             What::Dir(DirStack {
-                upper: Some(into.dir.child(name, &stat)),
+                upper: Some(into.dir.new_child(name, &stat)),
                 lowers: Arc::new([]),
                 meta: crate::merge::stack::MetaSource::Top,
             })

@@ -4,7 +4,7 @@ use nix::sys::stat::{SFlag, makedev};
 use ovlmerge::error::Errno;
 use ovlmerge::sys::at::SetTime;
 use ovlmerge::sys::xattr::SetMode;
-use ovlmerge::vfs::{Body, Change, NodeId};
+use ovlmerge::vfs::{Body, Change, NodeId, Privilege, Write};
 
 use crate::client::{Seen, assert_errno};
 use crate::layers::Layers;
@@ -76,6 +76,147 @@ fn everything_of_every_type_comes_along() {
         }
     }
     compare(&after);
+}
+
+/// What a copy has already when it is made is not given to it again: owner and mode, as far as
+/// nothing takes them away afterwards.
+#[test]
+fn owners_and_modes_of_all_sorts_come_along() {
+    needs_root!();
+    let modes = [0, 0o444, 0o600, 0o644, 0o666, 0o755, 0o777, 0o1644, 0o2644, 0o2755, 0o4755];
+    let owners = [(0, 0), (0, 5), (7, 0), (7, 8)];
+    let layers = Layers::new(1);
+    let mut paths = Vec::new();
+    for (mode, (uid, gid)) in modes.iter().flat_map(|mode| owners.map(|owner| (*mode, owner))) {
+        let base = format!("lower0/{mode:o}-{uid}-{gid}");
+        for kind in ["file", "acl", "capability", "dir", "fifo"] {
+            let path = format!("{base}/{kind}");
+            match kind {
+                "dir" => layers.dir(&path),
+                "fifo" => layers.dir(&base).node(&path, SFlag::S_IFIFO, 0),
+                _ => layers.file(&path, "content"),
+            };
+            layers.owner(&path, uid, gid);
+            match kind {
+                "acl" => layers.set(&path, "system.posix_acl_access", acl()),
+                "capability" => layers.set(&path, "security.capability", capability()),
+                _ => &layers,
+            };
+            layers.mode(&path, mode);
+            paths.push(path);
+        }
+    }
+    let client = layers.open();
+    for path in &paths {
+        let path = path.strip_prefix("lower0/").unwrap();
+        let node = client.walk(path.as_bytes()).unwrap();
+        client.change(node, Change { atime: SetTime::Now, ..Change::NONE }).unwrap();
+        let seen = |layer: &str| {
+            use std::os::unix::fs::MetadataExt;
+            let path = format!("{layer}/{path}");
+            let stat = layers.metadata(&path);
+            let names = ["system.posix_acl_access", "security.capability"];
+            let attributes = names.map(|name| layers.xattr(&path, name));
+            (stat.mode(), stat.uid(), stat.gid(), attributes)
+        };
+        assert_eq!(seen("upper"), seen("lower0"), "{path}");
+    }
+}
+
+/// CAP_CHOWN, permitted and effective (`struct vfs_cap_data`, linux/capability.h).
+fn capability() -> Vec<u8> {
+    [0x0200_0001_u32, 1, 0, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+/// A change of a file of a lower is made before the copy is seen. It leaves the file as the same
+/// change of a file of the upper does.
+#[test]
+fn a_change_with_a_copy_up_is_the_change_of_a_copy() {
+    needs_root!();
+    let mut changes = Vec::new();
+    let time = |sec| SetTime::At(ovlmerge::sys::Time { sec, nsec: 7 });
+    for mode in [None, Some(0o600), Some(0o640), Some(0o6755)] {
+        for (uid, gid) in [(None, None), (Some(0), None), (None, Some(9)), (Some(8), Some(9))] {
+            for (atime, mtime) in [(SetTime::Omit, SetTime::Omit), (SetTime::Omit, time(5))] {
+                changes.push(Change { mode, uid, gid, atime, mtime, ..Change::NONE });
+            }
+        }
+    }
+    let layers = Layers::new(1);
+    let files = ["plain", "setid", "acl", "capability", "twin"];
+    for layer in ["lower0", "upper"] {
+        for number in 0..changes.len() {
+            for file in files {
+                let path = format!("{layer}/{number}/{file}");
+                layers.file(&path, "content").owner(&path, 3, 4);
+                match file {
+                    "setid" => layers.mode(&path, 0o6755),
+                    "acl" => layers.set(&path, "system.posix_acl_access", acl()),
+                    "capability" => layers.set(&path, "security.capability", capability()),
+                    "twin" => layers.link(&path, &format!("{layer}/{number}/other-twin")),
+                    _ => &layers,
+                };
+                layers.time(&path, 1000);
+            }
+            if layer == "upper" {
+                std::fs::rename(
+                    layers.path(&format!("upper/{number}")),
+                    layers.path(&format!("upper/own-{number}")),
+                )
+                .unwrap();
+            }
+        }
+    }
+    let client = layers.open();
+    for (number, change) in changes.iter().enumerate() {
+        for file in files {
+            let changed = |dir: String| {
+                let node = client.walk(format!("{dir}/{file}").as_bytes()).unwrap();
+                client.change(node, *change).unwrap();
+                let stat = client.vfs.getattr(node).unwrap();
+                let mut names = client.vfs.listxattr(node).unwrap();
+                names.sort_unstable();
+                assert!(layers.exists(&format!("upper/{dir}/{file}")));
+                (stat.mode, stat.uid, stat.gid, stat.mtime, names)
+            };
+            let (copy, own) = (changed(number.to_string()), changed(format!("own-{number}")));
+            assert_eq!(copy, own, "{file}: {change:?}");
+        }
+    }
+}
+
+/// It was copied up, and stayed as it was.
+#[test]
+fn a_change_that_cannot_be_copies_nothing_up() {
+    needs_root!();
+    let layers = Layers::new(1);
+    layers.symlink("lower0/link", "nowhere");
+    let client = layers.open();
+    let link = client.walk(b"link").unwrap();
+    assert_errno(client.change(link, MODE), Errno::EOPNOTSUPP);
+    assert_eq!(layers.names("upper"), Vec::<String>::new());
+    assert_eq!(layers.names("work/work"), Vec::<String>::new());
+}
+
+/// What a write by an ordinary user takes away is known from the copy-up.
+#[test]
+fn the_first_write_takes_set_id_bits_all_the_same() {
+    needs_root!();
+    let layers = Layers::new(1);
+    let write = Write { offset: 0, data: b"x", privilege: Privilege::LosesSetId, whole: false };
+    for (name, before) in [("plain", 0o755), ("setid", 0o4755), ("later", 0o755)] {
+        layers.file(&format!("lower0/{name}"), "content").mode(&format!("lower0/{name}"), before);
+    }
+    let client = layers.open();
+    for name in ["plain", "setid", "later"] {
+        let node = client.walk(name.as_bytes()).unwrap();
+        if name == "later" {
+            client.change(node, Change { mode: Some(0o4755), ..Change::NONE }).unwrap();
+            assert_eq!(client.vfs.getattr(node).unwrap().permissions(), 0o4755);
+        }
+        client.vfs.write(node, &write).unwrap();
+        assert_eq!(client.vfs.getattr(node).unwrap().permissions(), 0o755, "{name}");
+    }
 }
 
 #[test]

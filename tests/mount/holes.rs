@@ -7,9 +7,9 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::{Whence, lseek};
 
 use super::write::pattern;
-use crate::needs;
 use crate::support::raw::copy_range;
-use crate::support::{Mount, Scratch, assert_errno};
+use crate::support::{LoopFs, Mount, Scratch, assert_errno};
+use crate::{needs, not_the_kernels};
 
 const MEBIBYTE: u64 = 1 << 20;
 
@@ -43,6 +43,64 @@ fn copy_up_keeps_holes() {
         merged.read_exact_at(&mut one, part * MEBIBYTE).unwrap();
         lower.read_exact_at(&mut other, part * MEBIBYTE).unwrap();
         assert!(one == other, "at {part} MiB");
+    }
+}
+
+/// Which ways lead from one file system to the other is learned from the first file, and holds for
+/// that file system alone.
+#[test]
+fn data_comes_from_every_file_system() {
+    needs!(mount, loop_device);
+    let others = Scratch::with_lowers(2);
+    let sizes = [1, 4095, 4096, 4097, 65_536, 65_537, 300_000];
+    let name = |origin: &str, size: usize| format!("{origin}-{size}");
+    for size in sizes {
+        others.lower(0).file(name("image", size), pattern(size, 1));
+        others.lower(1).file(name("other", size), pattern(size, 2));
+    }
+    let image = LoopFs::squashfs(others.lower(0).root());
+    for disk in [LoopFs::xfs(300), LoopFs::btrfs(128), LoopFs::ext4(32)] {
+        let s = Scratch::in_dir(disk.path(), 1);
+        for size in sizes {
+            s.lower(0).file(name("same", size), pattern(size, 3));
+        }
+        let lowers = [image.path(), others.lower(1).root(), s.lower(0).root()];
+        let mut m = s.setup().lowers(lowers.map(std::path::Path::to_owned).to_vec()).mount();
+        for size in sizes {
+            for (origin, seed) in [("image", 1), ("other", 2), ("same", 3)] {
+                let name = name(origin, size);
+                open(&m, &name).write_all_at(b"!", 0).unwrap();
+                let mut expected = pattern(size, seed);
+                expected[0] = b'!';
+                assert!(fs::read(s.upper.path(&name)).unwrap() == expected, "{name}");
+            }
+        }
+        m.unmount();
+        drop(s);
+    }
+}
+
+/// A file that cannot be shared says nothing of those on another file system.
+#[test]
+fn data_is_shared_where_it_can_be() {
+    needs!(mount, loop_device);
+    not_the_kernels!("it does not tell");
+    let other = Scratch::new();
+    for disk in [LoopFs::xfs(300), LoopFs::btrfs(128)] {
+        let s = Scratch::in_dir(disk.path(), 1);
+        for number in 0..3 {
+            other.lower(0).file(format!("other-{number}"), pattern(100_000, number));
+            s.lower(0).file(format!("same-{number}"), pattern(100_000, number));
+        }
+        let lowers = [other.lower(0), s.lower(0)].map(|dir| dir.root().to_owned());
+        let mut m = s.setup().lowers(lowers.to_vec()).mount();
+        for number in 0..3 {
+            m.mode(format!("other-{number}"), 0o600).mode(format!("same-{number}"), 0o600);
+        }
+        let upper = &m.statistics()["upper"];
+        assert_eq!((&upper["reflinks"], &upper["copied_bytes"]), (&3.into(), &300_000.into()));
+        m.unmount();
+        drop(s);
     }
 }
 

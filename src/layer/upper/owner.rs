@@ -206,12 +206,19 @@ impl Upper {
         Ok(())
     }
 
-    /// Gives a copy the owner of its original, which `from` keeps. As chown(2) takes set-id bits
-    /// and capabilities away, attributes and [`Self::give_mode`] come after it.
+    /// Gives a copy, which is as `now` says so far, the owner of its original, which `from` keeps.
+    /// As chown(2) takes set-id bits and capabilities away, attributes and [`Self::give_mode`] come
+    /// after it.
     ///
     /// # Errors
     /// Those of chown(2); EOVERFLOW for an owner whom our user namespace does not know.
-    pub fn give_owner(&self, copy: Target<'_>, was: &Stat, from: Keeping) -> Result<Given> {
+    pub fn give_owner(
+        &self,
+        copy: Target<'_>,
+        now: &Stat,
+        was: &Stat,
+        from: Keeping,
+    ) -> Result<Given> {
         if from == Keeping::Inode {
             self.check_owner(was)?;
         }
@@ -221,7 +228,9 @@ impl Upper {
         }
         let squashed = self.squashed;
         if !squashed.uid && !squashed.gid {
-            self.chown(copy, Some(was.uid), Some(was.gid))?;
+            if (now.uid, now.gid) != (was.uid, was.gid) || self.may_be_unmapped(now) {
+                self.chown(copy, Some(was.uid), Some(was.gid))?;
+            }
             return Ok(Given::Owner);
         }
         // What can be seen has to be right.
@@ -238,12 +247,19 @@ impl Upper {
         }
     }
 
-    /// Gives a copy the permission bits of its original: without those that would lend the rights
-    /// of an owner who is not that of the original.
+    /// Gives a copy, which is as `now` says so far if that is known, the permission bits of its
+    /// original: without those that would lend the rights of an owner who is not that of the
+    /// original. A copy with set-id bits of its own may have lost them since, and is given them.
     ///
     /// # Errors
     /// Those of chmod(2) and setxattr(2).
-    pub fn give_mode(&self, copy: Target<'_>, was: &Stat, given: Given) -> Result<()> {
+    pub fn give_mode(
+        &self,
+        copy: Target<'_>,
+        now: Option<&Stat>,
+        was: &Stat,
+        given: Given,
+    ) -> Result<()> {
         if was.kind() == FileType::Symlink {
             return Ok(());
         }
@@ -251,7 +267,16 @@ impl Upper {
             return self.keep(copy, was);
         }
         let lost = if given == Given::Owner { 0 } else { SET_ID };
-        at::chmod(copy, was.permissions() & !lost)
+        let mode = was.permissions() & !lost;
+        if mode & SET_ID == 0 && now.is_some_and(|now| now.permissions() == mode) {
+            return Ok(());
+        }
+        at::chmod(copy, mode)
+    }
+
+    /// Whether the ids of an object may stand for others that have no place in our user namespace.
+    fn may_be_unmapped(&self, stat: &Stat) -> bool {
+        self.unmapped.is_some_and(|nobody| stat.uid == nobody.uid || stat.gid == nobody.gid)
     }
 
     /// # Errors
