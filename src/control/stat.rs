@@ -66,6 +66,7 @@ pub fn summary(vfs: &Vfs, config: &Config, connection: &Connection) -> Value {
         "requests": counts(&connection.requests),
         "errors": counts(&connection.errors),
         "upper": vfs.tally().map(of_tally),
+        "read_ahead": of_read_ahead(vfs.files_read_ahead()),
         "caches": of_caches(&caches),
         "memory": { "resident_bytes": usage.resident, "cached_bytes": caches.bytes },
         "descriptors": {
@@ -197,6 +198,10 @@ fn of_tally(tally: &Tally) -> Value {
         "whiteouts": whiteouts.get(),
         "fsyncs": syncs.get(),
     })
+}
+
+fn of_read_ahead((files, wanted): (u64, u64)) -> Value {
+    json!({ "files": files, "wanted": wanted })
 }
 
 fn of_caches(caches: &Caches) -> Value {

@@ -429,6 +429,10 @@ impl Handler {
             self.run("readdir", |vfs| vfs.readdir(id, offset, |entry| listing.push(&entry)))
         };
         finish_with(answer, reply, |reply, ()| reply.listing(listing));
+        if self.vfs.may_read_ahead() {
+            let vfs = Arc::clone(&self.vfs);
+            self.pool.run(move || vfs.read_ahead());
+        }
     }
 
     fn write(&self, id: NodeId, offset: u64, data: &[u8], flags: u32, reply: Reply) {

@@ -7,6 +7,8 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+
 use super::at::{check, check_len, check_sys};
 use crate::error::{Errno, Result};
 
@@ -28,6 +30,22 @@ pub fn read_at(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> Result<usize>
         }
     }
     Ok(done)
+}
+
+/// preadv2(2) of what is in memory; less than was asked for also where the rest is not.
+///
+/// # Errors
+/// EAGAIN if nothing of it is in memory, EOPNOTSUPP if the file system cannot tell.
+pub fn read_from_memory(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> Result<usize> {
+    let part = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+    let at = position(offset, 0)?;
+    // SAFETY: one part, which is a buffer as long as we say.
+    check_len(unsafe { libc::preadv2(fd.as_raw_fd(), &raw const part, 1, at, libc::RWF_NOWAIT) })
+}
+
+/// Has the kernel read a whole file into memory, without waiting for it (posix_fadvise(2)).
+pub fn will_need(fd: BorrowedFd<'_>) -> Result<()> {
+    Ok(posix_fadvise(fd, 0, 0, PosixFadviseAdvice::POSIX_FADV_WILLNEED)?)
 }
 
 /// pwrite(2) until all is written. A short count is returned if a later part fails, as write(2)

@@ -171,7 +171,10 @@ impl Vfs {
     /// Reads into `buf`; less than its length only at the end of the file.
     pub fn read(&self, id: NodeId, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let fd = self.file_to_read(id)?;
-        file::read_at(fd.as_ref().as_fd(), buf, offset)
+        let fd = fd.as_ref().as_fd();
+        let there = if offset == 0 { self.read_ahead.read_beginning(id, fd, buf)? } else { 0 };
+        let rest = buf.get_mut(there..).unwrap_or_default();
+        Ok(there + file::read_at(fd, rest, offset + there as u64)?)
     }
 
     /// Writes all of it or as much as fits; the length that was written.

@@ -33,6 +33,7 @@ mod node;
 mod nodes;
 mod place;
 mod protection;
+mod readahead;
 mod readdir;
 mod redirect;
 mod remove;
@@ -70,6 +71,7 @@ use ahead::Ahead;
 use exports::Exports;
 use ids::Ids;
 use node::Node;
+use readahead::ReadAhead;
 use snapshots::Snapshots;
 use table::Table;
 
@@ -82,6 +84,7 @@ pub struct Vfs {
     snapshots: Snapshots,
     renames: Mutex<()>,
     ahead: Ahead,
+    read_ahead: ReadAhead,
     delegation: bool,
     follow: bool,
     /// Changes of metadata leave the data below.
@@ -146,6 +149,7 @@ impl Vfs {
             snapshots,
             renames,
             ahead: Ahead::default(),
+            read_ahead: ReadAhead::default(),
             delegation,
             follow: config.follow_redirects,
             metacopy,

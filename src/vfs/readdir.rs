@@ -152,6 +152,11 @@ impl Vfs {
                 }
                 break;
             }
+            if let Plus::Known(given) = plus
+                && attributes == Attributes::All
+            {
+                self.read_ahead.listed(given.node, entry.kind, given.stat.size);
+            }
         }
         Ok(())
     }

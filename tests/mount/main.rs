@@ -42,6 +42,7 @@ mod owners;
 mod parallel;
 mod passthrough;
 mod permissions;
+mod readahead;
 mod readdir;
 mod readonly;
 mod rename;
