@@ -207,7 +207,17 @@ impl Handler {
     }
 
     /// Takes nodes back.
-    pub fn forget(&self, id: NodeId, count: u64) {
+    pub fn forget(&self, forgets: impl IntoIterator<Item = (NodeId, u64)>) {
+        for (id, count) in forgets {
+            self.forget_one(id, count);
+        }
+        if self.vfs.has_slack() {
+            let vfs = Arc::clone(&self.vfs);
+            self.pool.run(move || vfs.give_back());
+        }
+    }
+
+    fn forget_one(&self, id: NodeId, count: u64) {
         self.vfs.forget(id, count);
         self.passthrough.forget(id, || !self.vfs.knows(id));
     }

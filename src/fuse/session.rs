@@ -320,12 +320,8 @@ impl Session {
         self.device.counters.came(request.header.opcode);
         // These two get no answer.
         match request.operation {
-            Operation::Forget { count } => self.handler.forget(request.header.node, count),
-            Operation::BatchForget(forgets) => {
-                for (node, count) in forgets {
-                    self.handler.forget(node, count);
-                }
-            }
+            Operation::Forget { count } => self.handler.forget([(request.header.node, count)]),
+            Operation::BatchForget(forgets) => self.handler.forget(forgets),
             _ => {
                 let reply = Reply::new(&self.device, request.header.unique);
                 self.handler.handle(&request, reply);

@@ -125,6 +125,13 @@ impl FdCache {
         (self.queue.lock().len(), self.limit)
     }
 
+    /// Lets go of what is not there any more but for the note that it had a descriptor.
+    pub fn tidy(&self) {
+        let mut queue = self.queue.lock();
+        queue.retain(|owner| owner.strong_count() > 0);
+        queue.shrink_to_fit();
+    }
+
     /// Takes a freshly opened descriptor into account and closes others if there are too many.
     pub fn opened(&self, owner: Weak<dyn Closable>) {
         let mut queue = self.queue.lock();
@@ -182,5 +189,17 @@ mod tests {
         assert!(open_now <= 21, "{open_now} are open");
         assert!(things[0].slot.get().is_some(), "pinned");
         assert!(things[99].slot.get().is_some(), "the newest is there");
+    }
+
+    #[test]
+    fn what_is_gone_leaves_no_note_behind() {
+        let cache = FdCache::new(20);
+        let things: Vec<_> = std::iter::repeat_with(Arc::<Thing>::default).take(15).collect();
+        for thing in &things {
+            open(&cache, thing);
+        }
+        let kept = things.into_iter().next();
+        cache.tidy();
+        assert_eq!(cache.fill().0, usize::from(kept.is_some()));
     }
 }

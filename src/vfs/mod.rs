@@ -57,7 +57,7 @@ use crate::error::{Errno, Result};
 use crate::layer::{FdCache, Stack, Upper, open};
 use crate::merge::lookup::Key;
 use crate::merge::{DirStack, Owners, Rules};
-use crate::sys::{Stat, creds};
+use crate::sys::{Stat, creds, memory};
 
 pub use crate::merge::attr::Change;
 pub use crate::merge::create::{Body, Request};
@@ -228,6 +228,17 @@ impl Vfs {
     /// Takes `count` lookups of a node back.
     pub fn forget(&self, id: NodeId, count: u64) {
         self.table.forget(id, count);
+    }
+
+    /// Whether so much was forgotten that [`Self::give_back`] is worth its time now.
+    pub fn has_slack(&self) -> bool {
+        self.table.has_slack()
+    }
+
+    /// Gives memory back that nobody uses any more. Others may have to wait for memory meanwhile.
+    pub fn give_back(&self) {
+        self.cache.tidy();
+        memory::give_back();
     }
 
     /// Whether a number stands for a node.

@@ -13,6 +13,9 @@ use super::node::Node;
 
 type Shard = HashTable<Arc<Node>>;
 
+/// A table with room for so many times what is in it gets a smaller one.
+const TOO_LARGE: usize = 8;
+
 /// All nodes of a mount.
 #[derive(Debug)]
 pub struct Nodes {
@@ -96,11 +99,39 @@ impl Slot<'_> {
     }
 
     fn take_out(&mut self) -> Option<Arc<Node>> {
-        let found = self.shard.find_entry(hash(self.id), |node| node.id == self.id);
-        found.ok().map(|found| found.remove().0)
+        let found = self.shard.find_entry(hash(self.id), |node| node.id == self.id).ok()?;
+        let node = found.remove().0;
+        let (used, room) = (self.shard.len(), self.shard.capacity());
+        if used < room / TOO_LARGE {
+            // Not so tight that the next few nodes make it grow again.
+            self.shard.shrink_to(2 * used, |node| hash(node.id));
+        }
+        Some(node)
     }
 }
 
 fn hash(id: NodeId) -> u64 {
     FxBuildHasher.hash_one(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::place::Real;
+
+    #[test]
+    fn tables_shrink_with_what_is_in_them() {
+        let nodes = Nodes::default();
+        let room = || nodes.shards().map(|shard| shard.read().capacity()).sum::<usize>();
+        let put = |id| {
+            let node = Node::unnamed(NodeId(id), Real::upper((1, id)));
+            nodes.slot(NodeId(id)).put(Arc::new(node));
+        };
+        (2..20_000).for_each(put);
+        assert!(room() >= 19_998, "{}", room());
+        assert!((100..20_000).all(|id| nodes.slot(NodeId(id)).take().is_some()));
+        assert!(room() < 4096, "{}", room());
+        assert!((2..100).all(|id| nodes.has(NodeId(id))));
+        assert_eq!(nodes.len(), 98);
+    }
 }

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
@@ -35,7 +35,13 @@ pub struct Table {
     exports: Option<Box<Exports>>,
     /// Forgotten, but something still held on to them: looked at again later.
     lingering: Mutex<Vec<NodeId>>,
+    /// How many nodes went since memory was given back last.
+    gone: AtomicUsize,
 }
+
+/// After so many nodes went memory is given back: 8 MiB of it, if they lay side by side. That takes
+/// a few milliseconds, in which others may have to wait for memory.
+const MANY: usize = (8 << 20) / 128;
 
 /// After how many forgets the lingering nodes are looked at: rare enough not to count.
 const SWEEP: usize = 64;
@@ -48,12 +54,19 @@ impl Table {
         nodes.slot(NodeId::ROOT).put(root);
         let (aliases, aliased) = (DashMap::default(), DashMap::default());
         let exports = exports.map(Box::new);
-        Self { nodes, aliases, aliased, ids, exports, lingering: Mutex::default() }
+        let (lingering, gone) = (Mutex::default(), AtomicUsize::new(0));
+        Self { nodes, aliases, aliased, ids, exports, lingering, gone }
     }
 
     /// The node of a number.
     pub fn get(&self, id: NodeId) -> Option<Arc<Node>> {
         self.nodes.get(id)
+    }
+
+    /// Whether so many nodes went that memory can be given back; asked again, no.
+    pub fn has_slack(&self) -> bool {
+        let many = |gone: usize| (gone >= MANY).then_some(0);
+        self.gone.fetch_update(Ordering::Relaxed, Ordering::Relaxed, many).is_ok()
     }
 
     /// How many there are.
@@ -261,6 +274,7 @@ impl Table {
         }
         let remembered = self.exports.as_ref().is_some_and(|exports| exports.leaves(node));
         drop(slot.take());
+        self.gone.fetch_add(1, Ordering::Relaxed);
         if remembered {
             self.expire();
         } else {
