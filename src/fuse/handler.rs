@@ -387,12 +387,15 @@ impl Handler {
             // Whiteouts are made by us alone, as in the kernel's overlayfs.
             _ => return reply.error(Errno::EINVAL),
         };
-        let partner_copies = || mode == RenameMode::Exchange && self.vfs.rename_copies(to.0, to.1);
-        let slow = self.vfs.rename_copies(from.0, from.1) || partner_copies();
-        let (parent, name) = (from.0, from.1.to_vec());
-        let (new_parent, new_name) = (to.0, to.1.to_vec());
-        let act = move |vfs: &Vfs| vfs.rename(parent, &name, new_parent, &new_name, mode);
-        self.run_slow("rename", slow, act, move |answer| finish(answer, reply));
+        match self.run("rename", |vfs| vfs.rename_at_once(from, to, mode)) {
+            Ok(true) => reply.ok(),
+            Ok(false) => {
+                let (from, to) = ((from.0, from.1.to_vec()), (to.0, to.1.to_vec()));
+                let act = move |vfs: &Vfs| vfs.rename(from.0, &from.1, to.0, &to.1, mode);
+                self.run_slow("rename", true, act, move |answer| finish(answer, reply));
+            }
+            Err(errno) => reply.error(errno),
+        }
     }
 
     fn link(&self, id: NodeId, parent: NodeId, name: &[u8], reply: Reply) {

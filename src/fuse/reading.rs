@@ -5,7 +5,6 @@
 //! twice.
 
 use std::cell::RefCell;
-use std::os::fd::AsFd as _;
 
 use super::abi::OUT_HEADER;
 use super::handler::{Handler, finish_with};
@@ -77,8 +76,8 @@ impl Handler {
         let Wanted { id, offset, size } = wanted;
         let Some(pipe) = room.pipe.take().or_else(|| Pipe::new().ok()) else { return Some(reply) };
         let filled = self.run("read", |vfs| {
-            let file = vfs.file_to_read(id)?;
-            pipe.fill(&reply.header(size), file.as_fd(), offset, size)
+            let from = vfs.file_to_read(id)?;
+            pipe.fill(&reply.header(size), &from, offset, size)
         });
         match filled {
             Ok(len) if len == size => {

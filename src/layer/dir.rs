@@ -208,6 +208,13 @@ impl LayerDir {
         self.layer.keeping
     }
 
+    /// Whether this is the entry `name` of `above`.
+    #[must_use]
+    pub fn is_entry_of(&self, above: &Arc<Self>, name: Name<'_>) -> bool {
+        let is_it = |at: &Place| Arc::ptr_eq(&at.above, above) && at.name.bytes() == name.bytes();
+        self.place.read().as_ref().is_some_and(is_it)
+    }
+
     /// The path from the root of the layer, with a slash in front.
     #[must_use]
     pub fn path(&self) -> Vec<u8> {

@@ -19,6 +19,7 @@ pub struct Fd {
     /// Used since the cache looked at it last.
     used: AtomicBool,
     read_only: bool,
+    end: Option<u64>,
 }
 
 impl Fd {
@@ -29,7 +30,19 @@ impl Fd {
         Self { read_only: true, ..fd.into() }
     }
 
-    /// Whether it is such a descriptor.
+    /// Of a file that ends where it does for good, if it is known where.
+    #[must_use]
+    pub fn ending(fd: OwnedFd, end: Option<u64>) -> Self {
+        Self { end, ..fd.into() }
+    }
+
+    /// Where the file ends, if that is known and does not change.
+    #[must_use]
+    pub fn end(&self) -> Option<u64> {
+        self.end
+    }
+
+    /// Whether it is of a file of the upper that is open to read alone.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.read_only
@@ -38,7 +51,7 @@ impl Fd {
 
 impl From<OwnedFd> for Fd {
     fn from(fd: OwnedFd) -> Self {
-        Self { fd, used: AtomicBool::new(true), read_only: false }
+        Self { fd, used: AtomicBool::new(true), read_only: false, end: None }
     }
 }
 

@@ -78,7 +78,7 @@ impl Keeping {
                 }
                 let fd = at::open_target(target, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?;
                 let mut text = vec![0; at::PATH_MAX];
-                let len = file::read_at(fd.as_fd(), &mut text, 0)?;
+                let len = file::read_at(fd.as_fd(), &mut text, 0, None)?;
                 text.truncate(len);
                 // One byte of the limit is for the terminator (path_resolution(7)).
                 let sound = (1..at::PATH_MAX).contains(&len) && !text.contains(&0);

@@ -19,9 +19,63 @@ pub enum Over {
     Nothing,
     /// Something of the same kind, directory or not, that goes in the same step.
     SameKind,
-    /// Something of another kind, such as a whiteout under a new directory: the two change places,
-    /// and the old one is removed from the work directory.
-    OtherKind,
+    /// A whiteout, where a new directory is to appear: the two change places, and the old one is
+    /// removed from the work directory.
+    NoDirectory,
+    /// A directory, where a whiteout is to appear: the same.
+    Directory,
+}
+
+impl Over {
+    /// Whether what is there is a directory, if that is another kind than what replaces it.
+    fn replaced(self) -> Option<bool> {
+        match self {
+            Self::Nothing | Self::SameKind => None,
+            Self::NoDirectory => Some(false),
+            Self::Directory => Some(true),
+        }
+    }
+}
+
+/// An object that is no longer in the tree.
+#[derive(Debug)]
+#[must_use]
+pub struct TakenOut {
+    work: Arc<Work>,
+    name: String,
+    is_dir: Option<bool>,
+}
+
+impl TakenOut {
+    /// Takes an object out of a directory; whether it is one itself may be known.
+    pub(super) fn of(
+        work: &Arc<Work>,
+        dir: BorrowedFd<'_>,
+        name: Name<'_>,
+        is_dir: Option<bool>,
+    ) -> Result<Self> {
+        let temp = work.fresh_name();
+        at::rename(dir, name, work.fd(), Name::new(temp.as_bytes())?, Replace::No)?;
+        Ok(Self { work: Arc::clone(work), name: temp, is_dir })
+    }
+
+    /// Puts it back.
+    fn put_back(&self, dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
+        at::rename(self.work.fd(), Name::new(self.name.as_bytes())?, dir, name, Replace::No)
+    }
+
+    /// Removes it, with all below.
+    ///
+    /// # Errors
+    /// Those of the calls.
+    pub fn discard(self) -> Result<()> {
+        self.work.discard_known(&self.name, self.is_dir)
+    }
+
+    /// The same where the tree is as it should be whether it works or not.
+    pub fn sweep(self) {
+        best_effort("what was replaced stays in work until the next mount", self.discard());
+    }
 }
 
 /// An object in the work directory. Dropped before it is published, it is removed.
@@ -59,49 +113,60 @@ impl Staged {
     ///
     /// A crash before leaves the old state, a crash after leaves the new one; what an exchange
     /// brought into the work directory is swept by the next mount.
-    pub fn publish(mut self, dir: &UpperDir, name: Name<'_>, over: Over) -> Result<()> {
+    pub fn publish(self, dir: &UpperDir, name: Name<'_>, over: Over) -> Result<()> {
+        if let Some(replaced) = self.replace(dir, name, over)? {
+            replaced.sweep();
+        }
+        Ok(())
+    }
+
+    /// The same, and hands over what is to be removed from the work directory.
+    pub fn replace(
+        mut self,
+        dir: &UpperDir,
+        name: Name<'_>,
+        over: Over,
+    ) -> Result<Option<TakenOut>> {
+        let is_dir = over.replaced();
         let replace = match over {
             Over::Nothing => Replace::No,
             Over::SameKind => Replace::Yes,
-            Over::OtherKind => Replace::Exchange,
+            Over::NoDirectory | Over::Directory => Replace::Exchange,
         };
         let fd = dir.fd()?;
         let staged = Name::new(self.name.as_bytes())?;
         let to = fd.as_ref().as_fd();
         match at::rename(self.work.fd(), staged, to, name, replace) {
-            Err(err) if over == Over::OtherKind && err.errno() == Errno::EINVAL => {
-                return self.publish_in_two_steps(dir, name);
+            Err(err) if replace == Replace::Exchange && err.errno() == Errno::EINVAL => {
+                return self.replace_in_two_steps(dir, name, is_dir).map(Some);
             }
             other => other?,
         }
         self.published = true;
-        if over == Over::OtherKind {
-            best_effort("what was replaced stays in work until the next mount", self.discard());
-        }
-        Ok(())
+        let (work, name) = (Arc::clone(&self.work), std::mem::take(&mut self.name));
+        Ok(is_dir.map(|is_dir| TakenOut { work, name, is_dir: Some(is_dir) }))
     }
 
     /// Where the file system exchanges nothing (NFS, some FUSE servers), what is there goes first.
     /// A crash between the two shows nothing at the name, as before or as after.
-    fn publish_in_two_steps(mut self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
+    fn replace_in_two_steps(
+        mut self,
+        dir: &UpperDir,
+        name: Name<'_>,
+        is_dir: Option<bool>,
+    ) -> Result<TakenOut> {
         let _hidden = Guard::set(dir, name)?;
         let fd = dir.fd()?;
         let to = fd.as_ref().as_fd();
-        let aside = self.work.fresh_name();
-        let old = Name::new(aside.as_bytes())?;
-        at::rename(to, name, self.work.fd(), old, Replace::No)?;
+        let old = TakenOut::of(&self.work, to, name, is_dir)?;
         let staged = Name::new(self.name.as_bytes())?;
         if let Err(err) = at::rename(self.work.fd(), staged, to, name, Replace::No) {
-            let back = at::rename(self.work.fd(), old, to, name, Replace::No);
+            let back = old.put_back(to, name);
             best_effort("what was to be replaced stays in work until the next mount", back);
             return Err(err);
         }
         self.published = true;
-        best_effort(
-            "what was replaced stays in work until the next mount",
-            self.work.discard(&aside),
-        );
-        Ok(())
+        Ok(old)
     }
 
     fn discard(&self) -> Result<()> {

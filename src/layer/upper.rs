@@ -21,7 +21,7 @@ use super::fdcache::FdCache;
 use super::filesystems::FileSystem;
 use super::keeping::Keeping;
 use super::links::{self, LinkIndex};
-use super::staged::{Over, Staged};
+use super::staged::{Over, Staged, TakenOut};
 use super::tally::Tally;
 use super::work::Work;
 use crate::config::Config;
@@ -405,12 +405,8 @@ impl Upper {
     }
 
     /// Takes an object out of the tree, to be removed from the work directory at leisure.
-    pub fn take_out(&self, dir: &UpperDir, name: Name<'_>) -> Result<TakenOut<'_>> {
-        let temp = self.work.fresh_name();
-        let from = dir.fd()?;
-        let to = Name::new(temp.as_bytes())?;
-        at::rename(from.as_ref().as_fd(), name, self.work.fd(), to, Replace::No)?;
-        Ok(TakenOut { work: &self.work, name: temp })
+    pub fn take_out(&self, dir: &UpperDir, name: Name<'_>) -> Result<TakenOut> {
+        TakenOut::of(&self.work, dir.fd()?.as_ref().as_fd(), name, None)
     }
 
     /// Runs something on an entry: attributes of all sorts.
@@ -448,22 +444,40 @@ impl Upper {
 
     /// Marks `name` as gone where nothing, a file, or a directory of the upper stands.
     pub fn whiteout(&self, dir: &UpperDir, name: Name<'_>, over: Over) -> Result<()> {
-        match self.forms.whiteout {
+        if let Some(replaced) = self.replace_by_whiteout(dir, name, over)? {
+            replaced.sweep();
+        }
+        Ok(())
+    }
+
+    /// The same, and hands over what is to be removed from the work directory.
+    pub fn replace_by_whiteout(
+        &self,
+        dir: &UpperDir,
+        name: Name<'_>,
+        over: Over,
+    ) -> Result<Option<TakenOut>> {
+        let replaced = match self.forms.whiteout {
             WhiteoutForm::Device => self.whiteout_device(dir, name, over),
             WhiteoutForm::Xattr => self.whiteout_xattr(dir, name, over),
             WhiteoutForm::Aufs => self.whiteout_file(dir, name, over),
         }?;
         self.tally.whiteouts.count();
-        Ok(())
+        Ok(replaced)
     }
 
-    fn whiteout_device(&self, dir: &UpperDir, name: Name<'_>, over: Over) -> Result<()> {
+    fn whiteout_device(
+        &self,
+        dir: &UpperDir,
+        name: Name<'_>,
+        over: Over,
+    ) -> Result<Option<TakenOut>> {
         if over == Over::Nothing {
             let to = dir.fd()?;
-            return self.link_whiteout(to.as_ref().as_fd(), name);
+            return self.link_whiteout(to.as_ref().as_fd(), name).map(|()| None);
         }
         let staged = Staged::build(&self.work, |work, temp| self.link_whiteout(work, temp))?;
-        staged.publish(dir, name, over)
+        staged.replace(dir, name, over)
     }
 
     /// A whiteout at a free name: one more link to the shared one, or one of its own.
@@ -489,7 +503,12 @@ impl Upper {
     }
 
     /// An empty file with the mark; the directory gets its own mark before.
-    fn whiteout_xattr(&self, dir: &UpperDir, name: Name<'_>, over: Over) -> Result<()> {
+    fn whiteout_xattr(
+        &self,
+        dir: &UpperDir,
+        name: Name<'_>,
+        over: Over,
+    ) -> Result<Option<TakenOut>> {
         let Some(namespace) = self.forms.namespace else {
             return Err(Errno::EOPNOTSUPP.into());
         };
@@ -497,11 +516,16 @@ impl Upper {
         let staged = self.stage_node(libc::S_IFREG, 0)?;
         let key = namespace.key(Mark::Whiteout);
         xattr::set(staged.target()?, key, b"y", SetMode::Any)?;
-        staged.publish(dir, name, over)
+        staged.replace(dir, name, over)
     }
 
     /// The marker first, then the object: between the two the object still shows, as before.
-    fn whiteout_file(&self, dir: &UpperDir, name: Name<'_>, over: Over) -> Result<()> {
+    fn whiteout_file(
+        &self,
+        dir: &UpperDir,
+        name: Name<'_>,
+        over: Over,
+    ) -> Result<Option<TakenOut>> {
         let fd = dir.fd()?;
         let marker = aufs::whiteout_of(name.bytes());
         let made = at::mknod(fd.as_ref().as_fd(), Name::new(&marker)?, libc::S_IFREG | 0o600, 0);
@@ -511,9 +535,9 @@ impl Upper {
             return Err(err);
         }
         match over {
-            Over::Nothing => Ok(()),
-            Over::SameKind => self.unlink(dir, name),
-            Over::OtherKind => self.take_out(dir, name)?.discard(),
+            Over::Nothing => Ok(None),
+            Over::SameKind => self.unlink(dir, name).map(|()| None),
+            Over::NoDirectory | Over::Directory => self.take_out(dir, name).map(Some),
         }
     }
 
@@ -525,21 +549,6 @@ impl Upper {
             Err(err) if err.errno() == Errno::ENOENT => Ok(()),
             other => other,
         }
-    }
-}
-
-/// A directory or file that is no longer in the tree.
-#[derive(Debug)]
-#[must_use]
-pub struct TakenOut<'a> {
-    work: &'a Work,
-    name: String,
-}
-
-impl TakenOut<'_> {
-    /// Removes it, with all below.
-    pub fn discard(self) -> Result<()> {
-        self.work.discard(&self.name)
     }
 }
 

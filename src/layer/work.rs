@@ -101,7 +101,12 @@ impl Work {
 
     /// Removes something from the work directory, with all below it.
     pub fn discard(&self, name: &str) -> Result<()> {
-        remove_tree(self.fd(), Name::new(name.as_bytes())?)
+        self.discard_known(name, None)
+    }
+
+    /// The same of what is known to be a directory, or none.
+    pub fn discard_known(&self, name: &str, is_dir: Option<bool>) -> Result<()> {
+        remove(self.fd(), (name.as_bytes().into(), is_dir))
     }
 }
 
@@ -159,19 +164,16 @@ fn why_not(feature: &str) -> String {
 
 /// Empties a directory.
 pub(super) fn sweep(dir: BorrowedFd<'_>) -> Result<()> {
-    for (name, _) in entries(dir)? {
-        remove_tree(dir, Name::new(&name)?)?;
-    }
-    Ok(())
+    entries(dir)?.into_iter().try_for_each(|entry| remove(dir, entry))
 }
 
-/// A name, and the type if the file system tells.
-type Listed = (Box<[u8]>, Option<FileType>);
+/// A name, and whether it is that of a directory, if the file system tells.
+type Listed = (Box<[u8]>, Option<bool>);
 
 fn entries(dir: BorrowedFd<'_>) -> Result<Vec<Listed>> {
     let mut names = Vec::new();
     dir::for_each(dir, |entry| {
-        names.push((entry.name.into(), entry.kind));
+        names.push((entry.name.into(), entry.kind.map(FileType::is_dir)));
         Ok(())
     })?;
     Ok(names)
@@ -182,15 +184,19 @@ fn entries(dir: BorrowedFd<'_>) -> Result<Vec<Listed>> {
 /// # Errors
 /// Those of the calls; what was removed until then is gone.
 pub fn remove_tree(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
+    remove(dir, (name.bytes().into(), None))
+}
+
+fn remove(dir: BorrowedFd<'_>, top: Listed) -> Result<()> {
     /// A directory being emptied: its name, entries that are left.
     type Open = (Box<[u8]>, Vec<Listed>);
     let mut open: Vec<Open> = Vec::new();
     let mut trail = Trail::default();
-    let (mut current, mut kind): Listed = (name.bytes().into(), None);
+    let (mut current, mut is_dir) = top;
     loop {
         let here = trail.here().unwrap_or(dir);
         let target = Name::new(&current)?;
-        match remove_one(here, target, kind) {
+        match remove_one(here, target, is_dir) {
             Ok(()) => {}
             Err(err) if matches!(err.errno(), Errno::ENOTEMPTY | Errno::EEXIST) => {
                 make_accessible(Target::At(here, target))?;
@@ -203,12 +209,12 @@ pub fn remove_tree(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
         }
         // Next entry of the innermost directory, or that directory once it is empty.
         let Some((_, names)) = open.last_mut() else { return Ok(()) };
-        (current, kind) = match names.pop() {
+        (current, is_dir) = match names.pop() {
             Some(next) => next,
             None => match open.pop() {
                 Some((emptied, _)) => {
                     trail.leave()?;
-                    (emptied, Some(FileType::Directory))
+                    (emptied, Some(true))
                 }
                 None => return Ok(()),
             },
@@ -225,14 +231,14 @@ fn make_accessible(dir: Target<'_>) -> Result<()> {
     Ok(())
 }
 
-fn remove_one(dir: BorrowedFd<'_>, name: Name<'_>, kind: Option<FileType>) -> Result<()> {
-    let kind = match kind {
-        None => stat::stat_if_exists(Target::At(dir, name))?.map(|found| found.kind()),
+fn remove_one(dir: BorrowedFd<'_>, name: Name<'_>, is_dir: Option<bool>) -> Result<()> {
+    let is_dir = match is_dir {
+        None => stat::stat_if_exists(Target::At(dir, name))?.map(|found| found.kind().is_dir()),
         told => told,
     };
-    let removed = match kind {
-        Some(FileType::Directory) => at::rmdir(dir, name),
-        Some(_) => at::unlink(dir, name),
+    let removed = match is_dir {
+        Some(true) => at::rmdir(dir, name),
+        Some(false) => at::unlink(dir, name),
         None => return Ok(()),
     };
     match removed {

@@ -134,11 +134,7 @@ pub fn build_unsynced(upper: &Upper, lower: &Lower<'_>, was: &Stat, data: Data) 
 }
 
 fn build_file(upper: &Upper, lower: &Lower<'_>, was: &Stat, data: Data) -> Result<Copied> {
-    let (from, source) = match lower.data {
-        Contents::Own => (lower.dir.dir().open_to_read(lower.name)?, *was),
-        Contents::Elsewhere(source) => open_source(source)?,
-        Contents::Missing => return Err(Errno::EIO.into()),
-    };
+    let (from, source) = lower.open(was)?;
     let (staged, to) = upper.stage_file(lower.first_mode(was) | OUR_FILE)?;
     let made = stat::fstat(to.as_fd())?;
     upper.copy_data(from.as_fd(), to.as_fd(), &source, data.len(was))?;
@@ -201,6 +197,15 @@ fn build_other(upper: &Upper, lower: &Lower<'_>, was: &Stat) -> Result<Copied> {
 }
 
 impl Lower<'_> {
+    /// The file that has the data, and its attributes.
+    fn open(&self, was: &Stat) -> Result<(OwnedFd, Stat)> {
+        match self.data {
+            Contents::Own => Ok((self.dir.dir().open_to_read(self.name)?, *was)),
+            Contents::Elsewhere(source) => open_source(source),
+            Contents::Missing => Err(Errno::EIO.into()),
+        }
+    }
+
     /// The permission bits that a copy can be made with.
     fn first_mode(&self, was: &Stat) -> u32 {
         self.change.mode.unwrap_or(was.mode) & PLAIN
@@ -330,28 +335,15 @@ impl Copied {
 }
 
 /// A copy without a name, for a lower file that was unlinked while in use and is now written to.
-/// `source` has its data, if it has none itself.
-pub fn build_unnamed(
-    upper: &Upper,
-    from: BorrowedFd<'_>,
-    source: &Contents,
-    keeping: Keeping,
-    data: Data,
-) -> Result<OwnedFd> {
-    let target = Target::Fd(from);
-    let was = &keeping.stat(target)?;
+pub fn build_unnamed(upper: &Upper, lower: &Lower<'_>, data: Data) -> Result<OwnedFd> {
+    let dir = lower.dir.dir().fd()?;
+    let source = dir.as_ref().as_fd();
+    let was = &lower.dir.dir().keeping().stat(Target::At(source, lower.name))?;
+    let (from, its) = lower.open(was)?;
     let to = upper.unnamed_file(OUR_FILE)?;
     let made = &stat::fstat(to.as_fd())?;
-    match source {
-        Contents::Own => upper.copy_data(from, to.as_fd(), was, data.len(was))?,
-        Contents::Elsewhere(source) => {
-            let (from, its) = open_source(source)?;
-            upper.copy_data(from.as_fd(), to.as_fd(), &its, data.len(was))?;
-        }
-        Contents::Missing => return Err(Errno::EIO.into()),
-    }
-    let original = Original { target, was, keeping, bare: false, change: &Change::NONE };
-    finish(upper, &original, Target::Fd(to.as_fd()), made)?;
+    upper.copy_data(from.as_fd(), to.as_fd(), &its, data.len(was))?;
+    finish(upper, &lower.original(source, was), Target::Fd(to.as_fd()), made)?;
     upper.tally().copy_ups.count();
     Ok(to)
 }

@@ -130,7 +130,7 @@ pub fn create(
         let over = match (site.over_whiteout, is_dir) {
             (false, _) => Over::Nothing,
             (true, false) => Over::SameKind,
-            (true, true) => Over::OtherKind,
+            (true, true) => Over::NoDirectory,
         };
         make_staged(upper, parent.dir, name, body, &plan, opaque, over)?
     };

@@ -35,6 +35,9 @@ pub struct Rules<'a> {
 pub trait Memory: std::fmt::Debug {
     /// A non-directory without any mark that means something; `None` if that is not known.
     fn unmarked(&self, object: Key) -> Option<Unmarked>;
+
+    /// All that merges into a directory of the tree, of which this may be the topmost part.
+    fn directory(&self, part: Key) -> Option<DirStack>;
 }
 
 /// A non-directory without any mark that means something.

@@ -181,6 +181,9 @@ impl Search<'_> {
                 Some(stat) if above.is_whiteout(self.name, &stat)? => return Ok(None),
                 Some(stat) if !stat.kind().is_dir() => return self.leaf(stat, above, What::Upper),
                 Some(stat) => {
+                    if let Some(known) = self.remembered(&stat, above)? {
+                        return Ok(Some(known));
+                    }
                     self.gathered.upper = Some(upper.child(self.name, &stat));
                     self.add(above, self.name, Some(stat), left > 0)?;
                 }
@@ -204,6 +207,11 @@ impl Search<'_> {
                 None => {}
                 Some(stat) if above.is_whiteout(self.name, &stat)? => break,
                 Some(stat) if stat.kind().is_dir() => {
+                    if self.gathered.top.is_none()
+                        && let Some(known) = self.remembered(&stat, above)?
+                    {
+                        return Ok(Some(known));
+                    }
                     self.gathered.lowers.push(lower.child(self.name, &stat));
                     self.add(above, self.name, Some(stat), left > 0)?;
                 }
@@ -217,6 +225,22 @@ impl Search<'_> {
             self.follow(layer, &redirect)?;
         }
         self.gathered.finish()
+    }
+
+    /// A directory that was met before, whose topmost part has these attributes.
+    fn remembered(&self, top: &Stat, above: &Arc<LayerDir>) -> Result<Option<Found>> {
+        let part = Key::of(top, above.layer());
+        let known = self.rules.memory.and_then(|memory| memory.directory(part));
+        let is_it =
+            |dir: &DirStack| dir.top().is_ok_and(|highest| highest.is_entry_of(above, self.name));
+        let Some(dir) = known.filter(is_it) else { return Ok(None) };
+        let stat = match dir.meta {
+            MetaSource::Top => *top,
+            MetaSource::Lower(_) => lend(top, &dir.meta_dir()?.stat()?),
+        };
+        let origin = dir.origin()?;
+        let (what, data) = (What::Dir(dir), Contents::Own);
+        Ok(Some(Found { stat, origin, what, data, bare: false, linked: None }))
     }
 
     /// Goes on below a directory that had another name when the layers below were made.

@@ -1,6 +1,10 @@
 //! Taking a name away: by removing what the upper has, by hiding what the lowers have, or both.
 
-use crate::error::{Errno, Result, best_effort};
+use super::index::{self, Index};
+use super::stack::DirStack;
+use crate::error::{Errno, Result};
+use crate::format::aufs::AufsName;
+use crate::layer::staged::TakenOut;
 use crate::layer::{Over, Upper, UpperDir};
 use crate::sys::Name;
 
@@ -25,22 +29,93 @@ pub fn unlink(upper: &Upper, dir: &UpperDir, name: Name<'_>, standing: Standing)
     }
 }
 
+/// A directory that is to go.
+#[derive(Clone, Copy, Debug)]
+pub struct Victim<'a> {
+    /// What merges into it.
+    pub stack: &'a DirStack,
+    /// The names in it, if several layers do.
+    pub index: Option<&'a Index>,
+}
+
 /// Removes a directory that shows nothing. In the upper it may still hold markers.
-pub fn rmdir(upper: &Upper, dir: &UpperDir, name: Name<'_>, standing: Standing) -> Result<()> {
+///
+/// # Errors
+/// ENOTEMPTY; what the calls say.
+pub fn rmdir(
+    upper: &Upper,
+    dir: &UpperDir,
+    name: Name<'_>,
+    standing: Standing,
+    victim: Victim<'_>,
+) -> Result<()> {
+    let upper_alone = standing.in_upper && !standing.in_lowers;
+    if upper_alone && victim.index.is_none() {
+        // The call itself tells whether there is anything in it.
+        match upper.rmdir(dir, name) {
+            Err(err) if holds_something(err.errno()) => {}
+            other => return other,
+        }
+    }
+    victim.check_empty()?;
     match (standing.in_upper, standing.in_lowers) {
         (true, false) => match upper.rmdir(dir, name) {
-            Err(err) if matches!(err.errno(), Errno::ENOTEMPTY | Errno::EEXIST) => {
-                let taken = upper.take_out(dir, name)?;
-                best_effort(
-                    "a removed directory stays in work until the next mount",
-                    taken.discard(),
-                );
+            Err(err) if holds_something(err.errno()) => {
+                victim.sweep(upper, upper.take_out(dir, name)?);
                 Ok(())
             }
             other => other,
         },
-        (true, true) => upper.whiteout(dir, name, Over::OtherKind),
+        (true, true) => {
+            if let Some(taken) = upper.replace_by_whiteout(dir, name, Over::Directory)? {
+                victim.sweep(upper, taken);
+            }
+            Ok(())
+        }
         (false, true) => upper.whiteout(dir, name, Over::Nothing),
         (false, false) => Err(Errno::ENOENT.into()),
+    }
+}
+
+/// What rmdir(2) says of a directory that is not empty.
+fn holds_something(errno: Errno) -> bool {
+    matches!(errno, Errno::ENOTEMPTY | Errno::EEXIST)
+}
+
+impl Victim<'_> {
+    /// # Errors
+    /// ENOTEMPTY if it shows any name; those of listing it.
+    pub fn check_empty(&self) -> Result<()> {
+        if let Some(index) = self.index {
+            let shows = index.iter().any(|(_, entry)| entry.kind().is_some());
+            return if shows { Err(Errno::ENOTEMPTY.into()) } else { Ok(()) };
+        }
+        let top = self.stack.top()?;
+        top.for_each(|entry| {
+            if top.classify(entry.name) != AufsName::Plain {
+                return Ok(());
+            }
+            if index::object(top, &entry)?.is_none() {
+                return Ok(());
+            }
+            Err(Errno::ENOTEMPTY.into())
+        })
+    }
+
+    /// Removes it where it is now, out of sight. What it holds are whiteouts whose names are known,
+    /// so that nothing has to be listed.
+    fn sweep(&self, upper: &Upper, taken: TakenOut) {
+        if let (Some(here), Some(index)) = (&self.stack.upper, self.index) {
+            let mut names = index.iter().map(|(name, _)| name);
+            let emptied = names.try_for_each(|name| match upper.unlink(here, Name::new(name)?) {
+                // It stands beside the name.
+                Err(err) if err.errno() == Errno::ENOENT => Ok(()),
+                other => other,
+            });
+            if let Err(err) = emptied {
+                tracing::debug!("a removed directory has to be listed: {err}");
+            }
+        }
+        taken.sweep();
     }
 }

@@ -174,7 +174,7 @@ impl Ladder<'_> {
             self.buffer.resize(step, 0);
         }
         let buffer = self.buffer.get_mut(..step).unwrap_or_default();
-        let read = file::read_at(from, buffer, at)?;
+        let read = file::read_at(from, buffer, at, None)?;
         let mut done = 0;
         while let Some(rest) = buffer.get(done..read).filter(|rest| !rest.is_empty()) {
             done += file::write_at(to, rest, at + done as u64)?;

@@ -13,7 +13,11 @@ use super::at::{check, check_len, check_sys};
 use crate::error::{Errno, Result};
 
 /// pread(2) until the buffer is full or the file ends; the length that was read.
-pub fn read_at(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> Result<usize> {
+///
+/// A short answer does not say that the file ends: the error of a read that has found some bytes
+/// is kept for the next call (`filemap_read`, mm/filemap.c). One that ends at `end` does, where
+/// that is known.
+pub fn read_at(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64, end: Option<u64>) -> Result<usize> {
     let mut done = 0;
     while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
         let at = position(offset, done)?;
@@ -24,9 +28,12 @@ pub fn read_at(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> Result<usize>
         match read {
             Ok(0) => break,
             Ok(len) => done += len,
-            Err(err) if err.errno() == Errno::EINTR => {}
+            Err(err) if err.errno() == Errno::EINTR => continue,
             // Less than was asked for means the end of the file to whoever asked.
             Err(err) => return Err(err),
+        }
+        if end == offset.checked_add(done as u64) {
+            break;
         }
     }
     Ok(done)

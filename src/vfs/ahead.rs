@@ -141,8 +141,8 @@ impl Vfs {
     /// Whether the copy of a non-directory only has to be published.
     pub(super) fn is_copied_ahead(&self, leaf: &Leaf) -> bool {
         let place = leaf.place.read();
-        match (&place.real, place.lower_name()) {
-            (Real::Lower { dir }, Ok(name)) => {
+        match (&place.real, place.in_lower()) {
+            (Real::Lower { .. }, Ok(Some((dir, name)))) => {
                 original(dir, name).is_ok_and(|original| self.ahead.has(&original))
             }
             _ => false,

@@ -65,7 +65,7 @@ impl Vfs {
     /// Where the layer that has a non-directory keeps owners, modes and types.
     pub(super) fn keeping(&self, leaf: &Leaf, real: &Real) -> Keeping {
         let kept = match real {
-            Real::Lower { dir } => Some(dir.dir().keeping()),
+            Real::Lower { dir, .. } => Some(dir.dir().keeping()),
             other if other.upper_key().is_some() => self.stack.upper.as_ref().map(Upper::keeping),
             _ => {
                 let lower = usize::from(leaf.layer).checked_sub(1);
@@ -89,17 +89,15 @@ impl Vfs {
         {
             return act(Target::Fd(fd.as_ref().as_fd()));
         }
-        match &place.real {
-            Real::Orphan(orphan) => act(Target::Fd(orphan.fd.as_ref().as_fd())),
-            Real::Lower { dir } => {
-                let fd = dir.dir().fd()?;
-                act(Target::At(fd.as_ref().as_fd(), Name::new(place.lower_name()?)?))
-            }
-            Real::Upper { .. } => {
-                let (parent, name) = self.upper_path(place)?;
-                self.upper()?.with_entry(&parent, Name::new(name)?, act)
-            }
+        if let Some((dir, name)) = place.in_lower()? {
+            let fd = dir.dir().fd()?;
+            return act(Target::At(fd.as_ref().as_fd(), Name::new(name)?));
         }
+        if let Some(fd) = place.real.orphaned() {
+            return act(Target::Fd(fd.as_fd()));
+        }
+        let (parent, name) = self.upper_path(place)?;
+        self.upper()?.with_entry(&parent, Name::new(name)?, act)
     }
 
     /// Runs something that reads from a node of any kind: for a directory, from the one of its

@@ -1,6 +1,6 @@
 //! Getting a node into the upper, with all that is above it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -28,19 +28,6 @@ impl Vfs {
             let needs = place.real.upper_key().is_none() || !place.has_own_data();
             drop(place);
             needs && !self.is_copied_ahead(leaf)
-        })
-    }
-
-    /// The same for a rename of this name, which may copy up a whole directory.
-    #[must_use]
-    pub fn rename_copies(&self, parent: super::NodeId, name: &[u8]) -> bool {
-        let found = self.table.get(parent).and_then(|parent| {
-            let found = self.find(&parent, Name::new(name).ok()?).ok()??;
-            self.table.known(&found, &parent, name)
-        });
-        found.is_some_and(|node| match node.dir() {
-            Ok(dir) => !dir.stack.read().lowers.is_empty(),
-            Err(_) => self.needs_copy_up(node.id),
         })
     }
 
@@ -89,9 +76,11 @@ impl Vfs {
         let name = Name::new(link.name())?;
         let from = dir.stack.read().clone();
         let made = copyup::directory(upper, &from, Destination { dir: to, name })?;
+        let part = Key { dev: made.dir().dev()?, ino: made.dir().ino()?, layer: 0 };
         if let Some(index) = &mut names.index {
-            index.put_upper(name, FileType::Directory, made.dir().ino()?);
+            index.put_upper(name, FileType::Directory, part.ino);
         }
+        self.table.has_upper_part(node.id, part);
         let mut stack = dir.stack.write();
         stack.upper = Some(made);
         stack.meta = MetaSource::Top;
@@ -143,49 +132,47 @@ impl Vfs {
             return Ok(false);
         }
         let gate = node.gate.lock();
-        let (real, name, link, source) = {
+        let (dir, name, source, link, is_orphan) = {
             let place = leaf.place.read();
-            let (link, data) = (place.links().next().cloned(), place.data().clone());
-            (place.real.clone(), place.lower_name().map(Box::from), link, data)
+            let Some((dir, name)) = place.in_lower()? else { return Ok(false) };
+            let (source, link) = (place.data().clone(), place.links().next().cloned());
+            let is_orphan = matches!(place.real, Real::Orphan(_));
+            (dir.clone(), Box::<[u8]>::from(name), source, link, is_orphan)
         };
-        match real {
-            _ if real.upper_key().is_some() => Ok(false),
-            Real::Upper { .. } => Ok(false),
-            Real::Orphan(orphaned) => {
-                // Nothing but a descriptor refers to it: there is nothing to write to but data.
-                if node.kind() != FileType::Regular {
-                    return Err(Errno::EOPNOTSUPP.into());
-                }
-                let fd = Arc::clone(&orphaned.fd);
-                let keeping = self.keeping(leaf, &Real::Orphan(orphaned));
-                let copy =
-                    copyup::build_unnamed(self.upper()?, fd.as_fd(), &source, keeping, data)?;
-                let mut place = leaf.place.write();
-                leaf.io.take();
-                place.real = orphan(copy)?;
-                place.set_data(Contents::Own);
-                Ok(false)
-            }
-            Real::Lower { dir } => {
-                let name: Box<[u8]> = name?;
-                let from = Lower {
-                    dir: &dir,
-                    name: Name::new(&name)?,
-                    data: &source,
-                    filesystems: &self.stack.filesystems,
-                    index: None,
-                    bare: node.bare.is_known(),
-                    change,
-                };
-                match self.copy_up_lower(node, leaf, &from, link.as_ref(), data) {
-                    Err(err) if err.errno() == Errno::EAGAIN => {
-                        drop(gate);
-                        self.copy_up_changed(node, data, change)
-                    }
-                    other => other,
-                }
-            }
+        let from = Lower {
+            dir: &dir,
+            name: Name::new(&name)?,
+            data: &source,
+            filesystems: &self.stack.filesystems,
+            index: None,
+            bare: node.bare.is_known(),
+            change,
+        };
+        if is_orphan {
+            let from = Lower { change: &Change::NONE, ..from };
+            return self.copy_up_orphan(node, leaf, &from, data).map(|()| false);
         }
+        match self.copy_up_lower(node, leaf, &from, link.as_ref(), data) {
+            Err(err) if err.errno() == Errno::EAGAIN => {
+                drop(gate);
+                self.copy_up_changed(node, data, change)
+            }
+            other => other,
+        }
+    }
+
+    /// The copy of what has no name in the mount has none either.
+    fn copy_up_orphan(&self, node: &Node, leaf: &Leaf, from: &Lower<'_>, data: Data) -> Result<()> {
+        // Nothing in the upper would keep it: there is nothing to write to but data.
+        if node.kind() != FileType::Regular {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
+        let copy = copyup::build_unnamed(self.upper()?, from, data)?;
+        let mut place = leaf.place.write();
+        leaf.io.take();
+        place.real = orphan(copy)?;
+        place.set_data(Contents::Own);
+        Ok(())
     }
 
     fn copy_up_lower(

@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 
 use super::attr::Privilege;
 use super::node::Node;
-use super::place::Real;
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::layer::{Fd, Keeping, Upper};
@@ -52,11 +51,13 @@ impl Vfs {
         // Held while the descriptor is put in place: a copy-up that ends meanwhile would leave the
         // lower's there.
         let place = leaf.place.read();
-        let fd = match &place.real {
+        let fd = match (place.in_lower()?, place.real.orphaned()) {
             _ if !place.has_own_data() => open_source(place.data())?.into(),
-            Real::Orphan(orphan) => return Ok(Arc::clone(&orphan.fd)),
-            Real::Lower { dir } => dir.dir().open_to_read(Name::new(place.lower_name()?)?)?.into(),
-            Real::Upper { .. } => {
+            (Some((dir, name)), _) => {
+                Fd::ending(dir.dir().open_to_read(Name::new(name)?)?, place.real.size())
+            }
+            (None, Some(fd)) => return Ok(Arc::clone(fd)),
+            (None, None) => {
                 let (dir, name) = self.upper_path(&place)?;
                 Fd::read_only(dir.dir().open_to_read(Name::new(name)?)?)
             }
@@ -171,10 +172,13 @@ impl Vfs {
     /// Reads into `buf`; less than its length only at the end of the file.
     pub fn read(&self, id: NodeId, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let fd = self.file_to_read(id)?;
-        let fd = fd.as_ref().as_fd();
-        let there = if offset == 0 { self.read_ahead.read_beginning(id, fd, buf)? } else { 0 };
+        let beginning = |buf: &mut [u8]| self.read_ahead.read_beginning(id, fd.as_fd(), buf);
+        let there = if offset == 0 { beginning(buf)? } else { 0 };
+        if there > 0 && fd.end() == Some(there as u64) {
+            return Ok(there);
+        }
         let rest = buf.get_mut(there..).unwrap_or_default();
-        Ok(there + file::read_at(fd, rest, offset + there as u64)?)
+        Ok(there + file::read_at(fd.as_fd(), rest, offset + there as u64, fd.end())?)
     }
 
     /// Writes all of it or as much as fits; the length that was written.

@@ -19,13 +19,20 @@ use crate::sys::{Name, Stat, stat};
 
 /// What happens to a file when one of its names goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Going {
+pub(super) enum Fate {
     /// Its names are not counted: those that are known are all there are.
     Uncounted,
     /// It has other names, known or not.
     Left,
     /// This is the last.
     Last,
+}
+
+/// What is known of the names of a file in a lower, if they are counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counted {
+    origin: Key,
+    nlink: u32,
 }
 
 impl Vfs {
@@ -53,6 +60,12 @@ impl Vfs {
             What::Lower(_) => links::can_index(self.rules(), &found.stat),
             _ => found.linked.is_some(),
         }
+    }
+
+    /// How many names what was found has in a lower, if they are counted.
+    pub(super) fn counted(&self, found: &Found) -> Option<Counted> {
+        let counts = matches!(found.what, What::Lower(_)) && self.is_counted(found);
+        counts.then_some(Counted { origin: found.origin, nlink: found.stat.nlink })
     }
 
     /// How many names of a lower file are left.
@@ -85,33 +98,34 @@ impl Vfs {
         place: &Place,
         parent: &Node,
         name: Name<'_>,
-        found: &Found,
-    ) -> Result<Going> {
+        counted: Option<Counted>,
+    ) -> Result<Fate> {
         let here = place.find(parent, name.bytes());
         let others = place.links().count() > usize::from(here.is_some());
-        let left = match place.linked() {
-            Some(linked) => {
+        let left = match (place.linked(), &place.real, counted) {
+            (Some(linked), ..) => {
                 if !here.is_some_and(Link::in_upper) {
                     return Err(Errno::EAGAIN.into());
                 }
                 linked.count
             }
-            None if matches!(place.real, Real::Lower { .. }) && self.is_counted(found) => {
+            (None, Real::Lower { .. }, Some(Counted { origin, nlink })) => {
                 if self.links().is_some_and(LinkIndex::is_eager) {
                     return Err(Errno::EAGAIN.into());
                 }
-                self.names_left(found.origin, found.stat.nlink)
+                self.names_left(origin, nlink)
             }
-            None => return Ok(Going::Uncounted),
+            _ => return Ok(Fate::Uncounted),
         };
-        Ok(if left > 1 || others { Going::Left } else { Going::Last })
+        Ok(if left > 1 || others { Fate::Left } else { Fate::Last })
     }
 
     /// Counts one name less, after it went.
-    pub(super) fn count_down(&self, place: &mut Place, found: &Found) {
-        match place.linked_mut() {
-            Some(linked) => linked.count = linked.count.saturating_sub(1).max(1),
-            None => *self.gone.entry(found.origin).or_insert(0) += 1,
+    pub(super) fn count_down(&self, place: &mut Place, counted: Option<Counted>) {
+        match (place.linked_mut(), counted) {
+            (Some(linked), _) => linked.count = linked.count.saturating_sub(1).max(1),
+            (None, Some(lower)) => *self.gone.entry(lower.origin).or_insert(0) += 1,
+            (None, None) => {}
         }
     }
 
@@ -170,5 +184,5 @@ impl Vfs {
 /// A descriptor is all that is left of an object of the upper.
 pub(super) fn orphan(file: std::os::fd::OwnedFd) -> Result<Real> {
     let stat = stat::fstat(file.as_fd())?;
-    Ok(Real::orphan(std::sync::Arc::new(file.into()), Some((stat.dev, stat.ino))))
+    Ok(Real::orphan(std::sync::Arc::new(file.into()), (stat.dev, stat.ino)))
 }

@@ -82,13 +82,13 @@ impl Vfs {
 
     /// What a new name of a node is made of.
     fn existing(&self, place: &Place) -> Result<Existing> {
-        match &place.real {
-            Real::Upper { .. } => {
+        match (&place.real, place.real.orphaned()) {
+            (Real::Upper { .. }, _) => {
                 let (dir, name) = self.upper_path(place)?;
                 Ok(Existing::Named(dir, name.into()))
             }
-            Real::Orphan(orphan) => Ok(Existing::Unnamed(Arc::clone(&orphan.fd))),
-            Real::Lower { .. } => Err(Errno::ENOENT.into()),
+            (_, Some(fd)) => Ok(Existing::Unnamed(Arc::clone(fd))),
+            _ => Err(Errno::ENOENT.into()),
         }
     }
 

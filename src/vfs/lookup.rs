@@ -10,8 +10,9 @@ use super::node::{Dir, Names, Node};
 use super::table::Held;
 use super::{Entry, Vfs};
 use crate::error::{Errno, Result};
-use crate::merge::index::{InUpper, Index};
-use crate::merge::lookup::{self, Found};
+use crate::layer::LayerDir;
+use crate::merge::index::{Entry as IndexEntry, InUpper, Index};
+use crate::merge::lookup::{self, Found, Key};
 use crate::merge::{DirStack, What};
 use crate::sys::{Name, Stat};
 
@@ -69,6 +70,28 @@ impl Vfs {
         lookup::lookup(self.rules(), &stack, names.index.as_ref(), name)
     }
 
+    /// The node that an index says a name stands for, if it is known by that name: no call is
+    /// needed to find it.
+    pub(super) fn indexed(
+        &self,
+        parent: &Node,
+        names: &Names,
+        stack: &DirStack,
+        name: Name<'_>,
+    ) -> Result<Option<Held<'_>>> {
+        let entry = names.index.as_ref().and_then(|index| index.get(name));
+        let Some((layer, ino)) = entry.and_then(|entry| shown_by(stack, entry)) else {
+            return Ok(None);
+        };
+        let key = Key { dev: layer.dev()?, ino, layer: layer.layer() };
+        let node = self.table.number(key).and_then(|id| self.table.held(id));
+        Ok(node.filter(|node| match (node.dir(), node.as_leaf()) {
+            (Ok(dir), _) => dir.link.read().as_ref().is_some_and(|it| it.is(parent, name.bytes())),
+            (_, Ok(leaf)) => leaf.place.read().find(parent, name.bytes()).is_some(),
+            _ => false,
+        }))
+    }
+
     /// The names of a directory, locked for reading, with an index if one is needed.
     pub(super) fn names<'a>(&self, dir: &'a Dir) -> Result<RwLockReadGuard<'a, Names>> {
         {
@@ -91,6 +114,13 @@ impl Vfs {
     /// The node behind a name, counted nowhere; if nobody else knows it, it goes with what is
     /// returned.
     pub(super) fn child(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<Held<'_>> {
+        let dir = parent.dir()?;
+        let names = self.names(dir)?;
+        let stack = dir.stack.read().clone();
+        if let Some(known) = self.indexed(parent, &names, &stack, name)? {
+            return Ok(known);
+        }
+        drop(names);
         let found = self.find(parent, name)?.ok_or(Errno::ENOENT)?;
         Ok(self.table.hold(found, parent, name.bytes()))
     }
@@ -104,6 +134,21 @@ impl Vfs {
 
     pub(super) fn entry(&self, node: &Node, stat: Stat) -> Entry {
         Entry { node: node.id, generation: self.table.generation(node.id), stat }
+    }
+}
+
+/// The directory of the layer that shows an entry, and the inode number that this has there.
+pub(super) fn shown_by<'a>(
+    stack: &'a DirStack,
+    entry: IndexEntry<'_>,
+) -> Option<(&'a Arc<LayerDir>, u64)> {
+    match entry.upper {
+        InUpper::Whiteout => None,
+        InUpper::Object { ino, .. } => Some((stack.upper.as_ref()?.dir(), ino)),
+        InUpper::Absent => {
+            let level = usize::from(*entry.lowers.levels.first()?);
+            Some((stack.lowers.get(level)?.dir(), entry.lowers.ino()?))
+        }
     }
 }
 

@@ -60,9 +60,9 @@ impl Vfs {
         let (source, file) = {
             let place = leaf.place.read();
             let Some(source) = pending(&place)? else { return Ok(()) };
-            let file = match &place.real {
-                Real::Orphan(orphan) => Arc::clone(&orphan.fd),
-                _ => {
+            let file = match place.real.orphaned() {
+                Some(fd) => Arc::clone(fd),
+                None => {
                     let (dir, name) = self.upper_path(&place)?;
                     Arc::new(upper.open_to_write(&dir, Name::new(name)?)?.into())
                 }

@@ -114,7 +114,8 @@ impl Names {
 
 /// What only a non-directory has.
 pub struct Leaf {
-    kind: FileType,
+    /// Its type.
+    pub kind: FileType,
     /// The layer in which it was met, 0 for the upper.
     pub layer: u16,
     /// Where it is.
@@ -154,7 +155,7 @@ impl Node {
 
     fn other(id: NodeId, kind: FileType, place: Place) -> Self {
         let layer = match &place.real {
-            Real::Lower { dir } => dir.dir().layer(),
+            Real::Lower { dir, .. } => dir.dir().layer(),
             _ => 0,
         };
         let leaf = Leaf {

@@ -80,23 +80,48 @@ pub enum Real {
         /// Inode number there.
         ino: u64,
     },
-    /// In a lower, under [`Place::lower_name`].
+    /// In a lower, under the name that [`Place::in_lower`] tells.
     Lower {
         /// The directory that holds it.
         dir: LowerDir,
+        /// How long it is: it does not change there.
+        size: Size,
+        /// It has no other names in its layer.
+        single: bool,
     },
-    /// It lost its last name; a descriptor keeps it.
+    /// It lost its last name, or never had one.
     Orphan(Box<Orphan>),
+}
+
+/// There may be millions of them (see [`Node`]).
+const _: () = assert!(size_of::<Real>() == 16);
+
+/// A size in bytes, as far as 32 bits hold it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(u32);
+
+impl Size {
+    const UNKNOWN: u32 = u32::MAX;
+
+    /// Of so many bytes.
+    pub fn new(bytes: u64) -> Self {
+        Self(u32::try_from(bytes).unwrap_or(Self::UNKNOWN))
+    }
+
+    /// How many bytes, if that is known.
+    pub fn bytes(self) -> Option<u64> {
+        (self.0 != Self::UNKNOWN).then_some(self.0.into())
+    }
 }
 
 /// An object without a name.
 #[derive(Clone, Debug)]
-pub struct Orphan {
-    /// Of the upper's object, readable and writable, or of the lower's, readable; `O_PATH` for what
-    /// is not a regular file.
-    pub fd: Arc<Fd>,
-    /// Device and inode number in the upper, if it is there.
-    pub key: Option<(u64, u64)>,
+pub enum Orphan {
+    /// In the upper, where a descriptor keeps it: readable and writable, or `O_PATH` for what is
+    /// not a regular file. With its device and inode number there.
+    Upper(Arc<Fd>, (u64, u64)),
+    /// In this directory of a lower, which goes on to have it under this name.
+    Lower(LowerDir, Box<[u8]>),
 }
 
 impl Real {
@@ -105,9 +130,28 @@ impl Real {
         Self::Upper { dev: Dev::new(dev), ino }
     }
 
-    /// Without a name.
-    pub fn orphan(fd: Arc<Fd>, key: Option<(u64, u64)>) -> Self {
-        Self::Orphan(Box::new(Orphan { fd, key }))
+    /// In the upper, without a name, but with a descriptor.
+    pub fn orphan(fd: Arc<Fd>, key: (u64, u64)) -> Self {
+        Self::Orphan(Box::new(Orphan::Upper(fd, key)))
+    }
+
+    /// The descriptor of what is in the upper without a name.
+    pub fn orphaned(&self) -> Option<&Arc<Fd>> {
+        match self {
+            Self::Orphan(orphan) => match &**orphan {
+                Orphan::Upper(fd, _) => Some(fd),
+                Orphan::Lower(..) => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Its size, if that is known and cannot change.
+    pub fn size(&self) -> Option<u64> {
+        match self {
+            Self::Lower { size, .. } => size.bytes(),
+            _ => None,
+        }
     }
 
     /// Device and inode number in the upper, if it is there.
@@ -115,7 +159,10 @@ impl Real {
         match self {
             Self::Upper { dev, ino } => Some((dev.number(), *ino)),
             Self::Lower { .. } => None,
-            Self::Orphan(orphan) => orphan.key,
+            Self::Orphan(orphan) => match &**orphan {
+                Orphan::Upper(_, key) => Some(*key),
+                Orphan::Lower(..) => None,
+            },
         }
     }
 }
@@ -133,6 +180,12 @@ impl Place {
         self.first.iter().chain(self.rare.iter().flat_map(|rare| &rare.others))
     }
 
+    /// Whether nothing has to be looked up to take a name away: the lower knows how many names a
+    /// file has that is there.
+    pub fn knows_its_names(&self) -> bool {
+        !matches!(self.real, Real::Lower { single: false, .. })
+    }
+
     /// Whether no name is known.
     pub fn is_nameless(&self) -> bool {
         self.first.is_none()
@@ -148,13 +201,24 @@ impl Place {
         self.links().find(|link| link.is(parent, name))
     }
 
-    /// The name in the directory of the lower that has the object.
+    /// The directory of the lower that has the object, and its name there; `None` for what is in
+    /// the upper.
     ///
     /// # Errors
-    /// ESTALE for what was not found in a lower.
-    pub fn lower_name(&self) -> Result<&[u8]> {
-        let other = self.rare.as_ref().and_then(|rare| rare.lower_name.as_deref());
-        other.or(self.first.as_ref().map(Link::name)).ok_or_else(|| Errno::ESTALE.into())
+    /// ESTALE if the name is not known.
+    pub fn in_lower(&self) -> Result<Option<(&LowerDir, &[u8])>> {
+        match &self.real {
+            Real::Lower { dir, .. } => {
+                let other = self.rare.as_ref().and_then(|rare| rare.lower_name.as_deref());
+                let name = other.or(self.first.as_ref().map(Link::name)).ok_or(Errno::ESTALE)?;
+                Ok(Some((dir, name)))
+            }
+            Real::Orphan(orphan) => match &**orphan {
+                Orphan::Lower(dir, name) => Ok(Some((dir, name))),
+                Orphan::Upper(..) => Ok(None),
+            },
+            Real::Upper { .. } => Ok(None),
+        }
     }
 
     /// Adds a name, or notes that the upper has it now.

@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::node::Node;
-use super::place::Real;
 use super::{Change, NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::sys::at::SetTime;
-use crate::sys::{Name, Protection, Target, stat};
+use crate::sys::{Protection, Target, stat};
 
 const APPEND_ONLY: u8 = 1;
 const IMMUTABLE: u8 = 2;
@@ -68,7 +67,7 @@ impl Vfs {
             Err(_) => {
                 let leaf = node.as_leaf()?;
                 let place = leaf.place.read();
-                let in_upper = !matches!(place.real, Real::Lower { .. });
+                let in_upper = place.real.upper_key().is_some();
                 self.with_leaf(leaf, &place, |target| self.read_protection(target, in_upper))?
             }
         };
@@ -106,30 +105,17 @@ impl Vfs {
         refuse_if(protection.immutable || (protection.append_only && !appends))
     }
 
-    /// Whether a rename may take `source` out of `from` and put it into `to`, in the place of what
-    /// is there or in exchange for `partner`.
+    /// Whether a name in a directory may come to stand for something else than what is `there`.
     ///
     /// # Errors
-    /// EPERM, as for each name alone (`vfs_rename`, fs/namei.c).
-    pub(super) fn check_unprotected(
-        &self,
-        source: &Node,
-        from: &Node,
-        partner: Option<&Arc<Node>>,
-        (to, name): (&Arc<Node>, Name<'_>),
-    ) -> Result<()> {
-        self.check_names(from, NameChange::Gone)?;
-        self.check_free(source)?;
-        let replaced = match partner {
-            Some(_) => None,
-            None => self.find(to, name)?.map(|found| self.table.hold(found, to, name.bytes())),
-        };
-        match partner.or(replaced.as_deref()) {
-            Some(target) => {
-                self.check_names(to, NameChange::Gone)?;
-                self.check_free(target)
+    /// EPERM, as for each change alone (`vfs_rename`, fs/namei.c).
+    pub(super) fn check_taken(&self, dir: &Node, there: Option<&Arc<Node>>) -> Result<()> {
+        match there {
+            Some(there) => {
+                self.check_names(dir, NameChange::Gone)?;
+                self.check_free(there)
             }
-            None => self.check_names(to, NameChange::Made),
+            None => self.check_names(dir, NameChange::Made),
         }
     }
 

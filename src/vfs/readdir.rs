@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
+use super::lookup::shown_by;
 use super::node::{Names, Node};
 use super::snapshots::Cookie;
 use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::format::aufs::AufsName;
-use crate::layer::{LayerDir, LowerDir, UpperDir};
+use crate::layer::LayerDir;
 use crate::merge::index::{self, InUpper, Index};
 use crate::merge::lookup::Key;
 use crate::merge::{DirStack, lookup};
@@ -219,22 +220,17 @@ impl Vfs {
         };
         for (name, entry) in index.iter() {
             let Some(kind) = entry.kind() else { continue };
-            let (level, ino) = match entry.upper {
+            let number = match entry.upper {
                 // Of a directory that may merge, and of what may have been copied up, only a lookup
                 // knows the number.
                 InUpper::Object { .. } if impure || (kind.is_dir() && entry.in_lowers()) => {
-                    listing.push(name, self.number_by_name(stack, Some(index), name)?, kind);
-                    continue;
+                    self.number_by_name(stack, Some(index), name)?
                 }
-                InUpper::Object { ino, .. } => (stack.upper.as_ref().map(UpperDir::dir), ino),
                 _ => {
-                    let level = entry.lowers.levels.first().copied().unwrap_or(0);
-                    let ino = entry.lowers.ino().unwrap_or_default();
-                    (stack.lowers.get(usize::from(level)).map(LowerDir::dir), ino)
+                    let (layer, ino) = shown_by(stack, entry).ok_or(Errno::EIO)?;
+                    self.shown_number(layer, ino)?
                 }
             };
-            let layer = level.ok_or(Errno::EIO)?;
-            let number = self.shown_number(layer, ino)?;
             listing.push(name, number, kind);
         }
         Ok(())

@@ -5,22 +5,30 @@ use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 
-use super::hardlinks::Going;
-use super::lookup::{ensure_index, survey, survey_found};
-use super::node::{Dir, Node};
-use super::place::{Link, Real};
+use super::hardlinks::{Counted, Fate};
+use super::lookup::{Survey, ensure_index, in_lowers, survey, survey_found};
+use super::node::{Dir, Leaf, Names, Node};
+use super::place::{Link, Orphan, Place, Real};
 use super::protection::NameChange;
 use super::table::Held;
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result, best_effort};
-use crate::format::aufs::AufsName;
 use crate::layer::upper::WhiteoutForm;
 use crate::layer::{Fd, LinkIndex, UpperDir};
 use crate::merge::copyup::Data;
-use crate::merge::index::{self, InUpper};
-use crate::merge::remove::{self, Standing};
-use crate::merge::{DirStack, Found, What, lookup};
+use crate::merge::index::InUpper;
+use crate::merge::remove::{self, Standing, Victim};
+use crate::merge::{DirStack, Found, lookup};
 use crate::sys::{FileType, Name, at};
+
+/// What is behind a name that goes.
+struct Going<'a> {
+    /// Its node, if that has to learn of it.
+    node: Option<Held<'a>>,
+    site: Survey,
+    /// How many names it has, where the lower has to tell.
+    counted: Option<Counted>,
+}
 
 impl Vfs {
     /// Removes a name that is not a directory.
@@ -62,28 +70,18 @@ impl Vfs {
         let upper = self.upper()?;
         if parent.dir()?.stack.read().upper.is_none() {
             // Nothing is copied up for what cannot be removed.
-            let found = self.find(parent, name)?.ok_or(Errno::ENOENT)?;
-            if found.stat.kind().is_dir() {
-                return Err(Errno::EISDIR.into());
-            }
+            self.child(parent, name)?.as_leaf()?;
         }
         self.check_names(parent, NameChange::Gone)?;
         let dir = parent.dir()?;
         let upper_dir = self.dir_to_write(parent)?;
         let mut names = self.names_mut(dir)?;
         let stack = dir.stack.read().clone();
-        let found = lookup::lookup(self.rules(), &stack, names.index.as_ref(), name)?
-            .ok_or(Errno::ENOENT)?;
-        if found.stat.kind().is_dir() {
-            return Err(Errno::EISDIR.into());
-        }
-        self.check_free(&self.table.hold(found.clone(), parent, name.bytes()))?;
-        let site = survey_found(&names, name, &found);
+        let Going { node, site, counted } = self.going_from(parent, &names, &stack, name)?;
         let in_upper = matches!(site.upper, InUpper::Object { .. });
         let standing = Standing { in_upper, in_lowers: site.in_lowers };
-        let known = self.known_or_counted(&found, parent, name);
-        let known = known.as_ref();
-        self.detaching(known.map(|node| &***node), parent, name, &found, || {
+        let node = node.as_ref().map(|node| &***node);
+        self.detaching(node, parent, name, counted, || {
             remove::unlink(upper, &upper_dir, name, standing)
         })?;
         if matches!(site.upper, InUpper::Object { cut: true, .. }) {
@@ -93,6 +91,32 @@ impl Vfs {
             index.remove(name);
         }
         Ok(())
+    }
+
+    /// What stands at a name that is about to go, and may.
+    fn going_from<'a>(
+        &'a self,
+        parent: &Arc<Node>,
+        names: &Names,
+        stack: &DirStack,
+        name: Name<'_>,
+    ) -> Result<Going<'a>> {
+        let knows_all =
+            |node: &Held<'_>| node.as_leaf().is_ok_and(|leaf| leaf.place.read().knows_its_names());
+        if let Some(node) = self.indexed(parent, names, stack, name)?.filter(knows_all) {
+            self.check_free(&node)?;
+            let site = survey(stack, names, name)?;
+            return Ok(Going { node: Some(node), site, counted: None });
+        }
+        let found = lookup::lookup(self.rules(), stack, names.index.as_ref(), name)?
+            .ok_or(Errno::ENOENT)?;
+        if found.stat.kind().is_dir() {
+            return Err(Errno::EISDIR.into());
+        }
+        self.check_free(&self.table.hold(found.clone(), parent, name.bytes()))?;
+        let site = survey_found(names, name, &found);
+        let node = self.known_or_counted(&found, parent, name);
+        Ok(Going { node, site, counted: self.counted(&found) })
     }
 
     /// The node of a name that is about to go, if there is one, if its names are counted, or if a
@@ -118,8 +142,8 @@ impl Vfs {
         }
     }
 
-    /// Takes a name away from its node with `act`. A node that loses its last name keeps a
-    /// descriptor: nobody tells us whether it is in use.
+    /// Takes a name away from its node with `act`. What loses its last name in the upper keeps a
+    /// descriptor: nobody tells us whether it is in use. A lower goes on to have what it had.
     ///
     /// # Errors
     /// EAGAIN, with nothing done, if names stay that only a lower has: [`Self::settle_names`]
@@ -129,19 +153,19 @@ impl Vfs {
         node: Option<&Node>,
         parent: &Node,
         name: Name<'_>,
-        found: &Found,
+        counted: Option<Counted>,
         act: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         let Some(leaf) = node.and_then(|node| node.as_leaf().ok()) else { return act() };
         let mut place = leaf.place.write();
-        let going = self.going(&place, parent, name, found)?;
-        if going != Going::Uncounted {
+        let going = self.going(&place, parent, name, counted)?;
+        if going != Fate::Uncounted {
             self.settle_count(&mut place)?;
         }
-        if going == Going::Left {
+        if going == Fate::Left {
             act()?;
             place.remove(parent, name.bytes());
-            self.count_down(&mut place, found);
+            self.count_down(&mut place, counted);
             return Ok(());
         }
         let others =
@@ -157,58 +181,62 @@ impl Vfs {
             }
             return Err(Errno::EAGAIN.into());
         }
-        // What is open may be the file that has the data.
-        let is_it = |fd: &Arc<Fd>| place.has_own_data() && !fd.is_read_only();
-        let fd = match leaf.io.get().filter(is_it) {
-            Some(fd) => fd,
-            None => Arc::new(self.keep_open(parent, name, found)?.into()),
-        };
+        let orphan = self.orphaned(leaf, &place, parent, name)?;
         act()?;
-        let key = place.real.upper_key();
+        if matches!(orphan, Orphan::Upper(..)) {
+            leaf.io.take();
+        }
         drop(place.clear_links());
         match place.take_linked() {
             Some(linked) => self.leave_index(&linked),
-            None if going == Going::Last => self.count_down(&mut place, found),
+            None if going == Fate::Last => self.count_down(&mut place, counted),
             None => {}
         }
-        place.real = Real::orphan(fd, key);
-        leaf.io.take();
+        place.real = Real::Orphan(Box::new(orphan));
         Ok(())
     }
 
-    /// A descriptor that keeps an object usable: of a file for its data, of anything else `O_PATH`.
-    fn keep_open(&self, parent: &Node, name: Name<'_>, found: &Found) -> Result<OwnedFd> {
-        if found.stat.kind() == FileType::Regular {
-            match self.open_data(parent, name, found) {
+    /// What is left of an object that is about to lose its last name.
+    fn orphaned(
+        &self,
+        leaf: &Leaf,
+        place: &Place,
+        parent: &Node,
+        name: Name<'_>,
+    ) -> Result<Orphan> {
+        let Some(key) = place.real.upper_key() else {
+            let (dir, name) = place.in_lower()?.ok_or(Errno::ESTALE)?;
+            return Ok(Orphan::Lower(dir.clone(), name.into()));
+        };
+        // What is open may be the file that has the data.
+        let serves = |fd: &Arc<Fd>| place.has_own_data() && !fd.is_read_only();
+        let fd = match leaf.io.get().filter(serves) {
+            Some(fd) => fd,
+            None => Arc::new(self.keep_open(leaf.kind, parent, name)?.into()),
+        };
+        Ok(Orphan::Upper(fd, key))
+    }
+
+    /// A descriptor that keeps an object of the upper usable: of a file for its data, of anything
+    /// else `O_PATH`.
+    fn keep_open(&self, kind: FileType, parent: &Node, name: Name<'_>) -> Result<OwnedFd> {
+        let dir = parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
+        if kind == FileType::Regular {
+            match self.open_data(&dir, name) {
                 // Nobody has it open, or a descriptor would be there; and nobody can open it now.
                 Err(err) if err.errno() == Errno::EACCES => {}
                 other => return other,
             }
         }
-        let dir = match &found.what {
-            What::Lower(dir) => dir.dir().fd()?,
-            _ => {
-                let dir = parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
-                dir.dir().fd()?
-            }
-        };
-        at::open(dir.as_ref().as_fd(), name, OFlag::O_PATH, 0)
+        at::open(dir.dir().fd()?.as_ref().as_fd(), name, OFlag::O_PATH, 0)
     }
 
-    fn open_data(&self, parent: &Node, name: Name<'_>, found: &Found) -> Result<OwnedFd> {
-        match &found.what {
-            What::Lower(dir) => dir.dir().open_to_read(name),
-            _ => {
-                let dir = parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
-                match self.upper()?.open_to_write(&dir, name) {
-                    Err(err)
-                        if matches!(err.errno(), Errno::EACCES | Errno::EPERM | Errno::ETXTBSY) =>
-                    {
-                        dir.dir().open_to_read(name)
-                    }
-                    other => other,
-                }
+    fn open_data(&self, dir: &UpperDir, name: Name<'_>) -> Result<OwnedFd> {
+        match self.upper()?.open_to_write(dir, name) {
+            Err(err) if matches!(err.errno(), Errno::EACCES | Errno::EPERM | Errno::ETXTBSY) => {
+                dir.dir().open_to_read(name)
             }
+            other => other,
         }
     }
 
@@ -224,26 +252,24 @@ impl Vfs {
         let victim = child.dir()?;
         self.check_names(&parent, NameChange::Gone)?;
         self.check_free(&child)?;
-        {
+        let dir = parent.dir()?;
+        if dir.stack.read().upper.is_none() {
             // Nothing is copied up for what cannot be removed.
             let inner = self.names(victim)?;
             let stack = victim.stack.read().clone();
-            check_empty(&stack, inner.index.as_ref())?;
+            Victim { stack: &stack, index: inner.index.as_ref() }.check_empty()?;
         }
-        let dir = parent.dir()?;
         let upper_dir = self.dir_to_write(&parent)?;
         let mut names = self.names_mut(dir)?;
         let mut inner = victim.names.write();
         self.check_still(&child, &parent, name)?;
         ensure_index(victim, &mut inner)?;
-        let victim_stack = victim.stack.read().clone();
-        check_empty(&victim_stack, inner.index.as_ref())?;
-        let stack = dir.stack.read().clone();
-        let site = survey(&stack, &names, name)?;
-        let in_upper = matches!(site.upper, InUpper::Object { .. });
-        let standing = Standing { in_upper, in_lowers: site.in_lowers };
-        let kept = victim_stack.top()?.fd()?;
-        remove::rmdir(upper, &upper_dir, name, standing)?;
+        let stack = victim.stack.read().clone();
+        let in_lowers = in_lowers(&names, name);
+        let standing = Standing { in_upper: stack.upper.is_some(), in_lowers };
+        let kept = stack.top()?.fd()?;
+        let goes = Victim { stack: &stack, index: inner.index.as_ref() };
+        remove::rmdir(upper, &upper_dir, name, standing, goes)?;
         bury(victim, &mut inner, kept);
         if let Some(index) = &mut names.index {
             index.remove(name);
@@ -262,28 +288,9 @@ impl Vfs {
 }
 
 /// Marks a directory as removed; what still refers to it goes on by the descriptor.
-pub(super) fn bury(dir: &Dir, names: &mut super::node::Names, kept: Arc<Fd>) {
+pub(super) fn bury(dir: &Dir, names: &mut Names, kept: Arc<Fd>) {
     names.dead = true;
     names.index = None;
     *dir.orphan.write() = Some(kept);
     *dir.link.write() = None;
-}
-
-/// # Errors
-/// ENOTEMPTY if the directory shows any name.
-pub(super) fn check_empty(stack: &DirStack, known: Option<&crate::merge::Index>) -> Result<()> {
-    if let Some(known) = known {
-        let shows = known.iter().any(|(_, entry)| entry.kind().is_some());
-        return if shows { Err(Errno::ENOTEMPTY.into()) } else { Ok(()) };
-    }
-    let top = stack.top()?;
-    top.for_each(|entry| {
-        if top.classify(entry.name) != AufsName::Plain {
-            return Ok(());
-        }
-        if index::object(top, &entry)?.is_none() {
-            return Ok(());
-        }
-        Err(Errno::ENOTEMPTY.into())
-    })
 }

@@ -7,12 +7,14 @@ use parking_lot::RwLockWriteGuard;
 use super::lookup::{ensure_index, in_lowers, survey, survey_found};
 use super::node::{Names, Node};
 use super::place::{Link, Real};
-use super::remove::{bury, check_empty};
+use super::protection::NameChange;
+use super::remove::bury;
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::layer::UpperDir;
 use crate::merge::copyup::Data;
 use crate::merge::index::InUpper;
+use crate::merge::remove::Victim;
 use crate::merge::rename::{self, End, Moving, Occupied};
 use crate::merge::{DirStack, Found, lookup};
 use crate::sys::{FileType, Name};
@@ -119,6 +121,29 @@ impl Vfs {
         new_name: &[u8],
         mode: RenameMode,
     ) -> Result<()> {
+        self.rename_if((parent, name), (new_parent, new_name), mode, false).map(drop)
+    }
+
+    /// The same, unless it copies a file or a directory up; says whether it is done.
+    ///
+    /// # Errors
+    /// As [`Self::rename`].
+    pub fn rename_at_once(
+        &self,
+        from: (NodeId, &[u8]),
+        to: (NodeId, &[u8]),
+        mode: RenameMode,
+    ) -> Result<bool> {
+        self.rename_if(from, to, mode, true)
+    }
+
+    fn rename_if(
+        &self,
+        (parent, name): (NodeId, &[u8]),
+        (new_parent, new_name): (NodeId, &[u8]),
+        mode: RenameMode,
+        at_once: bool,
+    ) -> Result<bool> {
         self.upper()?;
         let (from, to) = (self.node(parent)?, self.node(new_parent)?);
         let (name, new_name) = (Name::new(name)?, self.new_name(new_name)?);
@@ -130,13 +155,20 @@ impl Vfs {
                 RenameMode::Exchange => Some(self.child(&to, new_name)?),
                 _ => None,
             };
-            self.check_unprotected(&source, &from, partner.as_deref(), (&to, new_name))?;
-            // Nothing is copied up for what cannot be moved. The kernel's overlayfs looks at the
-            // target last.
-            for node in [Some(&source), partner.as_ref()].into_iter().flatten() {
-                self.to_be_copied(node, stays)?;
+            let moving = || [Some(&source), partner.as_ref()].into_iter().flatten();
+            let copies = moving().any(|node| self.copies_to_move(node));
+            if copies && at_once {
+                return Ok(false);
             }
-            self.foresee(&source, partner.as_deref(), &to, new_name, mode)?;
+            self.check_names(&from, NameChange::Gone)?;
+            self.check_free(&source)?;
+            if let Some(partner) = &partner {
+                self.check_taken(&to, Some(partner))?;
+            }
+            // Nothing is copied up for what cannot be moved.
+            if copies || !is_in_upper(&from)? || !is_in_upper(&to)? {
+                self.foresee(&source, partner.as_deref(), (&to, new_name), mode, stays)?;
+            }
             self.check_movable(&source, stays)?;
             if let Some(partner) = &partner {
                 if is_dir_within(&from, partner)? {
@@ -146,61 +178,70 @@ impl Vfs {
                 self.make_movable(partner, &to, new_name, stays)?;
             }
             self.make_movable(&source, &from, name, stays)?;
-            // A directory that is replaced has to be told that it is gone. What is wrong with it
-            // shows again once all is locked.
-            let replaced =
-                if source.kind().is_dir() { self.child(&to, new_name).ok() } else { None };
             let from = Side { upper: self.dir_to_write(&from)?, parent: Arc::clone(&from), name };
             let to =
                 Side { upper: self.dir_to_write(&to)?, parent: Arc::clone(&to), name: new_name };
-            let moves_dir = [Some(&source), partner.as_ref()]
-                .into_iter()
-                .flatten()
-                .any(|node| node.kind().is_dir());
+            let moves_dir = moving().any(|node| node.kind().is_dir());
             let one_at_a_time = (moves_dir || !stays).then(|| self.renames.lock());
             let done = match &partner {
                 Some(partner) => self.exchange(&source, partner, &from, &to),
-                None => self.replace(&source, replaced.as_deref(), &from, &to, mode),
+                None => self.replace(&source, &from, &to, mode),
             };
             drop(one_at_a_time);
             match done {
                 Err(err) if err.errno() == Errno::EAGAIN => {
                     self.settle_names(&to.parent, new_name)?;
                 }
-                other => return other,
+                other => return other.map(|()| true),
             }
         }
         Err(Errno::EBUSY.into())
     }
 
-    /// What would be wrong with moving a directory, before anything is copied up for it. All of it
-    /// is looked at again with both directories locked.
+    /// Whether moving a node copies data, or may copy all that is in a directory.
+    fn copies_to_move(&self, node: &Node) -> bool {
+        match node.dir() {
+            Ok(dir) => !dir.stack.read().lowers.is_empty(),
+            Err(_) => self.needs_copy_up(node.id),
+        }
+    }
+
+    /// What would be wrong with a move, before anything is copied up for it. All of it is looked at
+    /// again with both directories locked.
     fn foresee(
         &self,
         source: &Arc<Node>,
         partner: Option<&Arc<Node>>,
-        to: &Arc<Node>,
-        name: Name<'_>,
+        (to, name): (&Arc<Node>, Name<'_>),
         mode: RenameMode,
+        stays: bool,
     ) -> Result<()> {
+        let there = match partner {
+            Some(_) => None,
+            None => self.find(to, name)?.map(|found| self.table.hold(found, to, name.bytes())),
+        };
+        if partner.is_none() {
+            self.check_taken(to, there.as_deref())?;
+        }
+        // The kernel's overlayfs looks at the target last.
+        for node in [Some(source), partner].into_iter().flatten() {
+            self.to_be_copied(node, stays)?;
+        }
         if !source.kind().is_dir() {
             return Ok(());
         }
         if is_within(to, source)? {
             return Err(Errno::EINVAL.into());
         }
-        let Some(target) = self.find(to, name)?.filter(|_| partner.is_none()) else {
-            return Ok(());
-        };
+        let Some(victim) = there else { return Ok(()) };
         if mode == RenameMode::NoReplace {
             return Err(Errno::EEXIST.into());
         }
-        check_kinds(source.kind(), target.stat.kind())?;
-        let victim = self.table.hold(target, to, name.bytes());
+        check_kinds(source.kind(), victim.kind())?;
         let dir = victim.dir()?;
         let names = self.names(dir)?;
         let stack = dir.stack.read().clone();
-        check_empty(&stack, names.index.as_ref())
+        Victim { stack: &stack, index: names.index.as_ref() }.check_empty()
     }
 
     /// Gets what is to move into the upper.
@@ -233,7 +274,6 @@ impl Vfs {
     fn replace(
         &self,
         source: &Arc<Node>,
-        replaced: Option<&Arc<Node>>,
         from: &Side<'_>,
         to: &Side<'_>,
         mode: RenameMode,
@@ -250,6 +290,11 @@ impl Vfs {
         }
         let to_stack = to.parent.dir()?.stack.read().clone();
         let target = lookup::lookup(self.rules(), &to_stack, locked.to().index.as_ref(), to.name)?;
+        let hold = |found: &Found| self.table.hold(found.clone(), &to.parent, to.name.bytes());
+        let there = target.as_ref().map(hold);
+        self.check_taken(&to.parent, there.as_deref())?;
+        // A directory has to be told that it is gone.
+        let there = there.filter(|there| there.kind().is_dir());
         if let Some(target) = &target {
             if mode == RenameMode::NoReplace {
                 return Err(Errno::EEXIST.into());
@@ -261,10 +306,14 @@ impl Vfs {
         }
         let what = self.mark_for_move(source, from.parent.id == to.parent.id)?;
         self.carry_impure(source, what, from, to)?;
-        let occupied = self.occupied(&to_stack, locked.to(), to, target.as_ref())?;
+        let occupied = match (&target, &locked.to().index) {
+            // A whiteout that hides nothing may be there: a file takes its place all the same.
+            (None, None) if !what.is_dir => Occupied::Free,
+            _ => self.occupied(&to_stack, locked.to(), to, target.as_ref())?,
+        };
         let from_end = Self::end(from, locked.from());
         let to_end = Self::end(to, locked.to());
-        self.displacing(&from.parent, target.as_ref(), replaced, to, || {
+        self.displacing(&from.parent, target.as_ref(), there.as_deref(), to, || {
             self.moving(source, from, to, || {
                 rename::rename(self.upper()?, what, &from_end, &to_end, occupied)
             })
@@ -372,7 +421,7 @@ impl Vfs {
         &self,
         parent_of_source: &Arc<Node>,
         target: Option<&Found>,
-        replaced: Option<&Arc<Node>>,
+        there: Option<&Arc<Node>>,
         to: &Side<'_>,
         act: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
@@ -380,9 +429,9 @@ impl Vfs {
         if !found.stat.kind().is_dir() {
             let known = self.known_or_counted(found, &to.parent, to.name);
             let node = known.as_ref().map(|node| &***node);
-            return self.detaching(node, &to.parent, to.name, found, act);
+            return self.detaching(node, &to.parent, to.name, self.counted(found), act);
         }
-        let victim = replaced.ok_or(Errno::EAGAIN)?;
+        let victim = there.ok_or(Errno::EAGAIN)?;
         if self.check_still(victim, &to.parent, to.name).is_err() {
             return Err(Errno::EAGAIN.into());
         }
@@ -393,7 +442,7 @@ impl Vfs {
         let mut inner = dir.names.write();
         ensure_index(dir, &mut inner)?;
         let stack = dir.stack.read().clone();
-        check_empty(&stack, inner.index.as_ref())?;
+        Victim { stack: &stack, index: inner.index.as_ref() }.check_empty()?;
         let kept = stack.top()?.fd()?;
         act()?;
         bury(dir, &mut inner, kept);
@@ -426,6 +475,10 @@ impl Vfs {
         }
         Ok(())
     }
+}
+
+fn is_in_upper(dir: &Node) -> Result<bool> {
+    Ok(dir.dir()?.stack.read().upper.is_some())
 }
 
 fn check_kinds(source: FileType, target: FileType) -> Result<()> {

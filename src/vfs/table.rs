@@ -14,7 +14,7 @@ use super::exports::{Called, Exports};
 use super::ids::{Ids, NodeId};
 use super::node::Node;
 use super::nodes::{Nodes, Slot};
-use super::place::{Link, Place, Real};
+use super::place::{Link, Place, Real, Size};
 use crate::merge::descent::{Memory, Unmarked};
 use crate::merge::links::Linked;
 use crate::merge::lookup::Key;
@@ -131,6 +131,7 @@ impl Table {
                 if follows != Some(id) {
                     self.alias(identity, id);
                 }
+                self.alias_part(id, &found);
                 return self.put(slot, build(id, found, parent, name), identity, lookups);
             }
             _ => drop(slot),
@@ -141,8 +142,23 @@ impl Table {
             let slot = self.nodes.slot(id);
             if slot.node().is_none() {
                 self.alias(identity, id);
+                self.alias_part(id, &found);
                 return self.put(slot, build(id, found, parent, name), identity, lookups);
             }
+        }
+    }
+
+    fn alias_part(&self, id: NodeId, found: &Found) {
+        if let What::Dir(DirStack { upper: Some(_), .. }) = &found.what {
+            self.has_upper_part(id, Key::of(&found.stat, 0));
+        }
+    }
+
+    /// Notes the part of a directory that is in the upper. The number is that of another part, but
+    /// this is the one that is met first.
+    pub fn has_upper_part(&self, id: NodeId, part: Key) {
+        if self.ids.of((part.dev, part.ino)) != Some(id) {
+            self.alias(part, id);
         }
     }
 
@@ -169,7 +185,7 @@ impl Table {
             self.alias(key, id);
             id
         });
-        let real = Real::orphan(Arc::new(file.into()), Some((stat.dev, stat.ino)));
+        let real = Real::orphan(Arc::new(file.into()), (stat.dev, stat.ino));
         let node = Arc::new(Node::unnamed(id, real));
         node.lookups.store(1, Ordering::Relaxed);
         self.nodes.slot(id).put(Arc::clone(&node));
@@ -335,6 +351,15 @@ impl Memory for Table {
         let unmarked = place.has_own_data() && place.linked().is_none();
         (is_this && unmarked).then(|| Unmarked { bare: node.bare.is_known() })
     }
+
+    fn directory(&self, part: Key) -> Option<DirStack> {
+        let node = self.get(self.number(part)?)?;
+        let dir = node.dir().ok()?;
+        // As above. One without a name was removed.
+        let link = dir.link.try_read()?;
+        link.as_ref()?;
+        Some(dir.stack.try_read()?.clone())
+    }
 }
 
 /// A node for the time of an operation.
@@ -375,7 +400,10 @@ fn build(id: NodeId, found: Found, parent: &Arc<Node>, name: &[u8]) -> Node {
             let key = (found.stat.dev, found.stat.ino);
             Node::leaf(id, kind, link, Real::upper(key), found.data)
         }
-        What::Lower(dir) => Node::leaf(id, kind, link, Real::Lower { dir }, found.data),
+        What::Lower(dir) => {
+            let (size, single) = (Size::new(found.stat.size), found.stat.nlink == 1);
+            Node::leaf(id, kind, link, Real::Lower { dir, size, single }, found.data)
+        }
     };
     if let (Some(linked), Ok(leaf)) = (linked, node.as_leaf()) {
         leaf.place.write().set_linked(linked);

@@ -244,10 +244,27 @@ def rename_new():
         os.rename(f"new/{nth}", f"new/{nth}.new")
 
 
+@operation("rename over a new file", CREATED, created)
+def rename_over():
+    for nth in range(CREATED):
+        os.rename(f"new/{nth}", "new/first")
+
+
 @operation("unlink of a new file", CREATED, created)
 def unlink_new():
     for nth in range(CREATED):
         os.unlink(f"new/{nth}")
+
+
+def directories():
+    new_directory()
+    mkdir()
+
+
+@operation("rmdir of a new directory", CREATED, directories)
+def rmdir_new():
+    for nth in range(CREATED):
+        os.rmdir(f"new/{nth}")
 
 
 @operation("fsync of a new file", CREATED, created)

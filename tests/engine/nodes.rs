@@ -1,5 +1,7 @@
 //! Nodes that outlive their names, and nodes that go.
 
+use std::path::Path;
+
 use ovlmerge::error::Errno;
 use ovlmerge::sys::xattr::SetMode;
 use ovlmerge::vfs::{Body, Change, NodeId, RenameMode};
@@ -43,6 +45,84 @@ fn an_unlinked_file_stays_usable() {
             assert_eq!(layers.read(place), "content", "the lower is as it was");
         }
     }
+}
+
+/// How many descriptors of this process lead to what is below a path.
+fn descriptors(below: &Path) -> usize {
+    let all = std::fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+    all.filter(|fd| std::fs::read_link(fd).is_ok_and(|path| path.starts_with(below))).count()
+}
+
+/// A lower goes on to have what is removed from the mount, so nothing has to be kept open.
+#[test]
+fn an_unlinked_file_of_a_lower_needs_no_descriptor() {
+    needs_root!();
+    let layers = Layers::new(2);
+    for nth in 0..20 {
+        layers.file(&format!("lower0/d/{nth}"), "content");
+    }
+    layers.dir("lower1/d").symlink("lower0/d/link", "target");
+    let client = layers.open();
+    let file = |nth: i32| client.walk(format!("d/{nth}").as_bytes()).unwrap();
+    let (dir, link) = (client.walk(b"d").unwrap(), client.walk(b"d/link").unwrap());
+    let files: Vec<_> = (0..20).map(file).collect();
+    client.vfs.unlink(dir, b"link").unwrap();
+    let before = descriptors(&layers.path(""));
+    for nth in 0..20 {
+        client.vfs.unlink(dir, nth.to_string().as_bytes()).unwrap();
+    }
+    assert_eq!(descriptors(&layers.path("")), before);
+    assert_eq!(client.vfs.readlink(link).unwrap(), b"target");
+    assert_eq!(client.content(files[7]).unwrap(), b"content");
+    client.write(files[8], 0, b"C").unwrap();
+    assert_eq!(client.content(files[8]).unwrap(), b"Content");
+    assert_eq!(client.vfs.getattr(files[9]).unwrap().nlink, 0);
+    assert_errno(client.change(link, MODE), Errno::EOPNOTSUPP);
+    assert_eq!(layers.read("lower0/d/8"), "content");
+}
+
+/// An unlinked file whose data is in another gets it with the first write.
+#[test]
+fn an_unlinked_file_without_data_stays_usable() {
+    needs_root!();
+    let layers = Layers::new(2);
+    layers.file("lower0/f", "\0\0\0\0\0\0\0").file("lower1/f", "content");
+    layers.set("lower0/f", "trusted.overlay.metacopy", "").set("lower0/f", "user.x", "1");
+    let client = layers.open();
+    let f = client.walk(b"f").unwrap();
+    client.vfs.unlink(ROOT, b"f").unwrap();
+    assert_eq!(client.content(f).unwrap(), b"content");
+    client.write(f, 7, b" and more").unwrap();
+    assert_eq!(client.content(f).unwrap(), b"content and more");
+    assert_eq!(client.vfs.getxattr(f, b"user.x").unwrap(), b"1");
+}
+
+/// Names, numbers and what merges are those of the directory that has the name now, whatever was
+/// known of another that had it.
+#[test]
+fn a_directory_that_is_made_again_is_another() {
+    needs_root!();
+    let layers = Layers::new(2);
+    layers.file("lower0/d/x/f", "0").file("lower1/d/x/g", "1").dir("lower0/e").dir("lower1/e");
+    let client = layers.open();
+    let (d, old) = (client.walk(b"d").unwrap(), client.walk(b"d/x").unwrap());
+    client.make(old, b"own", Body::File).unwrap();
+    assert_eq!(client.walk(b"d/x").unwrap(), old, "it was copied up");
+    for name in [b"f".as_slice(), b"g", b"own"] {
+        client.vfs.unlink(old, name).unwrap();
+    }
+    client.vfs.rmdir(d, b"x").unwrap();
+    assert_errno(client.walk(b"d/x"), Errno::ENOENT);
+    let new = client.make(d, b"x", Body::Dir).unwrap().node;
+    assert_ne!(new, old);
+    assert_eq!(client.walk(b"d/x").unwrap(), new);
+    assert_eq!(client.names(b"d/x"), Vec::<String>::new());
+    client.make(new, b"other", Body::File).unwrap();
+    client.vfs.rename(d, b"x", ROOT, b"e", RenameMode::Replace).unwrap();
+    assert_eq!(client.walk(b"e").unwrap(), new);
+    assert_eq!(client.names(b"e"), ["other"]);
+    assert_errno(client.vfs.rmdir(ROOT, b"e"), Errno::ENOTEMPTY);
+    assert_eq!(client.list(old).unwrap(), []);
 }
 
 #[test]
