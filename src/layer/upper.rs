@@ -184,6 +184,14 @@ impl Upper {
         self.work.is_strict()
     }
 
+    /// Whether a copy with so many bytes of data has to be on the disk before its name is. Without
+    /// data there is nothing that could be lost: a file system with a journal writes the
+    /// attributes before the name.
+    #[must_use]
+    pub fn must_sync(&self, len: u64) -> bool {
+        !self.is_volatile() && (len > 0 || self.is_strict())
+    }
+
     /// What an orderly end does, for a process that ends without dropping this.
     pub fn leave(&self) {
         self.work.leave();

@@ -32,7 +32,7 @@ use crate::sys::{FileType, Name, Stat, Target, at, file, stat};
 pub enum Data {
     /// All of it.
     All,
-    /// The file is about to be cut to this size.
+    /// As much as there is in a file of this size, which the copy gets.
     UpTo(u64),
     /// None: the copy says that its data stays below (metacopy). Files without data, and those with
     /// several names, which may show in different places below, are copied whole all the same.
@@ -46,12 +46,6 @@ impl Data {
             Self::All | Self::Below => was.size,
             Self::UpTo(size) => was.size.min(size),
         }
-    }
-
-    /// Whether contents are missing from the copy: it is then as new as the change that wants it
-    /// so.
-    fn cuts(self, was: &Stat) -> bool {
-        matches!(self, Self::UpTo(size) if size < was.size)
     }
 }
 
@@ -81,6 +75,8 @@ pub struct Lower<'a> {
     pub name: Name<'a>,
     /// Where its data is.
     pub data: &'a Contents,
+    /// A descriptor to read it, if it is open.
+    pub open: Option<BorrowedFd<'a>>,
     /// What its layer lies on.
     pub filesystems: &'a FileSystems,
     /// How the copy gets into the index of hard links, if it does.
@@ -103,6 +99,8 @@ pub struct Copied {
     pub file: Option<OwnedFd>,
     /// Where its data is.
     pub data: Contents,
+    /// It has to be forced to the disk before it is published.
+    to_sync: bool,
     /// It can get into the index of hard links.
     pub can_index: bool,
 }
@@ -134,26 +132,28 @@ pub fn build_unsynced(upper: &Upper, lower: &Lower<'_>, was: &Stat, data: Data) 
 }
 
 fn build_file(upper: &Upper, lower: &Lower<'_>, was: &Stat, data: Data) -> Result<Copied> {
-    let (from, source) = lower.open(was)?;
     let (staged, to) = upper.stage_file(lower.first_mode(was) | OUR_FILE)?;
     let made = stat::fstat(to.as_fd())?;
-    upper.copy_data(from.as_fd(), to.as_fd(), &source, data.len(was))?;
+    let len = data.len(was);
+    lower.fill(upper, to.as_fd(), was, len)?;
     let dir = lower.dir.dir().fd()?;
     let source = dir.as_ref().as_fd();
     let copy = Target::Fd(to.as_fd());
     let can_index = note_origin(upper, lower, source, was, copy)?;
-    let mtime = if data.cuts(was) { SetTime::Now } else { lower.change.mtime };
-    let change = &Change { mtime, ..*lower.change };
-    finish(upper, &Original { change, ..lower.original(source, was) }, copy, &made)?;
-    let (set_id, data) = (lower.may_set_id(was), Contents::Own);
-    Ok(Copied { staged, made, set_id, file: Some(to), data, can_index })
+    finish(upper, &lower.original(source, was), copy, &made)?;
+    if let Data::UpTo(size) = data {
+        // As a file of the upper: it has changed now, and may lose more than data by that.
+        file::truncate(to.as_fd(), size)?;
+    }
+    let set_id = lower.may_set_id(was);
+    let (file, data, to_sync) = (Some(to), Contents::Own, upper.must_sync(len));
+    Ok(Copied { staged, made, set_id, file, data, to_sync, can_index })
 }
 
-/// The file that has the data of another, and its attributes.
-fn open_source(source: &Source) -> Result<(OwnedFd, Stat)> {
-    let file = source.open()?;
-    let stat = stat::fstat(file.as_fd())?;
-    Ok((file, stat))
+/// Gives a file data that another has for it.
+fn fill_from(upper: &Upper, source: &Source, to: BorrowedFd<'_>, len: u64) -> Result<()> {
+    let from = source.open()?;
+    upper.copy_data(from.as_fd(), to, &stat::fstat(from.as_fd())?, len)
 }
 
 /// A copy of the metadata alone. Nothing is synced, unless the mount asks for it: there is no data
@@ -179,7 +179,8 @@ fn build_without_data(upper: &Upper, lower: &Lower<'_>, was: &Stat) -> Result<Co
     if upper.is_strict() {
         upper.sync(to.as_fd(), false)?;
     }
-    Ok(Copied { staged, made, set_id: lower.may_set_id(was), file: None, data, can_index })
+    let (set_id, to_sync) = (lower.may_set_id(was), false);
+    Ok(Copied { staged, made, set_id, file: None, data, to_sync, can_index })
 }
 
 fn build_other(upper: &Upper, lower: &Lower<'_>, was: &Stat) -> Result<Copied> {
@@ -192,17 +193,22 @@ fn build_other(upper: &Upper, lower: &Lower<'_>, was: &Stat) -> Result<Copied> {
     let made = stat::stat(staged.target()?)?;
     let can_index = note_origin(upper, lower, dir.as_ref().as_fd(), was, staged.target()?)?;
     finish(upper, &original, staged.target()?, &made)?;
-    let (set_id, data) = (lower.may_set_id(was), Contents::Own);
-    Ok(Copied { staged, made, set_id, file: None, data, can_index })
+    let (set_id, data, to_sync) = (lower.may_set_id(was), Contents::Own, false);
+    Ok(Copied { staged, made, set_id, file: None, data, to_sync, can_index })
 }
 
 impl Lower<'_> {
-    /// The file that has the data, and its attributes.
-    fn open(&self, was: &Stat) -> Result<(OwnedFd, Stat)> {
-        match self.data {
-            Contents::Own => Ok((self.dir.dir().open_to_read(self.name)?, *was)),
-            Contents::Elsewhere(source) => open_source(source),
-            Contents::Missing => Err(Errno::EIO.into()),
+    /// Gives a copy the first `len` bytes of data.
+    fn fill(&self, upper: &Upper, to: BorrowedFd<'_>, was: &Stat, len: u64) -> Result<()> {
+        match (self.data, self.open) {
+            (Contents::Missing, _) => Err(Errno::EIO.into()),
+            _ if len == 0 => Ok(()),
+            (Contents::Own, Some(from)) => upper.copy_data(from, to, was, len),
+            (Contents::Own, None) => {
+                let from = self.dir.dir().open_to_read(self.name)?;
+                upper.copy_data(from.as_fd(), to, was, len)
+            }
+            (Contents::Elsewhere(source), _) => fill_from(upper, source, to, len),
         }
     }
 
@@ -293,13 +299,13 @@ fn protect(upper: &Upper, to: Target<'_>, was: &Stat) -> Result<()> {
 }
 
 impl Copied {
-    /// Forces the data to the disk, unless the mount is volatile.
+    /// Forces the data to the disk, unless there is none or the mount is volatile.
     ///
     /// # Errors
     /// EIO, ENOSPC, EDQUOT of fsync(2).
     pub fn sync(&self, upper: &Upper) -> Result<()> {
         match &self.file {
-            Some(file) if !upper.is_volatile() => upper.sync(file.as_fd(), false),
+            Some(file) if self.to_sync => upper.sync(file.as_fd(), false),
             _ => Ok(()),
         }
     }
@@ -339,10 +345,9 @@ pub fn build_unnamed(upper: &Upper, lower: &Lower<'_>, data: Data) -> Result<Own
     let dir = lower.dir.dir().fd()?;
     let source = dir.as_ref().as_fd();
     let was = &lower.dir.dir().keeping().stat(Target::At(source, lower.name))?;
-    let (from, its) = lower.open(was)?;
     let to = upper.unnamed_file(OUR_FILE)?;
     let made = &stat::fstat(to.as_fd())?;
-    upper.copy_data(from.as_fd(), to.as_fd(), &its, data.len(was))?;
+    lower.fill(upper, to.as_fd(), was, data.len(was))?;
     finish(upper, &lower.original(source, was), Target::Fd(to.as_fd()), made)?;
     upper.tally().copy_ups.count();
     Ok(to)
@@ -351,9 +356,8 @@ pub fn build_unnamed(upper: &Upper, lower: &Lower<'_>, data: Data) -> Result<Own
 /// Gives a file of the upper, open to write, the data that it has elsewhere so far.
 pub fn complete(upper: &Upper, to: BorrowedFd<'_>, source: &Source) -> Result<()> {
     let make = || {
-        let (from, its) = open_source(source)?;
         let was = stat::fstat(to)?;
-        let copied = upper.copy_data(from.as_fd(), to, &its, was.size);
+        let copied = fill_from(upper, source, to, was.size);
         // Also where it failed: nothing has changed then.
         at::set_times(Target::Fd(to), SetTime::At(was.atime), SetTime::At(was.mtime))?;
         copied?;

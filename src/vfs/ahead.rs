@@ -42,6 +42,9 @@ const LARGEST: u64 = 1 << 20;
 /// Bytes of all that is copied ahead at a time.
 const MOST_BYTES: u64 = 16 << 20;
 
+/// So many objects are looked at for each that is to be copied: a look costs a fifth of a copy.
+const LOOKS: usize = 2;
+
 /// Copies that wait for their change.
 #[derive(Debug, Default)]
 pub(super) struct Ahead(Mutex<State>);
@@ -160,7 +163,7 @@ impl Vfs {
         was: &Stat,
     ) -> Result<Copied> {
         let upper = self.upper()?;
-        let waits = was.kind() == FileType::Regular && !upper.is_volatile();
+        let waits = was.kind() == FileType::Regular && upper.must_sync(was.size);
         if !waits || was.nlink > 1 || was.size > LARGEST {
             return copyup::build(upper, from, was, Data::All);
         }
@@ -217,6 +220,7 @@ impl Vfs {
             dir,
             name: Name::new(name)?,
             data: &Contents::Own,
+            open: None,
             filesystems: &self.stack.filesystems,
             index: None,
             bare: *bare,
@@ -230,7 +234,8 @@ impl Vfs {
 
     /// Up to `most` files of lowers that a walk through the tree meets behind `link`.
     fn candidates(&self, link: &Link, most: usize, order: Order) -> Result<Candidates> {
-        let mut found = Candidates { files: Vec::new(), most, bytes: 0, order };
+        let mut found =
+            Candidates { files: Vec::new(), most, looks: most * LOOKS, bytes: 0, order };
         let (mut here, mut link) = (Arc::clone(&link.parent), link.clone());
         while !found.is_full() {
             self.candidates_in(&here, link.name(), &mut found)?;
@@ -271,13 +276,15 @@ impl Vfs {
 struct Candidates {
     files: Vec<Candidate>,
     most: usize,
+    /// How many more objects may be looked at.
+    looks: usize,
     bytes: u64,
     order: Order,
 }
 
 impl Candidates {
     fn is_full(&self) -> bool {
-        self.files.len() >= self.most || self.bytes >= MOST_BYTES
+        self.files.len() >= self.most || self.looks == 0 || self.bytes >= MOST_BYTES
     }
 
     fn walk(&mut self, mut walk: Walk<'_>) -> Result<()> {
@@ -290,8 +297,11 @@ impl Candidates {
     }
 
     fn add(&mut self, name: Box<[u8]>, found: Found) {
+        self.looks = self.looks.saturating_sub(1);
         let was = found.stat;
-        let is_file = was.kind() == FileType::Regular && was.nlink == 1 && was.size <= LARGEST;
+        // Nobody waits for an empty one.
+        let is_small = was.size > 0 && was.size <= LARGEST;
+        let is_file = was.kind() == FileType::Regular && was.nlink == 1 && is_small;
         if let What::Lower(dir) = found.what
             && is_file
             && matches!(found.data, Contents::Own)

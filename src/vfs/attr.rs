@@ -156,8 +156,7 @@ impl Vfs {
             if node.kind() != FileType::Regular {
                 return Err(Errno::EINVAL.into());
             }
-            let cut = self.is_cut_by_copy_up(leaf, size)?;
-            self.copy_up(node, Data::UpTo(size))?;
+            let cut = self.copy_up_changed(node, Data::UpTo(size), &Change::NONE)?;
             let fd = self.file_to_write(node)?;
             self.drop_set_id(node, fd.as_ref().as_fd(), privilege)?;
             if !cut {
@@ -175,7 +174,9 @@ impl Vfs {
             Change::NONE => upper.chown(target, None, None),
             _ => attr::apply(upper, target, change),
         });
-        node.no_set_id.store(false, Ordering::Relaxed);
+        if change.mode.is_some() {
+            node.no_set_id.store(false, Ordering::Relaxed);
+        }
         done
     }
 
@@ -191,12 +192,6 @@ impl Vfs {
         }
         let place = leaf.place.write();
         self.with_leaf(leaf, &place, act)
-    }
-
-    /// Whether the copy-up of a file already leaves it at a new size.
-    fn is_cut_by_copy_up(&self, leaf: &Leaf, size: u64) -> Result<bool> {
-        let is_lower = matches!(leaf.place.read().real, Real::Lower { .. });
-        Ok(is_lower && size < self.stat_of_leaf(leaf)?.size)
     }
 
     /// Changes a directory in the upper: its metadata is its own then (see [`Self::own_metadata`]).

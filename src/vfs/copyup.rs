@@ -1,6 +1,6 @@
 //! Getting a node into the upper, with all that is above it.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -107,8 +107,8 @@ impl Vfs {
         self.copy_up_changed(node, data, &Change::NONE).map(drop)
     }
 
-    /// The same for a change of mode, owner or times. Returns whether that came with it, so that
-    /// nobody has seen the copy without.
+    /// The same for a change of mode, owner or times, or of the size in `data`. Returns whether
+    /// that came with it, so that nobody has seen the copy without.
     ///
     /// # Errors
     /// As [`Self::copy_up`]; what [`attr::apply`](crate::merge::attr::apply) says.
@@ -132,17 +132,18 @@ impl Vfs {
             return Ok(false);
         }
         let gate = node.gate.lock();
-        let (dir, name, source, link, is_orphan) = {
+        let (dir, name, source, link, open, is_orphan) = {
             let place = leaf.place.read();
             let Some((dir, name)) = place.in_lower()? else { return Ok(false) };
             let (source, link) = (place.data().clone(), place.links().next().cloned());
             let is_orphan = matches!(place.real, Real::Orphan(_));
-            (dir.clone(), Box::<[u8]>::from(name), source, link, is_orphan)
+            (dir.clone(), Box::<[u8]>::from(name), source, link, leaf.io.get(), is_orphan)
         };
         let from = Lower {
             dir: &dir,
             name: Name::new(&name)?,
             data: &source,
+            open: open.as_ref().map(|open| open.as_fd()),
             filesystems: &self.stack.filesystems,
             index: None,
             bare: node.bare.is_known(),

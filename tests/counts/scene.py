@@ -166,6 +166,14 @@ def append():
         os.close(fd)
 
 
+@operation("overwrite a file of a lower, volatile", len(NAMES), everything_known, "volatile")
+def overwrite():
+    for name in NAMES:
+        fd = os.open(name, os.O_WRONLY | os.O_TRUNC)
+        os.write(fd, b"other")
+        os.close(fd)
+
+
 @operation("chmod of a file of a lower, volatile", len(NAMES), everything_known, "volatile")
 def chmod():
     for name in NAMES:

@@ -255,6 +255,24 @@ pub const CASES: &[Case] = &[
         act: |c| change(c, b"d/f", Change { size: Some(3), ..Change::NONE }),
     },
     Case {
+        name: "truncate a lower file to nothing",
+        prepare: file_in_lower,
+        act: |c| change(c, b"d/f", Change { size: Some(0), ..Change::NONE }),
+    },
+    Case {
+        name: "truncate a lower file to more than it has",
+        prepare: file_in_lower,
+        act: |c| change(c, b"d/f", Change { size: Some(9000), ..Change::NONE }),
+    },
+    Case {
+        name: "mode, owner and times of a lower file",
+        prepare: file_in_lower,
+        act: |c| {
+            let mtime = SetTime::At(Time { sec: 5, nsec: 6 });
+            change(c, b"d/f", Change { uid: Some(3), mtime, ..MODE })
+        },
+    },
+    Case {
         name: "write to a lower file",
         prepare: file_in_lower,
         act: |c| {

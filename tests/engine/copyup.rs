@@ -185,6 +185,61 @@ fn a_change_with_a_copy_up_is_the_change_of_a_copy() {
     }
 }
 
+/// A new size is that of the copy when it is published, as it would be that of a file of the upper.
+#[test]
+fn a_new_size_comes_with_the_copy() {
+    needs_root!();
+    let layers = Layers::new(1);
+    let contents = ["", "x", "content"];
+    let sizes = [0, 1, 7, 8, 100_000];
+    let name = |content: &str, size: u64| format!("{}-{size}", content.len());
+    for (content, size) in contents.iter().flat_map(|content| sizes.map(|size| (content, size))) {
+        for path in ["lower0/lower", "upper/upper"] {
+            let path = format!("{path}-{}", name(content, size));
+            layers.file(&path, content).owner(&path, 3, 4).mode(&path, 0o6755).time(&path, 1000);
+            layers.set(&path, "security.capability", capability());
+        }
+    }
+    let client = layers.open();
+    for (content, size) in contents.iter().flat_map(|content| sizes.map(|size| (content, size))) {
+        for privilege in [Privilege::KeepsSetId, Privilege::LosesSetId] {
+            let cut = |layer: &str| {
+                let path = format!("{layer}-{}", name(content, size));
+                let node = client.walk(path.as_bytes()).unwrap();
+                let change = Change { size: Some(size), ..Change::NONE };
+                let stat = client.vfs.setattr(node, &change, privilege).unwrap();
+                let capability = client.vfs.getxattr(node, b"security.capability").is_ok();
+                assert!(stat.mtime.sec > 1000, "{path}: it has changed now");
+                (stat.mode, stat.size, capability, client.content(node).unwrap())
+            };
+            assert_eq!(cut("lower"), cut("upper"), "{content:?} to {size}, {privilege:?}");
+        }
+    }
+}
+
+/// A copy without data has nothing that could be lost.
+#[test]
+fn an_empty_copy_waits_for_no_disk() {
+    needs_root!();
+    let layers = Layers::new(1);
+    layers.file("lower0/empty", "").file("lower0/cut", "content").file("lower0/full", "content");
+    let client = layers.open();
+    let syncs = || client.vfs.tally().unwrap().syncs.get();
+    client.change(client.walk(b"empty").unwrap(), MODE).unwrap();
+    let cut = Change { size: Some(0), ..Change::NONE };
+    client.change(client.walk(b"cut").unwrap(), cut).unwrap();
+    assert_eq!(syncs(), 0);
+    client.change(client.walk(b"full").unwrap(), MODE).unwrap();
+    assert_eq!(syncs(), 1);
+    drop(client);
+    let mut config = layers.config();
+    config.durability = ovlmerge::config::Durability::Strict;
+    layers.file("lower0/strict", "");
+    let client = crate::client::Client::with(&config).unwrap();
+    client.change(client.walk(b"strict").unwrap(), MODE).unwrap();
+    assert!(client.vfs.tally().unwrap().syncs.get() > 0, "with fsync=strict all is forced out");
+}
+
 /// It was copied up, and stayed as it was.
 #[test]
 fn a_change_that_cannot_be_copies_nothing_up() {

@@ -68,6 +68,30 @@ fn one_file_is_copied_up_once() {
     }
 }
 
+/// Whether the copy-up had cut the file was asked before it, and answered for a copy that somebody
+/// else made meanwhile, whole: the file kept its size.
+#[test]
+fn a_truncation_and_another_copy_up_meet() {
+    needs_root!();
+    const FILES: usize = 200;
+    let layers = Layers::new(1);
+    for number in 0..FILES {
+        layers.file(&format!("lower0/d/{number}"), &"x".repeat(20_000));
+    }
+    let vfs = shared(&layers);
+    let d = vfs.lookup(ROOT, b"d").unwrap().node;
+    for number in 0..FILES {
+        let f = vfs.lookup(d, number.to_string().as_bytes()).unwrap().node;
+        at_once(&vfs, 2, move |vfs, number| {
+            let cut = Change { size: Some(5), ..Change::NONE };
+            let change = if number == 0 { &MODE } else { &cut };
+            vfs.setattr(f, change, Privilege::KeepsSetId).unwrap();
+        });
+        assert_eq!(vfs.getattr(f).unwrap().size, 5, "file {number}");
+        assert_eq!(layers.read(&format!("upper/d/{number}")), "xxxxx");
+    }
+}
+
 #[test]
 fn a_copy_up_and_an_unlink_meet() {
     needs_root!();
