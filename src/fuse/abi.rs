@@ -84,6 +84,7 @@ pub mod opcode {
 pub mod capability {
     #![allow(missing_docs)]
     numbers! { u64:
+        ASYNC_READ = 1 << 0,
         EXPORT_SUPPORT = 1 << 4,
         BIG_WRITES = 1 << 5,
         DONT_MASK = 1 << 6,
