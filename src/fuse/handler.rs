@@ -315,24 +315,31 @@ impl Handler {
 
     fn get_attr(&self, id: NodeId, reply: Reply) {
         let answer = self.run("getattr", |vfs| vfs.getattr(id));
-        finish_with(answer, reply, |reply, stat| reply.attributes(&stat, self.attributes_live(id)));
+        finish_with(answer, reply, |reply, stat| {
+            reply.attributes(&stat, self.attributes_live(id, &stat));
+        });
     }
 
     fn statx(&self, id: NodeId, reply: Reply) {
         let answer = self.run("statx", |vfs| vfs.getattr(id));
-        finish_with(answer, reply, |reply, stat| reply.statx(&stat, self.attributes_live(id)));
+        finish_with(answer, reply, |reply, stat| {
+            reply.statx(&stat, self.attributes_live(id, &stat));
+        });
     }
 
     fn set_attr(&self, header: &Header, change: Change, kills_set_id: bool, reply: Reply) {
-        let (id, lifetime) = (header.node, self.attributes_live(header.node));
+        let (id, lifetime) = (header.node, self.attributes_of_file_live(header.node));
         let who = match (self.agreed().says_who_kills, kills_set_id) {
             (true, false) => Privilege::KeepsSetId,
             (true, true) => Privilege::LosesSetId,
             (false, _) => self.privilege(header),
         };
-        let act = move |vfs: &Vfs| vfs.setattr(id, &change, who);
+        let act = move |vfs: &Vfs| {
+            let stat = vfs.setattr(id, &change, who)?;
+            Ok((stat, vfs.settles_in(id).map_or(lifetime, |time| time.min(lifetime))))
+        };
         self.run_slow("setattr", self.vfs.needs_copy_up(id), act, move |answer| {
-            finish_with(answer, reply, |reply, stat| reply.attributes(&stat, lifetime));
+            finish_with(answer, reply, |reply, (stat, lives)| reply.attributes(&stat, lives));
         });
     }
 
@@ -400,7 +407,8 @@ impl Handler {
 
     fn link(&self, id: NodeId, parent: NodeId, name: &[u8], reply: Reply) {
         let (name, slow) = (name.to_vec(), self.vfs.needs_copy_up(id));
-        let lifetime = Lifetime { name: self.lifetime(), attributes: self.attributes_live(id) };
+        let attributes = self.attributes_of_file_live(id);
+        let lifetime = Lifetime { name: self.lifetime(), attributes };
         let act = move |vfs: &Vfs| vfs.link(id, parent, &name);
         self.run_slow("link", slow, act, move |answer| {
             finish_with(answer, reply, |reply, entry| reply.entry(&entry, lifetime));

@@ -56,6 +56,11 @@ pub struct Offer {
 }
 
 /// What we want of what there is to be had; what an older kernel does not know is done without.
+///
+/// `ASYNC_DIO` is not wanted. With it the kernel lets the caller of an asynchronous direct write go
+/// on before the data is written, and drops its pages of that part of the file before the write but
+/// not after it (`generic_file_direct_write`, mm/filemap.c): who reads meanwhile fills them with
+/// the old data, which then stays. Without it such a write waits, and the pages go after it.
 fn wanted(config: &Config, open_mode: OpenMode) -> u64 {
     let base = cap::ASYNC_READ
         | cap::DONT_MASK
@@ -67,7 +72,6 @@ fn wanted(config: &Config, open_mode: OpenMode) -> u64 {
         | cap::HANDLE_KILLPRIV_V2
         | cap::SETXATTR_EXT
         | cap::EXPLICIT_INVAL_DATA
-        | cap::ASYNC_DIO
         | cap::DIRECT_IO_ALLOW_MMAP
         | cap::MAX_PAGES
         | cap::INIT_EXT;

@@ -10,7 +10,7 @@ use super::request::Header;
 use crate::config::Io;
 use crate::error::{Errno, Result};
 use crate::format::capability;
-use crate::sys::creds;
+use crate::sys::{Stat, creds};
 use crate::vfs::{Entry, NodeId, Privilege, Vfs};
 
 /// How the kernel tells of files being opened.
@@ -52,12 +52,23 @@ impl OpenMode {
 
 impl Handler {
     /// How long the attributes of a node are good for.
-    pub(super) fn attributes_live(&self, id: NodeId) -> Duration {
+    pub(super) fn attributes_live(&self, id: NodeId, stat: &Stat) -> Duration {
+        if stat.kind().is_dir() {
+            return self
+                .vfs
+                .settles_in(id)
+                .map_or(self.lifetime(), |time| time.min(self.lifetime()));
+        }
+        self.attributes_of_file_live(id)
+    }
+
+    pub(super) fn attributes_of_file_live(&self, id: NodeId) -> Duration {
         if self.passthrough.is_mappable(id) { Duration::ZERO } else { self.lifetime() }
     }
 
     pub(super) fn entry_lives(&self, entry: &Entry) -> Lifetime {
-        Lifetime { name: self.lifetime(), attributes: self.attributes_live(entry.node) }
+        let attributes = self.attributes_live(entry.node, &entry.stat);
+        Lifetime { name: self.lifetime(), attributes }
     }
 
     /// How files are opened with what the kernel has agreed on.

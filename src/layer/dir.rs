@@ -281,7 +281,7 @@ impl LayerDir {
         let name = self.place.read().as_ref().map(|place| place.name.clone());
         let name = name.ok_or(Errno::ESTALE)?;
         let name = Name::new(name.bytes())?;
-        let fd = match at::open_quiet(above.as_fd(), name, OPEN_DIR) {
+        let fd = match at::open(above.as_fd(), name, OPEN_DIR, 0) {
             // Not readable for us: lookups still work.
             Err(err) if err.errno() == Errno::EACCES => {
                 at::open(above.as_fd(), name, OFlag::O_PATH | OFlag::O_DIRECTORY, 0)
@@ -427,7 +427,7 @@ impl LayerDir {
     /// A descriptor to read the file `name`.
     pub fn open_to_read(self: &Arc<Self>, name: Name<'_>) -> Result<OwnedFd> {
         let fd = self.fd()?;
-        at::open_quiet(fd.as_ref().as_fd(), name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)
+        at::open(fd.as_ref().as_fd(), name, OFlag::O_RDONLY | OFlag::O_NONBLOCK, 0)
     }
 }
 

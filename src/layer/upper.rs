@@ -52,6 +52,8 @@ pub struct Upper {
     unmapped: Option<Owner>,
     /// A new file has no attributes but those that we give it.
     bare_files: bool,
+    /// How a file is made and opened.
+    new_file: OFlag,
     /// Which ids nobody in the mount can see.
     squashed: Squashed,
     /// Where owners, modes and types are kept.
@@ -66,6 +68,9 @@ pub struct Upper {
 /// The file systems whose files have no disk: their fsync is `noop_fsync` (mm/shmem.c,
 /// fs/ramfs/file-mmu.c).
 const IN_MEMORY: [u32; 2] = [FsKind::TMPFS, FsKind::RAMFS];
+
+/// How a file is made and opened: for the data of a node, which is read and written.
+const NEW_FILE: OFlag = OFlag::O_RDWR.union(OFlag::O_CREAT).union(OFlag::O_EXCL);
 
 /// Which ids of owners look the same for all objects in the mount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,7 +90,7 @@ impl Upper {
             mark_xattr_whiteouts(Target::Fd(root.as_fd()), namespace)?;
         }
         tracing::info!("marks in the upper: {forms}");
-        let bare_files = probe_bare_files(&work)?;
+        let Probed { bare_files, owned } = probe_new_file(&work)?;
         let keeping = owner::keeping(Target::Fd(root.as_fd()), config.permissions)?;
         if keeping != Keeping::Inode {
             tracing::info!(?keeping, "owners of the upper");
@@ -109,6 +114,7 @@ impl Upper {
             squashed: Squashed::by(config),
             keeping,
             bare_files,
+            new_file: NEW_FILE | if owned { OFlag::O_NOATIME } else { OFlag::empty() },
             shared_whiteout: Mutex::new(None),
         })
     }
@@ -203,13 +209,18 @@ impl Upper {
         self.owner
     }
 
+    /// `O_NOATIME`, where a file that is new can be open with it.
+    fn keeps_atime(&self) -> OFlag {
+        self.new_file & OFlag::O_NOATIME
+    }
+
     // Objects in the making -------------------------------------------------------------------
 
     /// A new regular file in the work directory, open for reading and writing.
     pub fn stage_file(&self, mode: u32) -> Result<(Staged, OwnedFd)> {
         let (mut file, mode) = (None, self.file_mode(mode));
         let staged = Staged::build(&self.work, |dir, name| {
-            file = Some(at::open(dir, name, OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL, mode)?);
+            file = Some(at::open(dir, name, self.new_file, mode)?);
             Ok(())
         })?;
         Ok((staged, file.ok_or(Errno::EIO)?))
@@ -240,7 +251,7 @@ impl Upper {
 
     /// A regular file without a name, for one that was unlinked while in use.
     pub fn unnamed_file(&self, mode: u32) -> Result<OwnedFd> {
-        match at::tmpfile(self.work.fd(), mode, false) {
+        match at::tmpfile(self.work.fd(), OFlag::O_EXCL | self.keeps_atime(), mode) {
             Err(err)
                 if matches!(err.errno(), Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT) =>
             {
@@ -322,8 +333,7 @@ impl Upper {
 
     /// Creates a file at its final name; EEXIST if anything, also a whiteout, is there.
     pub fn create(&self, dir: &UpperDir, name: Name<'_>, mode: u32) -> Result<OwnedFd> {
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
-        at::open(dir.fd()?.as_ref().as_fd(), name, flags, mode)
+        at::open(dir.fd()?.as_ref().as_fd(), name, self.new_file, mode)
     }
 
     /// Makes a directory at its final name.
@@ -346,7 +356,8 @@ impl Upper {
     /// # Errors
     /// EOPNOTSUPP where the file system has no such thing.
     pub fn linkable_file(&self, mode: u32) -> Result<OwnedFd> {
-        at::tmpfile(self.work.fd(), self.file_mode(mode), true).map_err(|err| match err.errno() {
+        let made = at::tmpfile(self.work.fd(), self.keeps_atime(), self.file_mode(mode));
+        made.map_err(|err| match err.errno() {
             Errno::EISDIR | Errno::ENOENT => Errno::EOPNOTSUPP.into(),
             _ => err,
         })
@@ -560,12 +571,20 @@ impl Upper {
     }
 }
 
-/// Whether a new file comes without extended attributes.
-fn probe_bare_files(work: &Work) -> Result<bool> {
+/// What is found out about new files.
+struct Probed {
+    /// They come without extended attributes.
+    bare_files: bool,
+    /// They are ours.
+    owned: bool,
+}
+
+fn probe_new_file(work: &Work) -> Result<Probed> {
     let temp = work.fresh_name();
     let name = Name::new(temp.as_bytes())?;
     at::mknod(work.fd(), name, libc::S_IFREG | 0o600, 0)?;
     let names = xattr::list(Target::At(work.fd(), name));
+    let owned = at::owns_what_it_makes(work.fd(), name);
     work.discard(&temp)?;
-    Ok(names.is_ok_and(|names| names.is_empty()))
+    Ok(Probed { bare_files: names.is_ok_and(|names| names.is_empty()), owned })
 }

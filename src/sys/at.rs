@@ -117,7 +117,34 @@ pub(super) fn check_len(result: libc::ssize_t) -> Result<usize> {
 }
 
 /// Opens `name` in `dir`; `O_NOFOLLOW` and `O_CLOEXEC` are always added.
+///
+/// What is there keeps its access time where we may see to that. What is created follows `flags`:
+/// see [`owns_what_it_makes`].
 pub fn open(dir: BorrowedFd<'_>, name: Name<'_>, flags: OFlag, mode: u32) -> Result<OwnedFd> {
+    if flags.intersects(OFlag::O_PATH | OFlag::O_CREAT) {
+        return open_as_asked(dir, name, flags, mode);
+    }
+    quietly(flags, |flags| open_as_asked(dir, name, flags, mode))
+}
+
+/// Runs an open that leaves no access time behind, or one that does where we may not have that
+/// (`O_NOATIME` wants the owner or CAP_FOWNER, open(2)).
+fn quietly(flags: OFlag, open: impl Fn(OFlag) -> Result<OwnedFd>) -> Result<OwnedFd> {
+    match open(flags | OFlag::O_NOATIME) {
+        Err(err) if err.errno() == Errno::EPERM => open(flags),
+        other => other,
+    }
+}
+
+/// Whether the file `name`, which we have just made, counts as ours. On some file systems it does
+/// not (vfat with `uid=`, NFS that squashes owners), and a file that is made with `O_NOATIME` there
+/// is made and yet gives EPERM (`may_open`, fs/namei.c).
+#[must_use]
+pub fn owns_what_it_makes(dir: BorrowedFd<'_>, name: Name<'_>) -> bool {
+    open_as_asked(dir, name, OFlag::O_RDONLY | OFlag::O_NOATIME, 0).is_ok()
+}
+
+fn open_as_asked(dir: BorrowedFd<'_>, name: Name<'_>, flags: OFlag, mode: u32) -> Result<OwnedFd> {
     let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     loop {
         // SAFETY: the name is a NUL-terminated string that outlives the call.
@@ -131,49 +158,42 @@ pub fn open(dir: BorrowedFd<'_>, name: Name<'_>, flags: OFlag, mode: u32) -> Res
     }
 }
 
-/// Opens for reading without leaving an access time behind where we may (`O_NOATIME` wants the
-/// owner or CAP_FOWNER, open(2)).
-pub fn open_quiet(dir: BorrowedFd<'_>, name: Name<'_>, flags: OFlag) -> Result<OwnedFd> {
-    match open(dir, name, flags | OFlag::O_NOATIME, 0) {
-        Err(err) if err.errno() == Errno::EPERM => open(dir, name, flags, 0),
-        other => other,
-    }
-}
-
 /// Opens an object; one that there is an `O_PATH` descriptor of, through procfs.
 pub fn open_target(target: Target<'_>, flags: OFlag) -> Result<OwnedFd> {
     match target {
         Target::At(dir, name) => open(dir, name, flags, 0),
-        Target::Fd(fd) => {
-            let (path, flags) = (proc_path(fd), flags | OFlag::O_CLOEXEC);
+        Target::Fd(fd) => quietly(flags | OFlag::O_CLOEXEC, |flags| {
+            let path = proc_path(fd);
             // SAFETY: the path ends with the NUL that `proc_path` puts there.
             let fd = check(unsafe { libc::open(path.as_ptr().cast(), flags.bits()) })?;
             // SAFETY: open returned a new descriptor that nobody else owns.
             Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-        }
+        }),
     }
 }
 
-/// An unnamed file in `dir` (`O_TMPFILE`), which lives as long as its descriptor.
+/// An unnamed file in `dir` (`O_TMPFILE`), which lives as long as its descriptor; with `O_EXCL` in
+/// `flags` it never gets a name.
 ///
 /// # Errors
 /// EOPNOTSUPP, EISDIR or ENOENT where the file system has no such thing (open(2)).
-pub fn tmpfile(dir: BorrowedFd<'_>, mode: u32, may_be_named: bool) -> Result<OwnedFd> {
-    let never = if may_be_named { 0 } else { libc::O_EXCL };
-    let flags = libc::O_TMPFILE | libc::O_RDWR | libc::O_CLOEXEC | never;
+pub fn tmpfile(dir: BorrowedFd<'_>, flags: OFlag, mode: u32) -> Result<OwnedFd> {
+    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC | flags;
     // SAFETY: the path is a NUL-terminated literal.
-    let fd = check(unsafe { libc::openat(dir.as_raw_fd(), c".".as_ptr(), flags, mode) })?;
+    let fd = check(unsafe { libc::openat(dir.as_raw_fd(), c".".as_ptr(), flags.bits(), mode) })?;
     // SAFETY: openat returned a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Opens the directory `dir` once more, with an offset of its own.
 pub fn reopen_dir(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
-    // SAFETY: the path is a NUL-terminated literal.
-    let fd = check(unsafe { libc::openat(dir.as_raw_fd(), c".".as_ptr(), flags) })?;
-    // SAFETY: openat returned a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    quietly(flags, |flags| {
+        // SAFETY: the path is a NUL-terminated literal.
+        let fd = check(unsafe { libc::openat(dir.as_raw_fd(), c".".as_ptr(), flags.bits()) })?;
+        // SAFETY: openat returned a new descriptor that nobody else owns.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    })
 }
 
 /// The directory above `dir`; that of a root is itself.
@@ -422,17 +442,14 @@ pub fn private_view(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
 
 /// Opens a layer's root by the path that the user gave: the one call that takes a path.
 pub fn open_root(path: &std::path::Path) -> Result<OwnedFd> {
-    let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    let opened = nix::fcntl::open(path, flags, Mode::empty());
-    let fd = match opened {
-        Err(nix::errno::Errno::EACCES) => nix::fcntl::open(
-            path,
-            OFlag::O_DIRECTORY | OFlag::O_PATH | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        ),
-        other => other,
+    let open = |flags: OFlag| {
+        let flags = flags | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        nix::fcntl::open(path, flags, Mode::empty()).map_err(Error::from)
     };
-    fd.map_err(Error::from)
+    match quietly(OFlag::O_RDONLY, open) {
+        Err(err) if err.errno() == Errno::EACCES => open(OFlag::O_PATH),
+        other => other,
+    }
 }
 
 #[cfg(test)]

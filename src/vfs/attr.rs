@@ -250,6 +250,7 @@ impl Vfs {
             drop_delegation(target)
         })?;
         dir.stack.write().meta = MetaSource::Top;
+        self.dir_moved(node);
         Ok(())
     }
 }

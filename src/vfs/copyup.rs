@@ -81,10 +81,14 @@ impl Vfs {
             index.put_upper(name, FileType::Directory, part.ino);
         }
         self.table.has_upper_part(node.id, part);
-        let mut stack = dir.stack.write();
-        stack.upper = Some(made);
-        stack.meta = MetaSource::Top;
+        {
+            let mut stack = dir.stack.write();
+            stack.upper = Some(made);
+            stack.meta = MetaSource::Top;
+        }
         dir.unified.store(true, Ordering::Relaxed);
+        self.dir_moved(parent);
+        self.dir_moved(node);
         Ok(())
     }
 
@@ -95,6 +99,7 @@ impl Vfs {
         if !dir.unified.load(Ordering::Relaxed) {
             self.upper()?.unify_opaque(upper_dir)?;
             dir.unified.store(true, Ordering::Relaxed);
+            self.dir_moved(node);
         }
         Ok(())
     }
@@ -303,6 +308,7 @@ impl Vfs {
         }
         let data = copied.data.clone();
         copied.publish(self.upper()?, Destination { dir: to, name })?;
+        self.dir_moved(&link.parent);
         if let Some(index) = &mut names.index {
             index.put_upper(name, node.kind(), made.ino);
         }
@@ -350,6 +356,7 @@ impl Vfs {
         }
         staged.publish(&to, name, Over::Nothing)?;
         upper.restore_times(&to, &times);
+        self.dir_moved(&link.parent);
         best_effort("names are counted by the next change", self.settle_count(&mut place));
         place.add(Link::new(&link.parent, link.name(), true));
         if let (Some(index), Some((_, ino))) = (&mut names.index, place.real.upper_key()) {

@@ -69,8 +69,10 @@ impl Vfs {
     pub fn set_flags(&self, id: NodeId, flags: u32) -> Result<()> {
         let node = self.node(id)?;
         self.to_upper(&node)?;
-        self.protect(&node, FLAGS.of(flags))?;
-        ioctl::set_flags(self.descriptor(&node)?.as_ref().as_fd(), FLAGS.without(flags))
+        self.telling(&node, || {
+            self.protect(&node, FLAGS.of(flags))?;
+            ioctl::set_flags(self.descriptor(&node)?.as_ref().as_fd(), FLAGS.without(flags))
+        })
     }
 
     /// `FS_IOC_FSGETXATTR`.
@@ -97,8 +99,18 @@ impl Vfs {
             protection = XFLAGS.of(flags);
             XFLAGS.without(flags)
         });
-        self.protect(&node, protection)?;
-        ioctl::set_fsxattr(self.descriptor(&node)?.as_ref().as_fd(), &value)
+        self.telling(&node, || {
+            self.protect(&node, protection)?;
+            ioctl::set_fsxattr(self.descriptor(&node)?.as_ref().as_fd(), &value)
+        })
+    }
+
+    /// Runs a change that the client does not take for one of attributes (`fuse_priv_ioctl`,
+    /// fs/fuse/ioctl.c), and tells it; also of one that failed half way.
+    fn telling(&self, node: &Node, change: impl FnOnce() -> Result<()>) -> Result<()> {
+        let done = change();
+        self.tell_changed(node.id);
+        done
     }
 
     /// Makes a mark of the flags `i` and `a`. An inode that has them itself (others, and ovlmerge

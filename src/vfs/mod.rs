@@ -43,10 +43,12 @@ mod statfs;
 pub mod statistics;
 mod subtree;
 mod table;
+mod told;
 mod which;
 mod xattr;
 
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
@@ -98,6 +100,7 @@ pub struct Vfs {
     gone: DashMap<Key, u32, FxBuildHasher>,
     /// Called when attributes change that the client did not ask to change.
     listener: OnceLock<Listener>,
+    begun: Instant,
 }
 
 /// Told of a node whose attributes the client has to ask for again.
@@ -159,6 +162,7 @@ impl Vfs {
             rename_lower: config.rename_lower,
             gone: DashMap::default(),
             listener: OnceLock::new(),
+            begun: Instant::now(),
         })
     }
 
@@ -171,6 +175,22 @@ impl Vfs {
         if let Some(Listener(told)) = self.listener.get() {
             told(id);
         }
+    }
+
+    /// To be called when a change of something else has moved attributes of a directory: it was
+    /// copied up itself, or got a copy (times of change, size). The client takes none of that for a
+    /// change of the directory.
+    fn dir_moved(&self, node: &Node) {
+        if node.dir().is_ok_and(|dir| dir.told.is_due(self.begun)) {
+            self.tell_changed(node.id);
+        }
+    }
+
+    /// How long attributes of a node are good for at most; `None`: until the client is told.
+    #[must_use]
+    pub fn settles_in(&self, id: NodeId) -> Option<Duration> {
+        let node = self.table.get(id)?;
+        node.dir().ok()?.told.settles_in(self.begun)
     }
 
     /// Whether changes are possible at all.

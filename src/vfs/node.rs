@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::ids::NodeId;
 use super::place::{Link, Place, Real};
 use super::protection::Known;
+use super::told::Told;
 use crate::error::{Errno, Result};
 use crate::layer::fdcache::{Closable, FdSlot};
 use crate::layer::{Fd, UpperDir};
@@ -88,6 +89,8 @@ pub struct Dir {
     pub orphan: RwLock<Option<Arc<Fd>>>,
     /// Known to carry no marks in the upper but ours.
     pub unified: AtomicBool,
+    /// When the client was told that its attributes moved.
+    pub told: Told,
 }
 
 /// What is known of the names in a directory.
@@ -139,6 +142,7 @@ impl Node {
             names: RwLock::default(),
             orphan: RwLock::new(None),
             unified: AtomicBool::new(false),
+            told: Told::default(),
         };
         Self::new(id, Body::Dir(Box::new(dir)))
     }

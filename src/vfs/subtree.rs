@@ -160,7 +160,11 @@ impl Vfs {
             }
             return Ok(());
         }
+        let was_below = held.as_leaf()?.place.read().real.upper_key().is_none();
         self.make_movable(&held, parent, name, true)?;
+        if was_below && held.lookups.load(Ordering::Relaxed) > 0 {
+            self.tell_changed(held.id);
+        }
         if let Some((_, ino)) = held.as_leaf()?.place.read().real.upper_key() {
             copied.settled.insert(ino);
         }

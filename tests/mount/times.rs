@@ -224,3 +224,65 @@ fn when_it_was_born() {
         assert_eq!(born(&m, path), born(&s.upper, path), "{path}");
     }
 }
+
+/// What reading would move the access time of, on a file system that keeps access times: one that
+/// is older than the last change.
+const LONG_AGO: (i64, i64) = (1_000, 1);
+
+/// Gives an object of a layer a time of access that any reading of it would move.
+fn age(layer: &Dir, path: &str) {
+    set(&layer.path(path), TimeSpec::new(1_000, 1), TimeSpec::UTIME_OMIT).unwrap();
+}
+
+fn read_past_the_pages(path: &Path) -> usize {
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = File::options().read(true).custom_flags(libc::O_DIRECT).open(path).unwrap();
+    let mut data = crate::support::raw::Aligned::new(4096);
+    data.read_from(&file)
+}
+
+/// xfstests' checks of `noatime`: what was opened to be written, or made, was open in the upper
+/// without `O_NOATIME`, so that appending to it and reading it moved its access time there.
+#[test]
+fn access_times_of_the_layers_move_when_somebody_says_so_and_never_else() {
+    needs!(mount);
+    crate::not_the_kernels!("it keeps access times of the upper");
+    let s = Scratch::new();
+    let text = "x".repeat(9000);
+    s.lower(0).file("read", &text).file("d/written", &text).file("chmodded", &text);
+    s.lower(0).file("source", &text).file("d/beside", "");
+    s.upper.file("own/f", &text);
+    let m = s.mount();
+    m.file("made", &text).file("target", "");
+    let append = |name: &str| {
+        let mut file = File::options().append(true).open(m.path(name)).unwrap();
+        std::io::Write::write_all(&mut file, b"more").unwrap();
+    };
+    append("d/written");
+    m.mode("chmodded", 0o600);
+    for path in ["made", "d/written", "chmodded", "own/f", "d", "own", ""] {
+        age(&s.upper, path);
+    }
+    for path in ["read", "source", "d/written", "d", ""] {
+        age(s.lower(0), path);
+    }
+    append("made");
+    append("own/f");
+    for path in ["made", "d/written", "chmodded", "own/f", "read"] {
+        assert!(read_past_the_pages(&m.path(path)) > 0, "{path}");
+    }
+    let (from, to) =
+        (File::open(m.path("source")), File::options().write(true).open(m.path("target")));
+    crate::support::raw::copy_range(&from.unwrap(), 0, &to.unwrap(), 0, 9000).unwrap();
+    for path in ["", "d", "own"] {
+        m.names(path);
+    }
+    for path in ["made", "d/written", "chmodded", "own/f", "d", "own", ""] {
+        assert_eq!(atime(&s.upper, path), LONG_AGO, "{path} in the upper");
+    }
+    for path in ["read", "source", "d/written", "d", ""] {
+        assert_eq!(atime(s.lower(0), path), LONG_AGO, "{path} in the lower");
+    }
+    set(&m.path("made"), TimeSpec::new(5_000, 0), TimeSpec::UTIME_OMIT).unwrap();
+    assert_eq!(atime(&s.upper, "made"), (5_000, 0));
+}

@@ -314,3 +314,128 @@ impl Drop for Mapping {
         unsafe { libc::munmap(self.start, self.length) };
     }
 }
+
+/// Asynchronous direct writes, as io_submit(2) takes them.
+#[derive(Debug)]
+pub struct Aio(libc::c_ulong);
+
+/// `struct iocb` of linux/aio_abi.h on a little-endian machine.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct Iocb {
+    data: u64,
+    key: u32,
+    rw_flags: u32,
+    opcode: u16,
+    priority: i16,
+    descriptor: u32,
+    buffer: u64,
+    bytes: u64,
+    offset: i64,
+    reserved: u64,
+    flags: u32,
+    notified: u32,
+}
+
+/// `struct io_event` of linux/aio_abi.h.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct IoEvent {
+    data: u64,
+    iocb: u64,
+    result: i64,
+    more: i64,
+}
+
+/// `IOCB_CMD_PWRITE` of linux/aio_abi.h.
+const PWRITE: u16 = 1;
+
+impl Aio {
+    /// For so many writes at a time.
+    pub fn new(most: usize) -> io::Result<Self> {
+        let mut context: libc::c_ulong = 0;
+        // SAFETY: the context is writable and zero, as io_setup(2) asks.
+        check_long(unsafe { libc::syscall(libc::SYS_io_setup, most, &raw mut context) })?;
+        Ok(Self(context))
+    }
+
+    /// Writes parts of this size one behind the other, all at once, and waits for all. The first
+    /// result that is not the size of a part is an error.
+    pub fn write(&self, file: &File, data: &Aligned, part: usize) -> io::Result<()> {
+        let descriptor = u32::try_from(file.as_raw_fd()).unwrap();
+        let mut blocks: Vec<Iocb> = data
+            .bytes()
+            .chunks(part)
+            .enumerate()
+            .map(|(at, chunk)| Iocb {
+                opcode: PWRITE,
+                descriptor,
+                buffer: chunk.as_ptr() as u64,
+                bytes: chunk.len() as u64,
+                offset: i64::try_from(at * part).unwrap(),
+                ..Iocb::default()
+            })
+            .collect();
+        let pointers: Vec<*mut Iocb> = blocks.iter_mut().map(std::ptr::from_mut).collect();
+        let (context, count) = (self.0, blocks.len());
+        // SAFETY: all blocks, and the buffers that they name, outlive the wait below.
+        let sent = check_long(unsafe {
+            libc::syscall(libc::SYS_io_submit, context, count, pointers.as_ptr())
+        })?;
+        let mut events = vec![IoEvent::default(); count];
+        // SAFETY: there is room for as many events as are asked for.
+        check_long(unsafe {
+            let events = events.as_mut_ptr();
+            let forever = std::ptr::null::<libc::timespec>();
+            libc::syscall(libc::SYS_io_getevents, context, sent, sent, events, forever)
+        })?;
+        let odd = events.iter().find(|event| event.result != part as i64);
+        match odd {
+            Some(event) => Err(Error::other(format!("a write gave {}", event.result))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Aio {
+    fn drop(&mut self) {
+        // SAFETY: the context is one of ours, and nothing is under way in it.
+        unsafe { libc::syscall(libc::SYS_io_destroy, self.0) };
+    }
+}
+
+fn check_long(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Memory that begins at a page, as `O_DIRECT` wants it.
+#[derive(Debug)]
+pub struct Aligned {
+    memory: Vec<u8>,
+    start: usize,
+    length: usize,
+}
+
+impl Aligned {
+    const PAGE: usize = 4096;
+
+    pub fn new(length: usize) -> Self {
+        let memory = vec![0; length + Self::PAGE];
+        let start = memory.as_ptr().align_offset(Self::PAGE);
+        Self { memory, start, length }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.memory[self.start..self.start + self.length]
+    }
+
+    pub fn fill(&mut self, byte: u8) {
+        self.memory[self.start..self.start + self.length].fill(byte);
+    }
+
+    /// Reads from the beginning of a file; how many bytes.
+    pub fn read_from(&mut self, file: &File) -> usize {
+        use std::os::unix::fs::FileExt;
+        file.read_at(&mut self.memory[self.start..self.start + self.length], 0).unwrap()
+    }
+}

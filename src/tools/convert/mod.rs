@@ -121,7 +121,7 @@ fn walk(
         let above = path.len();
         push(&mut path, &name);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-        let next = at::open_quiet(fd, Name::new(&name)?, flags)
+        let next = at::open(fd, Name::new(&name)?, flags, 0)
             .and_then(|fd| Ok((Facts::read(fd.as_fd(), Some(&dir.facts))?, fd)));
         let (facts, fd) = next.context(|| format!("/{}", printable(&path)))?;
         trail.enter(fd)?;
