@@ -27,6 +27,7 @@ mod handles;
 mod hardlinks;
 mod ids;
 mod link;
+mod listing;
 mod lookup;
 mod metacopy;
 mod node;
@@ -66,7 +67,8 @@ pub use crate::merge::create::{Body, Request};
 pub use attr::Privilege;
 pub use data::Write;
 pub use ids::NodeId;
-pub use readdir::{Attributes, DirEntry, Plus};
+pub use listing::DirEntry;
+pub use readdir::{Attributes, Plus};
 pub use rename::RenameMode;
 
 use ahead::Ahead;

@@ -1,13 +1,13 @@
 //! Listing directories.
 //!
-//! What a reader sees is a snapshot, made when it begins: no name is missed or seen twice, whatever
-//! happens meanwhile.
+//! What a reader sees is a snapshot, made when it or another reader begins: no name that is there
+//! all the time is missed or seen twice, whatever happens meanwhile.
 
 use std::sync::Arc;
 
+use super::listing::{DirEntry, Listing, Position};
 use super::lookup::shown_by;
 use super::node::{Names, Node};
-use super::snapshots::Cookie;
 use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::format::aufs::AufsName;
@@ -16,34 +16,6 @@ use crate::merge::index::{self, InUpper, Index};
 use crate::merge::lookup::Key;
 use crate::merge::{DirStack, lookup};
 use crate::sys::{FileType, Name};
-
-/// The names of a directory at one moment, in one block of memory.
-#[derive(Debug, Default)]
-pub struct Listing {
-    names: Vec<u8>,
-    items: Vec<Item>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Item {
-    /// End of the name in `names`; it begins where the one before ends.
-    end: usize,
-    number: u64,
-    kind: FileType,
-}
-
-/// One entry as readdir(3) shows it.
-#[derive(Clone, Copy, Debug)]
-pub struct DirEntry<'a> {
-    /// The name.
-    pub name: &'a [u8],
-    /// The number that stat(2) will show.
-    pub number: u64,
-    /// The type.
-    pub kind: FileType,
-    /// Where to go on after this entry.
-    pub next: u64,
-}
 
 /// What is told of an entry besides its name.
 #[derive(Clone, Copy, Debug)]
@@ -64,32 +36,6 @@ pub enum Attributes {
     OfDirectories,
 }
 
-impl Listing {
-    fn push(&mut self, name: &[u8], number: u64, kind: FileType) {
-        self.names.extend_from_slice(name);
-        self.items.push(Item { end: self.names.len(), number, kind });
-    }
-
-    /// The entry at a position.
-    fn get(&self, position: usize, reader: Cookie) -> Option<DirEntry<'_>> {
-        let item = self.items.get(position)?;
-        let start = match position.checked_sub(1) {
-            Some(before) => self.items.get(before)?.end,
-            None => 0,
-        };
-        let name = self.names.get(start..item.end)?;
-        let next = reader.after(position + 1);
-        Some(DirEntry { name, number: item.number, kind: item.kind, next })
-    }
-
-    /// Memory that the listing takes, in bytes.
-    pub fn bytes(&self) -> usize {
-        // What the maps, counters and vectors around it take, about.
-        const AROUND: usize = 256;
-        AROUND + self.names.capacity() + self.items.capacity() * size_of::<Item>()
-    }
-}
-
 impl Vfs {
     /// Hands entries to `each`, from a position on, until it returns false or there are no more.
     /// Position 0 makes a new snapshot (rewinddir(3) asks for one too).
@@ -102,13 +48,11 @@ impl Vfs {
         from: u64,
         mut each: impl FnMut(DirEntry<'_>) -> bool,
     ) -> Result<()> {
-        let (listing, cookie) = self.reader(&self.node(id)?, from)?;
-        let mut position = cookie.position;
-        while let Some(entry) = listing.get(position, cookie) {
+        let (listing, position) = self.reader(&self.node(id)?, from)?;
+        for entry in listing.from(position) {
             if !each(entry) {
                 break;
             }
-            position += 1;
         }
         Ok(())
     }
@@ -126,13 +70,11 @@ impl Vfs {
         mut each: impl FnMut(DirEntry<'_>, Plus) -> bool,
     ) -> Result<()> {
         let node = self.node(id)?;
-        let (listing, cookie) = self.reader(&node, from)?;
+        let (listing, position) = self.reader(&node, from)?;
         let dir = node.dir()?;
         let names = self.names(dir)?;
         let stack = dir.stack.read().clone();
-        let mut position = cookie.position;
-        while let Some(entry) = listing.get(position, cookie) {
-            position += 1;
+        for entry in listing.from(position) {
             let wanted = attributes == Attributes::All || entry.kind.is_dir();
             let plus = if wanted && !matches!(entry.name, b"." | b"..") {
                 match self.entry_in(&node, &names, &stack, entry.name) {
@@ -177,30 +119,32 @@ impl Vfs {
         found.map(|found| self.give_out(found, node, name)).transpose()
     }
 
-    /// The snapshot that a reader is in, and where.
-    fn reader(&self, node: &Arc<Node>, from: u64) -> Result<(Arc<Listing>, Cookie)> {
-        let Some(cookie) = Cookie::from_raw(from) else {
-            let listing = Arc::new(self.list(node)?);
-            let cookie = self.snapshots.add(node.id, &listing);
-            return Ok((listing, cookie));
-        };
-        if let Some(listing) = self.snapshots.get(node.id, cookie) {
-            if cookie.position >= listing.items.len() {
-                self.snapshots.finished(cookie);
+    /// The listing that a reader goes on in, and where.
+    fn reader(&self, node: &Arc<Node>, from: u64) -> Result<(Arc<Listing>, Position)> {
+        // What was never given out is behind everything.
+        let position = Position::try_from(from).unwrap_or(Position::MAX);
+        if position > 0
+            && let Some((listing, is_read)) = self.snapshots.get(node)
+        {
+            if listing.is_end(position) {
+                self.snapshots.finished(node);
+                return Ok((listing, position));
             }
-            return Ok((listing, cookie));
+            if !is_read {
+                return Ok((listing, position));
+            }
         }
-        let listing = Arc::new(self.list(node)?);
-        let begin = self.snapshots.add(node.id, &listing);
-        Ok((listing, begin.at(cookie.position)))
+        let begun = self.snapshots.begin();
+        let listing = self.list(node)?;
+        Ok((self.snapshots.add(node, begun, listing), position))
     }
 
     fn list(&self, node: &Arc<Node>) -> Result<Listing> {
         let dir = node.dir()?;
         let mut listing = Listing::default();
         let above = dir.link.read().as_ref().map_or(node.id, |link| link.parent.id);
-        listing.push(b".", node.id.0, FileType::Directory);
-        listing.push(b"..", above.0, FileType::Directory);
+        listing.push(b".", node.id.0, FileType::Directory)?;
+        listing.push(b"..", above.0, FileType::Directory)?;
         let names = self.names(dir)?;
         if names.dead {
             return Ok(listing);
@@ -231,7 +175,7 @@ impl Vfs {
                     self.shown_number(layer, ino)?
                 }
             };
-            listing.push(name, number, kind);
+            listing.push(name, number, kind)?;
         }
         Ok(())
     }
@@ -250,7 +194,7 @@ impl Vfs {
             } else {
                 self.shown_number(top, entry.ino)?
             };
-            listing.push(entry.name, number, kind);
+            listing.push(entry.name, number, kind)?;
             Ok(())
         })
     }

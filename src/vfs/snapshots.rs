@@ -1,113 +1,191 @@
 //! Listings that are being read.
 //!
 //! Nobody tells us when a directory is opened or closed: the kernel is asked not to, which spares
-//! two requests for each directory that is listed. A reader is known by the position that it goes
-//! on from, which holds the number of its snapshot. A snapshot goes when its reader has seen the
-//! end, or when too many were left in the middle.
+//! two requests for each directory that is listed. So there is one listing for each directory, and
+//! all of its readers go through it. Who begins makes a new one, in which every name that was in
+//! the last one keeps its position. A reader in the middle goes on in the new one: it misses no
+//! name that stayed and sees none twice.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
 use super::ids::NodeId;
-use super::readdir::Listing;
+use super::listing::Listing;
+use super::node::Node;
 
-/// Memory for listings that nobody has read to the end, in bytes. A reader that comes back after
-/// this much was read by others goes on in a new listing, at the same position.
-const BUDGET: usize = 64 << 20;
+/// Room for listings that somebody may be in the middle of. A reader that comes back after this
+/// much was read by others goes on in a new listing, at the same position.
+const BEING_READ: Limit = Limit { bytes: 64 << 20, count: 4096 };
 
-/// How many listings are kept at most.
-const MOST: usize = 4096;
+/// Room for listings whose end a reader has seen. Another reader may be in the middle: the kernel
+/// keeps listings as well, and asks again when something has changed.
+const READ: Limit = Limit { bytes: 4 << 20, count: 256 };
 
-/// How many numbers of listings that are gone may wait to be cleared away.
+/// How many places in a queue may be without a listing before they are cleared away.
 const SLACK: usize = 1024;
 
-/// Positions take the lower half of what readdir(3) hands back, numbers of snapshots the upper,
-/// short of the sign.
-const POSITION_BITS: u32 = 32;
-const NUMBERS: u64 = 1 << 31;
+/// When a listing was begun: a later one is not older.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Begun(u64);
 
-/// Where a reader is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cookie {
-    number: u64,
-    /// How many entries it has seen.
-    pub position: usize,
-}
-
-impl Cookie {
-    /// Reads what the kernel hands back; 0 is the beginning of a new listing.
-    pub fn from_raw(raw: u64) -> Option<Self> {
-        let position = usize::try_from(raw & u64::from(u32::MAX)).ok()?;
-        (raw != 0).then_some(Self { number: raw >> POSITION_BITS, position })
-    }
-
-    /// The same reader elsewhere.
-    pub fn at(self, position: usize) -> Self {
-        Self { position, ..self }
-    }
-
-    /// What the kernel is to hand back to go on after `seen` entries.
-    pub fn after(self, seen: usize) -> u64 {
-        (self.number << POSITION_BITS) | seen as u64
-    }
-}
-
-#[derive(Debug, Default)]
-struct Kept {
-    by_number: FxHashMap<u64, (NodeId, Arc<Listing>)>,
-    oldest: VecDeque<u64>,
+/// How much is kept.
+#[derive(Clone, Copy, Debug)]
+struct Limit {
     bytes: usize,
+    count: usize,
+}
+
+/// Listings in the order in which they go.
+#[derive(Debug)]
+struct Queue {
+    limit: Limit,
+    /// Directories, each with the turn that it was put here in.
+    order: VecDeque<(NodeId, u64)>,
+    bytes: usize,
+    count: usize,
+}
+
+impl Queue {
+    fn new(limit: Limit) -> Self {
+        Self { limit, order: VecDeque::new(), bytes: 0, count: 0 }
+    }
+
+    fn is_too_long(&self) -> bool {
+        (self.bytes > self.limit.bytes || self.count > self.limit.count) && self.count > 1
+    }
+}
+
+/// The listing of one directory.
+#[derive(Debug)]
+struct Kept {
+    /// Tells the directory from another that gets the same number later.
+    node: Weak<Node>,
+    listing: Arc<Listing>,
+    begun: Begun,
+    /// A reader has seen the end: whoever is in the middle needs the positions, and gets the names
+    /// that there are now.
+    is_read: bool,
+    turn: u64,
+}
+
+#[derive(Debug)]
+struct All {
+    by_node: FxHashMap<NodeId, Kept>,
+    being_read: Queue,
+    read: Queue,
+    /// Counts turns, and what was begun.
     next: u64,
 }
 
-/// All listings that are being read.
-#[derive(Debug, Default)]
+/// All listings that are kept.
+#[derive(Debug)]
 pub struct Snapshots {
-    kept: Mutex<Kept>,
+    all: Mutex<All>,
+}
+
+impl Default for Snapshots {
+    fn default() -> Self {
+        let (being_read, read) = (Queue::new(BEING_READ), Queue::new(READ));
+        let by_node = FxHashMap::default();
+        Self { all: Mutex::new(All { by_node, being_read, read, next: 0 }) }
+    }
 }
 
 impl Snapshots {
-    /// Keeps a new listing and says where its reader begins.
-    pub fn add(&self, node: NodeId, listing: &Arc<Listing>) -> Cookie {
-        let mut kept = self.kept.lock();
-        kept.next = (kept.next + 1) % NUMBERS;
-        let number = kept.next.max(1);
-        kept.bytes += listing.bytes();
-        kept.by_number.insert(number, (node, Arc::clone(listing)));
-        kept.oldest.push_back(number);
-        while (kept.bytes > BUDGET || kept.by_number.len() > MOST) && kept.oldest.len() > 1 {
-            let Some(oldest) = kept.oldest.pop_front() else { break };
-            kept.remove(oldest);
-        }
-        Cookie { number, position: 0 }
+    /// To be called before the layers are listed.
+    pub fn begin(&self) -> Begun {
+        Begun(self.all.lock().next_turn())
     }
 
-    /// The listing that a reader is in, if it is still there.
-    pub fn get(&self, node: NodeId, cookie: Cookie) -> Option<Arc<Listing>> {
-        let kept = self.kept.lock();
-        let (owner, listing) = kept.by_number.get(&cookie.number)?;
-        (*owner == node).then(|| Arc::clone(listing))
+    /// Keeps a new listing, unless there is one that was begun later: the one to go by.
+    pub fn add(&self, node: &Arc<Node>, begun: Begun, mut listing: Listing) -> Arc<Listing> {
+        loop {
+            let before =
+                self.all.lock().of(node).map(|kept| (kept.begun, Arc::clone(&kept.listing)));
+            let before = match before {
+                Some((later, newer)) if later > begun => return newer,
+                Some((_, older)) => Some(older),
+                None => None,
+            };
+            // Not while all others wait.
+            listing.number(before.as_deref());
+            let mut all = self.all.lock();
+            let now = all.of(node).map(|kept| Arc::as_ptr(&kept.listing));
+            if now == before.as_ref().map(Arc::as_ptr) {
+                let listing = Arc::new(listing);
+                all.put(node, begun, Arc::clone(&listing), false);
+                return listing;
+            }
+        }
     }
 
-    /// Lets the listing of a reader go that has seen its end.
-    pub fn finished(&self, cookie: Cookie) {
-        let mut kept = self.kept.lock();
-        kept.remove(cookie.number);
-        // Numbers that are gone stay in the queue until there are too many of them.
-        if kept.oldest.len() > 2 * kept.by_number.len() + SLACK {
-            let Kept { oldest, by_number, .. } = &mut *kept;
-            oldest.retain(|number| by_number.contains_key(number));
-        }
+    /// The listing of a directory, and whether a reader has seen its end.
+    pub fn get(&self, node: &Arc<Node>) -> Option<(Arc<Listing>, bool)> {
+        self.all.lock().of(node).map(|kept| (Arc::clone(&kept.listing), kept.is_read))
+    }
+
+    /// Notes that a reader has seen the end.
+    pub fn finished(&self, node: &Arc<Node>) {
+        let mut all = self.all.lock();
+        let kept = all.of(node).filter(|kept| !kept.is_read);
+        let Some((begun, listing)) = kept.map(|kept| (kept.begun, Arc::clone(&kept.listing)))
+        else {
+            return;
+        };
+        all.put(node, begun, listing, true);
     }
 }
 
-impl Kept {
-    fn remove(&mut self, number: u64) {
-        if let Some((_, listing)) = self.by_number.remove(&number) {
-            self.bytes -= listing.bytes();
+impl All {
+    fn next_turn(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn of(&self, node: &Arc<Node>) -> Option<&Kept> {
+        let kept = self.by_node.get(&node.id)?;
+        std::ptr::eq(kept.node.as_ptr(), Arc::as_ptr(node)).then_some(kept)
+    }
+
+    fn put(&mut self, node: &Arc<Node>, begun: Begun, listing: Arc<Listing>, is_read: bool) {
+        self.remove(node.id);
+        let turn = self.next_turn();
+        let queue = if is_read { &mut self.read } else { &mut self.being_read };
+        queue.bytes += listing.bytes();
+        queue.count += 1;
+        queue.order.push_back((node.id, turn));
+        let node_now = Arc::downgrade(node);
+        let kept = Kept { node: node_now, listing, begun, is_read, turn };
+        self.by_node.insert(node.id, kept);
+        self.make_room(is_read);
+    }
+
+    fn remove(&mut self, id: NodeId) {
+        let Some(kept) = self.by_node.remove(&id) else { return };
+        let queue = if kept.is_read { &mut self.read } else { &mut self.being_read };
+        queue.bytes -= kept.listing.bytes();
+        queue.count -= 1;
+    }
+
+    fn make_room(&mut self, is_read: bool) {
+        loop {
+            let queue = if is_read { &mut self.read } else { &mut self.being_read };
+            // What was put elsewhere meanwhile leaves a place without a listing.
+            let by_node = &self.by_node;
+            let is_here = |id: NodeId, turn| by_node.get(&id).is_some_and(|it| it.turn == turn);
+            if queue.order.len() > 2 * queue.count + SLACK {
+                queue.order.retain(|(id, turn)| is_here(*id, *turn));
+            }
+            if !queue.is_too_long() {
+                return;
+            }
+            let Some((id, turn)) = queue.order.pop_front() else { return };
+            if is_here(id, turn) {
+                self.remove(id);
+            }
         }
     }
 }

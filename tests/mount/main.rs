@@ -43,6 +43,7 @@ mod owners;
 mod parallel;
 mod passthrough;
 mod permissions;
+mod positions;
 mod readahead;
 mod readdir;
 mod readonly;
