@@ -521,13 +521,17 @@ impl Upper {
         }
     }
 
-    /// An empty file with the mark; the directory gets its own mark before.
     fn whiteout_xattr(
         &self,
         dir: &UpperDir,
         name: Name<'_>,
         over: Over,
     ) -> Result<Option<TakenOut>> {
+        self.stage_xattr_whiteout(dir)?.replace(dir, name, over)
+    }
+
+    /// An empty file with the mark, for a directory that gets its own mark before.
+    fn stage_xattr_whiteout(&self, dir: &UpperDir) -> Result<Staged> {
         let Some(namespace) = self.forms.namespace else {
             return Err(Errno::EOPNOTSUPP.into());
         };
@@ -535,7 +539,7 @@ impl Upper {
         let staged = self.stage_node(libc::S_IFREG, 0)?;
         let key = namespace.key(Mark::Whiteout);
         xattr::set(staged.target()?, key, b"y", SetMode::Any)?;
-        staged.replace(dir, name, over)
+        Ok(staged)
     }
 
     /// The marker first, then the object: between the two the object still shows, as before.

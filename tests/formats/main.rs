@@ -10,6 +10,7 @@
 //! * [`metacopy_write`]: data left below by ovlmerge;
 //! * [`takeover`]: the kernel goes on where ovlmerge changed its upper;
 //! * [`foreign`]: forms that the kernel does not read;
+//! * [`one_form`]: whiteouts of the form that was chosen, and of no other;
 //! * [`oci`]: layers of images as tar(1) unpacks them;
 //! * [`hostile`], [`limits`]: values that make no sense, or are as large as can be.
 
@@ -47,6 +48,7 @@ mod metacopy;
 mod metacopy_write;
 mod number;
 mod oci;
+mod one_form;
 mod protattr;
 mod redirect;
 mod takeover;

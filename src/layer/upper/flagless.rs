@@ -5,10 +5,11 @@ use std::os::fd::AsFd;
 
 use nix::fcntl::OFlag;
 
+use super::forms::{WhiteoutForm, mark_xattr_whiteouts};
 use super::{Upper, UpperDir};
 use crate::error::{Errno, Result, best_effort};
 use crate::layer::guard::Guard;
-use crate::layer::staged::Over;
+use crate::layer::staged::{Over, Staged};
 use crate::layer::work;
 use crate::sys::at::Replace;
 use crate::sys::{Name, at};
@@ -22,6 +23,10 @@ impl Upper {
     }
 
     /// Renames and leaves a whiteout.
+    ///
+    /// The kernel leaves a device 0:0 and nothing else, in the same step as it renames. Where the
+    /// upper has whiteouts of another form, one of that form takes the place of the device at once.
+    /// A crash between the two leaves the device, which is read as a whiteout as well.
     pub fn rename_leaving_whiteout(
         &self,
         from: &UpperDir,
@@ -29,28 +34,38 @@ impl Upper {
         to: &UpperDir,
         new: Name<'_>,
     ) -> Result<()> {
+        let own = match self.forms.whiteout {
+            WhiteoutForm::Xattr => Some(self.stage_xattr_whiteout(from)?),
+            WhiteoutForm::Device | WhiteoutForm::Aufs => None,
+        };
         match self.rename(from, name, to, new, Replace::LeaveWhiteout) {
             Err(err) if matches!(err.errno(), Errno::EINVAL | Errno::EPERM | Errno::EOPNOTSUPP) => {
-                self.rename_then_whiteout(from, name, to, new)
+                return self.rename_then_whiteout((from, name), (to, new), own);
             }
-            other => {
-                other?;
-                self.tally.whiteouts.count();
-                Ok(())
-            }
+            other => other?,
         }
+        self.tally.whiteouts.count();
+        if let Some(own) = own {
+            let replaced = own.publish(from, name, Over::SameKind);
+            best_effort("a whiteout has the form of a device", replaced);
+        }
+        Ok(())
     }
 
+    /// `own` is a whiteout that has been built already.
     fn rename_then_whiteout(
         &self,
-        from: &UpperDir,
-        name: Name<'_>,
-        to: &UpperDir,
-        new: Name<'_>,
+        (from, name): (&UpperDir, Name<'_>),
+        (to, new): (&UpperDir, Name<'_>),
+        own: Option<Staged>,
     ) -> Result<()> {
         let guard = Guard::set(from, name)?;
         self.rename(from, name, to, new, Replace::Yes)?;
-        match (self.whiteout(from, name, Over::Nothing), guard) {
+        let left = match own {
+            Some(own) => own.publish(from, name, Over::Nothing),
+            None => self.whiteout(from, name, Over::Nothing),
+        };
+        match (left, guard) {
             (Err(err), Some(guard)) => {
                 guard.stay();
                 best_effort::<()>("a whiteout has the form of AUFS", Err(err));
@@ -58,6 +73,16 @@ impl Upper {
             }
             (done, _) => done,
         }
+    }
+
+    /// Gives a whiteout that another program made, and that has come to a new place, our form.
+    fn unify_whiteout(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
+        let found = dir.dir().stat_entry(name)?;
+        let is_device = found.is_some_and(|stat| stat.is_whiteout_device());
+        if is_device == (self.forms.whiteout == WhiteoutForm::Device) {
+            return Ok(());
+        }
+        self.whiteout(dir, name, Over::SameKind)
     }
 
     /// Renames a directory to a name where a whiteout stands, and leaves one if the old name needs
@@ -70,11 +95,18 @@ impl Upper {
         new: Name<'_>,
         leaves: bool,
     ) -> Result<()> {
+        if let (true, WhiteoutForm::Xattr, Some(namespace)) =
+            (leaves, self.forms.whiteout, self.forms.namespace)
+        {
+            self.with_dir(from, |target| mark_xattr_whiteouts(target, namespace))?;
+        }
         match self.rename(from, name, to, new, Replace::Exchange) {
             Err(err) if err.errno() == Errno::EINVAL => {}
             Err(err) => return Err(err),
             Ok(()) => {
-                if !leaves {
+                if leaves {
+                    best_effort("a whiteout keeps its form", self.unify_whiteout(from, name));
+                } else {
                     best_effort("a needless whiteout stays", self.unlink(from, name));
                 }
                 return Ok(());
@@ -84,7 +116,7 @@ impl Upper {
         let guard = Guard::set(to, new)?;
         self.unlink(to, new)?;
         let moved = match leaves {
-            true => self.rename_then_whiteout(from, name, to, new),
+            true => self.rename_then_whiteout((from, name), (to, new), None),
             false => self.rename(from, name, to, new, Replace::Yes),
         };
         if moved.is_err()
