@@ -136,19 +136,6 @@ fn a_metadata_only_copy_without_data() {
 }
 
 #[test]
-fn an_origin_in_a_directory_that_is_not_marked() {
-    needs!(root, mount);
-    let s = Scratch::new();
-    s.lower(0).file("d/a", "x");
-    let mut mnt = s.mount();
-    std::fs::write(mnt.path("d/a"), "y").unwrap();
-    mnt.unmount();
-    xattr::remove(s.upper.path("d"), "trusted.overlay.impure").unwrap();
-    check(&s, &["OVL010 /d"], &[]);
-    assert_eq!(s.upper.get_xattr("d", "trusted.overlay.impure").as_deref(), Some(&b"y"[..]));
-}
-
-#[test]
 fn a_delegation_to_nobody() {
     needs!(root, mount);
     let s = Scratch::new();

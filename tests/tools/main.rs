@@ -28,6 +28,7 @@ mod diff;
 mod disk;
 mod hostile;
 mod layer;
+mod no_alarm;
 mod progress;
 mod readme;
 mod reproducible;

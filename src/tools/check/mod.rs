@@ -3,6 +3,7 @@
 //! [`scan`] goes through the upper and compares it with the layers below; [`leftovers`] and
 //! [`index`] look into the work directory; [`repair`] mends what can be mended without a guess.
 
+mod forms;
 mod index;
 mod leftovers;
 mod origin;
@@ -20,6 +21,7 @@ use crate::sys::{at, creds, file};
 use crate::tools::mounted::{self, Role};
 use crate::tools::views::Layers;
 
+use forms::Asked;
 use index::LinkIndex;
 pub use problem::{Finding, Place, Problem};
 
@@ -53,7 +55,9 @@ impl Task {
         }
         let view = self.layers.open()?;
         let index = self.work.as_deref().map(LinkIndex::open).transpose()?.flatten();
-        let mut findings = scan::scan(&view, self.namespace()?, index.as_ref(), progress)?;
+        let config = &self.layers.config;
+        let asked = Asked { namespace: config.namespace, whiteout: config.whiteout };
+        let mut findings = scan::scan(&view, self.namespace()?, asked, index.as_ref(), progress)?;
         if let Some(work) = &self.work {
             findings.extend(leftovers::look(work)?);
         }

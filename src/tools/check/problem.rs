@@ -21,8 +21,6 @@ pub enum Problem {
     BadRedirect,
     /// A metacopy file without data.
     LostData,
-    /// An entry has an origin, and its directory does not say that there are such.
-    NotImpure,
     /// A directory that lends its names, and there is nobody to have the metadata from.
     LostDelegation,
     /// Something with the name of a whiteout that is none.
@@ -59,9 +57,13 @@ pub enum Problem {
     Abandoned,
 }
 
+/// A number that nothing has any more: an origin in a directory without `impure`. The kernel leaves
+/// such where it makes a hard link in a new directory.
+const RETIRED: usize = 10;
+
 impl Problem {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 26] = [
         Self::NeedlessWhiteout,
         Self::DoubleWhiteout,
         Self::Debris,
@@ -71,7 +73,6 @@ impl Problem {
         Self::SharedLower,
         Self::BadRedirect,
         Self::LostData,
-        Self::NotImpure,
         Self::LostDelegation,
         Self::NoMarker,
         Self::Leftover,
@@ -95,7 +96,8 @@ impl Problem {
     #[must_use]
     pub fn id(self) -> String {
         let place = Self::ALL.iter().position(|problem| *problem == self).unwrap_or_default();
-        format!("OVL{:03}", place + 1)
+        let number = place + 1;
+        format!("OVL{:03}", if number < RETIRED { number } else { number + 1 })
     }
 
     /// What is wrong, in a sentence.
@@ -113,7 +115,6 @@ impl Problem {
             Self::SharedLower => "another directory shows the same one of a lower layer",
             Self::BadRedirect => "the redirect is neither a name nor an absolute path",
             Self::LostData => "a metadata-only copy, and no layer has its data",
-            Self::NotImpure => "entries have an origin, and the directory is not marked impure",
             Self::LostDelegation => "marked dirmeta_delegate, and no layer below has the metadata",
             Self::NoMarker => "the name of a whiteout, but not an empty file; a mount hides it",
             Self::Leftover => "something that a mount did not finish",
@@ -143,7 +144,6 @@ impl Problem {
             | Self::Debris
             | Self::DoubleOpaque
             | Self::ForeignOpaque
-            | Self::NotImpure
             | Self::LostDelegation
             | Self::Leftover
             | Self::BadOrigin
@@ -200,6 +200,8 @@ mod tests {
         let ids: Vec<_> = Problem::ALL.iter().map(|problem| problem.id()).collect();
         assert_eq!(ids.first().map(String::as_str), Some("OVL001"));
         assert_eq!(Problem::LostRedirect.id(), "OVL006");
+        assert_eq!(Problem::LostData.id(), "OVL009");
+        assert_eq!(Problem::LostDelegation.id(), "OVL011");
         assert_eq!(Problem::Incompatible.id(), "OVL014");
         assert_eq!(Problem::NotIndexed.id(), "OVL026");
         assert_eq!(Problem::Abandoned.id(), "OVL027");

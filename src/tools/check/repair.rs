@@ -26,7 +26,8 @@ pub(super) fn repair(
     findings: &[&Finding],
 ) -> Result<()> {
     let dirs = UpperDirs { upper: layers.upper.clone(), work: work.to_owned() };
-    let config = Config { upper: Some(dirs), ..layers.config.clone() };
+    // Nobody else may use it meanwhile.
+    let config = Config { upper: Some(dirs), strict: true, ..layers.config.clone() };
     let cache = Arc::new(FdCache::for_open_files(creds::raise_open_files()?));
     let upper = open::open(&config, &cache)?.upper.ok_or(Errno::EIO)?;
     for finding in findings.iter().filter(|finding| finding.place == Place::Upper) {
@@ -55,11 +56,6 @@ fn mend(upper: &Upper, namespace: Namespace, finding: &Finding) -> Result<()> {
         Problem::DoubleOpaque | Problem::ForeignOpaque => {
             let dir = walk(upper, &finding.path)?;
             keeping_times(upper, &dir, || one_opaque_mark(upper, namespace, &dir))
-        }
-        Problem::NotImpure => {
-            let dir = walk(upper, &finding.path)?;
-            let key = namespace.key(Mark::Impure);
-            upper.with_dir(&dir, |target| xattr::set(target, key, b"y", SetMode::Any))
         }
         Problem::BadOrigin => {
             let dir = walk(upper, above)?;

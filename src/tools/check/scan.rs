@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::forms::{Asked, Forms};
 use super::index::LinkIndex;
 use super::origin::{self, Found, Marks};
 use super::{Finding, Place, Problem};
@@ -26,6 +27,7 @@ use crate::tools::way::push;
 pub(super) fn scan(
     view: &View,
     namespace: Namespace,
+    forms: Asked,
     index: Option<&LinkIndex>,
     progress: &mut dyn FnMut(&[u8]),
 ) -> Result<Vec<Finding>> {
@@ -36,6 +38,7 @@ pub(super) fn scan(
         index,
         origins: FxHashMap::default(),
         findings: Vec::new(),
+        forms: Forms::new(namespace),
         shown: FxHashSet::default(),
         open: vec![root],
     };
@@ -47,6 +50,12 @@ pub(super) fn scan(
         progress(&path);
         scan.dir(&mut path, &stack).context(|| printable(&path))?;
     }
+    let foreign = scan.forms.foreign(forms);
+    scan.findings.extend(foreign.map(|path| Finding {
+        path,
+        place: Place::Upper,
+        problem: Problem::ForeignOpaque,
+    }));
     Ok(scan.findings)
 }
 
@@ -55,6 +64,7 @@ struct Scan<'a> {
     namespace: Namespace,
     index: Option<&'a LinkIndex>,
     findings: Vec<Finding>,
+    forms: Forms,
     /// Which object has which origin.
     origins: FxHashMap<Vec<u8>, (u64, u64)>,
     /// Which directories of lowers are shown, by layer, device and inode number.
@@ -92,7 +102,6 @@ impl Scan<'_> {
         let below = DirStack { upper: None, lowers, meta: MetaSource::Top };
         let below = Index::of_names(&below, hidden.clone())?;
         let merged = Index::of_names(stack, hidden)?;
-        let mut origins = false;
         let above = path.len();
         for name in &names {
             path.truncate(above);
@@ -104,16 +113,13 @@ impl Scan<'_> {
                     let found = self.entry(path, stack, &merged, &below, checked, &stat)?;
                     let open = |stack| Open { above, name: name.clone(), stack };
                     self.open.extend(found.map(open));
-                    origins |= self.copy_marks(path, upper, checked, &stat)?;
+                    self.copy_marks(path, upper, checked, &stat)?;
                 }
                 AufsName::Whiteout(of) => self.file(path, upper, &below, of, &stat)?,
                 AufsName::Opaque | AufsName::Meta => {}
             }
         }
         path.truncate(above);
-        if origins && !upper.marks()?.impure {
-            self.found(path, Problem::NotImpure);
-        }
         Ok(())
     }
 
@@ -131,14 +137,14 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// What an entry says of the object that it was copied from. Whether it says that at all.
+    /// What an entry says of the object that it was copied from.
     fn copy_marks(
         &mut self,
         path: &[u8],
         upper: &Arc<LayerDir>,
         name: Name<'_>,
         stat: &Stat,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         let marks = {
             let fd = upper.fd()?;
             Marks::read(Target::At(fd.as_ref().as_fd(), name))?
@@ -147,12 +153,12 @@ impl Scan<'_> {
             self.found(path, Problem::BadFlags);
         }
         // An empty one says that the origin is not known.
-        let Some(value) = &marks.origin else { return Ok(false) };
+        let Some(value) = &marks.origin else { return Ok(()) };
         let lowers = self.view.rules().roots.get(1..).unwrap_or_default();
         match origin::find(lowers, value)? {
             Found::Malformed => {
                 self.found(path, Problem::BadOrigin);
-                return Ok(false);
+                return Ok(());
             }
             Found::Gone => self.found(path, Problem::LostOrigin),
             Found::File(lower) if lower.kind() != stat.kind() => {
@@ -172,15 +178,17 @@ impl Scan<'_> {
         {
             self.found(path, Problem::NotIndexed);
         }
-        Ok(true)
+        Ok(())
     }
 
     fn own_marks(&mut self, path: &[u8], stack: &DirStack, upper: &Arc<LayerDir>) -> Result<()> {
-        let forms = opaque_forms(upper, self.namespace)?;
-        if forms.iter().filter(|is_set| **is_set).count() > 1 {
-            self.found(path, Problem::DoubleOpaque);
-        } else if forms.iter().skip(1).any(|is_set| *is_set) {
-            self.found(path, Problem::ForeignOpaque);
+        self.forms.look_at(upper)?;
+        match opaque_forms(upper, self.namespace)? {
+            [true, false, false, false] | [false, false, false, false] => {}
+            [false, true, false, false] => self.forms.of_namespace.push(path.to_vec()),
+            [false, false, true, false] => self.found(path, Problem::ForeignOpaque),
+            [false, false, false, true] => self.forms.of_aufs.push(path.to_vec()),
+            _ => self.found(path, Problem::DoubleOpaque),
         }
         let marks = upper.marks()?;
         let alone = stack.meta == MetaSource::Top;
@@ -210,6 +218,7 @@ impl Scan<'_> {
         stat: &Stat,
     ) -> Result<Option<DirStack>> {
         if stack.top()?.is_whiteout(name, stat)? {
+            self.forms.kernel_names = true;
             if below.get(name).is_none() {
                 self.found(path, Problem::NeedlessWhiteout);
             }
