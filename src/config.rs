@@ -17,6 +17,10 @@ pub struct Config {
     pub data_only: Vec<PathBuf>,
     /// Where changes go. Without it the mount is read-only.
     pub upper: Option<UpperDirs>,
+    /// The topmost of `lowers` is an upper, which a mount with `ro` only reads.
+    pub frozen: Option<Frozen>,
+    /// Refuse what is doubtful.
+    pub strict: bool,
     /// The directory to mount on.
     pub mountpoint: PathBuf,
     /// A descriptor of /dev/fuse on which the caller has made the mount already, in place of
@@ -76,6 +80,13 @@ pub struct UpperDirs {
     pub upper: PathBuf,
     /// Scratch space on the same file system; changes are built here and then moved into place.
     pub work: PathBuf,
+}
+
+/// What an upper that is only read has beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frozen {
+    /// Its work directory, if one was named. It need not be there.
+    pub work: Option<PathBuf>,
 }
 
 /// Flags and words for the mount itself.
@@ -320,6 +331,9 @@ impl Config {
     /// ever as FUSE's seconds and the kernel's jiffies allow without overflow (about 31 years).
     pub const FOREVER: Duration = Duration::from_secs(1_000_000_000);
 
+    /// The default where an upper is only read: the mount that writes it may be there, or may come.
+    pub const OF_FROZEN: Duration = Duration::from_secs(1);
+
     /// The largest request that Linux sends (`fs.fuse.max_pages_limit`, 256 pages of 4 KiB).
     pub const MAX_WRITE: u32 = 1 << 20;
     /// The default of [`Self::spin`]: twice what waking a thread on a virtual processor takes.
@@ -335,6 +349,8 @@ impl Config {
             lowers,
             data_only: Vec::new(),
             upper,
+            frozen: None,
+            strict: false,
             mountpoint,
             device: None,
             mount: MountOptions::default(),

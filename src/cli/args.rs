@@ -90,7 +90,7 @@ fn strict() -> Arg {
     Arg::new("strict")
         .long("strict")
         .action(ArgAction::SetTrue)
-        .help("Refuse options that are not known, instead of a warning")
+        .help("Refuse options that are not known, and uppers in use, instead of a warning")
 }
 
 /// The grammar of a mount, as it is parsed, with all options in its help.

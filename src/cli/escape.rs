@@ -10,7 +10,7 @@
 //! | `:` in `lowerdir` | `(n-1)/2` backslashes and a colon | read twice: with `h = n/2`, `h/2` backslashes and then a colon (`h` odd) or the end of the path (`h` even, so also `n` = 0) |
 //! | `,` | `(n-1)/2` backslashes and a comma | `n/2` backslashes, and the option ends (inside quotes: a comma) |
 //! | `"` | `(n-1)/2` backslashes and a quote | `n/2` backslashes and a quote |
-//! | `:` elsewhere | `(n-1)/2` backslashes and a colon | `n/2` backslashes and a colon |
+//! | `:` elsewhere, but in `lowerdir+` and `datadir+` | `(n-1)/2` backslashes and a colon | `n/2` backslashes and a colon |
 //! | anything else, or the end | `(n+1)/2` backslashes | `n/2` backslashes |
 //!
 //! The last row keeps a lone backslash that escapes nothing: callers pass paths such as
@@ -86,11 +86,20 @@ pub fn name_and_value(option: &[u8]) -> (&[u8], Option<&[u8]>) {
 
 /// One value, unescaped.
 pub fn unescape(value: &[u8]) -> OsString {
+    unescaped(value, b",\":")
+}
+
+/// One value in which a colon is as ordinary as any other byte, as in the kernel's `lowerdir+`.
+pub fn unescape_one_layer(value: &[u8]) -> OsString {
+    unescaped(value, b",\"")
+}
+
+fn unescaped(value: &[u8], special: &[u8]) -> OsString {
     let mut out = Vec::with_capacity(value.len());
     let mut rest = value;
     while !rest.is_empty() {
         let (run, next, tail) = take_run(rest);
-        let escapes = matches!(next, Some(b',' | b'"' | b':'));
+        let escapes = next.is_some_and(|byte| special.contains(&byte));
         let kept = if escapes { run / 2 } else { run.div_ceil(2) };
         out.extend(std::iter::repeat_n(b'\\', kept));
         out.extend(next);

@@ -1,7 +1,7 @@
 //! The lower layers of a command line: those that merge, and those that only lend data.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::escape::split_paths;
 use super::request::UsageError;
@@ -13,6 +13,8 @@ pub struct Lowers {
     pub merged: Vec<PathBuf>,
     /// Data-only layers (Documentation/filesystems/overlayfs.rst, "Data-only lower layers").
     pub data_only: Vec<PathBuf>,
+    /// They were given by `lowerdir`, all of them at once.
+    pub at_once: bool,
 }
 
 impl Lowers {
@@ -21,7 +23,7 @@ impl Lowers {
     /// # Errors
     /// What to give instead.
     pub fn parse(value: &[u8]) -> Result<Self, &'static str> {
-        let mut lowers = Self::default();
+        let mut lowers = Self { at_once: true, ..Self::default() };
         // A path that is empty stands for the second colon of a `::`.
         let mut double = false;
         for path in split_paths(value) {
@@ -44,12 +46,13 @@ impl Lowers {
     /// Takes one more layer that merges, below those so far.
     ///
     /// # Errors
-    /// If there are data-only layers already, as in the kernel.
+    /// If there are data-only layers already, or a `lowerdir`, as in the kernel.
     pub fn add_merged(&mut self, path: PathBuf) -> Result<(), UsageError> {
+        self.check_one_by_one("lowerdir+", &path)?;
         if !self.data_only.is_empty() {
             return Err(UsageError::new(format!(
-                "option `lowerdir+` names {} after a data-only layer: put all datadir+ options, \
-                 and a lowerdir with ::, behind it",
+                "option `lowerdir+` names {} after a data-only layer: put all datadir+ options \
+                 behind it",
                 path.display()
             )));
         }
@@ -62,15 +65,28 @@ impl Lowers {
     /// # Errors
     /// Where no layer is above it that could need its data.
     pub fn add_data_only(&mut self, path: PathBuf) -> Result<(), UsageError> {
+        self.check_one_by_one("datadir+", &path)?;
         if self.merged.is_empty() {
             return Err(UsageError::new(format!(
-                "option `datadir+` names {}, and there is no layer above it: put lowerdir or \
-                 lowerdir+ in front",
+                "option `datadir+` names {}, and there is no layer above it: put lowerdir+ in \
+                 front",
                 path.display()
             )));
         }
         self.data_only.push(path);
         Ok(())
+    }
+
+    /// `ovl_parse_layer`, fs/overlayfs/params.c: the one behind the other is EINVAL.
+    fn check_one_by_one(&self, option: &str, path: &Path) -> Result<(), UsageError> {
+        if !self.at_once {
+            return Ok(());
+        }
+        Err(UsageError::new(format!(
+            "option `{option}` names {} after a lowerdir, which names all layers: give all of them \
+             by lowerdir, or each by lowerdir+ or datadir+",
+            path.display()
+        )))
     }
 }
 
@@ -87,15 +103,17 @@ mod tests {
 
     fn lowers(merged: &[&str], data_only: &[&str]) -> Lowers {
         let paths = |list: &[&str]| list.iter().map(PathBuf::from).collect();
-        Lowers { merged: paths(merged), data_only: paths(data_only) }
+        let (merged, data_only) = (paths(merged), paths(data_only));
+        Lowers { merged, data_only, at_once: false }
     }
 
     #[test]
     fn two_colons_begin_a_data_only_layer() {
         let parse = |text: &str| Lowers::parse(text.as_bytes());
-        assert_eq!(parse("a").unwrap(), lowers(&["a"], &[]));
-        assert_eq!(parse("a:b::d1::d2").unwrap(), lowers(&["a", "b"], &["d1", "d2"]));
-        assert_eq!(parse(r"a\:\:b::d\:1").unwrap(), lowers(&["a::b"], &["d:1"]));
+        let read = |text| Lowers { at_once: false, ..parse(text).unwrap() };
+        assert_eq!(read("a"), lowers(&["a"], &[]));
+        assert_eq!(read("a:b::d1::d2"), lowers(&["a", "b"], &["d1", "d2"]));
+        assert_eq!(read(r"a\:\:b::d\:1"), lowers(&["a::b"], &["d:1"]));
         for bad in ["", ":a", "a:", "::d", "a::", "a:::d", "a::d:", "a::d::", "a::::d"] {
             assert_eq!(parse(bad).unwrap_err(), NO_EMPTY_PATH, "{bad}");
         }
@@ -112,5 +130,14 @@ mod tests {
         let late = all.add_merged("b".into()).unwrap_err();
         assert!(late.to_string().contains("`lowerdir+`"), "{late}");
         assert_eq!(all, lowers(&["a"], &["d"]));
+    }
+
+    #[test]
+    fn not_both_ways() {
+        let mut all = Lowers::parse(b"a:b").unwrap();
+        for add in [Lowers::add_merged, Lowers::add_data_only] {
+            let refused = add(&mut all, "c".into()).unwrap_err();
+            assert!(refused.to_string().contains("after a lowerdir"), "{refused}");
+        }
     }
 }

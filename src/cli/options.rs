@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::escape::unescape;
+use super::escape::{unescape, unescape_one_layer};
 use super::lowers::Lowers;
 use super::request::{Request, UsageError};
 use super::table::{IGNORED, IGNORED_PREFIXES, OPTIONS};
@@ -192,7 +192,7 @@ impl MountOption {
                 let lowers = Lowers::parse(value);
                 set(request, lowers.map_err(|wanted| self.wrong(value, wanted))?);
             }
-            Takes::Layer(add) => add(&mut request.lowers, unescape(value).into())?,
+            Takes::Layer(add) => add(&mut request.lowers, unescape_one_layer(value).into())?,
             Takes::Text(set) => set(request, self.text(value)?),
             Takes::Switch(set) => set(request, self.switch(value)?),
             Takes::Seconds(set) => set(request, self.seconds(value)?),

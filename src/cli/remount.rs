@@ -53,8 +53,8 @@ impl Remount {
             self.apply(flags)?;
             if no_upper && !flags.read_only {
                 let text = format!(
-                    "{} has no upperdir and cannot be made writable: unmount it and mount it \
-                     again with one",
+                    "{} cannot be made writable, as it was mounted with `ro` or without upperdir: \
+                     unmount it and mount it again",
                     self.mountpoint.display()
                 );
                 return Err(Error::new(Errno::EROFS, text));

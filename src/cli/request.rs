@@ -13,7 +13,7 @@ use super::lowers::Lowers;
 use super::options::{self, Found};
 use super::owners::{self, Ids};
 use super::suggest::nearest;
-use crate::config::{Config, Io, UpperDirs, Xattrs};
+use crate::config::{Config, Frozen, Io, UpperDirs, Xattrs};
 
 /// What is wrong with a command line, in one sentence that says what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,15 +147,23 @@ impl Request {
             ));
         }
         let lowers = self.lowers.merged.iter().map(|path| absolute("lowerdir", path));
-        let lowers = lowers.collect::<Result<_, _>>()?;
+        let mut lowers = lowers.collect::<Result<Vec<_>, _>>()?;
         let data_only = self.lowers.data_only.iter().map(|path| absolute("datadir+", path));
         let data_only = data_only.collect::<Result<_, _>>()?;
-        let upper = match (self.upper, self.work) {
+        let upper = self.upper.map(|path| absolute("upperdir", &path)).transpose()?;
+        let work = self.work.map(|path| absolute("workdir", &path)).transpose()?;
+        let mut config = self.config;
+        let upper = match (upper, work) {
             (None, None) => None,
-            (Some(upper), Some(work)) => Some(UpperDirs {
-                upper: absolute("upperdir", &upper)?,
-                work: absolute("workdir", &work)?,
-            }),
+            (Some(upper), work) if config.mount.read_only => {
+                lowers.insert(0, upper);
+                config.frozen = Some(Frozen { work });
+                if config.timeout == Config::FOREVER {
+                    config.timeout = Config::OF_FROZEN;
+                }
+                None
+            }
+            (Some(upper), Some(work)) => Some(UpperDirs { upper, work }),
             (Some(_), None) => {
                 return Err(UsageError::new(
                     "option `upperdir` needs `workdir`: add workdir=DIR, a directory of its own \
@@ -170,11 +178,12 @@ impl Request {
             }
         };
         let device = passed_device(mountpoint)?;
-        check_metacopy(&self.config)?;
-        check_io(&self.config)?;
+        check_metacopy(&config)?;
+        check_io(&config)?;
         let mountpoint = absolute_mountpoint(mountpoint)?;
         let owners = owners::verified(self.uids, self.gids, self.squash_to_root)?;
-        Ok(Config { lowers, data_only, upper, mountpoint, device, owners, ..self.config })
+        let strict = self.strict;
+        Ok(Config { lowers, data_only, upper, strict, mountpoint, device, owners, ..config })
     }
 }
 

@@ -43,7 +43,7 @@ pub const OPTIONS: &[MountOption] = &[
         group: Group::Layers,
         takes: Takes::Layer(Lowers::add_merged),
         help: "One more read-only layer below those so far. May be given more than once",
-        doc: "A colon in the name is a colon.",
+        doc: "A colon in the name is a colon, and a backslash before it is one. Not together with lowerdir.",
     },
     MountOption {
         name: "datadir+",
@@ -67,7 +67,7 @@ pub const OPTIONS: &[MountOption] = &[
         group: Group::Layers,
         takes: Takes::Path(|request, path| request.work = Some(path)),
         help: "Scratch space on the file system of upperdir. Required with upperdir",
-        doc: "Changes are built here and moved into the upper in one step. What a crash left behind \
+        doc: "Not with `ro`. Changes are built here and moved into the upper in one step. What a crash left behind \
               is removed at the next mount.",
     },
     MountOption {
@@ -284,7 +284,9 @@ pub const OPTIONS: &[MountOption] = &[
             ("rw", |request| request.config.mount.read_only = false),
         ]),
         help: "Whether changes are refused. Default: rw if there is an upperdir",
-        doc: "",
+        doc: "With `ro` an upperdir is the topmost of the read-only layers: it may be in use by \
+              another mount, nothing is locked or written, workdir may be missing, and the mount \
+              cannot be made writable later.",
     },
     MountOption {
         name: "remount",
@@ -420,7 +422,7 @@ pub const OPTIONS: &[MountOption] = &[
         group: Group::Speed,
         takes: Takes::Seconds(|request, seconds| request.config.timeout = seconds),
         help: "How long the kernel may cache names and attributes. Default: for ever",
-        doc: "Lower it only if something changes the layers behind the mount, which is unsupported \
+        doc: "One second with `ro` and an upperdir, which another mount may change. Lower it only if something changes the layers behind the mount, which is unsupported \
               while it is mounted.",
     },
     MountOption {

@@ -17,6 +17,8 @@ pub fn in_force(config: &Config) -> Value {
         lowers: _,
         data_only: _,
         upper: _,
+        frozen: _,
+        strict: _,
         mountpoint: _,
         device: _,
         mount,
@@ -55,11 +57,7 @@ pub fn in_force(config: &Config) -> Value {
         "metacopy": on(*metacopy),
         "uidmapping": ids(&owners.uids),
         "gidmapping": ids(&owners.gids),
-        "xino": match numbers {
-            Numbers::Tagged => "on",
-            Numbers::Plain => "off",
-            Numbers::Short => "ino32_t",
-        },
+        "xino": of_numbers(*numbers),
         "xattr_permissions": match permissions {
             Permissions::Inode => 0,
             Permissions::SecurityXattr => 1,
@@ -103,6 +101,14 @@ fn of_index(choice: IndexChoice) -> &'static str {
         IndexChoice::Auto => "auto",
         IndexChoice::On => "on",
         IndexChoice::Off => "off",
+    }
+}
+
+fn of_numbers(numbers: Numbers) -> &'static str {
+    match numbers {
+        Numbers::Tagged => "on",
+        Numbers::Plain => "off",
+        Numbers::Short => "ino32_t",
     }
 }
 

@@ -4,6 +4,7 @@
 //! matter of types, not of care. Only [`Upper`] has mutating methods, and they build in the work
 //! directory what one system call then makes visible.
 
+pub mod claim;
 pub mod dir;
 pub mod fdcache;
 pub mod filesystems;
@@ -13,6 +14,7 @@ pub mod links;
 pub mod marks;
 pub mod name;
 pub mod open;
+pub mod overlap;
 pub mod staged;
 pub mod tally;
 pub mod upper;
@@ -24,6 +26,7 @@ pub use filesystems::FileSystems;
 pub use keeping::Keeping;
 pub use links::LinkIndex;
 pub use name::PackedName;
+pub use overlap::Traps;
 pub use staged::{Over, Staged};
 pub use tally::Tally;
 pub use upper::Upper;
@@ -40,4 +43,6 @@ pub struct Stack {
     pub data_only: Vec<LowerDir>,
     /// What they lie on.
     pub filesystems: FileSystems,
+    /// The upper and the work directory, if they lie in a lower.
+    pub traps: Traps,
 }

@@ -3,57 +3,99 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use super::Stack;
+use super::claim::{Claim, Claims, let_in};
 use super::dir::LowerDir;
 use super::fdcache::FdCache;
 use super::filesystems::{FileSystem, FileSystems};
 use super::keeping::Keeping;
+use super::overlap::{self, Opened};
 use super::upper::Upper;
-use super::work::Work;
-use crate::config::{Config, UpperDirs};
+use super::work::{self, Work};
+use crate::config::{Config, Frozen, IndexChoice, Permissions, UpperDirs};
 use crate::error::{Context, Errno, Error, Result};
-use crate::sys::{Target, at, file, stat};
+use crate::sys::{Target, at, stat};
 
 /// Opens all layers of a mount.
 ///
 /// # Errors
 /// One that names the option and the path, says what is wrong with it and what to do.
 pub fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
-    let merged = config.lowers.iter().map(|path| ("lowerdir", path));
-    let data_only = config.data_only.iter().map(|path| ("data-only lowerdir", path));
-    let lowers = merged
-        .chain(data_only)
-        .map(|(option, path)| Ok(Opened { option, path, fd: open_dir(option, path)? }))
-        .collect::<Result<Vec<_>>>()?;
+    let lowers = open_lowers(config)?;
     let layers: Vec<_> = lowers
         .iter()
         .take(config.lowers.len())
         .map(|lower| FileSystem::of(lower.fd.as_fd()))
         .collect::<Result<_>>()?;
-    let upper = match &config.upper {
-        Some(dirs) => Some(open_upper(dirs, &lowers, config, cache)?),
+    let writable = config.upper.as_ref().map(open_writable).transpose()?;
+    let overlaps =
+        overlap::check(writable.as_ref().map_or(&[][..], |two| two.as_slice()), &lowers)?;
+    let claims = Claims::begin(config.strict || config.index == IndexChoice::On);
+    for (position, pid) in overlaps.held {
+        if let Some(lower) =
+            lowers.get(position).filter(|_| config.frozen.is_none() || position > 0)
+        {
+            claims.of_lower(lower, pid)?;
+        }
+    }
+    let upper = match writable {
+        Some([upper, work]) => Some(take_upper(upper, work, claims, config, cache)?),
         None => None,
     };
+    if let Some(frozen) = &config.frozen {
+        look_at_work(frozen, config)?;
+    }
     let aufs = config.whiteout.reads_aufs();
     let mut lowers = (1u16..)
         .zip(lowers)
         .map(|(layer, Opened { path, fd, .. })| {
-            let keeping = Keeping::of_trusted_root(Target::Fd(fd.as_fd()))?;
+            let keeping = match config.frozen.is_some() && layer == 1 {
+                true => keeping_of_frozen(&fd, config)?,
+                false => Keeping::of_trusted_root(Target::Fd(fd.as_fd()))?,
+            };
             LowerDir::root(without_mounts(path, fd), layer, keeping, aufs, cache)
         })
         .collect::<Result<Vec<_>>>()?;
     let data_only = lowers.split_off(config.lowers.len());
     let top = upper.as_ref().map(Upper::file_system).transpose()?;
-    Ok(Stack { upper, lowers, data_only, filesystems: FileSystems::new(top, layers) })
+    let filesystems = FileSystems::new(top, layers);
+    Ok(Stack { upper, lowers, data_only, filesystems, traps: overlaps.traps })
 }
 
-/// A lower layer, and how it was named.
-struct Opened<'a> {
-    option: &'static str,
-    path: &'a Path,
-    fd: OwnedFd,
+fn open_lowers(config: &Config) -> Result<Vec<Opened<'_>>> {
+    let frozen = config.frozen.is_some();
+    let merged = config.lowers.iter().enumerate().map(|(position, path)| match position {
+        0 if frozen => ("upperdir", path),
+        _ => ("lowerdir", path),
+    });
+    let data_only = config.data_only.iter().map(|path| ("data-only lowerdir", path));
+    merged.chain(data_only).map(|(option, path)| opened(option, path)).collect()
+}
+
+fn opened<'a>(option: &'static str, path: &'a Path) -> Result<Opened<'a>> {
+    Ok(Opened { option, path, fd: open_dir(option, path)? })
+}
+
+/// Where an upper that is only read keeps owners, modes and types.
+fn keeping_of_frozen(root: &OwnedFd, config: &Config) -> Result<Keeping> {
+    let root = Target::Fd(root.as_fd());
+    match config.permissions {
+        Permissions::Inode => Keeping::of_trusted_root(root),
+        Permissions::SecurityXattr | Permissions::UserXattr => Keeping::of_root(root),
+    }
+}
+
+/// What the work directory says of an upper that is only read.
+fn look_at_work(frozen: &Frozen, config: &Config) -> Result<()> {
+    let Some(path) = &frozen.work else { return Ok(()) };
+    // It may be missing: nothing is made or moved.
+    let Ok(work) = at::open_root(path) else { return Ok(()) };
+    work::check_readable(work.as_fd()).context(|| format!("workdir={}", path.display()))?;
+    if config.index != IndexChoice::Off {
+        tracing::warn!("index: a mount that is `ro` has none; hard links of lowers stand alone");
+    }
+    Ok(())
 }
 
 /// A lower as the kernel's overlayfs sees it, without what is mounted below: our own mount may be,
@@ -84,28 +126,35 @@ fn refuse(errno: Errno, text: String) -> Error {
     Error::new(errno, text)
 }
 
-fn open_upper(
-    dirs: &UpperDirs,
-    lowers: &[Opened<'_>],
+/// The upper and the work directory, which go together.
+fn open_writable(dirs: &UpperDirs) -> Result<[Opened<'_>; 2]> {
+    let upper = opened("upperdir", &dirs.upper)?;
+    let work = opened("workdir", &dirs.work)?;
+    check_apart(dirs, &upper.fd, &work.fd)?;
+    check_same_mount(dirs, &upper.fd, &work.fd)?;
+    Ok([upper, work])
+}
+
+fn take_upper(
+    upper: Opened<'_>,
+    work: Opened<'_>,
+    claims: Claims,
     config: &Config,
     cache: &Arc<FdCache>,
 ) -> Result<Upper> {
-    let upper = open_dir("upperdir", &dirs.upper)?;
-    let work = open_dir("workdir", &dirs.work)?;
-    let (up, wk) = (dirs.upper.display(), dirs.work.display());
-    check_apart(dirs, &upper, &work)?;
-    check_same_mount(dirs, &upper, &work)?;
-    check_lowers_apart(dirs, &upper, &work, lowers)?;
-    take(&upper, "upperdir", &dirs.upper)?;
-    take(&work, "workdir", &dirs.work)?;
-    let work = Work::prepare(work, config.durability).map_err(|err| {
+    let (up, wk) = (upper.named(), work.named());
+    let [of_upper, of_work] = [claims.take(&upper)?, claims.take(&work)?];
+    let (upper, work) = (upper.fd, work.fd);
+    let work = Work::prepare(work, config.durability, of_work).map_err(|err| {
         let advice = match err.errno() {
             Errno::EROFS => "its file system is read-only; use another, or mount without upperdir",
             Errno::EACCES | Errno::EPERM => "it may not be written; check its owner and mode",
             _ => "it cannot be used",
         };
-        err.context(format!("workdir={wk}: {advice}"))
+        err.context(format!("{wk}: {advice}"))
     })?;
+    let_in(work.above())?;
+    let_in(upper.as_fd())?;
     nix::unistd::faccessat(
         &upper,
         ".",
@@ -113,47 +162,17 @@ fn open_upper(
         nix::fcntl::AtFlags::AT_EACCESS,
     )
     .map_err(Error::from)
-    .context(|| {
-        format!("upperdir={up}: it may not be written; check its owner, mode and file system")
-    })?;
-    Upper::new(upper, work, config, cache).map_err(|err| {
+    .context(|| format!("{up}: it may not be written; check its owner, mode and file system"))?;
+    // Two servers do not see each other's entries.
+    let shared = [of_upper, of_work].contains(&Claim::Shared);
+    let index = if shared { IndexChoice::Off } else { config.index };
+    Upper::new(upper, work, &Config { index, ..config.clone() }, cache).map_err(|err| {
         let advice = match err.errno() {
             Errno::ENOSPC | Errno::EDQUOT => "its file system is full; make room",
             _ => "it cannot be used",
         };
-        err.context(format!("upperdir={up}: {advice}"))
+        err.context(format!("{up}: {advice}"))
     })
-}
-
-/// How long a directory may stay locked: umount(8) returns before the server of the mount is gone.
-const PATIENCE: Duration = Duration::from_secs(3);
-
-/// Locks a directory for this mount alone.
-fn take(dir: &OwnedFd, option: &str, path: &Path) -> Result<()> {
-    const PAUSE: Duration = Duration::from_millis(10);
-    let begun = Instant::now();
-    let locked = loop {
-        match file::lock_exclusive(dir.as_fd()) {
-            Err(err) if err.errno() == Errno::EAGAIN && begun.elapsed() < PATIENCE => {
-                std::thread::sleep(PAUSE);
-            }
-            other => break other,
-        }
-    };
-    match locked {
-        Err(err) if err.errno() == Errno::EAGAIN => Err(refuse(
-            Errno::EBUSY,
-            format!(
-                "{option}={}: another mount is using it; unmount that one, or use another directory",
-                path.display()
-            ),
-        )),
-        // A file system without locks cannot tell us.
-        Err(err) if matches!(err.errno(), Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EBADF) => {
-            Ok(())
-        }
-        other => other,
-    }
 }
 
 fn check_apart(dirs: &UpperDirs, upper: &OwnedFd, work: &OwnedFd) -> Result<()> {
@@ -185,37 +204,6 @@ fn check_same_mount(dirs: &UpperDirs, upper: &OwnedFd, work: &OwnedFd) -> Result
             dirs.upper.display()
         ),
     ))
-}
-
-fn check_lowers_apart(
-    dirs: &UpperDirs,
-    upper: &OwnedFd,
-    work: &OwnedFd,
-    lowers: &[Opened<'_>],
-) -> Result<()> {
-    for Opened { option: name, path, fd: lower } in lowers {
-        for (option, dir, dir_path) in
-            [("upperdir", upper, &dirs.upper), ("workdir", work, &dirs.work)]
-        {
-            let relation = if same(lower, dir)? {
-                "is the same directory as"
-            } else if is_below(lower.as_fd(), dir.as_fd())? {
-                "lies inside"
-            } else {
-                continue;
-            };
-            return Err(refuse(
-                Errno::EINVAL,
-                format!(
-                    "{name}={} {relation} {option}={}; a layer that changes under the mount \
-                     cannot be a lower one, so use another directory",
-                    path.display(),
-                    dir_path.display()
-                ),
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn same(a: &OwnedFd, b: &OwnedFd) -> Result<bool> {

@@ -4,17 +4,19 @@
 //! left there belongs to no tree and is swept when the next mount begins.
 
 use std::ffi::OsStr;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::fcntl::OFlag;
 
+use super::claim::Claim;
 use crate::config::Durability;
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::overlay::{ACL_ACCESS, ACL_DEFAULT};
 use crate::sys::trail::Trail;
-use crate::sys::{FileType, Name, Target, at, creds, dir, stat, xattr};
+use crate::sys::{FileType, Name, Target, at, creds, dir, file, stat, xattr};
 
 /// The directory in WORKDIR where changes are built (fs/overlayfs/super.c, `OVL_WORKDIR_NAME`).
 const WORK: &[u8] = b"work";
@@ -31,17 +33,19 @@ pub struct Work {
     /// WORKDIR itself, which carries the lock of this mount.
     locked: OwnedFd,
     dir: OwnedFd,
+    /// What tells our names from those of another mount that uses the directory too.
+    salt: u64,
     next: AtomicU64,
     durability: Durability,
 }
 
 impl Work {
-    /// Prepares `WORKDIR/work`: made if missing, emptied if not.
+    /// Prepares `WORKDIR/work`: made if missing, emptied if nobody else uses it.
     ///
     /// # Errors
     /// EINVAL if `work/incompat` names a feature that forbids the use of this upper; otherwise what
     /// the calls say, such as EROFS, EACCES or ENOSPC.
-    pub fn prepare(workdir: OwnedFd, durability: Durability) -> Result<Self> {
+    pub fn prepare(workdir: OwnedFd, durability: Durability, claim: Claim) -> Result<Self> {
         let name = Name::new(WORK)?;
         let made = at::mkdir(workdir.as_fd(), name, 0o700);
         if let Err(err) = made
@@ -50,22 +54,36 @@ impl Work {
             return Err(err);
         }
         let dir = at::open(workdir.as_fd(), name, OPEN_DIR, 0)?;
-        check_incompat(dir.as_fd())?;
+        // The guard of a mount that lives tells of no crash.
+        let is_shared = claim == Claim::Shared;
+        check_incompat(dir.as_fd(), is_shared)?;
         make_plain(dir.as_fd()).context(|| "taking group and ACLs off work")?;
-        sweep(dir.as_fd()).context(|| "sweeping what an earlier mount left in work")?;
-        let work = Self { locked: workdir, dir, next: AtomicU64::new(1), durability };
+        if !is_shared {
+            sweep(dir.as_fd()).context(|| "sweeping what an earlier mount left in work")?;
+        }
+        // Keys of hash tables are chosen at random.
+        let salt = RandomState::new().build_hasher().finish();
+        let next = AtomicU64::new(1);
+        let work = Self { locked: workdir, dir, salt, next, durability };
         if work.is_volatile() {
             work.guard()?;
         }
         Ok(work)
     }
 
-    /// Marks the upper as not to be trusted after a crash, as the kernel's `volatile` does.
+    /// Marks the upper as not to be trusted after a crash, as the kernel's `volatile` does. Another
+    /// mount that lives may have done so.
     fn guard(&self) -> Result<()> {
-        let incompat = Name::new(INCOMPAT)?;
-        at::mkdir(self.fd(), incompat, 0o700)?;
-        let dir = at::open(self.fd(), incompat, OPEN_DIR, 0)?;
-        at::mkdir(dir.as_fd(), Name::new(VOLATILE)?, 0o700)
+        let mut dir = at::reopen_dir(self.fd())?;
+        for name in [INCOMPAT, VOLATILE] {
+            let name = Name::new(name)?;
+            match at::mkdir(dir.as_fd(), name, 0o700) {
+                Err(err) if err.errno() == Errno::EEXIST => {}
+                other => other?,
+            }
+            dir = at::open(dir.as_fd(), name, OPEN_DIR, 0)?;
+        }
+        Ok(())
     }
 
     /// The directory itself.
@@ -96,7 +114,7 @@ impl Work {
     #[must_use]
     pub fn fresh_name(&self) -> String {
         // "#" and a number in hexadecimal, as the kernel names its temporaries.
-        format!("#{:x}", self.next.fetch_add(1, Ordering::Relaxed))
+        format!("#{:x}.{:x}", self.salt, self.next.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Removes something from the work directory, with all below it.
@@ -127,7 +145,31 @@ fn make_plain(dir: BorrowedFd<'_>) -> Result<()> {
     at::chmod(target, 0o700)
 }
 
-fn check_incompat(work: BorrowedFd<'_>) -> Result<()> {
+/// Whether an upper with this WORKDIR can be read: the guard of a volatile mount is no reason why
+/// not.
+///
+/// # Errors
+/// As [`Work::prepare`].
+pub(super) fn check_readable(workdir: BorrowedFd<'_>) -> Result<()> {
+    match at::open(workdir, Name::new(WORK)?, OPEN_DIR, 0) {
+        Ok(work) => check_incompat(work.as_fd(), true),
+        // It is not there, or not for us.
+        Err(_) => Ok(()),
+    }
+}
+
+fn has_guard(work: BorrowedFd<'_>) -> Result<bool> {
+    match at::open(work, Name::new(INCOMPAT)?, OPEN_DIR, 0) {
+        Ok(incompat) => {
+            let guard = Target::At(incompat.as_fd(), Name::new(VOLATILE)?);
+            Ok(stat::stat_if_exists(guard)?.is_some())
+        }
+        Err(err) if matches!(err.errno(), Errno::ENOENT | Errno::ENOTDIR) => Ok(false),
+        Err(err) => Err(err),
+    }
+}
+
+fn check_incompat(work: BorrowedFd<'_>, may_be_volatile: bool) -> Result<()> {
     let dir = match at::open(work, Name::new(INCOMPAT)?, OPEN_DIR, 0) {
         Ok(dir) => dir,
         Err(err) if matches!(err.errno(), Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
@@ -135,7 +177,9 @@ fn check_incompat(work: BorrowedFd<'_>) -> Result<()> {
     };
     let mut features = Vec::new();
     dir::for_each(dir.as_fd(), |entry| {
-        features.push(OsStr::from_bytes(entry.name).to_string_lossy().into_owned());
+        if !(may_be_volatile && entry.name == VOLATILE) {
+            features.push(OsStr::from_bytes(entry.name).to_string_lossy().into_owned());
+        }
         Ok(())
     })?;
     if features.is_empty() {
@@ -249,13 +293,21 @@ fn remove_one(dir: BorrowedFd<'_>, name: Name<'_>, is_dir: Option<bool>) -> Resu
 
 impl Work {
     /// An orderly end takes the volatile guard away: what was written is in the page cache, and
-    /// only a crash of the machine can lose it.
+    /// only a crash of the machine can lose it. While other mounts go on it stays, for the last.
     pub fn leave(&self) {
-        if self.is_volatile()
-            && let Ok(incompat) = Name::new(INCOMPAT)
-        {
-            crate::error::best_effort("volatile guard", remove_tree(self.fd(), incompat));
+        if self.others_go_on() {
+            return;
         }
+        let unguard = || match has_guard(self.fd())? {
+            true => remove_tree(self.fd(), Name::new(INCOMPAT)?),
+            false => Ok(()),
+        };
+        crate::error::best_effort("volatile guard", unguard());
+    }
+
+    /// Gives up our part of the lock to find out.
+    fn others_go_on(&self) -> bool {
+        file::lock_exclusive(self.above()).is_err_and(|err| err.errno() == Errno::EAGAIN)
     }
 }
 
@@ -286,7 +338,7 @@ mod tests {
             }
             dir = at::open(dir.as_fd(), name, OPEN_DIR, 0).unwrap();
         }
-        let work = Work::prepare(root(&tmp), Durability::Normal).unwrap();
+        let work = Work::prepare(root(&tmp), Durability::Normal, Claim::Alone).unwrap();
         assert!(entries(work.fd()).unwrap().is_empty());
         assert!(std::path::Path::new("/etc").exists());
     }
@@ -294,12 +346,12 @@ mod tests {
     #[test]
     fn a_volatile_mount_that_crashed_is_not_mounted_again() {
         let tmp = tempfile::tempdir().unwrap();
-        std::mem::forget(Work::prepare(root(&tmp), Durability::Volatile).unwrap());
-        let err = Work::prepare(root(&tmp), Durability::Volatile).unwrap_err();
+        std::mem::forget(Work::prepare(root(&tmp), Durability::Volatile, Claim::Alone).unwrap());
+        let err = Work::prepare(root(&tmp), Durability::Volatile, Claim::Alone).unwrap_err();
         assert!(err.to_string().contains("volatile"), "{err}");
         std::fs::remove_dir(tmp.path().join("work/incompat/volatile")).unwrap();
-        drop(Work::prepare(root(&tmp), Durability::Volatile).unwrap());
-        Work::prepare(root(&tmp), Durability::Normal).unwrap();
+        drop(Work::prepare(root(&tmp), Durability::Volatile, Claim::Alone).unwrap());
+        Work::prepare(root(&tmp), Durability::Normal, Claim::Alone).unwrap();
     }
 
     #[test]

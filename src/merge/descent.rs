@@ -9,7 +9,7 @@ use super::lookup::Key;
 use super::stack::DirStack;
 use crate::error::{Errno, Error, Result};
 use crate::format::redirect::Redirect;
-use crate::layer::{FileSystems, LayerDir, LinkIndex, LowerDir};
+use crate::layer::{FileSystems, LayerDir, LinkIndex, LowerDir, Traps};
 use crate::sys::{Name, Stat};
 
 /// What looking things up has to know of the mount.
@@ -27,6 +27,8 @@ pub struct Rules<'a> {
     pub filesystems: &'a FileSystems,
     /// The index of hard links, if it is used.
     pub links: Option<&'a LinkIndex>,
+    /// Directories of lowers that no name may lead to.
+    pub traps: &'a Traps,
     /// What is remembered of objects, if anything is.
     pub memory: Option<&'a dyn Memory>,
 }

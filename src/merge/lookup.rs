@@ -9,7 +9,7 @@ use super::descent::{Descent, Place, Rules};
 use super::index::{Entry, InUpper, Index};
 use super::links::{self, Linked};
 use super::stack::{DirStack, MetaSource, lend};
-use crate::error::{Errno, Error, Result};
+use crate::error::{Context, Errno, Error, Result};
 use crate::format::aufs::AufsName;
 use crate::format::dirmark::DirMarks;
 use crate::format::metacopy::FileMarks;
@@ -198,7 +198,10 @@ impl Search<'_> {
             let above = lower.dir();
             // What follows the topmost directory is known from the listing to be one, and nothing
             // else that could be learned of it is asked for.
-            if !self.gathered.lowers.is_empty() && !self.is_undecided() {
+            if !self.gathered.lowers.is_empty()
+                && !self.is_undecided()
+                && self.rules.traps.is_empty()
+            {
                 self.gathered.lowers.push(lower.child_as_listed(self.name));
                 self.add(above, self.name, None, left > 0)?;
                 continue;
@@ -207,6 +210,7 @@ impl Search<'_> {
                 None => {}
                 Some(stat) if above.is_whiteout(self.name, &stat)? => break,
                 Some(stat) if stat.kind().is_dir() => {
+                    self.rules.traps.check(&stat).context(|| self.name.to_string())?;
                     if self.gathered.top.is_none()
                         && let Some(known) = self.remembered(&stat, above)?
                     {
@@ -251,6 +255,7 @@ impl Search<'_> {
             if !place.stat.kind().is_dir() {
                 break;
             }
+            self.rules.traps.check(&place.stat).context(|| self.name.to_string())?;
             let name = Name::new(&place.name)?;
             self.gathered.lowers.push(place.above.child(name, &place.stat));
             self.add(place.above.dir(), name, Some(place.stat), true)?;

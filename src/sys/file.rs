@@ -215,6 +215,17 @@ pub fn lock_exclusive(fd: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Locks `fd` together with others that ask for this. What was locked by [`lock_exclusive`] is open
+/// to them from then on.
+///
+/// # Errors
+/// EAGAIN if somebody else has it alone.
+pub fn lock_shared(fd: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: plain call on an open descriptor.
+    check(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) })?;
+    Ok(())
+}
+
 /// Shares all extents of `from` with the empty file `to` (ioctl_ficlone(2)).
 ///
 /// # Errors

@@ -13,6 +13,7 @@ pub mod dir;
 pub mod file;
 pub mod handle;
 pub mod ioctl;
+pub mod locks;
 pub mod memory;
 pub mod mount;
 pub mod process;

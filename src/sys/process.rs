@@ -47,6 +47,33 @@ pub fn filesystem_user(pid: u32) -> Option<u32> {
     fields(&status, "Uid:")?.split_ascii_whitespace().nth(3)?.parse().ok()
 }
 
+/// A process in words: number, program and last argument, which is the mountpoint of a server, and
+/// whether it lives in other mounts than we do.
+#[must_use]
+pub fn describe(pid: u32) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<_> = line.split(|byte| *byte == 0).filter(|word| !word.is_empty()).collect();
+    let program = words.first().and_then(|word| word.rsplit(|byte| *byte == b'/').next());
+    let last = words.get(1..).and_then(<[_]>::last);
+    let mut text = format!("process {pid}");
+    for word in program.into_iter().chain(last.copied()) {
+        text.push(' ');
+        text.push_str(&printable(word));
+    }
+    let mounts = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    if let Some(theirs) = mounts(&pid.to_string())
+        && mounts("self").is_some_and(|ours| ours != theirs)
+    {
+        text.push_str(", in another mount namespace");
+    }
+    text
+}
+
+/// What another process wrote, without what a terminal would obey.
+fn printable(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).escape_debug().to_string()
+}
+
 /// What a thread calls `/`: two threads with the same are in one mount namespace and have one root
 /// directory, so that every path means the same to both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +132,14 @@ mod tests {
         assert_eq!(filesystem_user(here), Some(nix::unistd::geteuid().as_raw()));
         assert_eq!(Root::of_thread(here), Root::ours());
         assert_eq!(filesystem_user(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_process_in_words() {
+        let us = describe(std::process::id());
+        assert!(us.starts_with(&format!("process {} ", std::process::id())), "{us}");
+        assert!(!us.contains("namespace"), "{us}");
+        assert_eq!(describe(u32::MAX), format!("process {}", u32::MAX));
     }
 
     #[test]

@@ -44,6 +44,7 @@ impl View {
             follow: *follow,
             filesystems: &stack.filesystems,
             links: None,
+            traps: &stack.traps,
             memory: None,
         }
     }

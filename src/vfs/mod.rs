@@ -227,6 +227,7 @@ impl Vfs {
             follow: self.follow,
             filesystems: &self.stack.filesystems,
             links: self.links(),
+            traps: &self.stack.traps,
             memory: Some(&self.table),
         }
     }

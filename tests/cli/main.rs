@@ -25,6 +25,7 @@ mod labels;
 mod layers;
 mod mount8;
 mod names;
+mod overlap;
 mod passed;
 mod refusal;
 mod traffic;

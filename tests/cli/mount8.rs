@@ -120,11 +120,12 @@ fn remounts_that_cannot_be() {
         ovlmerge -o $O $m; mkdir $m/d; fails ovlmerge -o remount,ro $m/d
         fails setpriv --reuid=1234 --clear-groups ovlmerge -o remount,ro $m; state; umount $m";
     let said = script(&s, run);
-    for words in ["has no upperdir", "not on a mount of ovlmerge", "nothing is mounted", "as root"]
+    for words in
+        ["cannot be made writable", "not on a mount of ovlmerge", "nothing is mounted", "as root"]
     {
         assert!(said.contains(words), "no `{words}` in {said}");
     }
-    assert_eq!(said.matches("has no upperdir").count(), 2, "{said}");
+    assert_eq!(said.matches("cannot be made writable").count(), 2, "{said}");
     assert_eq!(said.matches("fuse.ovlmerge ro\n").count(), 2, "{said}");
     assert!(said.contains("fuse.ovlmerge rw\n") && !said.contains("works"), "{said}");
 }

@@ -1,6 +1,6 @@
 //! Opening the layers.
 
-use ovlmerge::config::{Config, Durability};
+use ovlmerge::config::{Config, Durability, IndexChoice};
 use ovlmerge::error::Errno;
 use ovlmerge::vfs::{Body, NodeId};
 
@@ -79,16 +79,23 @@ fn each_durability_forces_out_what_it_says() {
 }
 
 #[test]
-fn an_upper_belongs_to_one_mount() {
+fn an_upper_belongs_to_one_mount_if_it_is_asked_for() {
     needs_root!();
     let layers = Layers::new(1);
     layers.dir("other");
     let client = layers.open();
-    assert_errno(Client::with(&layers.config()), Errno::EBUSY);
-    let mut config = layers.config();
+    let mut config = Config { strict: true, ..layers.config() };
+    assert_errno(Client::with(&config), Errno::EBUSY);
     let Some(upper) = &mut config.upper else { panic!("no upper") };
     upper.work = layers.path("other");
     assert_errno(Client::with(&config), Errno::EBUSY);
+    let mut config = Config { index: IndexChoice::On, ..layers.config() };
+    assert_errno(Client::with(&config), Errno::EBUSY);
+    // Others go on beside it, without the index that only one can keep.
+    config.index = IndexChoice::Auto;
+    let beside = Client::with(&config).unwrap();
+    assert!(!beside.vfs.features().index);
+    drop(beside);
     drop(client);
     layers.open();
 }

@@ -25,6 +25,7 @@ mod dirmeta;
 mod dirmeta_more;
 mod dirs;
 mod forget;
+mod frozen;
 mod handles;
 mod holes;
 mod inodes;

@@ -48,7 +48,8 @@ impl Kernel {
         Self::try_new(kind, at, data).unwrap_or_else(|err| panic!("{kind} {data}: {err}"))
     }
 
-    fn try_new(kind: &str, at: &Dir, data: &str) -> nix::Result<Self> {
+    /// The same, where the kernel may refuse it.
+    pub fn try_new(kind: &str, at: &Dir, data: &str) -> nix::Result<Self> {
         mount(Some(kind), at.root(), Some(kind), MsFlags::MS_NOATIME, Some(data))?;
         Ok(Self(at.clone()))
     }

@@ -112,6 +112,10 @@ impl Setup {
         let lowers: Vec<_> = self.lowers.iter().map(|path| escaped(path)).collect();
         let mut text = OsString::from("lowerdir=");
         text.push(lowers.join(OsStr::new(":")));
+        if lowers.is_empty() {
+            // The options name them.
+            text.clear();
+        }
         for (name, path) in [("upperdir", &self.upper), ("workdir", &self.work)] {
             if let Some(path) = path {
                 text.push(format!(",{name}="));

@@ -1,0 +1,157 @@
+//! Layers that are one another, or lie in one another.
+//!
+//! Decided as the kernel's overlayfs does (`ovl_setup_trap` and `ovl_check_overlapping_layers`,
+//! fs/overlayfs/super.c): no directory can be two layers, and no lower can lie in another layer. An
+//! upper or a work directory in a lower can be mounted; in the mount its name is ELOOP.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::error::{Errno, Error, Result};
+use crate::sys::locks::Locks;
+use crate::sys::{Stat, at, stat};
+
+/// A layer, or a work directory, and how it was named.
+#[derive(Debug)]
+pub(super) struct Opened<'a> {
+    pub option: &'static str,
+    pub path: &'a Path,
+    pub fd: OwnedFd,
+}
+
+impl Opened<'_> {
+    /// The option that it stands in.
+    pub fn named(&self) -> String {
+        format!("{}={}", self.option, self.path.display())
+    }
+
+    fn object(&self) -> Result<Object> {
+        Ok(object(&stat::fstat(self.fd.as_fd())?))
+    }
+}
+
+/// Device and inode number.
+type Object = (u64, u64);
+
+fn object(stat: &Stat) -> Object {
+    (stat.dev, stat.ino)
+}
+
+/// Directories of lowers that no name may lead to: the upper and the work directory.
+#[derive(Clone, Debug, Default)]
+pub struct Traps(Vec<Object>);
+
+impl Traps {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// # Errors
+    /// ELOOP for a directory that is one.
+    pub fn check(&self, found: &Stat) -> Result<()> {
+        if self.0.contains(&object(found)) {
+            let text = "it is the upper or the work directory of this mount";
+            return Err(Error::new(Errno::ELOOP, text));
+        }
+        Ok(())
+    }
+}
+
+/// What was found out about the layers.
+#[derive(Debug, Default)]
+pub(super) struct Overlaps {
+    pub traps: Traps,
+    /// Lowers that another mount has in its upper, by their positions, with its process.
+    pub held: Vec<(usize, u32)>,
+}
+
+/// Compares all layers. `writable` are the upper and the work directory.
+///
+/// # Errors
+/// ELOOP, with a sentence, where the kernel gives it.
+pub(super) fn check<'a>(writable: &'a [Opened<'a>], lowers: &'a [Opened<'a>]) -> Result<Overlaps> {
+    let mut walk = Walk::default();
+    for layer in writable.iter().chain(lowers) {
+        if let Some(other) = walk.layers.insert(layer.object()?, layer) {
+            return Err(overlap(layer, "is the same directory as", other));
+        }
+    }
+    let locks = Locks::read();
+    if !locks.none_is_shared() {
+        walk.locks = Some(locks);
+    }
+    let mut found = Overlaps::default();
+    for (position, lower) in lowers.iter().enumerate() {
+        if let Some(other) = walk.up(lower)? {
+            return Err(overlap(lower, "lies inside", other));
+        }
+        found.held.extend(walk.holder.take().map(|pid| (position, pid)));
+    }
+    for dir in writable {
+        if walk.up(dir)?.is_some() {
+            found.traps.0.push(dir.object()?);
+        }
+    }
+    Ok(found)
+}
+
+fn overlap(one: &Opened<'_>, relation: &str, other: &Opened<'_>) -> Error {
+    let text = format!(
+        "{} {relation} {}; what changes there would be seen twice, so use another directory",
+        one.named(),
+        other.named()
+    );
+    Error::new(Errno::ELOOP, text)
+}
+
+/// The way up from directories to the root of their mount.
+#[derive(Default)]
+struct Walk<'a> {
+    layers: FxHashMap<Object, &'a Opened<'a>>,
+    /// Directories above which there is no layer: those of an image lie side by side.
+    clear: FxHashSet<Object>,
+    /// Set if anybody holds locks of a mount.
+    locks: Option<Locks>,
+    /// Who holds such a lock on one of the directories on the last way.
+    holder: Option<u32>,
+}
+
+impl<'a> Walk<'a> {
+    /// The layer that a directory lies in. What another mount covers is not seen in a layer, so the
+    /// way ends with the mount.
+    fn up(&mut self, dir: &Opened<'_>) -> Result<Option<&'a Opened<'a>>> {
+        self.holder = None;
+        self.look_for_holder(&dir.fd)?;
+        let mount = stat::mount_id(dir.fd.as_fd())?;
+        let mut below = dir.object()?;
+        let mut here = at::open_parent(dir.fd.as_fd())?;
+        let mut passed = Vec::new();
+        loop {
+            let found = object(&stat::fstat(here.as_fd())?);
+            let is_end = found == below || stat::mount_id(here.as_fd())? != mount;
+            if is_end || (self.clear.contains(&found) && self.locks.is_none()) {
+                break;
+            }
+            if let Some(layer) = self.layers.get(&found) {
+                return Ok(Some(*layer));
+            }
+            self.look_for_holder(&here)?;
+            passed.push(found);
+            below = found;
+            here = at::open_parent(here.as_fd())?;
+        }
+        self.clear.extend(passed);
+        Ok(None)
+    }
+
+    fn look_for_holder(&mut self, dir: &OwnedFd) -> Result<()> {
+        if let (None, Some(locks)) = (self.holder, &self.locks) {
+            self.holder = locks.sharer(dir.as_fd())?;
+        }
+        Ok(())
+    }
+}
