@@ -256,7 +256,7 @@ fn uuid_text(uuid: &[u8]) -> String {
 fn file_system(magic: u32) -> String {
     let known = match magic {
         FsKind::EXT4 => "ext4",
-        0x5846_5342 => "xfs",
+        FsKind::XFS => "xfs",
         FsKind::BTRFS => "btrfs",
         FsKind::TMPFS => "tmpfs",
         0x794C_7630 => "overlay",

@@ -194,6 +194,8 @@ impl Handler {
                 let reply = move |answer| finish_with(answer, reply, Reply::written);
                 self.run_slow("copy_file_range", true, act, reply);
             }
+            // It waits for the writes before it, where the kernel does not do so by itself.
+            Operation::Flush if !self.agreed().writes_at_close => reply.ok(),
             // ENOSYS means "never ask again". FLUSH: writes have reached the layer when they are
             // answered. ACCESS: with default_permissions the kernel decides by itself. INTERRUPT:
             // what is under way goes on.
@@ -280,6 +282,7 @@ impl Handler {
             operation,
             Operation::Read { .. }
                 | Operation::Write { .. }
+                | Operation::Flush
                 | Operation::Release
                 | Operation::ReleaseDir
                 | Operation::Fsync { .. }

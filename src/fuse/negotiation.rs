@@ -11,6 +11,9 @@ use crate::error::{Errno, Error, Result};
 pub struct Agreed {
     /// OPENDIR may be answered ENOSYS (Linux 5.1).
     pub no_opendir: bool,
+    /// What is dirty is written out, and waited for, when a file is closed, whether FLUSH is
+    /// answered ENOSYS or not. Linux 5.15 does so; the first version that tells is that of 5.16.
+    pub writes_at_close: bool,
     /// SETXATTR has flags of its own (Linux 5.12).
     pub setxattr_ext: bool,
     /// The kernel says when a caller loses set-id bits (Linux 5.12).
@@ -34,6 +37,10 @@ const CONGESTION: u16 = MAX_BACKGROUND / 4 * 3;
 /// which may not be stacked itself. With 2, the most that there is, no overlay could be mounted on
 /// us (`FILESYSTEM_MAX_STACK_DEPTH`, linux/fs.h).
 const STACK_DEPTH: u32 = 1;
+
+/// The minor version of Linux 5.16. Before 5.15 the kernel writes nothing when a file is closed, once
+/// FLUSH was answered ENOSYS (`fuse_flush`, fs/fuse/file.c), and an unmount at once loses it.
+const WRITES_AT_CLOSE: u32 = 35;
 
 /// Bytes of a page, in which the kernel counts the data of one request. A larger page makes the
 /// limit larger than asked for, which harms nobody.
@@ -129,6 +136,7 @@ pub fn agree(
     }
     let agreed = Agreed {
         no_opendir: offer.flags & cap::NO_OPENDIR_SUPPORT != 0,
+        writes_at_close: offer.minor >= WRITES_AT_CLOSE,
         setxattr_ext: has(cap::SETXATTR_EXT),
         says_who_kills: has(cap::HANDLE_KILLPRIV_V2),
         flags,
@@ -174,6 +182,17 @@ mod tests {
         let (agreed, _) =
             agree(&config, OpenMode::NotAsked, &offer(7, 31, cap::ASYNC_READ)).unwrap();
         assert_eq!(agreed.unwrap().flags, cap::ASYNC_READ);
+    }
+
+    /// Files that were written with `writeback=1` and closed were lost on Linux 5.10 when the mount
+    /// ended at once.
+    #[test]
+    fn what_is_dirty_is_written_when_a_file_is_closed() {
+        let config = Config::new(Vec::new(), None, "/mnt".into());
+        for (minor, by_itself) in [(32, false), (34, false), (35, true), (41, true)] {
+            let (agreed, _) = agree(&config, OpenMode::NotAsked, &offer(7, minor, 0)).unwrap();
+            assert_eq!(agreed.unwrap().writes_at_close, by_itself, "{minor}");
+        }
     }
 
     #[test]

@@ -109,6 +109,7 @@ pub enum Operation<'a> {
         flags: u32,
     },
     StatFs,
+    Flush,
     Release,
     /// Of a file or of a directory.
     Fsync {
@@ -218,6 +219,7 @@ fn operation<'a>(
         opcode::RMDIR => Operation::RemoveDir { name: i.name()? },
         opcode::OPEN => Operation::Open { flags: i.u32()?.cast_signed() },
         opcode::STATFS => Operation::StatFs,
+        opcode::FLUSH => Operation::Flush,
         opcode::RELEASE => Operation::Release,
         opcode::RELEASEDIR => Operation::ReleaseDir,
         opcode::OPENDIR => Operation::OpenDir,

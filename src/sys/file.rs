@@ -186,6 +186,8 @@ pub struct FsKind {
 impl FsKind {
     /// `EXT4_SUPER_MAGIC` of ext2, ext3 and ext4.
     pub const EXT4: u32 = 0xef53;
+    /// `XFS_SUPER_MAGIC`.
+    pub const XFS: u32 = 0x5846_5342;
     /// `BTRFS_SUPER_MAGIC`.
     pub const BTRFS: u32 = 0x9123_683e;
     /// `TMPFS_MAGIC`.

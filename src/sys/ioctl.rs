@@ -8,6 +8,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::at::check;
+use super::uuid;
 use crate::error::Result;
 
 /// `FS_IOC_GETFLAGS` of linux/fs.h, which is declared with `long` and answers an `int`.
@@ -28,9 +29,13 @@ const GETFSUUID: u32 = 0x8011_1500;
 /// Bytes of a file system's UUID.
 pub const UUID_LEN: usize = 16;
 
-/// The UUID of a file system; `None` where it has none or the kernel does not tell.
+/// The UUID of a file system; `None` where it has none or nobody tells.
 #[must_use]
 pub fn fs_uuid(fd: BorrowedFd<'_>) -> Option<[u8; UUID_LEN]> {
+    told(fd).or_else(|| uuid::by_kind(fd))
+}
+
+fn told(fd: BorrowedFd<'_>) -> Option<[u8; UUID_LEN]> {
     let mut out = [0u8; 1 + UUID_LEN];
     // SAFETY: the kernel writes one struct fsuuid2, for which there is room.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), GETFSUUID.into(), out.as_mut_ptr()) }).ok()?;

@@ -19,6 +19,7 @@ pub mod mount;
 pub mod process;
 pub mod stat;
 pub mod trail;
+mod uuid;
 pub mod xattr;
 
 pub use at::{Name, Target};

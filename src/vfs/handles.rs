@@ -32,7 +32,9 @@ impl Vfs {
     fn found_again(&self, id: NodeId) -> Result<Held<'_>> {
         for _ in 0..TRIES {
             if let Some(node) = self.table.held(id) {
-                return Ok(node);
+                // The kernel asks for what it does not have itself, and for what has lost its last
+                // name it has said so, or is about to: a FORGET may come after this.
+                return if node.has_name() { Ok(node) } else { Err(Errno::ESTALE.into()) };
             }
             for called in self.table.names(id) {
                 match self.walk_to(id, called) {

@@ -193,6 +193,14 @@ impl Node {
         }
     }
 
+    /// Whether it can be reached from the root.
+    pub fn has_name(&self) -> bool {
+        match &self.body {
+            Body::Dir(dir) => self.id == NodeId::ROOT || dir.link.read().is_some(),
+            Body::Leaf(leaf) => !leaf.place.read().is_nameless(),
+        }
+    }
+
     /// As a directory.
     ///
     /// # Errors

@@ -47,6 +47,7 @@ fn lowerdir(s: &Scratch) -> String {
 #[test]
 fn the_same_as_the_kernels() {
     needs_both!();
+    needs!(overlay_data_only);
     let s = stack();
     let options = format!("{},redirect_dir=on,metacopy=on", lowerdir(&s));
     let kernel = Kernel::new("overlay", &s.mnt, &options);
@@ -142,6 +143,7 @@ fn where_other_redirects_are_not_followed() {
 #[test]
 fn in_the_user_namespace() {
     needs_both!();
+    needs!(overlay_data_only);
     let s = Scratch::with_lowers(3);
     s.lower(0).file("plain", "");
     s.lower(2).file("objects/1", vec![b'1'; 5000]);

@@ -49,6 +49,7 @@ fn whiteout_char_is_the_kernels_form() {
 #[test]
 fn whiteout_xattr_is_written_where_it_is_asked_for() {
     needs_both!();
+    needs!(overlay_xattr_whiteouts);
     let s = Scratch::new();
     below(&s);
     let left = changed(&s.setup().option("whiteout=xattr"));

@@ -101,6 +101,7 @@ const LARGEST: usize = 65_536;
 fn marks_of_64_kib() {
     needs!(mount);
     not_the_kernels!("its errors differ");
+    needs!(tmpfs_user_xattr);
     let marks = [
         "opaque",
         "redirect",
@@ -156,6 +157,7 @@ fn marks_of_64_kib() {
 fn other_attributes_of_64_kib() {
     needs!(mount);
     not_the_kernels!("it shows those of other programs");
+    needs!(tmpfs_user_xattr);
     let s = Scratch::with_lowers(1);
     let place = Kernel::tmpfs(s.base().sub("tmpfs").dir(""));
     let [lower, upper, work] =

@@ -143,6 +143,7 @@ fn marked_by(marks: Engine, shows: Engine) -> Vec<String> {
 fn whoever_marks_them_both_refuse_the_same() {
     needs_both!();
     needs!(file_flags);
+    needs!(overlay_protattr);
     let oracle = marked_by(Engine::Kernel, Engine::Kernel);
     assert!(oracle.iter().any(|outcome| outcome == "file-i-unlink: Some(Some(1))"), "{oracle:?}");
     for (marks, shows) in [
@@ -159,6 +160,7 @@ fn whoever_marks_them_both_refuse_the_same() {
 fn protected_in_the_lower() {
     needs_both!();
     needs!(file_flags);
+    needs!(overlay_protattr);
     let found = [Engine::Kernel, Engine::Ovlmerge].map(|engine| {
         let mut layers = Layers::new(NO_INDEX, fill);
         let lower = layers.layer(0).clone();
@@ -203,6 +205,7 @@ fn refused_when_opened_for_passthrough() {
 fn written_as_the_kernel_does() {
     needs_both!();
     needs!(file_flags);
+    needs!(overlay_protattr);
     let values = [Engine::Kernel, Engine::Ovlmerge].map(|engine| {
         let mut layers = Layers::new(NO_INDEX, |dir| {
             dir.file("f", "").file("d/x", "");

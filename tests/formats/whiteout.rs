@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::layers::{Kernel, Layers, NO_INDEX, show};
+use crate::needs;
 use crate::support::tree::{Compare, Tree, assert_same_tree};
 use crate::support::{Dir, Scratch};
 
@@ -32,6 +33,7 @@ fn has(tree: &Tree, path: &str) -> bool {
 #[test]
 fn in_the_middle_of_the_stack() {
     needs_both!();
+    needs!(overlay_xattr_whiteouts);
     let mut layers = Layers::new(NO_INDEX, below);
     layers.plain(marked).plain(|dir| {
         dir.file("d/new", "").file("dir/new", "");
@@ -46,6 +48,7 @@ fn in_the_middle_of_the_stack() {
 #[test]
 fn on_top_of_the_lowers() {
     needs_both!();
+    needs!(overlay_xattr_whiteouts);
     let mut layers = Layers::new(NO_INDEX, below);
     layers.plain(marked).plain(|_| ());
     let tree = layers.assert_alike();
@@ -74,6 +77,7 @@ fn listed_if_and_only_if_there() {
 #[test]
 fn only_empty_files() {
     needs_both!();
+    needs!(overlay_xattr_whiteouts);
     let mut layers = Layers::new(NO_INDEX, below);
     layers.plain(|dir| {
         dir.xattr("", OPAQUE, "x");
@@ -91,6 +95,7 @@ fn only_empty_files() {
 #[test]
 fn a_name_comes_back_and_goes() {
     needs_both!();
+    needs!(overlay_xattr_whiteouts);
     let mut layers = Layers::new(NO_INDEX, below);
     layers.plain(marked);
     layers.change_both(|m| {
@@ -105,6 +110,7 @@ fn a_name_comes_back_and_goes() {
 #[test]
 fn in_the_upper() {
     needs_both!();
+    needs!(overlay_xattr_whiteouts);
     let mut layers = Layers::new(NO_INDEX, below);
     layers.plain(marked);
     let oracle = layers.kernel();
@@ -130,6 +136,7 @@ fn in_the_upper() {
 #[test]
 fn written_where_there_are_no_devices() {
     needs_both!();
+    needs!(overlay_xattr_whiteouts);
     let s = Scratch::new();
     below(s.lower(0));
     let dir = |name: &str| s.base().sub(name).dir("").clone();

@@ -85,6 +85,7 @@ fn data_comes_from_every_file_system() {
 fn data_is_shared_where_it_can_be() {
     needs!(mount, loop_device);
     not_the_kernels!("it does not tell");
+    needs!(shares_between_mounts);
     let other = Scratch::new();
     for disk in [LoopFs::xfs(300), LoopFs::btrfs(128)] {
         let s = Scratch::in_dir(disk.path(), 1);
@@ -153,6 +154,7 @@ fn allocation_enlarges_or_not() {
 #[test]
 fn punched_holes_and_zeroed_ranges() {
     needs!(mount);
+    needs!(fuse_zero_range);
     let s = Scratch::new();
     let content = pattern(200_000, 9);
     s.lower(0).file("f", &content);

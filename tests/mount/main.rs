@@ -24,6 +24,7 @@ mod direct;
 mod dirmeta;
 mod dirmeta_more;
 mod dirs;
+mod ending;
 mod forget;
 mod frozen;
 mod handles;

@@ -25,6 +25,7 @@ fn name(file: &File, path: &Path) -> nix::Result<()> {
 #[test]
 fn it_is_used_and_goes() {
     needs!(mount);
+    needs!(fuse_tmpfile);
     let s = Scratch::new();
     s.lower(0).file("d/f", "x");
     let mut m = s.mount();
@@ -46,6 +47,7 @@ fn it_is_used_and_goes() {
 #[test]
 fn it_gets_a_name_where_none_was_and_where_one_was_removed() {
     needs!(mount);
+    needs!(fuse_tmpfile);
     let s = Scratch::new();
     s.lower(0).file("d/gone", "old").file("d/there", "x");
     let mut m = s.mount();
@@ -78,6 +80,7 @@ fn it_gets_a_name_where_none_was_and_where_one_was_removed() {
 #[test]
 fn some_never_get_a_name() {
     needs!(mount);
+    needs!(fuse_tmpfile);
     let s = Scratch::new();
     s.lower(0).file("lower", "x");
     let m = s.mount();
@@ -96,6 +99,7 @@ fn some_never_get_a_name() {
 #[test]
 fn it_inherits_as_a_file_with_a_name_does() {
     needs!(mount);
+    needs!(fuse_tmpfile);
     let s = Scratch::new();
     s.lower(0).dir("d").owner("d", 0, 4321).mode("d", 0o2775);
     let m = s.mount();

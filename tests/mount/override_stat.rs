@@ -574,6 +574,7 @@ fn a_symbolic_link_has_a_real_owner_or_none() {
 fn a_file_without_a_name_gets_one_with_its_attributes() {
     needs!(mount, root);
     not_the_kernels!(WHY);
+    needs!(fuse_tmpfile);
     let s = Scratch::new();
     let mut m = s.setup().option("xattr_permissions=2").mount();
     let dir = m.root().to_owned();

@@ -211,6 +211,7 @@ fn reading_changes_no_time_of_a_lower() {
 #[test]
 fn when_it_was_born() {
     needs!(mount);
+    needs!(fuse_birth);
     let s = Scratch::new();
     s.lower(0).file("f", "x").file("d/g", "x");
     let born = |dir: &Dir, path: &str| fs::metadata(dir.path(path)).unwrap().created().unwrap();

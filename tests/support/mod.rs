@@ -18,6 +18,7 @@ pub mod mount;
 pub mod need;
 pub mod process;
 pub mod raw;
+pub mod release;
 pub mod scratch;
 pub mod tree;
 pub mod user;

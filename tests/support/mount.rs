@@ -32,6 +32,7 @@ pub struct Setup {
     env: Vec<(String, String)>,
     missing_syscall: Option<i64>,
     open_files: Option<u64>,
+    missing_capability: Option<u8>,
 }
 
 impl Setup {
@@ -47,6 +48,7 @@ impl Setup {
             env: Vec::new(),
             missing_syscall: None,
             open_files: None,
+            missing_capability: None,
         }
     }
 
@@ -107,6 +109,12 @@ impl Setup {
         self
     }
 
+    /// Run by root that lacks one of its capabilities (linux/capability.h).
+    pub fn without_capability(mut self, number: u8) -> Self {
+        self.missing_capability = Some(number);
+        self
+    }
+
     /// The value of `-o`.
     pub fn option_string(&self) -> OsString {
         let lowers: Vec<_> = self.lowers.iter().map(|path| escaped(path)).collect();
@@ -146,6 +154,9 @@ impl Setup {
         }
         if let Some(limit) = self.open_files {
             raw::limit_open_files(&mut command, limit);
+        }
+        if let Some(number) = self.missing_capability {
+            raw::drop_capability(&mut command, number);
         }
         command
     }

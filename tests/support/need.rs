@@ -3,11 +3,14 @@
 //! A test begins with `needs!(mount);` (or several of the functions below) and returns there,
 //! after a line that says so, where the machine lacks it.
 
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
 use super::Engine;
+use super::release::{self, Feature};
+use super::scratch::Dir;
 
 /// Returns from the test, saying why, unless the machine has all that is named.
 #[macro_export]
@@ -72,10 +75,88 @@ pub fn fuse(test: &str) -> bool {
 
 /// A kernel that reads and writes files for a FUSE server.
 pub fn passthrough(test: &str) -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    check(test, version >= (6, 9), "needs Linux 6.9 (FUSE passthrough)")
+    protocol(test, 40, (6, 9), "FUSE passthrough")
+}
+
+/// Files without a name through FUSE (`FUSE_TMPFILE`).
+pub fn fuse_tmpfile(test: &str) -> bool {
+    protocol(test, 37, (6, 1), "O_TMPFILE through FUSE")
+}
+
+/// `FALLOC_FL_ZERO_RANGE` through FUSE (it came with `FUSE_SYNCFS`).
+pub fn fuse_zero_range(test: &str) -> bool {
+    protocol(test, 34, (5, 14), "ranges of zeros through FUSE")
+}
+
+/// Times of birth through FUSE (`FUSE_STATX`).
+pub fn fuse_birth(test: &str) -> bool {
+    protocol(test, 39, (6, 6), "times of birth through FUSE")
+}
+
+/// What came with a version of the FUSE protocol (linux/fuse.h has the list).
+fn protocol(test: &str, minor: u32, since: (u32, u32), what: &'static str) -> bool {
+    fuse(test) && release::has(test, Feature { since, what }, || release::fuse_minor() >= minor)
+}
+
+/// Data-only layers in the kernel's overlayfs.
+pub fn overlay_data_only(test: &str) -> bool {
+    let feature = Feature { since: (6, 5), what: "data-only layers in the kernel's overlayfs" };
+    let options = "lowerdir=@/l::@/d,redirect_dir=on,metacopy=on";
+    release::has(test, feature, || release::overlay(options, |_| (), |_| true))
+}
+
+/// Attributes of users (`userxattr`) in the kernel's overlayfs, and overlays of users.
+pub fn overlay_userxattr(test: &str) -> bool {
+    let feature = Feature { since: (5, 11), what: "userxattr in the kernel's overlayfs" };
+    let options = "lowerdir=@/l,upperdir=@/u,workdir=@/w,userxattr";
+    release::has(test, feature, || release::overlay(options, |_| (), |_| true))
+}
+
+/// Whiteouts by attributes in the kernel's overlayfs.
+pub fn overlay_xattr_whiteouts(test: &str) -> bool {
+    let what = "whiteouts by attributes in the kernel's overlayfs";
+    let prepare = |base: &Dir| {
+        base.file("d/f", "").file("l/f", "");
+        base.xattr("l", "trusted.overlay.opaque", "x").xattr("l/f", "trusted.overlay.whiteout", "");
+    };
+    let there = || release::overlay("lowerdir=@/l:@/d", prepare, |base| !base.exists("m/f"));
+    release::has(test, Feature { since: (6, 7), what }, there)
+}
+
+/// Marks for what chattr(1) protects in the kernel's overlayfs.
+pub fn overlay_protattr(test: &str) -> bool {
+    /// `FS_IMMUTABLE_FL`, linux/fs.h.
+    const IMMUTABLE: i32 = 0x10;
+    let what = "marks of protected files in the kernel's overlayfs";
+    let look = |base: &Dir| {
+        let file = File::create(base.path("m/f")).unwrap();
+        let marked = super::raw::set_flags(&file, IMMUTABLE).is_ok()
+            && base.get_xattr("u/f", "trusted.overlay.protattr").is_some();
+        super::raw::set_flags(&file, 0).unwrap();
+        marked
+    };
+    let options = "lowerdir=@/l,upperdir=@/u,workdir=@/w";
+    release::has(test, Feature { since: (5, 15), what }, || {
+        release::overlay(options, |_| (), look)
+    })
+}
+
+/// `FICLONE` between two mounts of one file system. Tried by nobody, as few file systems share data.
+/// Before it copy_file_range(2) shares them.
+pub fn shares_between_mounts(test: &str) -> bool {
+    let since = (5, 18);
+    let feature = Feature { since, what: "FICLONE between two mounts" };
+    release::has(test, feature, || release::running() >= since)
+}
+
+/// Extended attributes of users on tmpfs.
+pub fn tmpfs_user_xattr(test: &str) -> bool {
+    let feature = Feature { since: (6, 6), what: "user.* attributes on tmpfs" };
+    release::has(test, feature, || {
+        let home = tempfile::TempDir::with_prefix("ovlmerge-probe-").unwrap();
+        let tmpfs = super::Kernel::tmpfs(&Dir::new(home.path()));
+        xattr::set(tmpfs.root(), "user.probe", b"").is_ok()
+    })
 }
 
 /// What an ordinary user needs for a mount of their own.

@@ -166,6 +166,17 @@ pub fn limit_open_files(command: &mut Command, limit: u64) {
     unsafe { command.pre_exec(set) };
 }
 
+/// Makes the program run without one capability, and no way to get it back.
+pub fn drop_capability(command: &mut Command, number: u8) {
+    let drop = move || {
+        let number = libc::c_ulong::from(number);
+        // SAFETY: plain numbers.
+        check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) })
+    };
+    // SAFETY: `drop` makes one system call and nothing else.
+    unsafe { command.pre_exec(drop) };
+}
+
 /// Gives the program a descriptor under a number, as callers do that open things for it.
 pub fn pass_descriptor(command: &mut Command, descriptor: BorrowedFd<'_>, number: i32) {
     let descriptor = descriptor.as_raw_fd();

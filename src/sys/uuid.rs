@@ -1,0 +1,143 @@
+//! UUIDs of file systems on kernels that have no call for all of them (before Linux 6.9).
+//!
+//! The kernel's overlayfs writes them into layers, and knows them for every file system. Whoever
+//! takes over its layers, or hands layers to it, needs the same ones.
+//!
+//! # References
+//! `struct fsuuid` in fs/ext4/ext4.h; the superblock in
+//! Documentation/filesystems/ext4/super.rst; ioctl_xfs_fsgeometry(2).
+
+#![allow(unsafe_code)]
+
+use std::fs::{self, File};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use super::at::check;
+use super::file::{FsKind, fs_kind};
+use super::ioctl::UUID_LEN;
+use super::stat;
+
+type Uuid = [u8; UUID_LEN];
+
+/// `EXT4_IOC_GETFSUUID` (Linux 6.0): two words, then room for the UUID.
+const EXT4_GETFSUUID: u32 = 0x8008_662c;
+
+/// `XFS_IOC_FSGEOMETRY_V1`, which every release has.
+const XFS_FSGEOMETRY: u32 = 0x8070_5864;
+/// Size of `struct xfs_fsop_geom_v1`, in bytes.
+const GEOMETRY_LEN: usize = 112;
+/// Where the UUID stands in it: behind eight words and four double ones.
+const GEOMETRY_UUID: usize = 64;
+
+/// Where the superblock of ext4 begins on its device.
+const SUPERBLOCK: u64 = 1024;
+/// `s_magic` in it.
+const SUPERBLOCK_MAGIC: usize = 0x38;
+/// `s_uuid` in it.
+const SUPERBLOCK_UUID: usize = 0x68;
+
+/// The UUID of the file system of `fd`, by the ways that its kind has; `None` if there is none.
+pub fn by_kind(fd: BorrowedFd<'_>) -> Option<Uuid> {
+    match fs_kind(fd).ok()?.magic {
+        FsKind::EXT4 => {
+            let device = stat::fstat(fd).ok()?.dev;
+            of_ext4(fd).or_else(|| on_device(device)).or_else(|| by_link(device))
+        }
+        FsKind::XFS => of_xfs(fd),
+        _ => None,
+    }
+}
+
+fn of_ext4(fd: BorrowedFd<'_>) -> Option<Uuid> {
+    let mut out = [0u8; 8 + UUID_LEN];
+    let room = u32::try_from(UUID_LEN).ok()?;
+    out.get_mut(..4)?.copy_from_slice(&room.to_ne_bytes());
+    // SAFETY: the kernel reads the two words and writes as many bytes behind them as they say.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), EXT4_GETFSUUID.into(), out.as_mut_ptr()) }).ok()?;
+    uuid_at(&out, 8)
+}
+
+fn of_xfs(fd: BorrowedFd<'_>) -> Option<Uuid> {
+    let mut out = [0u8; GEOMETRY_LEN];
+    // SAFETY: the kernel writes one struct xfs_fsop_geom_v1, for which there is room.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), XFS_FSGEOMETRY.into(), out.as_mut_ptr()) }).ok()?;
+    uuid_at(&out, GEOMETRY_UUID)
+}
+
+/// Reads the superblock of ext4 on the device itself, which takes privilege.
+fn on_device(device: u64) -> Option<Uuid> {
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    let facts = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/uevent")).ok()?;
+    let name = facts.lines().find_map(|line| line.strip_prefix("DEVNAME="))?;
+    let path = Path::new("/dev").join(name);
+    if !is_device(&path, device) {
+        return None;
+    }
+    let mut block = [0u8; SUPERBLOCK_UUID + UUID_LEN];
+    File::open(path).ok()?.read_exact_at(&mut block, SUPERBLOCK).ok()?;
+    let magic = block.get(SUPERBLOCK_MAGIC..)?.first_chunk()?;
+    let is_ext4 = u32::from(u16::from_le_bytes(*magic)) == FsKind::EXT4;
+    is_ext4.then(|| uuid_at(&block, SUPERBLOCK_UUID)).flatten()
+}
+
+/// Looks for the device among those that udev has named by their UUIDs.
+fn by_link(device: u64) -> Option<Uuid> {
+    let links = fs::read_dir("/dev/disk/by-uuid").ok()?;
+    let mut links = links.flatten().filter(|link| is_device(&link.path(), device));
+    parse(links.next()?.file_name().to_str()?)
+}
+
+fn is_device(path: &Path, device: u64) -> bool {
+    fs::metadata(path)
+        .is_ok_and(|found| found.file_type().is_block_device() && found.rdev() == device)
+}
+
+/// 32 hexadecimal digits with hyphens between.
+fn parse(text: &str) -> Option<Uuid> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'-').collect();
+    let bytes: Option<Vec<u8>> = digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok())
+        .collect();
+    bytes?.try_into().ok()
+}
+
+fn uuid_at(bytes: &[u8], offset: usize) -> Option<Uuid> {
+    bytes.get(offset..)?.first_chunk().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::sys::ioctl;
+
+    #[test]
+    fn a_name_of_udev() {
+        let uuid = parse("00112233-4455-6677-8899-aabbccddeeff").unwrap();
+        assert_eq!((uuid[0], uuid[1], uuid[15]), (0, 0x11, 0xff));
+        for text in ["", "1234-ABCD", "00112233-4455-6677-8899-aabbccddeefg"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    /// What the ways of its kind say is what the kernel says, if it says something.
+    #[test]
+    fn each_way_says_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = File::open(dir.path()).unwrap();
+        let Some(known) = ioctl::fs_uuid(dir.as_fd()) else { return };
+        assert!(by_kind(dir.as_fd()).is_none_or(|uuid| uuid == known));
+        if fs_kind(dir.as_fd()).unwrap().magic != FsKind::EXT4 {
+            return;
+        }
+        let device = stat::fstat(dir.as_fd()).unwrap().dev;
+        assert!(of_ext4(dir.as_fd()).is_none_or(|uuid| uuid == known));
+        for found in [on_device(device), by_link(device)].into_iter().flatten() {
+            assert_eq!(found, known);
+        }
+    }
+}
