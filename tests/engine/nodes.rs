@@ -47,6 +47,29 @@ fn an_unlinked_file_stays_usable() {
     }
 }
 
+/// The kernel asks for an object by its number once it has let it go. A handle of what was removed
+/// opened it for as long as the FORGET was on its way.
+#[test]
+fn what_was_removed_is_not_found_by_its_number() {
+    needs_root!();
+    let layers = Layers::new(1);
+    layers.file("lower0/f", "").file("upper/g", "").dir("lower0/d").dir("upper/e");
+    let mut config = layers.config();
+    config.nfs_export = true;
+    let client = crate::client::Client::with(&config).unwrap();
+    for (name, is_dir) in [("f", false), ("g", false), ("d", true), ("e", true)] {
+        let node = client.walk(name.as_bytes()).unwrap();
+        assert_eq!(client.vfs.lookup(node, b".").unwrap().node, node);
+        match is_dir {
+            true => client.vfs.rmdir(ROOT, name.as_bytes()).unwrap(),
+            false => client.vfs.unlink(ROOT, name.as_bytes()).unwrap(),
+        }
+        assert_errno(client.vfs.lookup(node, b"."), Errno::ESTALE);
+        client.vfs.getattr(node).unwrap();
+    }
+    assert_eq!(client.vfs.lookup(ROOT, b".").unwrap().node, ROOT);
+}
+
 /// How many descriptors of this process lead to what is below a path.
 fn descriptors(below: &Path) -> usize {
     let all = std::fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());

@@ -34,6 +34,9 @@ mod moved;
 mod op;
 mod pair;
 mod random;
+#[path = "../support/release.rs"]
+#[allow(dead_code)] // other targets use more of it
+mod release;
 mod runner;
 mod scenarios;
 mod scripted;

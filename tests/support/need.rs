@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::Engine;
-use super::release::{self, Feature};
+use super::release;
 use super::scratch::Dir;
 
 /// Returns from the test, saying why, unless the machine has all that is named.
@@ -49,6 +49,30 @@ pub fn lacks(test: &str, reason: &str) -> bool {
     assert!(!strict, "{test} cannot run here: {reason}");
     println!("SKIPPED {test}: {reason}");
     false
+}
+
+/// A feature that not every kernel has. Where the kernel is older than the feature that is no fault
+/// of the machine, and `OVLMERGE_NO_SKIP=1` allows it. A younger one without it fails the test.
+#[derive(Clone, Copy, Debug)]
+struct Feature {
+    /// The first release that has it.
+    since: (u32, u32),
+    /// As it stands behind "needs".
+    what: &'static str,
+}
+
+/// Whether a test can use `feature`, which is `there` or not; says so if not.
+fn has(test: &str, feature: Feature, there: impl FnOnce() -> bool) -> bool {
+    let Feature { since: (major, minor), what } = feature;
+    if there() {
+        return true;
+    }
+    let reason = format!("needs {what} (Linux {major}.{minor})");
+    if release::running() < (major, minor) {
+        println!("SKIPPED {test}: {reason}");
+        return false;
+    }
+    lacks(test, &reason)
 }
 
 fn check(test: &str, holds: bool, reason: &str) -> bool {
@@ -95,32 +119,33 @@ pub fn fuse_birth(test: &str) -> bool {
 
 /// What came with a version of the FUSE protocol (linux/fuse.h has the list).
 fn protocol(test: &str, minor: u32, since: (u32, u32), what: &'static str) -> bool {
-    fuse(test) && release::has(test, Feature { since, what }, || release::fuse_minor() >= minor)
+    fuse(test) && has(test, Feature { since, what }, || release::fuse_minor() >= minor)
 }
 
 /// Data-only layers in the kernel's overlayfs.
 pub fn overlay_data_only(test: &str) -> bool {
     let feature = Feature { since: (6, 5), what: "data-only layers in the kernel's overlayfs" };
     let options = "lowerdir=@/l::@/d,redirect_dir=on,metacopy=on";
-    release::has(test, feature, || release::overlay(options, |_| (), |_| true))
+    has(test, feature, || release::overlay(options, |_| (), |_| true))
 }
 
 /// Attributes of users (`userxattr`) in the kernel's overlayfs, and overlays of users.
 pub fn overlay_userxattr(test: &str) -> bool {
     let feature = Feature { since: (5, 11), what: "userxattr in the kernel's overlayfs" };
     let options = "lowerdir=@/l,upperdir=@/u,workdir=@/w,userxattr";
-    release::has(test, feature, || release::overlay(options, |_| (), |_| true))
+    has(test, feature, || release::overlay(options, |_| (), |_| true))
 }
 
 /// Whiteouts by attributes in the kernel's overlayfs.
 pub fn overlay_xattr_whiteouts(test: &str) -> bool {
     let what = "whiteouts by attributes in the kernel's overlayfs";
-    let prepare = |base: &Dir| {
+    let prepare = |base: &Path| {
+        let base = Dir::new(base);
         base.file("d/f", "").file("l/f", "");
         base.xattr("l", "trusted.overlay.opaque", "x").xattr("l/f", "trusted.overlay.whiteout", "");
     };
-    let there = || release::overlay("lowerdir=@/l:@/d", prepare, |base| !base.exists("m/f"));
-    release::has(test, Feature { since: (6, 7), what }, there)
+    let there = || release::overlay("lowerdir=@/l:@/d", prepare, |base| !base.join("m/f").exists());
+    has(test, Feature { since: (6, 7), what }, there)
 }
 
 /// Marks for what chattr(1) protects in the kernel's overlayfs.
@@ -128,7 +153,8 @@ pub fn overlay_protattr(test: &str) -> bool {
     /// `FS_IMMUTABLE_FL`, linux/fs.h.
     const IMMUTABLE: i32 = 0x10;
     let what = "marks of protected files in the kernel's overlayfs";
-    let look = |base: &Dir| {
+    let look = |base: &Path| {
+        let base = Dir::new(base);
         let file = File::create(base.path("m/f")).unwrap();
         let marked = super::raw::set_flags(&file, IMMUTABLE).is_ok()
             && base.get_xattr("u/f", "trusted.overlay.protattr").is_some();
@@ -136,9 +162,7 @@ pub fn overlay_protattr(test: &str) -> bool {
         marked
     };
     let options = "lowerdir=@/l,upperdir=@/u,workdir=@/w";
-    release::has(test, Feature { since: (5, 15), what }, || {
-        release::overlay(options, |_| (), look)
-    })
+    has(test, Feature { since: (5, 15), what }, || release::overlay(options, |_| (), look))
 }
 
 /// `FICLONE` between two mounts of one file system. Tried by nobody, as few file systems share data.
@@ -146,13 +170,13 @@ pub fn overlay_protattr(test: &str) -> bool {
 pub fn shares_between_mounts(test: &str) -> bool {
     let since = (5, 18);
     let feature = Feature { since, what: "FICLONE between two mounts" };
-    release::has(test, feature, || release::running() >= since)
+    has(test, feature, || release::running() >= since)
 }
 
 /// Extended attributes of users on tmpfs.
 pub fn tmpfs_user_xattr(test: &str) -> bool {
     let feature = Feature { since: (6, 6), what: "user.* attributes on tmpfs" };
-    release::has(test, feature, || {
+    has(test, feature, || {
         let home = tempfile::TempDir::with_prefix("ovlmerge-probe-").unwrap();
         let tmpfs = super::Kernel::tmpfs(&Dir::new(home.path()));
         xattr::set(tmpfs.root(), "user.probe", b"").is_ok()
