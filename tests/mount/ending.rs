@@ -340,3 +340,43 @@ fn with_files_that_the_kernel_writes_itself() {
     nothing_is_lost(MAPPED, modes, unmounted);
     nothing_is_lost(WRITTEN, modes, unmounted);
 }
+
+/// How long a server is kept from taking requests: long enough for a close and an unmount.
+const STOPPED: Duration = Duration::from_millis(500);
+
+/// A file that was written and closed was lost on Linux 5.10 if the server was too busy to take the
+/// writes before the mount ended: there the kernel waits for them only if it may ask for FLUSH.
+#[test]
+fn closing_a_file_waits_for_a_busy_server() {
+    needs!(mount);
+    not_the_kernels!(WHY);
+    for (mapped, option) in [(true, "writeback=0"), (false, "writeback=1")] {
+        let s = Scratch::new();
+        s.lower(0).file("f", pattern(BEFORE, 1));
+        let mut m = s.setup().option(option).mount();
+        let file = open(m.path("f"));
+        // Copied up, in the cache of the kernel, and nothing else has to be asked for.
+        file.write_all_at(b"first", 0).unwrap();
+        let map = Mapping::new(file.as_fd(), BEFORE, true).unwrap();
+        assert!(map.read() == changed(0, b"first"));
+        file.metadata().unwrap();
+        let server = Pid::from_raw(m.pid().unwrap());
+        kill(server, Signal::SIGSTOP).unwrap();
+        let goes_on = std::thread::spawn(move || {
+            std::thread::sleep(STOPPED);
+            kill(server, Signal::SIGCONT).unwrap();
+        });
+        match mapped {
+            true => map.write(0, b"stored"),
+            false => file.write_all_at(b"stored", 0).unwrap(),
+        }
+        drop(map);
+        drop(file);
+        let unmounted = umount2(m.root(), MntFlags::empty());
+        goes_on.join().unwrap();
+        unmounted.unwrap();
+        m.unmount();
+        let m = s.mount();
+        assert!(fs::read(m.path("f")).unwrap() == changed(0, b"stored"), "{option}");
+    }
+}
