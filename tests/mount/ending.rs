@@ -2,8 +2,7 @@
 //!
 //! Which requests come between a change and the end is a matter of the kernel's release and of
 //! what the server has told it not to ask for (OPEN, CREATE, FLUSH, OPENDIR, FSYNC), so every
-//! change is made in each [`MODES`]. Before Linux 6.16 neither munmap(2), close(2) nor umount(2)
-//! waits until the server has answered the writes of a shared mapping.
+//! change is made in each of [`MODES`].
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -40,6 +39,9 @@ const BEFORE: usize = 8192;
 struct Change {
     what: &'static str,
     make: fn(&Path),
+    /// How many writes the server gets, if the last is of a mapping that nothing waits for before
+    /// Linux 6.16.
+    left_behind: Option<u64>,
     /// Names and contents afterwards; all others are gone.
     after: fn() -> Vec<(&'static str, Vec<u8>)>,
 }
@@ -73,6 +75,7 @@ const MAPPED: &[Change] = &[
             drop(file);
             map.write(5000, b"stored");
         },
+        left_behind: Some(1),
         after: || only_f(changed(5000, b"stored")),
     },
     Change {
@@ -84,6 +87,7 @@ const MAPPED: &[Change] = &[
             drop(map);
             drop(file);
         },
+        left_behind: None,
         after: || only_f(changed(0, b"stored")),
     },
     Change {
@@ -95,6 +99,7 @@ const MAPPED: &[Change] = &[
             drop(file);
             drop(map);
         },
+        left_behind: None,
         after: || only_f(changed(4096, b"stored")),
     },
     Change {
@@ -105,8 +110,10 @@ const MAPPED: &[Change] = &[
             file.set_len(4 << 20).unwrap();
             let map = Mapping::new(file.as_fd(), 4 << 20, true).unwrap();
             map.write(0, &pattern(4 << 20, 2));
+            drop(map);
             drop(file);
         },
+        left_behind: None,
         after: || vec![("f", pattern(BEFORE, 1)), ("new", pattern(4 << 20, 2))],
     },
     Change {
@@ -120,6 +127,7 @@ const MAPPED: &[Change] = &[
             drop(map);
             drop(file);
         },
+        left_behind: None,
         after: || vec![("f", pattern(BEFORE, 1)), ("new", pattern(20 << 20, 6))],
     },
     Change {
@@ -130,6 +138,7 @@ const MAPPED: &[Change] = &[
             map.write(0, b"stored");
             file.set_len(100).unwrap();
         },
+        left_behind: None,
         after: || only_f(changed(0, b"stored")[..100].to_vec()),
     },
     Change {
@@ -142,6 +151,7 @@ const MAPPED: &[Change] = &[
             drop(file);
             map.write(7, b"stored");
         },
+        left_behind: Some(2),
         after: || vec![("f", b"another".into()), ("moved", changed(7, b"stored"))],
     },
 ];
@@ -155,6 +165,7 @@ const WRITTEN: &[Change] = &[
                 file.write_all(part.as_bytes()).unwrap();
             }
         },
+        left_behind: None,
         after: || only_f(changed(BEFORE, b"onetwothree")),
     },
     Change {
@@ -163,11 +174,13 @@ const WRITTEN: &[Change] = &[
             open(dir.join("f")).set_len(10).unwrap();
             append(dir.join("f")).write_all(b"end").unwrap();
         },
+        left_behind: None,
         after: || only_f([&pattern(BEFORE, 1)[..10], b"end"].concat()),
     },
     Change {
         what: "a file that is emptied and written anew",
         make: |dir| fs::write(dir.join("f"), pattern(100_000, 3)).unwrap(),
+        left_behind: None,
         after: || only_f(pattern(100_000, 3)),
     },
     Change {
@@ -178,11 +191,13 @@ const WRITTEN: &[Change] = &[
                 file.write_all(part).unwrap();
             }
         },
+        left_behind: None,
         after: || vec![("f", pattern(BEFORE, 1)), ("new", pattern(300_000, 4))],
     },
     Change {
         what: "more than the kernel asks us to write at a time",
         make: |dir| fs::write(dir.join("f"), pattern(20 << 20, 7)).unwrap(),
+        left_behind: None,
         after: || only_f(pattern(20 << 20, 7)),
     },
     Change {
@@ -197,6 +212,7 @@ const WRITTEN: &[Change] = &[
             file.write_all_at(b"last", 200).unwrap();
             File::open(dir).unwrap().sync_all().unwrap();
         },
+        left_behind: None,
         after: || {
             let mut content = changed(0, b"first");
             content[100..106].copy_from_slice(b"synced");
@@ -215,6 +231,7 @@ const WRITTEN: &[Change] = &[
             drop(file);
             map.write(0, b"after");
         },
+        left_behind: None,
         after: Vec::new,
     },
     Change {
@@ -227,6 +244,7 @@ const WRITTEN: &[Change] = &[
             old.write_all_at(b"to the old one", 0).unwrap();
             (&new).write_all(b" and more").unwrap();
         },
+        left_behind: None,
         after: || only_f(b"new and more".into()),
     },
     Change {
@@ -243,6 +261,7 @@ const WRITTEN: &[Change] = &[
             }
             fs::write(dir.join("last"), "x").unwrap();
         },
+        left_behind: None,
         after: || vec![("last", b"x".into())],
     },
 ];
@@ -271,7 +290,11 @@ fn check(change: &Change, mode: fn(Setup) -> Setup, end: Ending) -> Result<(), S
     let s = Scratch::new();
     s.lower(0).file("f", pattern(BEFORE, 1));
     let mut m = mode(s.setup()).mount();
+    let before = m.writes_taken();
     (change.make)(m.root());
+    if let Some(writes) = change.left_behind {
+        m.wait_for_writes_of_mapping(before + writes);
+    }
     end(&mut m);
     let m = s.mount();
     let after = (change.after)();

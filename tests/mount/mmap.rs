@@ -42,9 +42,11 @@ fn a_mapping_outlives_its_descriptor() {
     let file = open(m.path("f"));
     let map = Mapping::new(file.as_fd(), 8192, true).unwrap();
     drop(file);
+    let before = m.writes_taken();
     map.write(0, b"first");
     map.write(8000, b"last");
     drop(map);
+    m.wait_for_writes_of_mapping(before + 1);
     m.remount();
     let content = m.read("f");
     assert!(content.starts_with("first..") && content[8000..].starts_with("last."));

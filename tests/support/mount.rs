@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 
 use super::process::{self, is_alive, pids_with_argument, wait_for};
 use super::scratch::Dir;
-use super::{Engine, binary, raw};
+use super::{Engine, binary, raw, release};
 
 /// How long anything that ought to take a moment may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -264,6 +264,31 @@ impl Mount {
         let output = process::output(command.args(["stat", "--json"]).arg(self.root()));
         assert!(output.status.success(), "{}", process::text(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// How many writes the server has taken; 0 with the kernel's overlayfs.
+    pub fn writes_taken(&self) -> u64 {
+        match Engine::current() {
+            Engine::Kernel => 0,
+            Engine::Program => self.statistics()["requests"]["WRITE"].as_u64().unwrap_or(0),
+        }
+    }
+
+    /// Waits until the server has taken so many writes, of which the last is of a mapping that is
+    /// closed. Before Linux 6.16 neither munmap(2) nor umount(2) does so: what no server has taken
+    /// when the mount ends is lost, with every FUSE file system.
+    #[track_caller]
+    pub fn wait_for_writes_of_mapping(&self, writes: u64) {
+        let by_kernel = self.option_string_has("io=passthrough");
+        if Engine::current() == Engine::Program && !by_kernel && release::running() < (6, 16) {
+            let come = wait_for(PATIENCE, || self.writes_taken() >= writes);
+            assert!(come, "{} of {writes} writes", self.writes_taken());
+        }
+    }
+
+    fn option_string_has(&self, option: &str) -> bool {
+        let everywhere = std::env::var("OVLMERGE_TEST_OPTIONS").unwrap_or_default();
+        self.setup.options.iter().any(|given| given == option) || everywhere.contains(option)
     }
 
     /// Whether something is mounted there now.
