@@ -536,7 +536,7 @@ fn no_privilege_is_needed() {
 
 #[test]
 fn what_takes_privilege_is_refused_without() {
-    needs!(mount, root, userns, fuse_for_users);
+    needs!(mount, root, userns, fuse_for_users, guarded_security_attributes);
     not_the_kernels!(WHY);
     let s = Scratch::new();
     for dir in [&s.upper, &s.work, &s.mnt] {

@@ -11,6 +11,7 @@ use std::process::Command;
 use super::Engine;
 use super::release;
 use super::scratch::Dir;
+use super::user::{NOBODY, as_user};
 
 /// Returns from the test, saying why, unless the machine has all that is named.
 #[macro_export]
@@ -171,6 +172,17 @@ pub fn shares_between_mounts(test: &str) -> bool {
     let since = (5, 18);
     let feature = Feature { since, what: "FICLONE between two mounts" };
     has(test, feature, || release::running() >= since)
+}
+
+/// Attributes `security.*` that an ordinary user may not set. Anybody may where the kernel has the
+/// BPF security module and an older rule for who asks whom (`security_inode_setxattr`).
+pub fn guarded_security_attributes(test: &str) -> bool {
+    let feature = Feature { since: (6, 11), what: "security.* attributes that take privilege" };
+    has(test, feature, || {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::os::unix::fs::chown(file.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        as_user(NOBODY, NOBODY, || xattr::set(file.path(), "security.ovlmerge.probe", b"").is_err())
+    })
 }
 
 /// Extended attributes of users on tmpfs.
