@@ -18,7 +18,7 @@ use super::scratch::Dir;
 use super::{Engine, binary, raw, release};
 
 /// How long anything that ought to take a moment may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A mount to be made.
 #[derive(Clone, Debug)]
