@@ -228,14 +228,13 @@ pub struct IdRange {
     pub len: u32,
 }
 
-/// Whether hard links of lowers stay one file over copy-up and remount, by the index in the work
-/// directory.
+/// Whether hard links of lowers stay one file when they change, by the index in the work directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum IndexChoice {
-    /// Where the file systems allow it; nothing is copied for it that is not copied anyway.
+    /// Where the file systems allow it.
     #[default]
     Auto,
-    /// `index=on`: as the kernel does, which copies a hard link when one of its names goes.
+    /// `index=on`: what cannot be trusted refuses the mount.
     On,
     /// `index=off`: the index is neither read nor written.
     Off,

@@ -38,11 +38,12 @@ pub const INDEX: MountOption = MountOption {
         ("off", |request| request.config.index = IndexChoice::Off),
         ("auto", |request| request.config.index = IndexChoice::Auto),
     ]),
-    help: "Keep hard links of lower layers together over copy-up and remounts. Default: off",
-    doc: "The index stands in the work directory, in the form of the kernel's overlayfs. `auto` uses \
-              it where the file systems have handles and UUIDs. With `on` the count of names is exact \
-              after a remount too, for which a hard link is copied up when one of its names is removed; \
-              and an index of another upper is refused.",
+    help: "Whether hard links of lower layers stay one file when they change. Default: off",
+    doc: "With `off` a change of one name is that name's alone, so that nobody changes an object \
+              store of hard links behind its back. With `on` it shows in all names: for `rsync -H` and \
+              for package managers that rewrite files in place. The index for that stands in the work \
+              directory, in the form of the kernel's overlayfs; over other lowers than before, or with \
+              another upper, it is refused. `auto` uses it where it can be used.",
 };
 
 /// The option `nfs_export`.

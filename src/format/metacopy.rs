@@ -24,8 +24,6 @@ pub struct FileMarks {
     pub handle: Vec<u8>,
     /// How many names it has in the mount, if it is in the index of hard links.
     pub count: Option<Count>,
-    /// The layer that it was copied from, if it is in the index.
-    pub layer: Option<Vec<u8>>,
     /// The file has no attributes of any kind.
     pub no_attributes: bool,
 }
@@ -57,10 +55,6 @@ impl FileMarks {
                 let key = namespace.key(Mark::Nlink);
                 if key.to_bytes() == name {
                     marks.count = Count::parse(&value(key)?);
-                }
-                let key = namespace.key(Mark::IndexLayer);
-                if key.to_bytes() == name {
-                    marks.layer = Some(value(key)?);
                 }
                 let key = namespace.key(Mark::Redirect);
                 if key.to_bytes() == name {

@@ -41,8 +41,6 @@ pub enum Mark {
     Upper,
     /// On what is immutable or append-only: the letters of chattr(1).
     Protattr,
-    /// On the copy of a hard link: the root of the layer that it came from. Ours alone.
-    IndexLayer,
 }
 
 impl Namespace {
@@ -76,8 +74,6 @@ impl Namespace {
             (Self::User, Mark::Upper) => c"user.overlay.upper",
             (Self::Trusted, Mark::Protattr) => c"trusted.overlay.protattr",
             (Self::User, Mark::Protattr) => c"user.overlay.protattr",
-            (Self::Trusted, Mark::IndexLayer) => c"trusted.overlay.index_layer",
-            (Self::User, Mark::IndexLayer) => c"user.overlay.index_layer",
             (Self::Trusted, Mark::Metacopy) => c"trusted.overlay.metacopy",
             (Self::User, Mark::Metacopy) => c"user.overlay.metacopy",
             (Self::Trusted, Mark::Redirect) => c"trusted.overlay.redirect",

@@ -48,8 +48,6 @@ pub struct FileSystems {
     others: Vec<FileSystem>,
     /// Those that lowers lie on, and that handles can be of.
     lowers: Vec<FileSystem>,
-    /// Devices that more than one lower lies on.
-    shared: Vec<u64>,
 }
 
 impl FileSystems {
@@ -58,9 +56,8 @@ impl FileSystems {
     pub fn new(upper: Option<FileSystem>, layers: impl IntoIterator<Item = FileSystem>) -> Self {
         let mut all = Self { upper, ..Self::default() };
         for fs in layers {
-            match all.lowers.iter().any(|known| known.dev == fs.dev) {
-                true => all.shared.push(fs.dev),
-                false => all.lowers.push(fs),
+            if !all.lowers.iter().any(|known| known.dev == fs.dev) {
+                all.lowers.push(fs);
             }
             if all.number(fs.dev).is_none() {
                 all.others.push(fs);
@@ -133,12 +130,6 @@ impl FileSystems {
         twins.count() == 1 && (fs.uuid.is_some() || trusting || same_as_upper)
     }
 
-    /// Whether more than one lower lies on a device.
-    #[must_use]
-    pub fn is_shared(&self, dev: u64) -> bool {
-        self.shared.contains(&dev)
-    }
-
     /// The value of `P origin` for the entry `name` of a directory of a lower on device `dev`;
     /// empty ("from where is not known") where there are no handles.
     #[must_use]
@@ -195,7 +186,7 @@ mod tests {
         assert_eq!([sure(1), sure(3)], [[false, false]; 2], "no lower; not the only one");
         assert_eq!(sure(5), [false, true]);
         let same = FileSystems::new(Some(fs(1, 0)), [fs(1, 0), fs(1, 0)]);
-        assert!(same.has_sure_handles(1, false) && same.is_shared(1) && !all.is_shared(2));
+        assert!(same.has_sure_handles(1, false));
     }
 
     #[test]

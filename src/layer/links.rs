@@ -24,7 +24,7 @@ use crate::format::metacopy::FileMarks;
 use crate::format::origin::{self, NO_UUID, Side};
 use crate::format::overlay::{Mark, Namespace};
 use crate::sys::xattr::SetMode;
-use crate::sys::{Name, Stat, Target, at, handle, ioctl, xattr};
+use crate::sys::{FileType, Name, Stat, Target, at, handle, ioctl, xattr};
 
 /// The directory in WORKDIR (`OVL_INDEXDIR_NAME`, fs/overlayfs/super.c).
 const INDEX: &[u8] = b"index";
@@ -35,6 +35,8 @@ pub(super) struct Site<'a> {
     pub workdir: BorrowedFd<'a>,
     /// The root of the upper.
     pub root: BorrowedFd<'a>,
+    /// That of the topmost lower.
+    pub lower: BorrowedFd<'a>,
     pub keeping: Keeping,
     pub cache: &'a Arc<FdCache>,
 }
@@ -51,7 +53,8 @@ pub struct LinkIndex {
     /// The directory, once it is there.
     dir: RwLock<Option<UpperDir>>,
     known: RwLock<Known>,
-    eager: bool,
+    /// `index=on`.
+    asked_for: bool,
 }
 
 /// Which lower files may have an entry: spares all others the question.
@@ -87,19 +90,20 @@ impl LinkIndex {
     /// That of the upper `root`; `None` where there can be none.
     ///
     /// # Errors
-    /// ESTALE if the index belongs to another upper and `index=on` was asked for.
+    /// ESTALE if the index belongs to another upper, or the upper to another lower, and `index=on`
+    /// was asked for.
     pub(super) fn open(
         site: &Site<'_>,
         namespace: Namespace,
         choice: IndexChoice,
     ) -> Result<Option<Self>> {
-        let Site { workdir, root, keeping, cache } = *site;
-        let eager = choice == IndexChoice::On;
+        let Site { workdir, root, keeping, cache, .. } = *site;
+        let asked_for = choice == IndexChoice::On;
         if choice == IndexChoice::Off {
             return Ok(None);
         }
         let Ok(handle) = handle::of_open(root) else {
-            if eager {
+            if asked_for {
                 tracing::warn!("index=on: the file system of upperdir has no file handles");
             }
             return Ok(None);
@@ -113,15 +117,15 @@ impl LinkIndex {
             keeping,
             dir: RwLock::new(None),
             known: RwLock::default(),
-            eager,
+            asked_for,
         };
-        match index.take_over() {
+        match claim_lower(site, namespace).and_then(|()| index.take_over()) {
             Ok(()) => Ok(Some(index)),
-            Err(err) if !eager => {
+            Err(err) if !asked_for => {
                 tracing::warn!("the index of hard links in workdir is not used: {err}");
                 Ok(None)
             }
-            Err(err) => Err(err.context("workdir/index: mount with index=off, or remove it")),
+            Err(err) => Err(err.context("index=on")),
         }
     }
 
@@ -135,7 +139,9 @@ impl LinkIndex {
         for namespace in Namespace::BOTH {
             let found = xattr::get_if_set(Target::Fd(dir.as_fd()), namespace.key(Mark::Upper))?;
             if found.is_some_and(|found| found != self.mark) {
-                return Err(Error::new(Errno::ESTALE, "it belongs to another upperdir"));
+                let what = "workdir/index belongs to another upperdir; mount with index=off, or \
+                            remove it";
+                return Err(Error::new(Errno::ESTALE, what));
             }
         }
         let dir = UpperDir::root(dir, 0, self.keeping, false, &self.cache)?;
@@ -184,10 +190,17 @@ impl LinkIndex {
         Ok(())
     }
 
-    /// Whether names that go are counted at once, for which the file has to be in the upper.
+    /// Whether the copy of an object of this type can carry the marks of an entry: attributes of
+    /// users are for files and directories alone (xattr(7)).
     #[must_use]
-    pub fn is_eager(&self) -> bool {
-        self.eager
+    pub fn takes(&self, kind: FileType) -> bool {
+        self.namespace == Namespace::Trusted || kind.is_file()
+    }
+
+    /// Whether handles of a file system without a UUID are good enough.
+    #[must_use]
+    pub fn is_trusting(&self) -> bool {
+        self.asked_for
     }
 
     /// The directory, if it is there.
@@ -254,20 +267,10 @@ impl LinkIndex {
 }
 
 impl Upper {
-    /// Notes on the copy of a hard link what the index goes by. Returns whether the upper holds
-    /// that.
-    pub fn set_index_marks(&self, copy: Target<'_>, handle: &[u8], layer: &[u8]) -> Result<bool> {
-        let Some(namespace) = self.forms().namespace else { return Ok(false) };
-        let layer = (!layer.is_empty()).then_some((Mark::IndexLayer, layer));
-        for (mark, value) in [(Mark::Origin, handle)].into_iter().chain(layer) {
-            match xattr::set(copy, namespace.key(mark), value, SetMode::Any) {
-                Err(err) if err.errno() == Errno::EPERM || xattr::is_absent(&err) => {
-                    return Ok(false);
-                }
-                other => other?,
-            }
-        }
-        Ok(true)
+    /// Notes on the copy of a hard link what its entry in the index is called after.
+    pub fn set_index_mark(&self, copy: Target<'_>, handle: &[u8]) -> Result<()> {
+        let namespace = self.forms().namespace.ok_or(Errno::EOPNOTSUPP)?;
+        xattr::set(copy, namespace.key(Mark::Origin), handle, SetMode::Any)
     }
 
     /// Notes how many names a file of the index has.
@@ -282,6 +285,30 @@ impl Upper {
         let links = self.links().ok_or(Errno::EOPNOTSUPP)?;
         copy.publish(&links.dir_for(value)?, name, Over::Nothing)
     }
+}
+
+/// Notes on the root of the upper which lower it was first used with, or sees whether it is that
+/// one: of another the index would say what is not so (`ovl_get_indexdir`, fs/overlayfs/super.c).
+fn claim_lower(site: &Site<'_>, namespace: Namespace) -> Result<()> {
+    let Ok(handle) = handle::of_open(site.lower) else { return Ok(()) };
+    let mark = |uuid| origin::encode(Side::Lower, &uuid, handle.kind, &handle.bytes);
+    let uuid = ioctl::fs_uuid(site.lower).unwrap_or(NO_UUID);
+    let root = Target::Fd(site.root);
+    let mut claimed = false;
+    for namespace in Namespace::BOTH {
+        let found = xattr::get_if_set(root, namespace.key(Mark::Origin))?;
+        let Some(found) = found.filter(|found| origin::is_handle(found)) else { continue };
+        if ![mark(uuid), mark(NO_UUID)].contains(&found) {
+            let what = "upperdir was written over another lowerdir; put that one on top again, or \
+                        mount with index=off";
+            return Err(Error::new(Errno::ESTALE, what));
+        }
+        claimed = true;
+    }
+    if claimed {
+        return Ok(());
+    }
+    xattr::set(root, namespace.key(Mark::Origin), &mark(uuid), SetMode::Any)
 }
 
 /// Whether an entry that is the only link of its file stands for no name either, or for another

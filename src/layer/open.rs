@@ -40,7 +40,10 @@ pub fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
         }
     }
     let upper = match writable {
-        Some([upper, work]) => Some(take_upper(upper, work, claims, config, cache)?),
+        Some(two) => {
+            let lower = lowers.first().ok_or(Errno::EINVAL)?.fd.as_fd();
+            Some(take_upper(two, lower, claims, config, cache)?)
+        }
         None => None,
     };
     if let Some(frozen) = &config.frozen {
@@ -136,8 +139,8 @@ fn open_writable(dirs: &UpperDirs) -> Result<[Opened<'_>; 2]> {
 }
 
 fn take_upper(
-    upper: Opened<'_>,
-    work: Opened<'_>,
+    [upper, work]: [Opened<'_>; 2],
+    lower: BorrowedFd<'_>,
     claims: Claims,
     config: &Config,
     cache: &Arc<FdCache>,
@@ -166,7 +169,8 @@ fn take_upper(
     // Two servers do not see each other's entries.
     let shared = [of_upper, of_work].contains(&Claim::Shared);
     let index = if shared { IndexChoice::Off } else { config.index };
-    Upper::new(upper, work, &Config { index, ..config.clone() }, cache).map_err(|err| {
+    let config = &Config { index, ..config.clone() };
+    Upper::new(upper, work, lower, config, cache).map_err(|err| {
         let advice = match err.errno() {
             Errno::ENOSPC | Errno::EDQUOT => "its file system is full; make room",
             _ => "it cannot be used",

@@ -81,10 +81,17 @@ struct Squashed {
 
 impl Upper {
     /// Takes over an opened upper and its work directory, and finds out what markers they can hold.
+    /// `lower` is the root of the topmost lower.
     ///
     /// # Errors
-    /// EOPNOTSUPP if the upper cannot hold the form that was asked for.
-    pub fn new(root: OwnedFd, work: Work, config: &Config, cache: &Arc<FdCache>) -> Result<Self> {
+    /// EOPNOTSUPP if the upper cannot hold the form that was asked for; what [`LinkIndex`] says.
+    pub fn new(
+        root: OwnedFd,
+        work: Work,
+        lower: BorrowedFd<'_>,
+        config: &Config,
+        cache: &Arc<FdCache>,
+    ) -> Result<Self> {
         let forms = Forms::probe(&work, config)?;
         if let (WhiteoutForm::Xattr, Some(namespace)) = (forms.whiteout, forms.namespace) {
             mark_xattr_whiteouts(Target::Fd(root.as_fd()), namespace)?;
@@ -97,7 +104,8 @@ impl Upper {
         }
         let links = match forms.namespace {
             Some(namespace) => {
-                let at = links::Site { workdir: work.above(), root: root.as_fd(), keeping, cache };
+                let (workdir, root) = (work.above(), root.as_fd());
+                let at = links::Site { workdir, root, lower, keeping, cache };
                 LinkIndex::open(&at, namespace, config.index)?
             }
             None => None,

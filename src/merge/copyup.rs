@@ -101,8 +101,6 @@ pub struct Copied {
     pub data: Contents,
     /// It has to be forced to the disk before it is published.
     to_sync: bool,
-    /// It can get into the index of hard links.
-    pub can_index: bool,
 }
 
 /// Copies a file, link, device, FIFO or socket into the work directory.
@@ -139,7 +137,7 @@ fn build_file(upper: &Upper, lower: &Lower<'_>, was: &Stat, data: Data) -> Resul
     let dir = lower.dir.dir().fd()?;
     let source = dir.as_ref().as_fd();
     let copy = Target::Fd(to.as_fd());
-    let can_index = note_origin(upper, lower, source, was, copy)?;
+    note_origin(upper, lower, source, was, copy)?;
     finish(upper, &lower.original(source, was), copy, &made)?;
     if let Data::UpTo(size) = data {
         // As a file of the upper: it has changed now, and may lose more than data by that.
@@ -147,7 +145,7 @@ fn build_file(upper: &Upper, lower: &Lower<'_>, was: &Stat, data: Data) -> Resul
     }
     let set_id = lower.may_set_id(was);
     let (file, data, to_sync) = (Some(to), Contents::Own, upper.must_sync(len));
-    Ok(Copied { staged, made, set_id, file, data, to_sync, can_index })
+    Ok(Copied { staged, made, set_id, file, data, to_sync })
 }
 
 /// Gives a file data that another has for it.
@@ -173,14 +171,14 @@ fn build_without_data(upper: &Upper, lower: &Lower<'_>, was: &Stat) -> Result<Co
     file::truncate(to.as_fd(), was.size)?;
     let dir = lower.dir.dir().fd()?;
     let (source, copy) = (dir.as_ref().as_fd(), Target::Fd(to.as_fd()));
-    let can_index = note_origin(upper, lower, source, was, copy)?;
+    note_origin(upper, lower, source, was, copy)?;
     finish(upper, &lower.original(source, was), copy, &made)?;
     upper.set_metacopy(copy)?;
     if upper.is_strict() {
         upper.sync(to.as_fd(), false)?;
     }
     let (set_id, to_sync) = (lower.may_set_id(was), false);
-    Ok(Copied { staged, made, set_id, file: None, data, to_sync, can_index })
+    Ok(Copied { staged, made, set_id, file: None, data, to_sync })
 }
 
 fn build_other(upper: &Upper, lower: &Lower<'_>, was: &Stat) -> Result<Copied> {
@@ -191,10 +189,10 @@ fn build_other(upper: &Upper, lower: &Lower<'_>, was: &Stat) -> Result<Copied> {
         kind => upper.stage_node(kind.mode() | lower.first_mode(was), was.rdev)?,
     };
     let made = stat::stat(staged.target()?)?;
-    let can_index = note_origin(upper, lower, dir.as_ref().as_fd(), was, staged.target()?)?;
+    note_origin(upper, lower, dir.as_ref().as_fd(), was, staged.target()?)?;
     finish(upper, &original, staged.target()?, &made)?;
     let (set_id, data, to_sync) = (lower.may_set_id(was), Contents::Own, false);
-    Ok(Copied { staged, made, set_id, file: None, data, to_sync, can_index })
+    Ok(Copied { staged, made, set_id, file: None, data, to_sync })
 }
 
 impl Lower<'_> {
@@ -233,23 +231,23 @@ impl Lower<'_> {
     }
 }
 
-/// Notes the origin of a copy, which gives it its number after the next mount. Returns whether it
-/// can get into the index: one of several hard links that cannot gets a number of its own, as in
-/// the kernel's overlayfs.
+/// Notes the origin of a copy, which gives it its number after the next mount. The copy of one of
+/// several hard links that does not get into the index has a number of its own
+/// (`ovl_do_copy_up`, fs/overlayfs/copy_up.c).
 fn note_origin(
     upper: &Upper,
     lower: &Lower<'_>,
     dir: BorrowedFd<'_>,
     was: &Stat,
     copy: Target<'_>,
-) -> Result<bool> {
+) -> Result<()> {
     if let Some(plan) = lower.index {
-        return upper.set_index_marks(copy, &plan.handle, &plan.layer);
+        return upper.set_index_mark(copy, &plan.handle);
     }
     if was.nlink == 1 {
         upper.set_origin(copy, &lower.filesystems.origin(was.dev, dir, lower.name));
     }
-    Ok(false)
+    Ok(())
 }
 
 /// What metadata is copied from.

@@ -29,6 +29,8 @@ pub struct Rules<'a> {
     pub links: Option<&'a LinkIndex>,
     /// Directories of lowers that no name may lead to.
     pub traps: &'a Traps,
+    /// Something can be copied up: there is an upper.
+    pub has_upper: bool,
     /// What is remembered of objects, if anything is.
     pub memory: Option<&'a dyn Memory>,
 }

@@ -1,15 +1,19 @@
-//! Hard links of lowers that were copied up: which file of the upper their names stand for.
+//! Files of lowers with several names, and the index of those that were copied up.
+//!
+//! Without the index each name of such a file is a file of its own: the change of one copies that
+//! name up alone, and the others stay what the layers say (`ovl_hash_bylower`,
+//! fs/overlayfs/inode.c). With it they are names of one file, and so are those of one inode in
+//! several layers.
 
 use std::os::fd::AsFd;
 
 use super::descent::Rules;
-use crate::error::Result;
+use crate::error::{Errno, Error, Result};
 use crate::format::links::{Count, entry_name};
 use crate::format::metacopy::FileMarks;
-use crate::format::origin::{self, NO_UUID, Side};
 use crate::layer::LowerDir;
 use crate::layer::links::Indexed;
-use crate::sys::{Name, Stat, handle};
+use crate::sys::{Name, Stat};
 
 /// A file of the upper that the index of hard links has.
 #[derive(Clone, Debug)]
@@ -31,37 +35,45 @@ pub struct Plan {
     pub entry: Box<[u8]>,
     /// The handle that it is called after.
     pub handle: Vec<u8>,
-    /// The root of the layer; empty if no other layer can have the same file.
-    pub layer: Vec<u8>,
 }
 
-/// Whether hard links of this lower file can be kept together.
+/// What the names of a file in a lower stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// One file, as it has only one, or as nothing here can be changed.
+    One,
+    /// One file, which the index keeps together.
+    Together,
+    /// Each a file of its own.
+    Apart,
+}
+
+/// What the names of a lower file with these attributes stand for.
 #[must_use]
-pub fn can_index(rules: Rules<'_>, stat: &Stat) -> bool {
-    let Some(links) = rules.links else { return false };
-    stat.nlink > 1
-        && !stat.kind().is_dir()
-        && rules.filesystems.has_sure_handles(stat.dev, links.is_eager())
+pub fn names_of(rules: Rules<'_>, stat: &Stat) -> Names {
+    if stat.nlink < 2 || stat.kind().is_dir() || !rules.has_upper {
+        return Names::One;
+    }
+    let sure = |trusting| rules.filesystems.has_sure_handles(stat.dev, trusting);
+    match rules.links {
+        Some(links) if links.takes(stat.kind()) && sure(links.is_trusting()) => Names::Together,
+        _ => Names::Apart,
+    }
 }
 
-/// How the entry `name` of a directory of a lower would get into the index; `None` if it cannot.
+/// How the entry `name` of a directory of a lower gets into the index.
 ///
 /// # Errors
-/// Those of the layers.
-pub fn plan(rules: Rules<'_>, dir: &LowerDir, name: Name<'_>, stat: &Stat) -> Result<Option<Plan>> {
-    let Some(links) = rules.links.filter(|_| can_index(rules, stat)) else { return Ok(None) };
-    let handle = {
-        let fd = dir.dir().fd()?;
-        rules.filesystems.origin(stat.dev, fd.as_ref().as_fd(), name)
-    };
-    let Some(entry) = entry_name(&handle) else { return Ok(None) };
-    // The same file of another layer has it: the two stay two files.
-    if links.may_have(stat.ino) && links.find(&entry, stat)?.is_some() {
-        return Ok(None);
-    }
-    let shared = rules.filesystems.is_shared(stat.dev);
-    let layer = if shared { layer_mark(rules, dir.dir().layer())? } else { Vec::new() };
-    Ok(Some(Plan { entry, handle, layer }))
+/// EOPNOTSUPP for what has no handle, or too long a one.
+pub fn plan(rules: Rules<'_>, dir: &LowerDir, name: Name<'_>, stat: &Stat) -> Result<Plan> {
+    let handle = handle(rules, dir, name, stat)?;
+    let lacks = || Error::new(Errno::EOPNOTSUPP, format!("{name}: a file handle is needed"));
+    Ok(Plan { entry: entry_name(&handle).ok_or_else(lacks)?, handle })
+}
+
+fn handle(rules: Rules<'_>, dir: &LowerDir, name: Name<'_>, stat: &Stat) -> Result<Vec<u8>> {
+    let fd = dir.dir().fd()?;
+    Ok(rules.filesystems.origin(stat.dev, fd.as_ref().as_fd(), name))
 }
 
 /// What the index has for the entry `name` of a directory of a lower.
@@ -77,16 +89,13 @@ pub fn of_lower(
     let Some(links) = rules.links.filter(|links| links.may_have(stat.ino)) else {
         return Ok(None);
     };
-    if !can_index(rules, stat) {
+    if names_of(rules, stat) != Names::Together {
         return Ok(None);
     }
-    let handle = {
-        let fd = dir.dir().fd()?;
-        rules.filesystems.origin(stat.dev, fd.as_ref().as_fd(), name)
-    };
+    let handle = handle(rules, dir, name, stat)?;
     let Some(entry) = entry_name(&handle) else { return Ok(None) };
     let Some(indexed) = links.find(&entry, stat)? else { return Ok(None) };
-    if indexed.marks.handle != handle || !is_of_layer(rules, dir, &indexed.marks)? {
+    if indexed.marks.handle != handle {
         return Ok(None);
     }
     let count = count(&indexed.marks, indexed.stat.nlink, Some(stat.nlink));
@@ -112,23 +121,4 @@ pub fn of_upper(rules: Rules<'_>, stat: &Stat, marks: &FileMarks) -> Result<Opti
 
 fn count(marks: &FileMarks, upper: u32, lower: Option<u32>) -> Option<u32> {
     marks.count?.resolve(upper, lower)
-}
-
-/// Whether a copy is of the file in this layer, and not of the same file in another. Entries that
-/// the kernel made are for all layers.
-fn is_of_layer(rules: Rules<'_>, dir: &LowerDir, marks: &FileMarks) -> Result<bool> {
-    match &marks.layer {
-        Some(layer) => Ok(*layer == layer_mark(rules, dir.dir().layer())?),
-        None => Ok(true),
-    }
-}
-
-/// The handle of the root of a layer.
-fn layer_mark(rules: Rules<'_>, layer: u16) -> Result<Vec<u8>> {
-    let Some(root) = usize::from(layer).checked_sub(1).and_then(|at| rules.roots.get(at)) else {
-        return Ok(Vec::new());
-    };
-    let fd = root.dir().fd()?;
-    let handle = handle::of_open(fd.as_ref().as_fd())?;
-    Ok(origin::encode(Side::Lower, &NO_UUID, handle.kind, &handle.bytes))
 }

@@ -32,6 +32,8 @@ pub struct Found {
     pub bare: bool,
     /// Where it stands in the index of hard links.
     pub linked: Option<Box<Linked>>,
+    /// If it is in a lower: whether its other names, if any, stand for it too.
+    pub names: links::Names,
 }
 
 /// One object of one layer. The same inode may be met in two layers, as two objects.
@@ -54,6 +56,13 @@ impl Key {
 }
 
 impl Found {
+    /// With its data, and with nothing else to know of it.
+    #[must_use]
+    pub fn new(stat: Stat, origin: Key, what: What) -> Self {
+        let (data, names) = (Contents::Own, links::Names::One);
+        Self { stat, origin, what, data, bare: false, linked: None, names }
+    }
+
     /// What tells the object from every other: in the upper the inode itself, elsewhere the origin.
     #[must_use]
     pub fn identity(&self) -> Key {
@@ -243,8 +252,7 @@ impl Search<'_> {
             MetaSource::Lower(_) => lend(top, &dir.meta_dir()?.stat()?),
         };
         let origin = dir.origin()?;
-        let (what, data) = (What::Dir(dir), Contents::Own);
-        Ok(Some(Found { stat, origin, what, data, bare: false, linked: None }))
+        Ok(Some(Found::new(stat, origin, What::Dir(dir))))
     }
 
     /// Goes on below a directory that had another name when the layers below were made.
@@ -319,9 +327,10 @@ impl Search<'_> {
 
     fn leaf(&self, stat: Stat, above: &Arc<LayerDir>, what: What) -> Result<Option<Found>> {
         let origin = Key { dev: stat.dev, ino: stat.ino, layer: above.layer() };
-        let mut found =
-            Found { stat, origin, what, data: Contents::Own, bare: false, linked: None };
-        let has_origin = matches!(found.what, What::Upper) && above.is_impure()?;
+        let mut found = Found::new(stat, origin, what);
+        // The number of what has several names may not depend on the directory of one of them.
+        let has_origin =
+            matches!(found.what, What::Upper) && (stat.nlink > 1 || above.is_impure()?);
         let may_lack = may_lack_data(&stat)
             && (self.rules.may_have_data_below(above.layer()) || is_sparse(&stat));
         if has_origin || may_lack {
@@ -332,9 +341,11 @@ impl Search<'_> {
                 None => self.read_marks(above, &mut found, has_origin),
             }
         }
-        match &found.what {
-            What::Lower(dir) if stat.nlink > 1 => self.join(&dir.clone(), &mut found)?,
-            _ => {}
+        if let What::Lower(dir) = &found.what {
+            found.names = links::names_of(self.rules, &stat);
+            if found.names == links::Names::Together {
+                self.join(&dir.clone(), &mut found)?;
+            }
         }
         Ok(Some(found))
     }
@@ -372,15 +383,8 @@ impl Search<'_> {
         let marks = above.file_marks(self.name);
         if let Ok(marks) = &marks {
             found.bare = marks.no_attributes;
-            if let (true, Some(origin)) = (has_origin, marks.origin)
-                && let Some(dev) = self.rules.filesystems.device_of(&origin)
-            {
-                found.origin = Key { dev, ino: origin.ino, layer: 0 };
-            }
-            if has_origin && let Ok(Some(linked)) = links::of_upper(self.rules, &found.stat, marks)
-            {
-                found.stat.nlink = linked.count;
-                found.linked = Some(Box::new(linked));
+            if has_origin {
+                self.read_origin(marks, found);
             }
         }
         found.data = match marks.and_then(source) {
@@ -394,6 +398,22 @@ impl Search<'_> {
                 Contents::Missing
             }
         };
+    }
+
+    /// A copy has the number of its original. Of one that has other names in its lower only the
+    /// index knows that no other copy has it too (`ovl_getattr`, fs/overlayfs/inode.c).
+    fn read_origin(&self, marks: &FileMarks, found: &mut Found) {
+        if let Ok(Some(linked)) = links::of_upper(self.rules, &found.stat, marks) {
+            found.stat.nlink = linked.count;
+            found.linked = Some(Box::new(linked));
+        } else if marks.count.is_some() {
+            return;
+        }
+        if let Some(origin) = &marks.origin
+            && let Some(dev) = self.rules.filesystems.device_of(origin)
+        {
+            found.origin = Key { dev, ino: origin.ino, layer: 0 };
+        }
     }
 
     /// The file that holds the data of a metacopy file.
@@ -476,13 +496,6 @@ impl Gathered {
         };
         let dir = DirStack { upper: self.upper, lowers: self.lowers.into(), meta };
         let origin = dir.origin()?;
-        Ok(Some(Found {
-            stat,
-            origin,
-            what: What::Dir(dir),
-            data: Contents::Own,
-            bare: false,
-            linked: None,
-        }))
+        Ok(Some(Found::new(stat, origin, What::Dir(dir))))
     }
 }

@@ -9,6 +9,7 @@ use rustc_hash::FxHashSet;
 
 use super::descent::Rules;
 use super::index::{InUpper, Index};
+use super::links::Names;
 use super::lookup::{self, What};
 use super::stack::DirStack;
 use crate::config::CopyLimit;
@@ -38,9 +39,10 @@ pub fn check(rules: Rules<'_>, top: &DirStack, limit: CopyLimit) -> Result<()> {
             }
             // What went since the listing counts for nothing.
             let found = lookup::lookup(rules, &dir, Some(&index), Name::new(name)?)?;
-            match found.map(|found| (found.what, found.stat)) {
-                Some((What::Dir(inner), _)) if !inner.lowers.is_empty() => todo.push(inner),
-                Some((What::Lower(_), stat)) => sum.add_file(&stat)?,
+            let Some(found) = found else { continue };
+            match found.what {
+                What::Dir(inner) if !inner.lowers.is_empty() => todo.push(inner),
+                What::Lower(_) => sum.add_file(&found.stat, found.names)?,
                 _ => {}
             }
         }
@@ -52,7 +54,7 @@ struct Sum {
     entries: u64,
     bytes: u64,
     limit: CopyLimit,
-    /// Files with several names, which are copied once.
+    /// Files with several names that the index keeps together, which are copied once.
     linked: FxHashSet<(u64, u64)>,
 }
 
@@ -65,8 +67,8 @@ impl Sum {
         Err(beyond(format!("more than {} names", self.limit.entries)))
     }
 
-    fn add_file(&mut self, stat: &Stat) -> Result<()> {
-        if stat.nlink > 1 && !self.linked.insert((stat.dev, stat.ino)) {
+    fn add_file(&mut self, stat: &Stat, names: Names) -> Result<()> {
+        if names == Names::Together && !self.linked.insert((stat.dev, stat.ino)) {
             return Ok(());
         }
         // Holes stay holes.

@@ -155,14 +155,7 @@ impl<'a> Trace<'a> {
 }
 
 fn found_root(root: &DirStack) -> Result<Found> {
-    Ok(Found {
-        stat: root.stat()?,
-        origin: root.origin()?,
-        what: What::Dir(root.clone()),
-        data: Contents::Own,
-        bare: false,
-        linked: None,
-    })
+    Ok(Found::new(root.stat()?, root.origin()?, What::Dir(root.clone())))
 }
 
 /// The path of an entry.

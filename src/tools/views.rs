@@ -45,6 +45,7 @@ impl View {
             filesystems: &stack.filesystems,
             links: None,
             traps: &stack.traps,
+            has_upper: false,
             memory: None,
         }
     }

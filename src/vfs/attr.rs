@@ -45,16 +45,17 @@ impl Vfs {
                     presented(&stack.stat()?, stack.is_merged())
                 }
             },
-            Err(_) => self.stat_of_leaf(node.as_leaf()?)?,
+            Err(_) => self.stat_of_leaf(node, node.as_leaf()?)?,
         };
-        Ok(Stat { ino: node.id.0, ..self.owners.shown(stat) })
+        Ok(Stat { ino: self.table.shown(node.id, &stat), ..self.owners.shown(stat) })
     }
 
-    fn stat_of_leaf(&self, leaf: &Leaf) -> Result<Stat> {
+    fn stat_of_leaf(&self, node: &Node, leaf: &Leaf) -> Result<Stat> {
         let place = leaf.place.read();
         let keeping = self.keeping(leaf, &place.real);
         let stat = self.with_leaf(leaf, &place, |target| keeping.stat(target))?;
-        let stat = Stat { nlink: self.shown_nlink(leaf, &place, &stat), ..stat };
+        self.before_count(node, &place);
+        let stat = Stat { nlink: Self::shown_nlink(&place, &stat), ..stat };
         if let Contents::Elsewhere(data) = place.data() {
             let data = data.dir.dir().stat_entry(Name::new(&data.name)?)?.ok_or(Errno::EIO)?;
             return Ok(Stat { blocks: data.blocks, ..stat });

@@ -9,11 +9,11 @@ use super::hardlinks::orphan;
 use super::lookup::ensure_index;
 use super::node::{Leaf, Node};
 use super::place::{Link, Place, Real};
-use crate::error::{Errno, Result, best_effort};
-use crate::layer::{Over, UpperDir};
+use crate::error::{Errno, Result};
+use crate::layer::UpperDir;
 use crate::merge::attr::Change;
 use crate::merge::copyup::{self, Copied, Data, Destination, Lower};
-use crate::merge::links::{self, Linked, Plan};
+use crate::merge::links::{self, Linked};
 use crate::merge::lookup::{Contents, Key};
 use crate::merge::stack::MetaSource;
 use crate::sys::{FileType, Name, Stat};
@@ -123,20 +123,32 @@ impl Vfs {
         data: Data,
         change: &Change,
     ) -> Result<bool> {
+        let done = self.copy_up_leaf(node, data, change)?;
+        self.give_name(node)?;
+        Ok(done)
+    }
+
+    /// The same for the change of a name.
+    ///
+    /// # Errors
+    /// As [`Self::copy_up`].
+    pub(super) fn copy_up_name(
+        &self,
+        node: &Arc<Node>,
+        parent: &Arc<Node>,
+        name: Name<'_>,
+    ) -> Result<()> {
+        self.copy_up_leaf(node, Data::All, &Change::NONE)?;
+        self.name_to_upper(node, &Link::new(parent, name.bytes(), false))
+    }
+
+    fn copy_up_leaf(&self, node: &Arc<Node>, data: Data, change: &Change) -> Result<bool> {
         self.upper()?;
         let leaf = node.as_leaf()?;
-        let (in_upper, all_names) = {
-            let place = leaf.place.read();
-            (place.real.upper_key().is_some(), place.links().all(Link::in_upper))
-        };
-        if in_upper {
-            // A name that was met after the copy-up follows before anything else changes.
-            if !all_names {
-                self.link_other_names(node, leaf)?;
-            }
+        if leaf.place.read().real.upper_key().is_some() {
             return Ok(false);
         }
-        let gate = node.gate.lock();
+        let _gate = node.gate.lock();
         let (dir, name, source, link, open, is_orphan) = {
             let place = leaf.place.read();
             let Some((dir, name)) = place.in_lower()? else { return Ok(false) };
@@ -154,16 +166,12 @@ impl Vfs {
             bare: node.bare.is_known(),
             change,
         };
-        if is_orphan {
-            let from = Lower { change: &Change::NONE, ..from };
-            return self.copy_up_orphan(node, leaf, &from, data).map(|()| false);
-        }
-        match self.copy_up_lower(node, leaf, &from, link.as_ref(), data) {
-            Err(err) if err.errno() == Errno::EAGAIN => {
-                drop(gate);
-                self.copy_up_changed(node, data, change)
+        match link {
+            Some(link) if !is_orphan => self.copy_up_lower(node, leaf, &from, &link, data),
+            _ => {
+                let from = Lower { change: &Change::NONE, ..from };
+                self.copy_up_orphan(node, leaf, &from, data).map(|()| false)
             }
-            other => other,
         }
     }
 
@@ -186,76 +194,72 @@ impl Vfs {
         node: &Arc<Node>,
         leaf: &Leaf,
         from: &Lower<'_>,
-        link: Option<&Link>,
+        link: &Link,
         data: Data,
     ) -> Result<bool> {
-        let upper = self.upper()?;
         let was = from.dir.dir().stat_entry(from.name)?.ok_or(Errno::ESTALE)?;
-        // While one of several names follows there may still be an error, and then nothing may have
-        // changed.
-        let alone = was.nlink == 1;
-        let from = &Lower { change: if alone { from.change } else { &Change::NONE }, ..*from };
-        if let Some((indexed, linked)) = links::of_lower(self.rules(), from.dir, from.name, &was)? {
+        if leaf.place.read().shared().is_some() {
+            return self.copy_up_shared(node, leaf, from, &was, data).map(|()| false);
+        }
+        let copied = match data {
+            Data::All => self.build_with_others(from, link, &was)?,
+            _ => copyup::build(self.upper()?, from, &was, data)?,
+        };
+        let to = self.dir_to_write(&link.parent)?;
+        if self.publish(node, leaf, link, &to, copied)? {
+            if was.nlink > 1 {
+                // Number and link count are those of the copy now.
+                self.tell_changed(node.id);
+            }
+            return Ok(true);
+        }
+        let from = Lower { change: &Change::NONE, ..*from };
+        self.copy_up_orphan(node, leaf, &from, data).map(|()| false)
+    }
+
+    /// Makes the copy of a file that the index keeps together the one that all of its names stand
+    /// for. While one of them follows there may still be an error, and then nothing may have
+    /// changed.
+    fn copy_up_shared(
+        &self,
+        node: &Arc<Node>,
+        leaf: &Leaf,
+        from: &Lower<'_>,
+        was: &Stat,
+        data: Data,
+    ) -> Result<()> {
+        let (upper, from) = (self.upper()?, &Lower { change: &Change::NONE, ..*from });
+        if let Some((indexed, linked)) = links::of_lower(self.rules(), from.dir, from.name, was)? {
             // Copied up under another name, by a node that was gone when this one was made.
             let mut place = leaf.place.write();
             place.set_linked(Box::new(linked));
             self.has_copy(node, leaf, &mut place, &indexed.stat, None);
-            drop(place);
-            return self.link_other_names(node, leaf).map(|()| false);
-        }
-        let plan = links::plan(self.rules(), from.dir, from.name, &was)?;
-        let copied = match link {
-            Some(link) if plan.is_none() && data == Data::All => {
-                self.build_with_others(from, link, &was)?
-            }
-            _ => copyup::build(upper, &Lower { index: plan.as_ref(), ..*from }, &was, data)?,
-        };
-        match (plan, link) {
-            (Some(plan), _) if copied.can_index => {
-                self.publish_in_index(node, leaf, &plan, &was, copied)?;
-            }
-            (_, Some(link)) => {
-                let to = self.dir_to_write(&link.parent)?;
-                self.publish(node, leaf, link, &to, copied)?;
-            }
-            // Its names are not known any more.
-            (_, None) => {
-                let file = copied.file.ok_or(Errno::EOPNOTSUPP)?;
-                leaf.io.take();
-                leaf.place.write().real = orphan(file)?;
-                return Ok(alone);
-            }
-        }
-        self.link_other_names(node, leaf).map(|()| alone)
-    }
-
-    /// Makes a finished copy of a hard link the file that all of its names stand for. Those that
-    /// are known become names in the upper after that, one by one.
-    fn publish_in_index(
-        &self,
-        node: &Arc<Node>,
-        leaf: &Leaf,
-        plan: &Plan,
-        was: &Stat,
-        mut copied: Copied,
-    ) -> Result<()> {
-        let mut place = leaf.place.write();
-        let count = self.names_left(Key::of(was, leaf.layer), was.nlink);
-        let (file, made, set_id) = (copied.file.take(), copied.made, copied.set_id);
-        if matches!(place.real, Real::Orphan(_)) || (count == 0 && place.is_nameless()) {
-            leaf.io.take();
-            place.real = orphan(file.ok_or(Errno::EOPNOTSUPP)?)?;
-            place.set_data(Contents::Own);
             return Ok(());
         }
-        let count = count.max(1);
-        copied.publish_in_index(self.upper()?, plan, count)?;
-        let entry = plan.entry.clone();
-        let linked = Linked { entry, count, lower: Some(was.nlink), settled: true };
-        place.set_linked(Box::new(linked));
+        let plan = links::plan(self.rules(), from.dir, from.name, was)?;
+        let mut copied = copyup::build(upper, &Lower { index: Some(&plan), ..*from }, was, data)?;
+        let mut place = leaf.place.write();
+        let (file, made, set_id) = (copied.file.take(), copied.made, copied.set_id);
+        copied.publish_in_index(upper, &plan, was.nlink)?;
+        let (entry, lower) = (plan.entry, Some(was.nlink));
+        place.set_linked(Box::new(Linked { entry, count: was.nlink, lower, settled: true }));
         self.has_copy(node, leaf, &mut place, &made, file);
         node.no_set_id.store(!set_id, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Makes one name of a file that only the index has a name in the upper, so that who looks at
+    /// the upper alone sees the change. The kernel does it for the name that was used, which no
+    /// request tells.
+    fn give_name(&self, node: &Arc<Node>) -> Result<()> {
+        let link = {
+            let place = node.as_leaf()?.place.read();
+            match place.linked() {
+                Some(_) if place.upper_link().is_none() => place.links().next().cloned(),
+                _ => None,
+            }
+        };
+        link.map_or(Ok(()), |link| self.name_to_upper(node, &link))
     }
 
     /// Notes that the copy of a node is in the upper.
@@ -281,7 +285,8 @@ impl Vfs {
     }
 
     /// Makes a finished copy visible; with the directory locked, as it may have been unlinked while
-    /// the data was on its way.
+    /// the data was on its way. Says whether there is a copy then: one without data is of no use to
+    /// what has no name any more.
     fn publish(
         &self,
         node: &Arc<Node>,
@@ -289,22 +294,18 @@ impl Vfs {
         link: &Link,
         to: &UpperDir,
         mut copied: Copied,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let name = Name::new(link.name())?;
         let mut names = link.parent.dir()?.names.write();
         ensure_index(link.parent.dir()?, &mut names)?;
         let mut place = leaf.place.write();
         let (file, made, set_id) = (copied.file.take(), copied.made, copied.set_id);
         if place.find(&link.parent, link.name()).is_none() {
-            let lacks_file = file.is_none() && node.kind() == FileType::Regular;
-            if !place.is_nameless() || lacks_file {
-                // Another name is left: begin anew with that. Or none, and then the data is needed.
-                return Err(Errno::EAGAIN.into());
-            }
+            let Some(file) = file else { return Ok(false) };
             leaf.io.take();
-            place.real = orphan(file.ok_or(Errno::ESTALE)?)?;
+            place.real = orphan(file)?;
             place.set_data(Contents::Own);
-            return Ok(());
+            return Ok(true);
         }
         let data = copied.data.clone();
         copied.publish(self.upper()?, Destination { dir: to, name })?;
@@ -316,53 +317,7 @@ impl Vfs {
         node.no_set_id.store(!set_id, Ordering::Relaxed);
         place.set_data(data);
         place.add(Link::new(&link.parent, link.name(), true));
-        Ok(())
-    }
-
-    /// The other known names of a file that was copied up follow it, so that they stay names of one
-    /// file after the next mount too.
-    pub(super) fn link_other_names(&self, node: &Arc<Node>, leaf: &Leaf) -> Result<()> {
-        loop {
-            let next = {
-                let place = leaf.place.read();
-                place.links().find(|link| !link.in_upper()).cloned()
-            };
-            let is_orphan = matches!(leaf.place.read().real, Real::Orphan(_));
-            let Some(link) = next.filter(|_| !is_orphan) else { return Ok(()) };
-            self.name_to_upper(node, &link)?;
-        }
-    }
-
-    /// Makes one more name of a node that is in the upper a name there.
-    pub(super) fn name_to_upper(&self, node: &Arc<Node>, link: &Link) -> Result<()> {
-        let upper = self.upper()?;
-        let to = self.dir_to_write(&link.parent)?;
-        let name = Name::new(link.name())?;
-        let mut names = link.parent.dir()?.names.write();
-        ensure_index(link.parent.dir()?, &mut names)?;
-        let mut place = node.as_leaf()?.place.write();
-        match place.find(&link.parent, link.name()) {
-            Some(known) if !known.in_upper() => {}
-            _ => return Ok(()),
-        }
-        let times = to.dir().stat()?;
-        let staged = {
-            let (from, source) = self.upper_path(&place)?;
-            upper.stage_link(&from, Name::new(source)?)?
-        };
-        if place.linked().is_some() {
-            upper.set_impure(&to)?;
-            self.unsettle_count(&mut place)?;
-        }
-        staged.publish(&to, name, Over::Nothing)?;
-        upper.restore_times(&to, &times);
-        self.dir_moved(&link.parent);
-        best_effort("names are counted by the next change", self.settle_count(&mut place));
-        place.add(Link::new(&link.parent, link.name(), true));
-        if let (Some(index), Some((_, ino))) = (&mut names.index, place.real.upper_key()) {
-            index.put_upper(name, node.kind(), ino);
-        }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::format::aufs::AufsName;
 use crate::layer::Upper;
 use crate::merge::create::{self, Body, Created, Parent, Request, Site};
 use crate::merge::index::InUpper;
-use crate::merge::lookup::{Contents, Key};
+use crate::merge::lookup::Key;
 use crate::merge::{DirStack, Found, What};
 use crate::sys::{Name, Stat};
 
@@ -71,8 +71,8 @@ impl Vfs {
         let made = create::unnamed(self.upper()?, &into, request)?;
         let file = made.file.ok_or(Errno::EIO)?;
         let node = self.table.add_unnamed(&made.stat, file);
-        let stat = self.owners.shown(made.stat);
-        Ok(self.entry(&node, Stat { ino: node.id.0, ..stat }))
+        let ino = self.table.shown(node.id, &made.stat);
+        Ok(self.entry(&node, Stat { ino, ..self.owners.shown(made.stat) }))
     }
 
     /// A name that users may give.
@@ -151,7 +151,7 @@ impl Vfs {
         let origin = Key { dev: stat.dev, ino: stat.ino, layer: 0 };
         // Spares the kernel's questions for capabilities before the first write a look each.
         let bare = !into.inherit.default_acl && self.upper().is_ok_and(Upper::makes_bare_files);
-        let found = Found { stat, origin, what, data: Contents::Own, bare, linked: None };
+        let found = Found { bare, ..Found::new(stat, origin, what) };
         self.table.is_new(origin);
         let node = self.table.intern(found, parent, name.bytes(), 1);
         node.protection.set(stat.protection);
@@ -166,6 +166,7 @@ impl Vfs {
             let weak: std::sync::Weak<Node> = Arc::downgrade(&node);
             self.cache.opened(weak);
         }
-        self.entry(&node, Stat { ino: node.id.0, ..self.owners.shown(stat) })
+        let ino = self.table.shown(node.id, &stat);
+        self.entry(&node, Stat { ino, ..self.owners.shown(stat) })
     }
 }

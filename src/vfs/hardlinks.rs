@@ -1,39 +1,20 @@
-//! Hard links of lowers: how many names a file has, and the way to one that no name in the upper
-//! leads to.
+//! Files with several names that the index keeps together: how many they have, and the way to one
+//! that no name in the upper leads to.
 //!
-//! A file in the index counts its names itself (`P nlink`, [`crate::format::links`]). The names of
-//! one that is not in the upper are those of the lower, less those that were removed in this mount.
+//! A file in the index counts its names itself (`P nlink`, [`crate::format::links`]).
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use super::Vfs;
-use super::node::{Leaf, Node};
-use super::place::{Link, Place, Real};
+use super::lookup::ensure_index;
+use super::node::Node;
+use super::place::{Link, Orphan, Place, Real};
 use crate::error::{Errno, Result, best_effort};
 use crate::format::links::Count;
-use crate::layer::{LinkIndex, Upper, UpperDir};
-use crate::merge::links::{self, Linked};
-use crate::merge::lookup::Key;
-use crate::merge::{Found, What};
+use crate::layer::{LinkIndex, Over, Upper, UpperDir};
+use crate::merge::links::Linked;
 use crate::sys::{Name, Stat, stat};
-
-/// What happens to a file when one of its names goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// Its names are not counted: those that are known are all there are.
-    Uncounted,
-    /// It has other names, known or not.
-    Left,
-    /// This is the last.
-    Last,
-}
-
-/// What is known of the names of a file in a lower, if they are counted.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Counted {
-    origin: Key,
-    nlink: u32,
-}
 
 impl Vfs {
     pub(super) fn links(&self) -> Option<&LinkIndex> {
@@ -54,79 +35,97 @@ impl Vfs {
         Ok((dir, &linked.entry))
     }
 
-    /// Whether the names of what was found are counted.
-    pub(super) fn is_counted(&self, found: &Found) -> bool {
-        match found.what {
-            What::Lower(_) => links::can_index(self.rules(), &found.stat),
-            _ => found.linked.is_some(),
-        }
-    }
-
-    /// How many names what was found has in a lower, if they are counted.
-    pub(super) fn counted(&self, found: &Found) -> Option<Counted> {
-        let counts = matches!(found.what, What::Lower(_)) && self.is_counted(found);
-        counts.then_some(Counted { origin: found.origin, nlink: found.stat.nlink })
-    }
-
-    /// How many names of a lower file are left.
-    pub(super) fn names_left(&self, key: Key, nlink: u32) -> u32 {
-        nlink.saturating_sub(self.gone.get(&key).map_or(0, |gone| *gone))
-    }
-
-    /// The link count that users see.
-    pub(super) fn shown_nlink(&self, leaf: &Leaf, place: &Place, stat: &Stat) -> u32 {
-        match (place.linked(), &place.real) {
+    /// The link count that users see: never less than there are names, as the kernel takes one away
+    /// for each that goes, and gives no new one to what has none.
+    pub(super) fn shown_nlink(place: &Place, stat: &Stat) -> u32 {
+        let count = match (place.linked(), &place.real) {
             (Some(linked), _) => linked.count,
-            (None, real) if real.upper_key().is_some() => stat.nlink,
-            (None, real) => {
-                let left = self.names_left(Key::of(stat, leaf.layer), stat.nlink);
-                match real {
-                    // The lower still has the name that the mount does not.
-                    Real::Orphan(_) if left == stat.nlink => left.saturating_sub(1),
-                    _ => left,
-                }
+            // The lower still has the name that the mount does not.
+            (None, Real::Orphan(orphan)) if matches!(**orphan, Orphan::Lower(..)) => {
+                stat.nlink.saturating_sub(1)
             }
+            (None, _) => stat.nlink,
+        };
+        count.max(u32::try_from(place.known()).unwrap_or(u32::MAX))
+    }
+
+    /// Attributes of a name, with the link count that its node knows better.
+    pub(super) fn recount(&self, node: &Node, found: Stat) -> Stat {
+        match node.as_leaf() {
+            Ok(leaf) => {
+                let place = leaf.place.read();
+                self.before_count(node, &place);
+                Stat { nlink: Self::shown_nlink(&place, &found), ..found }
+            }
+            Err(_) => found,
         }
     }
 
-    /// What happens to a file when `name` goes.
+    /// To be called between counting the names of a node and answering with the count.
+    ///
+    /// When the kernel has our answer that a name is gone, it takes one away from the count that it
+    /// has (`fuse_entry_unlinked`, fs/fuse/dir.c). Another answer with the new count, if that is
+    /// faster, would make it one too few. So the kernel is told first that the attributes have
+    /// changed: then it takes over no answer to a request that it sent before
+    /// (`fuse_change_attributes`, fs/fuse/inode.c).
+    pub(super) fn before_count(&self, node: &Node, place: &Place) {
+        if place.has_dropped() {
+            self.tell_changed(node.id);
+        }
+    }
+
+    /// Before a name goes whose file the index keeps together: file and name have to be in the
+    /// upper, so that one call takes the name away and counts it (`ovl_nlink_start`,
+    /// fs/overlayfs/util.c). With nothing locked.
     ///
     /// # Errors
-    /// EAGAIN if the name, or the file, has to be in the upper before.
-    pub(super) fn going(
-        &self,
-        place: &Place,
-        parent: &Node,
-        name: Name<'_>,
-        counted: Option<Counted>,
-    ) -> Result<Fate> {
-        let here = place.find(parent, name.bytes());
-        let others = place.links().count() > usize::from(here.is_some());
-        let left = match (place.linked(), &place.real, counted) {
-            (Some(linked), ..) => {
-                if !here.is_some_and(Link::in_upper) {
-                    return Err(Errno::EAGAIN.into());
-                }
-                linked.count
-            }
-            (None, Real::Lower { .. }, Some(Counted { origin, nlink })) => {
-                if self.links().is_some_and(LinkIndex::is_eager) {
-                    return Err(Errno::EAGAIN.into());
-                }
-                self.names_left(origin, nlink)
-            }
-            _ => return Ok(Fate::Uncounted),
+    /// EPERM for what may not go; those of copy-up.
+    pub(super) fn prepare_to_count(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<()> {
+        if self.links().is_none() {
+            return Ok(());
+        }
+        let node = match self.child(parent, name) {
+            Err(err) if err.errno() == Errno::ENOENT => return Ok(()),
+            other => other?,
         };
-        Ok(if left > 1 || others { Fate::Left } else { Fate::Last })
+        let is_shared = node.as_leaf().is_ok_and(|leaf| leaf.place.read().shared().is_some());
+        if !is_shared {
+            return Ok(());
+        }
+        self.check_free(&node)?;
+        self.copy_up_name(&node, parent, name)
     }
 
-    /// Counts one name less, after it went.
-    pub(super) fn count_down(&self, place: &mut Place, counted: Option<Counted>) {
-        match (place.linked_mut(), counted) {
-            (Some(linked), _) => linked.count = linked.count.saturating_sub(1).max(1),
-            (None, Some(lower)) => *self.gone.entry(lower.origin).or_insert(0) += 1,
-            (None, None) => {}
+    /// Makes one more name of a node that is in the upper a name there.
+    ///
+    /// # Errors
+    /// Those of copying the directory up, and of linkat(2).
+    pub(super) fn name_to_upper(&self, node: &Node, link: &Link) -> Result<()> {
+        let (upper, name) = (self.upper()?, Name::new(link.name())?);
+        let to = self.dir_to_write(&link.parent)?;
+        let mut names = link.parent.dir()?.names.write();
+        ensure_index(link.parent.dir()?, &mut names)?;
+        let mut place = node.as_leaf()?.place.write();
+        match place.find(&link.parent, link.name()) {
+            Some(known) if !known.in_upper() => {}
+            _ => return Ok(()),
         }
+        let times = to.dir().stat()?;
+        let staged = {
+            let (from, source) = self.upper_path(&place)?;
+            upper.stage_link(&from, Name::new(source)?)?
+        };
+        upper.set_impure(&to)?;
+        self.unsettle_count(&mut place)?;
+        staged.publish(&to, name, Over::Nothing)?;
+        upper.restore_times(&to, &times);
+        self.dir_moved(&link.parent);
+        best_effort("names are counted by the next change", self.settle_count(&mut place));
+        place.add(Link::new(&link.parent, link.name(), true));
+        if let (Some(index), Some((_, ino))) = (&mut names.index, place.real.upper_key()) {
+            index.put_upper(name, node.kind(), ino);
+        }
+        Ok(())
     }
 
     /// Takes a file that has lost its last name out of the index. A crash before that is mended by
@@ -159,7 +158,7 @@ impl Vfs {
 
     /// Before a name of the lower becomes one of the upper: counts relative to the lower, as the
     /// number of names stays while the upper's link count does not.
-    pub(super) fn unsettle_count(&self, place: &mut Place) -> Result<()> {
+    fn unsettle_count(&self, place: &mut Place) -> Result<()> {
         let Some(linked) = place.linked_mut() else { return Ok(()) };
         let lower = linked.lower.ok_or(Errno::ESTALE)?;
         let upper = self.upper()?;
@@ -168,21 +167,10 @@ impl Vfs {
         let count = Count::by_lower(linked.count, lower);
         upper.with_entry(&dir, Name::new(&linked.entry)?, |copy| upper.set_count(copy, count))
     }
-
-    /// Attributes of a name, with the link count that its node knows better.
-    pub(super) fn recount(&self, node: &Node, found: Stat) -> Stat {
-        match node.as_leaf() {
-            Ok(leaf) if found.nlink > 1 => {
-                let nlink = self.shown_nlink(leaf, &leaf.place.read(), &found);
-                Stat { nlink, ..found }
-            }
-            _ => found,
-        }
-    }
 }
 
 /// A descriptor is all that is left of an object of the upper.
 pub(super) fn orphan(file: std::os::fd::OwnedFd) -> Result<Real> {
     let stat = stat::fstat(file.as_fd())?;
-    Ok(Real::orphan(std::sync::Arc::new(file.into()), (stat.dev, stat.ino)))
+    Ok(Real::orphan(Arc::new(file.into()), (stat.dev, stat.ino)))
 }

@@ -5,13 +5,24 @@
 //! copy-up and remount. How it is put together is a matter of the option `xino`; the usual form is
 //! that of the kernel's overlayfs. What does not fit, or is taken, gets a number from a range of
 //! its own, for the life of the node.
+//!
+//! Only names of one lower file that are files of their own differ: they all show the number of
+//! that file, until they are copied up, and then that of the copy. Their nodes are numbered by the
+//! name.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 
 use crate::config::Numbers;
 use crate::layer::FileSystems;
+use crate::merge::lookup::Key;
+
+/// In place of the number of a layer: the key is of a name.
+const NAME: u16 = u16::MAX;
+/// The same: the key is of a file of lowers, in whichever layers it is.
+const SHARED: u16 = NAME - 1;
 
 /// The number of a node, never 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -39,8 +50,12 @@ enum Scheme {
 const TAG: u32 = 56;
 /// From this tag on they are ours; below, they belong to large inode numbers of file system 0.
 const FIRST_TAG: u64 = 0x80;
+/// Above this, numbers of `Scheme::Plain` are those of names.
+const NAMES: u64 = 0xfe << TAG;
 /// Above this, numbers of `Scheme::Plain` follow from no object.
 const FREE: u64 = 0xff << TAG;
+/// Set in numbers of names, besides what says of `Scheme::Tagged` that they follow from no object.
+const NAMED: u64 = 1 << 63;
 /// Above this, numbers of `Scheme::Short` are hashes, or follow from no object.
 const HASHED: u64 = 1 << 31;
 
@@ -54,6 +69,8 @@ pub struct Ids {
     strangers: DashMap<u64, u64>,
     next_stranger: AtomicU64,
     next_free: AtomicU64,
+    /// Nobody can make names that get the same number.
+    names: RandomState,
 }
 
 impl Ids {
@@ -69,7 +86,50 @@ impl Ids {
         };
         let next_stranger = AtomicU64::new(filesystems.count() as u64);
         let (strangers, next_free) = (DashMap::new(), AtomicU64::new(0));
-        Self { filesystems, scheme, strangers, next_stranger, next_free }
+        let names = RandomState::new();
+        Self { filesystems, scheme, strangers, next_stranger, next_free, names }
+    }
+
+    /// The key of a name that is a file of its own. Two names of one directory have the same one
+    /// with a probability of 2^-64.
+    pub fn key_of_name(&self, parent: NodeId, name: &[u8]) -> Key {
+        Key { dev: parent.0, ino: self.names.hash_one(name), layer: NAME }
+    }
+
+    /// The key of a file of lowers that the index keeps together.
+    pub fn key_of_shared((dev, ino): (u64, u64)) -> Key {
+        Key { dev, ino, layer: SHARED }
+    }
+
+    /// The number of what has a key, or `None` if it has to get a free one.
+    pub fn of_key(&self, key: Key) -> Option<NodeId> {
+        match key.layer {
+            NAME => Some(self.as_name(self.names.hash_one((key.dev, key.ino)))),
+            _ => self.of((key.dev, key.ino)),
+        }
+    }
+
+    /// A number among those of names.
+    fn as_name(&self, number: u64) -> NodeId {
+        NodeId(match self.scheme {
+            Scheme::Plain { .. } => NAMES | number & !FREE,
+            Scheme::Tagged { shift } => NAMED | 1 << shift | number,
+            Scheme::Short => NAMED | number,
+        })
+    }
+
+    /// Whether a node is that of a name.
+    fn is_of_name(&self, NodeId(id): NodeId) -> bool {
+        match self.scheme {
+            Scheme::Plain { .. } => id & FREE == NAMES,
+            Scheme::Tagged { shift } => id & (NAMED | 1 << shift) == NAMED | 1 << shift,
+            Scheme::Short => id & NAMED != 0,
+        }
+    }
+
+    /// The number that users see for a node whose object is `(device, inode)` now.
+    pub fn shown(&self, id: NodeId, object: (u64, u64)) -> u64 {
+        if self.is_of_name(id) { self.of(object).unwrap_or(id).0 } else { id.0 }
     }
 
     /// The number of a file system.
@@ -90,7 +150,7 @@ impl Ids {
         let tag = fs.saturating_add(FIRST_TAG - 1);
         let number = match self.scheme {
             Scheme::Plain { .. } if fs == 0 && ino < FIRST_TAG << TAG => ino,
-            Scheme::Plain { others: true } if ino >> TAG == 0 && tag < FREE >> TAG => {
+            Scheme::Plain { others: true } if ino >> TAG == 0 && tag < NAMES >> TAG => {
                 tag << TAG | ino
             }
             Scheme::Tagged { shift } if ino >> shift == 0 && fs < 1 << (63 - shift) => {
@@ -103,9 +163,13 @@ impl Ids {
         (number > NodeId::ROOT.0).then_some(NodeId(number))
     }
 
-    /// A number that no object has; with `Scheme::Short`, one that hardly any has.
-    pub fn free(&self) -> NodeId {
+    /// A number that no object has; with `Scheme::Short`, one that hardly any has. For what has the
+    /// key of a name, one of those.
+    pub fn free(&self, key: Key) -> NodeId {
         let next = self.next_free.fetch_add(1, Ordering::Relaxed);
+        if key.layer == NAME {
+            return self.as_name(mix(next));
+        }
         NodeId(match self.scheme {
             Scheme::Plain { .. } => FREE | next,
             Scheme::Tagged { shift } => 1 << shift | next,
@@ -146,6 +210,8 @@ mod tests {
     use super::*;
     use crate::layer::filesystems::FileSystem;
 
+    const OBJECT: Key = Key { dev: 0, ino: 0, layer: 0 };
+
     fn ids(count: u64, short_numbers: bool, numbers: Numbers) -> Ids {
         let fs = |dev| FileSystem { dev, uuid: None, tree: None, short_numbers };
         Ids::new(FileSystems::new(Some(fs(0)), (1..count).map(fs)), numbers)
@@ -160,7 +226,7 @@ mod tests {
         assert_eq!(ids.of((0, u64::MAX)), None, "too large");
         assert_eq!(ids.of((5, 77)), Some(NodeId(0x80 << 56 | 77)), "of no layer's root");
         assert_eq!(ids.of((6, 77)), Some(NodeId(0x81 << 56 | 77)));
-        assert_ne!(ids.free(), ids.free());
+        assert_ne!(ids.free(OBJECT), ids.free(OBJECT));
     }
 
     /// As Linux 6.18 shows them.
@@ -176,7 +242,7 @@ mod tests {
         assert!(long.of((1, 1)).is_some());
         let short = ids(3, true, Numbers::Tagged);
         assert_eq!(short.of((2, 77)), Some(NodeId(2 << 33 | 77)));
-        assert_eq!(short.free(), NodeId(1 << 32));
+        assert_eq!(short.free(OBJECT), NodeId(1 << 32));
     }
 
     #[test]
@@ -196,6 +262,37 @@ mod tests {
             assert_eq!(ids.of(object), Some(number), "always the same");
         }
         assert_ne!(ids.of((1, 77)), ids.of((1, 78)));
-        assert!(ids.free().0 < 1 << 32);
+        assert!(ids.free(OBJECT).0 < 1 << 32);
+    }
+
+    /// They show the number of their object, and are in nobody's way.
+    #[test]
+    fn names_that_are_files_of_their_own() {
+        for numbers in [Numbers::Plain, Numbers::Tagged, Numbers::Short] {
+            for (count, short) in [(1, false), (3, false), (3, true)] {
+                let ids = ids(count, short, numbers);
+                let key = ids.key_of_name(NodeId(5), b"name");
+                assert_ne!(key, ids.key_of_name(NodeId(5), b"other"));
+                assert_ne!(key, ids.key_of_name(NodeId(6), b"name"));
+                let id = ids.of_key(key).unwrap();
+                assert_eq!(ids.of_key(key), Some(id));
+                for id in [id, ids.free(key)] {
+                    assert!(ids.is_of_name(id), "{id:?}");
+                    assert_eq!(ids.shown(id, (0, 77)), 77);
+                    assert_eq!(
+                        ids.shown(id, (0, u64::MAX - 1)),
+                        match numbers {
+                            Numbers::Short => ids.of((0, u64::MAX - 1)).unwrap().0,
+                            _ => id.0,
+                        }
+                    );
+                }
+                let objects = (0..count).filter_map(|dev| ids.of((dev, 77)));
+                for other in objects.chain([ids.free(OBJECT), NodeId::ROOT]) {
+                    assert!(!ids.is_of_name(other), "{other:?}");
+                    assert_eq!(ids.shown(other, (0, 78)), other.0);
+                }
+            }
+        }
     }
 }

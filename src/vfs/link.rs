@@ -70,6 +70,9 @@ impl Vfs {
         if let Existing::Unnamed(_) = existing {
             place.real = Real::upper(key);
         }
+        // The kernel has ended what else it did about the names of the file (vfs_link, fs/namei.c,
+        // holds its lock).
+        place.settle_dropped();
         place.add(Link::new(parent, name.bytes(), true));
         if let Some(linked) = place.linked_mut() {
             linked.count += 1;

@@ -38,8 +38,8 @@ impl Vfs {
             _ => {}
         }
         let parent = self.node(parent)?;
-        let found = self.find(&parent, Name::new(name)?)?.ok_or(Errno::ENOENT)?;
-        self.give_out(found, &parent, name)
+        let given = |found| self.give_out(found, &parent, name);
+        self.with_found(&parent, Name::new(name)?, given)?.ok_or_else(|| Errno::ENOENT.into())
     }
 
     /// Makes an entry of what was found, counted as given out.
@@ -56,25 +56,37 @@ impl Vfs {
             return Ok(self.entry(&node, stat));
         }
         let stat = self.owners.shown(self.recount(&node, stat));
-        Ok(self.entry(&node, Stat { ino: node.id.0, ..stat }))
+        Ok(self.entry(&node, Stat { ino: self.table.shown(node.id, &stat), ..stat }))
     }
 
     /// Looks up a name without making a node.
     pub(super) fn find(&self, parent: &Node, name: Name<'_>) -> Result<Option<Found>> {
+        self.with_found(parent, name, Ok)
+    }
+
+    /// Looks up a name, and does something about what is found while nobody can change the name: it
+    /// must be known as what it was found to be before it is copied up.
+    pub(super) fn with_found<T>(
+        &self,
+        parent: &Node,
+        name: Name<'_>,
+        act: impl FnOnce(Found) -> Result<T>,
+    ) -> Result<Option<T>> {
         let dir = parent.dir()?;
         let names = self.names(dir)?;
         if names.dead {
             return Ok(None);
         }
         let stack = dir.stack.read().clone();
-        lookup::lookup(self.rules(), &stack, names.index.as_ref(), name)
+        let found = lookup::lookup(self.rules(), &stack, names.index.as_ref(), name)?;
+        found.map(act).transpose()
     }
 
     /// The node that an index says a name stands for, if it is known by that name: no call is
     /// needed to find it.
     pub(super) fn indexed(
         &self,
-        parent: &Node,
+        parent: &Arc<Node>,
         names: &Names,
         stack: &DirStack,
         name: Name<'_>,
@@ -84,12 +96,7 @@ impl Vfs {
             return Ok(None);
         };
         let key = Key { dev: layer.dev()?, ino, layer: layer.layer() };
-        let node = self.table.number(key).and_then(|id| self.table.held(id));
-        Ok(node.filter(|node| match (node.dir(), node.as_leaf()) {
-            (Ok(dir), _) => dir.link.read().as_ref().is_some_and(|it| it.is(parent, name.bytes())),
-            (_, Ok(leaf)) => leaf.place.read().find(parent, name.bytes()).is_some(),
-            _ => false,
-        }))
+        Ok(self.table.by_entry(key, parent, name.bytes()))
     }
 
     /// The names of a directory, locked for reading, with an index if one is needed.
@@ -121,8 +128,8 @@ impl Vfs {
             return Ok(known);
         }
         drop(names);
-        let found = self.find(parent, name)?.ok_or(Errno::ENOENT)?;
-        Ok(self.table.hold(found, parent, name.bytes()))
+        let hold = |found| Ok(self.table.hold(found, parent, name.bytes()));
+        self.with_found(parent, name, hold)?.ok_or_else(|| Errno::ENOENT.into())
     }
 
     /// Adds one lookup to a node and makes an entry of it.

@@ -12,7 +12,8 @@
 //! 3. `names` of directories: a parent's before its child's, otherwise by number. Who holds
 //!    `renames` may take those of a whole subtree, parents first: nobody else then holds two that
 //!    do not lie one in the other;
-//! 4. `place` of a file, `stack` and `link` of a directory: short, never held while data is copied.
+//! 4. `place` of a file, `stack` and `link` of a directory: short, never held while data is copied;
+//!    two of a kind by [`place::lock_two`] alone.
 //!
 //! Nothing is locked for the whole tree.
 
@@ -51,14 +52,11 @@ mod xattr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use dashmap::DashMap;
 use parking_lot::Mutex;
-use rustc_hash::FxBuildHasher;
 
 use crate::config::{Config, RenameLower, Xattrs};
 use crate::error::{Errno, Result};
 use crate::layer::{FdCache, Stack, Upper, open};
-use crate::merge::lookup::Key;
 use crate::merge::{DirStack, Owners, Rules};
 use crate::sys::{Stat, creds, memory};
 
@@ -97,9 +95,6 @@ pub struct Vfs {
     xattrs: Xattrs,
     write_redirects: bool,
     rename_lower: RenameLower,
-    /// How many names of lower files were removed in this mount, of those that are not counted in
-    /// the upper: as many entries at most as there are whiteouts that this mount made.
-    gone: DashMap<Key, u32, FxBuildHasher>,
     /// Called when attributes change that the client did not ask to change.
     listener: OnceLock<Listener>,
     begun: Instant,
@@ -162,7 +157,6 @@ impl Vfs {
             xattrs: config.xattrs,
             write_redirects: config.write_redirects,
             rename_lower: config.rename_lower,
-            gone: DashMap::default(),
             listener: OnceLock::new(),
             begun: Instant::now(),
         })
@@ -228,6 +222,7 @@ impl Vfs {
             filesystems: &self.stack.filesystems,
             links: self.links(),
             traps: &self.stack.traps,
+            has_upper: self.is_writable(),
             memory: Some(&self.table),
         }
     }

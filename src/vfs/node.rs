@@ -197,7 +197,15 @@ impl Node {
     pub fn has_name(&self) -> bool {
         match &self.body {
             Body::Dir(dir) => self.id == NodeId::ROOT || dir.link.read().is_some(),
-            Body::Leaf(leaf) => !leaf.place.read().is_nameless(),
+            Body::Leaf(leaf) => leaf.place.read().known() > 0,
+        }
+    }
+
+    /// Whether this is a name of it.
+    pub fn is_called(&self, parent: &Arc<Self>, name: &[u8]) -> bool {
+        match &self.body {
+            Body::Dir(dir) => dir.link.read().as_ref().is_some_and(|link| link.is(parent, name)),
+            Body::Leaf(leaf) => leaf.place.read().find(parent, name).is_some(),
         }
     }
 

@@ -3,10 +3,15 @@
 //! Most nodes are files with one name and nothing special about them, and there may be millions:
 //! what few of them need is kept apart.
 
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{RwLock, RwLockWriteGuard as Guard};
 
 use super::node::Node;
-use crate::error::{Errno, Result};
+use crate::error::{Errno, Error, Result};
 use crate::layer::{Fd, LowerDir, PackedName};
 use crate::merge::links::Linked;
 use crate::merge::lookup::Contents;
@@ -24,15 +29,17 @@ pub struct Place {
 /// What most objects do not have.
 #[derive(Debug, Default)]
 struct Rare {
-    /// Names but the first.
-    others: Vec<Link>,
+    /// Names but the first; there may be tens of thousands.
+    others: BTreeSet<Link>,
     data: Contents,
     linked: Option<Box<Linked>>,
-    /// The name in the lower, where that is not the first one any more.
-    lower_name: Option<Box<[u8]>>,
+    /// Device and inode number of the lower file that the index keeps together.
+    shared: Option<(u64, u64)>,
+    /// When a name went last while others stayed.
+    dropped: Option<Instant>,
 }
 
-/// One name.
+/// One name. In their order those that the upper has come first.
 #[derive(Clone)]
 pub struct Link {
     /// The directory.
@@ -64,11 +71,54 @@ impl Link {
     }
 }
 
+impl Ord for Link {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let key = |link: &Self| (!link.in_upper(), link.parent.id);
+        key(self).cmp(&key(other)).then_with(|| self.name().cmp(other.name()))
+    }
+}
+
+impl PartialOrd for Link {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Link {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Link {}
+
 impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?}/{}", self.parent.id, self.name().escape_ascii())
     }
 }
+
+/// Locks two, always in the same order, so that nobody waits for one with the other: the only way
+/// to hold two locks of a kind.
+///
+/// # Errors
+/// EIO if they are one.
+pub fn lock_two<'a, T>(a: &'a RwLock<T>, b: &'a RwLock<T>) -> Result<(Guard<'a, T>, Guard<'a, T>)> {
+    match std::ptr::from_ref(a).cmp(&std::ptr::from_ref(b)) {
+        Ordering::Less => {
+            let first = a.write();
+            Ok((first, b.write()))
+        }
+        Ordering::Greater => {
+            let first = b.write();
+            Ok((a.write(), first))
+        }
+        Ordering::Equal => Err(Error::new(Errno::EIO, "a lock that would be taken twice")),
+    }
+}
+
+/// So long after the answer to UNLINK or RENAME at the latest the kernel has counted.
+const UNTIL_COUNTED: Duration = Duration::from_secs(1);
 
 /// Where a non-directory really is.
 #[derive(Clone, Debug)]
@@ -80,14 +130,12 @@ pub enum Real {
         /// Inode number there.
         ino: u64,
     },
-    /// In a lower, under the name that [`Place::in_lower`] tells.
+    /// In a lower, under its first name.
     Lower {
         /// The directory that holds it.
         dir: LowerDir,
         /// How long it is: it does not change there.
         size: Size,
-        /// It has no other names in its layer.
-        single: bool,
     },
     /// It lost its last name, or never had one.
     Orphan(Box<Orphan>),
@@ -180,25 +228,31 @@ impl Place {
         self.first.iter().chain(self.rare.iter().flat_map(|rare| &rare.others))
     }
 
-    /// Whether nothing has to be looked up to take a name away: the lower knows how many names a
-    /// file has that is there.
-    pub fn knows_its_names(&self) -> bool {
-        !matches!(self.real, Real::Lower { single: false, .. })
+    /// How many names are known.
+    pub fn known(&self) -> usize {
+        let others = self.rare.as_ref().map_or(0, |rare| rare.others.len());
+        others + usize::from(self.first.is_some())
     }
 
-    /// Whether no name is known.
-    pub fn is_nameless(&self) -> bool {
-        self.first.is_none()
+    /// Whether other names than this one are known.
+    pub fn has_others(&self, parent: &Arc<Node>, name: &[u8]) -> bool {
+        self.known() > usize::from(self.find(parent, name).is_some())
     }
 
     /// A name under which the upper has the object.
     pub fn upper_link(&self) -> Option<&Link> {
-        self.links().find(|link| link.in_upper())
+        self.first.as_ref().filter(|link| link.in_upper())
     }
 
     /// This name, if it is one of the known.
-    pub fn find(&self, parent: &Node, name: &[u8]) -> Option<&Link> {
-        self.links().find(|link| link.is(parent, name))
+    // What links are ordered by does not change.
+    #[allow(clippy::mutable_key_type)]
+    pub fn find<'a>(&'a self, parent: &Arc<Node>, name: &[u8]) -> Option<&'a Link> {
+        if let Some(first) = self.first.as_ref().filter(|link| link.is(parent, name)) {
+            return Some(first);
+        }
+        let others = self.rare.as_ref().map(|rare| &rare.others)?;
+        [true, false].iter().find_map(|at| others.get(&Link::new(parent, name, *at)))
     }
 
     /// The directory of the lower that has the object, and its name there; `None` for what is in
@@ -209,9 +263,7 @@ impl Place {
     pub fn in_lower(&self) -> Result<Option<(&LowerDir, &[u8])>> {
         match &self.real {
             Real::Lower { dir, .. } => {
-                let other = self.rare.as_ref().and_then(|rare| rare.lower_name.as_deref());
-                let name = other.or(self.first.as_ref().map(Link::name)).ok_or(Errno::ESTALE)?;
-                Ok(Some((dir, name)))
+                Ok(Some((dir, self.first.as_ref().map(Link::name).ok_or(Errno::ESTALE)?)))
             }
             Real::Orphan(orphan) => match &**orphan {
                 Orphan::Lower(dir, name) => Ok(Some((dir, name))),
@@ -221,34 +273,34 @@ impl Place {
         }
     }
 
-    /// Adds a name, or notes that the upper has it now.
+    /// Adds a name, or notes that the upper has it now. The first is one of those that the upper
+    /// has, if there is any.
     pub fn add(&mut self, link: Link) {
-        let others = self.rare.iter_mut().flat_map(|rare| &mut rare.others);
-        let mut links = self.first.iter_mut().chain(others);
-        if let Some(known) = links.find(|known| known.is(&link.parent, link.name())) {
-            if link.in_upper() {
-                *known = link;
+        match self.find(&link.parent, link.name()) {
+            Some(known) if known.in_upper() || !link.in_upper() => return,
+            Some(_) => self.remove(&link.parent, link.name()),
+            None => {}
+        }
+        match &mut self.first {
+            None => self.first = Some(link),
+            Some(first) if link.in_upper() && !first.in_upper() => {
+                let second = std::mem::replace(first, link);
+                self.rare().others.insert(second);
             }
-        } else if self.first.is_none() {
-            self.first = Some(link);
-        } else {
-            self.rare().others.push(link);
+            Some(_) => {
+                self.rare().others.insert(link);
+            }
         }
     }
 
     /// Takes a name away.
-    pub fn remove(&mut self, parent: &Node, name: &[u8]) {
-        if let Some(link) = self.first.take_if(|link| link.is(parent, name)) {
-            self.keep_lower_name(link.name());
-            self.first = self.rare.as_mut().and_then(|rare| rare.others.pop());
+    pub fn remove(&mut self, parent: &Arc<Node>, name: &[u8]) {
+        if self.first.take_if(|link| link.is(parent, name)).is_some() {
+            self.first = self.rare.as_mut().and_then(|rare| rare.others.pop_first());
         } else if let Some(rare) = &mut self.rare {
-            rare.others.retain(|link| !link.is(parent, name));
-        }
-    }
-
-    fn keep_lower_name(&mut self, name: &[u8]) {
-        if matches!(self.real, Real::Lower { .. }) {
-            self.rare().lower_name.get_or_insert_with(|| name.into());
+            for in_upper in [true, false] {
+                rare.others.remove(&Link::new(parent, name, in_upper));
+            }
         }
     }
 
@@ -273,6 +325,34 @@ impl Place {
         if !matches!(data, Contents::Own) || self.rare.is_some() {
             self.rare().data = data;
         }
+    }
+
+    /// Notes that a name went and others stayed.
+    pub fn note_dropped(&mut self) {
+        self.rare().dropped = Some(Instant::now());
+    }
+
+    /// Notes that the kernel knows of all names that went.
+    pub fn settle_dropped(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.dropped = None;
+        }
+    }
+
+    /// Whether the kernel may not have counted yet that a name went.
+    pub fn has_dropped(&self) -> bool {
+        let dropped = self.rare.as_ref().and_then(|rare| rare.dropped);
+        dropped.is_some_and(|at| at.elapsed() < UNTIL_COUNTED)
+    }
+
+    /// Device and inode number of the lower file whose names the index keeps together.
+    pub fn shared(&self) -> Option<(u64, u64)> {
+        self.rare.as_ref()?.shared
+    }
+
+    /// Notes that the index keeps the names of this lower file together.
+    pub fn set_shared(&mut self, file: (u64, u64)) {
+        self.rare().shared = Some(file);
     }
 
     /// Where it stands in the index of hard links.

@@ -203,13 +203,13 @@ impl Vfs {
     fn number_by_name(&self, stack: &DirStack, index: Option<&Index>, name: &[u8]) -> Result<u64> {
         let found = lookup::lookup(self.rules(), stack, index, Name::new(name)?);
         let number = found.ok().flatten().and_then(|found| self.table.number_of(&found));
-        Ok(number.map_or_else(|| self.table.unknown_number(), |id| id.0))
+        Ok(number.unwrap_or_else(|| self.table.unknown_number()))
     }
 
     /// The number of an entry; never 0, which some readers take for "no entry".
     fn shown_number(&self, layer: &Arc<LayerDir>, ino: u64) -> Result<u64> {
         let key = Key { dev: layer.dev()?, ino, layer: layer.layer() };
         // Another one will get one of its own when it is looked up.
-        Ok(self.table.number(key).map_or_else(|| self.table.unknown_number(), |id| id.0))
+        Ok(self.table.number(key).unwrap_or_else(|| self.table.unknown_number()))
     }
 }

@@ -5,17 +5,15 @@ use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 
-use super::hardlinks::{Counted, Fate};
 use super::lookup::{Survey, ensure_index, in_lowers, survey, survey_found};
 use super::node::{Dir, Leaf, Names, Node};
-use super::place::{Link, Orphan, Place, Real};
+use super::place::{Orphan, Place, Real};
 use super::protection::NameChange;
 use super::table::Held;
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result, best_effort};
 use crate::layer::upper::WhiteoutForm;
-use crate::layer::{Fd, LinkIndex, UpperDir};
-use crate::merge::copyup::Data;
+use crate::layer::{Fd, UpperDir};
 use crate::merge::index::InUpper;
 use crate::merge::remove::{self, Standing, Victim};
 use crate::merge::{DirStack, Found, lookup};
@@ -26,8 +24,6 @@ struct Going<'a> {
     /// Its node, if that has to learn of it.
     node: Option<Held<'a>>,
     site: Survey,
-    /// How many names it has, where the lower has to tell.
-    counted: Option<Counted>,
 }
 
 impl Vfs {
@@ -37,36 +33,8 @@ impl Vfs {
     /// EROFS; ENOENT; EISDIR; EPERM for what is immutable or append-only, or in such a directory;
     /// what [`remove::unlink`] says.
     pub fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<()> {
-        let parent = self.node(parent)?;
+        let parent = &self.node(parent)?;
         let name = Name::new(name)?;
-        loop {
-            match self.unlink_once(&parent, name) {
-                Err(err) if err.errno() == Errno::EAGAIN => self.settle_names(&parent, name)?,
-                other => return other,
-            }
-        }
-    }
-
-    /// Makes all known names of a file of the upper names there. With nothing locked.
-    pub(super) fn settle_names(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<()> {
-        let node = match self.child(parent, name) {
-            Err(err) if err.errno() == Errno::ENOENT => return Ok(()),
-            other => other?,
-        };
-        match node.as_leaf() {
-            Ok(leaf) if leaf.place.read().real.upper_key().is_some() => {
-                self.link_other_names(&node, leaf)
-            }
-            // To count its names it has to be in the upper.
-            Ok(_) if self.links().is_some_and(LinkIndex::is_eager) => match self.stat_of(&node) {
-                Ok(stat) if stat.nlink > 1 => self.copy_up(&node, Data::All),
-                other => other.map(drop),
-            },
-            _ => Ok(()),
-        }
-    }
-
-    fn unlink_once(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<()> {
         let upper = self.upper()?;
         if parent.dir()?.stack.read().upper.is_none() {
             // Nothing is copied up for what cannot be removed.
@@ -74,16 +42,18 @@ impl Vfs {
         }
         self.check_names(parent, NameChange::Gone)?;
         let dir = parent.dir()?;
+        self.prepare_to_count(parent, name)?;
         let upper_dir = self.dir_to_write(parent)?;
         let mut names = self.names_mut(dir)?;
         let stack = dir.stack.read().clone();
-        let Going { node, site, counted } = self.going_from(parent, &names, &stack, name)?;
+        let Going { node, site } = self.going_from(parent, &names, &stack, name)?;
         let in_upper = matches!(site.upper, InUpper::Object { .. });
         let standing = Standing { in_upper, in_lowers: site.in_lowers };
-        let node = node.as_ref().map(|node| &***node);
-        self.detaching(node, parent, name, counted, || {
-            remove::unlink(upper, &upper_dir, name, standing)
-        })?;
+        let act = || remove::unlink(upper, &upper_dir, name, standing);
+        match node.as_ref().map(|node| node.as_leaf()).transpose()? {
+            Some(leaf) => self.detach(leaf, &mut leaf.place.write(), parent, name, act)?,
+            None => act()?,
+        }
         if matches!(site.upper, InUpper::Object { cut: true, .. }) {
             self.one_whiteout(&upper_dir, name);
         }
@@ -101,12 +71,12 @@ impl Vfs {
         stack: &DirStack,
         name: Name<'_>,
     ) -> Result<Going<'a>> {
-        let knows_all =
-            |node: &Held<'_>| node.as_leaf().is_ok_and(|leaf| leaf.place.read().knows_its_names());
-        if let Some(node) = self.indexed(parent, names, stack, name)?.filter(knows_all) {
+        if let Some(node) = self.indexed(parent, names, stack, name)?
+            && node.as_leaf().is_ok()
+        {
             self.check_free(&node)?;
             let site = survey(stack, names, name)?;
-            return Ok(Going { node: Some(node), site, counted: None });
+            return Ok(Going { node: Some(node), site });
         }
         let found = lookup::lookup(self.rules(), stack, names.index.as_ref(), name)?
             .ok_or(Errno::ENOENT)?;
@@ -115,20 +85,22 @@ impl Vfs {
         }
         self.check_free(&self.table.hold(found.clone(), parent, name.bytes()))?;
         let site = survey_found(names, name, &found);
-        let node = self.known_or_counted(&found, parent, name);
-        Ok(Going { node, site, counted: self.counted(&found) })
+        let node = self.concerned(&found, parent, name);
+        Ok(Going { node, site })
     }
 
     /// The node of a name that is about to go, if there is one, if its names are counted, or if a
     /// handle may be about that is to be stale then.
-    pub(super) fn known_or_counted(
+    pub(super) fn concerned(
         &self,
         found: &Found,
         parent: &Arc<Node>,
         name: Name<'_>,
     ) -> Option<Held<'_>> {
         let is_known = self.table.known(found, parent, name.bytes()).is_some();
-        let wanted = is_known || self.is_counted(found) || self.table.remembers(found);
+        let wanted = is_known
+            || found.linked.is_some()
+            || self.table.remembers(found, parent.id, name.bytes());
         wanted.then(|| self.table.hold(found.clone(), parent, name.bytes()))
     }
 
@@ -146,51 +118,38 @@ impl Vfs {
     /// descriptor: nobody tells us whether it is in use. A lower goes on to have what it had.
     ///
     /// # Errors
-    /// EAGAIN, with nothing done, if names stay that only a lower has: [`Self::settle_names`]
-    /// first.
-    pub(super) fn detaching(
+    /// Those of `act`; ESTALE, with nothing done, for a name that is counted and not in the upper.
+    pub(super) fn detach(
         &self,
-        node: Option<&Node>,
-        parent: &Node,
+        leaf: &Leaf,
+        place: &mut Place,
+        parent: &Arc<Node>,
         name: Name<'_>,
-        counted: Option<Counted>,
         act: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        let Some(leaf) = node.and_then(|node| node.as_leaf().ok()) else { return act() };
-        let mut place = leaf.place.write();
-        let going = self.going(&place, parent, name, counted)?;
-        if going != Fate::Uncounted {
-            self.settle_count(&mut place)?;
+        if place.shared().is_some() || place.linked().is_some() {
+            let here = place.find(parent, name.bytes());
+            here.filter(|link| link.in_upper()).ok_or(Errno::ESTALE)?;
+            self.settle_count(place)?;
         }
-        if going == Fate::Left {
+        let counted = place.linked().is_some_and(|linked| linked.count > 1);
+        if counted || place.has_others(parent, name.bytes()) {
             act()?;
             place.remove(parent, name.bytes());
-            self.count_down(&mut place, counted);
+            place.note_dropped();
+            if let Some(linked) = place.linked_mut() {
+                linked.count = linked.count.saturating_sub(1).max(1);
+            }
             return Ok(());
         }
-        let others =
-            place.links().count() > usize::from(place.find(parent, name.bytes()).is_some());
-        if others {
-            // A name that only a lower has cannot stand for what was copied up.
-            let stays = |link: &Link| link.in_upper() && !link.is(parent, name.bytes());
-            let is_lower = matches!(place.real, Real::Lower { .. });
-            if is_lower || place.links().any(stays) {
-                act()?;
-                place.remove(parent, name.bytes());
-                return Ok(());
-            }
-            return Err(Errno::EAGAIN.into());
-        }
-        let orphan = self.orphaned(leaf, &place, parent, name)?;
+        let orphan = self.orphaned(leaf, place, parent, name)?;
         act()?;
         if matches!(orphan, Orphan::Upper(..)) {
             leaf.io.take();
         }
         drop(place.clear_links());
-        match place.take_linked() {
-            Some(linked) => self.leave_index(&linked),
-            None if going == Fate::Last => self.count_down(&mut place, counted),
-            None => {}
+        if let Some(linked) = place.take_linked() {
+            self.leave_index(&linked);
         }
         place.real = Real::Orphan(Box::new(orphan));
         Ok(())
@@ -278,12 +237,13 @@ impl Vfs {
     }
 
     /// Whether a name still stands for the node, now that its directory is locked.
-    pub(super) fn check_still(&self, child: &Node, parent: &Node, name: Name<'_>) -> Result<()> {
-        let still = match child.dir() {
-            Ok(dir) => dir.link.read().as_ref().is_some_and(|link| link.is(parent, name.bytes())),
-            Err(_) => child.as_leaf()?.place.read().find(parent, name.bytes()).is_some(),
-        };
-        if still { Ok(()) } else { Err(Errno::ENOENT.into()) }
+    pub(super) fn check_still(
+        &self,
+        child: &Node,
+        parent: &Arc<Node>,
+        name: Name<'_>,
+    ) -> Result<()> {
+        if child.is_called(parent, name.bytes()) { Ok(()) } else { Err(Errno::ENOENT.into()) }
     }
 }
 

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use parking_lot::RwLockWriteGuard;
 
 use super::lookup::{ensure_index, in_lowers, survey, survey_found};
-use super::node::{Names, Node};
-use super::place::{Link, Real};
+use super::node::{Dir, Leaf, Names, Node};
+use super::place::{Link, Place, Real, lock_two};
 use super::protection::NameChange;
 use super::remove::bury;
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::layer::UpperDir;
-use crate::merge::copyup::Data;
 use crate::merge::index::InUpper;
 use crate::merge::remove::Victim;
 use crate::merge::rename::{self, End, Moving, Occupied};
@@ -178,6 +177,9 @@ impl Vfs {
                 self.make_movable(partner, &to, new_name, stays)?;
             }
             self.make_movable(&source, &from, name, stays)?;
+            if partner.is_none() {
+                self.prepare_to_count(&to, new_name)?;
+            }
             let from = Side { upper: self.dir_to_write(&from)?, parent: Arc::clone(&from), name };
             let to =
                 Side { upper: self.dir_to_write(&to)?, parent: Arc::clone(&to), name: new_name };
@@ -189,9 +191,7 @@ impl Vfs {
             };
             drop(one_at_a_time);
             match done {
-                Err(err) if err.errno() == Errno::EAGAIN => {
-                    self.settle_names(&to.parent, new_name)?;
-                }
+                Err(err) if err.errno() == Errno::EAGAIN => {}
                 other => return other.map(|()| true),
             }
         }
@@ -218,7 +218,10 @@ impl Vfs {
     ) -> Result<()> {
         let there = match partner {
             Some(_) => None,
-            None => self.find(to, name)?.map(|found| self.table.hold(found, to, name.bytes())),
+            None => {
+                let hold = |found| Ok(self.table.hold(found, to, name.bytes()));
+                self.with_found(to, name, hold)?
+            }
         };
         if partner.is_none() {
             self.check_taken(to, there.as_deref())?;
@@ -255,10 +258,8 @@ impl Vfs {
         if node.kind().is_dir() {
             return self.make_dir_movable(node, stays);
         }
-        self.copy_up(node, Data::All)?;
-        self.complete(node)?;
-        let link = Link::new(parent, name.bytes(), false);
-        self.name_to_upper(node, &link)
+        self.copy_up_name(node, parent, name)?;
+        self.complete(node)
     }
 
     /// With both directories locked: is the name still that of the node, and in the upper?
@@ -313,11 +314,16 @@ impl Vfs {
         };
         let from_end = Self::end(from, locked.from());
         let to_end = Self::end(to, locked.to());
-        self.displacing(&from.parent, target.as_ref(), there.as_deref(), to, || {
-            self.moving(source, from, to, || {
-                rename::rename(self.upper()?, what, &from_end, &to_end, occupied)
-            })
-        })?;
+        let act = || rename::rename(self.upper()?, what, &from_end, &to_end, occupied);
+        match (source.as_leaf(), &target) {
+            (Ok(leaf), Some(found)) => self.displace(leaf, found, from, to, act)?,
+            (Ok(leaf), None) => {
+                let mut place = leaf.place.write();
+                act()?;
+                move_name(&mut place, from, to);
+            }
+            (Err(_), _) => self.displace_dir(source, there.as_deref(), from, to, act)?,
+        }
         let ino = upper_ino(source)?;
         if let Some(index) = &mut locked.from().index {
             index.remove(from.name);
@@ -353,9 +359,24 @@ impl Vfs {
         let what = (self.mark_for_move(source, stays)?, self.mark_for_move(partner, stays)?);
         self.carry_impure(source, what.0, from, to)?;
         self.carry_impure(partner, what.1, to, from)?;
-        self.moving(source, from, to, || {
-            self.moving(partner, to, from, || rename::exchange(self.upper()?, what, &a, &b))
-        })?;
+        let act = || rename::exchange(self.upper()?, what, &a, &b);
+        match (source.as_leaf(), partner.as_leaf()) {
+            (Ok(one), Ok(other)) => {
+                let (mut one, mut other) = lock_two(&one.place, &other.place)?;
+                act()?;
+                move_name(&mut one, from, to);
+                move_name(&mut other, to, from);
+            }
+            (Ok(leaf), Err(_)) => exchange_with_dir(leaf, (from, to), (partner.dir()?, from), act)?,
+            (Err(_), Ok(leaf)) => exchange_with_dir(leaf, (to, from), (source.dir()?, to), act)?,
+            (Err(_), Err(_)) => {
+                let (one, other) = (source.dir()?, partner.dir()?);
+                let mut links = lock_two(&one.link, &other.link)?;
+                act()?;
+                move_dir(one, &mut links.0, to);
+                move_dir(other, &mut links.1, from);
+            }
+        }
         let (one, other) = (upper_ino(source)?, upper_ino(partner)?);
         if let Some(index) = &mut locked.from().index {
             index.put_upper(from.name, partner.kind(), other);
@@ -416,64 +437,96 @@ impl Vfs {
         })
     }
 
-    /// Runs a rename that takes the place of `target`: what that was goes on by descriptor.
-    fn displacing(
+    /// Runs a rename of a non-directory over another, which goes on by descriptor. Nobody can look
+    /// for either meanwhile.
+    fn displace(
         &self,
-        parent_of_source: &Arc<Node>,
-        target: Option<&Found>,
-        there: Option<&Arc<Node>>,
-        to: &Side<'_>,
-        act: impl FnOnce() -> Result<()>,
-    ) -> Result<()> {
-        let Some(found) = target else { return act() };
-        if !found.stat.kind().is_dir() {
-            let known = self.known_or_counted(found, &to.parent, to.name);
-            let node = known.as_ref().map(|node| &***node);
-            return self.detaching(node, &to.parent, to.name, self.counted(found), act);
-        }
-        let victim = there.ok_or(Errno::EAGAIN)?;
-        if self.check_still(victim, &to.parent, to.name).is_err() {
-            return Err(Errno::EAGAIN.into());
-        }
-        if is_within(parent_of_source, victim)? {
-            return Err(Errno::ENOTEMPTY.into());
-        }
-        let dir = victim.dir()?;
-        let mut inner = dir.names.write();
-        ensure_index(dir, &mut inner)?;
-        let stack = dir.stack.read().clone();
-        Victim { stack: &stack, index: inner.index.as_ref() }.check_empty()?;
-        let kept = stack.top()?.fd()?;
-        act()?;
-        bury(dir, &mut inner, kept);
-        Ok(())
-    }
-
-    /// Runs a rename of `node` and gives it its new name. Nobody can look for it under the old one
-    /// meanwhile.
-    fn moving(
-        &self,
-        node: &Arc<Node>,
+        source: &Leaf,
+        target: &Found,
         from: &Side<'_>,
         to: &Side<'_>,
         act: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        let link = Link::new(&to.parent, to.name.bytes(), true);
-        if let Ok(leaf) = node.as_leaf() {
-            let mut place = leaf.place.write();
-            act()?;
-            place.remove(&from.parent, from.name.bytes());
-            place.add(link);
-            return Ok(());
-        }
-        let dir = node.dir()?;
-        let mut place = dir.link.write();
-        act()?;
-        *place = Some(link);
-        if let Some(upper) = &dir.stack.read().upper {
-            upper.moved(&to.upper, to.name);
-        }
+        let victim = self.concerned(target, &to.parent, to.name);
+        let mut place = match &victim {
+            Some(victim) => {
+                let victim = victim.as_leaf()?;
+                let (place, mut other) = lock_two(&source.place, &victim.place)?;
+                self.detach(victim, &mut other, &to.parent, to.name, act)?;
+                place
+            }
+            None => {
+                let place = source.place.write();
+                act()?;
+                place
+            }
+        };
+        move_name(&mut place, from, to);
         Ok(())
+    }
+
+    /// Runs a rename of a directory, which may take the place of an empty one.
+    fn displace_dir(
+        &self,
+        source: &Arc<Node>,
+        victim: Option<&Arc<Node>>,
+        from: &Side<'_>,
+        to: &Side<'_>,
+        act: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let dir = source.dir()?;
+        let Some(victim) = victim else {
+            let mut link = dir.link.write();
+            act()?;
+            move_dir(dir, &mut link, to);
+            return Ok(());
+        };
+        if self.check_still(victim, &to.parent, to.name).is_err() {
+            return Err(Errno::EAGAIN.into());
+        }
+        if is_within(&from.parent, victim)? {
+            return Err(Errno::ENOTEMPTY.into());
+        }
+        let gone = victim.dir()?;
+        let mut inner = gone.names.write();
+        ensure_index(gone, &mut inner)?;
+        let stack = gone.stack.read().clone();
+        Victim { stack: &stack, index: inner.index.as_ref() }.check_empty()?;
+        let kept = stack.top()?.fd()?;
+        {
+            let mut link = dir.link.write();
+            act()?;
+            move_dir(dir, &mut link, to);
+        }
+        bury(gone, &mut inner, kept);
+        Ok(())
+    }
+}
+
+/// Exchanges a non-directory, with the way of its name, and a directory, with its new place.
+fn exchange_with_dir(
+    leaf: &Leaf,
+    (from, to): (&Side<'_>, &Side<'_>),
+    (dir, dir_to): (&Dir, &Side<'_>),
+    act: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let mut place = leaf.place.write();
+    let mut link = dir.link.write();
+    act()?;
+    move_name(&mut place, from, to);
+    move_dir(dir, &mut link, dir_to);
+    Ok(())
+}
+
+fn move_name(place: &mut Place, from: &Side<'_>, to: &Side<'_>) {
+    place.remove(&from.parent, from.name.bytes());
+    place.add(Link::new(&to.parent, to.name.bytes(), true));
+}
+
+fn move_dir(dir: &Dir, link: &mut Option<Link>, to: &Side<'_>) {
+    *link = Some(Link::new(&to.parent, to.name.bytes(), true));
+    if let Some(upper) = &dir.stack.read().upper {
+        upper.moved(&to.upper, to.name);
     }
 }
 

@@ -39,8 +39,6 @@ struct Copied<'a> {
     /// opaque directory above does not cut off, and all that have one.
     absolute: FxHashSet<NodeId>,
     redirected: FxHashSet<NodeId>,
-    /// Files with several names: as long as they are held, names met later are known to be theirs.
-    _linked: Vec<Held<'a>>,
     /// Inode numbers in the upper of what is there whole.
     settled: FxHashSet<u64>,
 }
@@ -95,7 +93,6 @@ impl Vfs {
             dirs: Vec::new(),
             absolute: FxHashSet::default(),
             redirected: FxHashSet::default(),
-            _linked: Vec::new(),
             settled: FxHashSet::default(),
         };
         self.copy_entries(top, &mut copied)?;
@@ -147,9 +144,8 @@ impl Vfs {
         name: Name<'_>,
         copied: &mut Copied<'a>,
     ) -> Result<()> {
-        let Some(found) = self.find(parent, name)? else { return Ok(()) };
-        let has_links = found.stat.nlink > 1;
-        let held = self.table.hold(found, parent, name.bytes());
+        let hold = |found| Ok(self.table.hold(found, parent, name.bytes()));
+        let Some(held) = self.with_found(parent, name, hold)? else { return Ok(()) };
         if let Ok(dir) = held.dir() {
             let stack = dir.stack.read().clone();
             match &stack.upper {
@@ -167,9 +163,6 @@ impl Vfs {
         }
         if let Some((_, ino)) = held.as_leaf()?.place.read().real.upper_key() {
             copied.settled.insert(ino);
-        }
-        if has_links {
-            copied._linked.push(held);
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
@@ -16,7 +16,7 @@ use super::node::Node;
 use super::nodes::{Nodes, Slot};
 use super::place::{Link, Place, Real, Size};
 use crate::merge::descent::{Memory, Unmarked};
-use crate::merge::links::Linked;
+use crate::merge::links::{Linked, Names};
 use crate::merge::lookup::Key;
 use crate::merge::{DirStack, Found, What};
 use crate::sys::Stat;
@@ -31,6 +31,9 @@ pub struct Table {
     /// The same the other way round, to clean up.
     aliased: DashMap<NodeId, SmallVec<[Key; 1]>, FxBuildHasher>,
     ids: Ids,
+    /// Held while the node of an object of the upper is looked for or made: names of it may be
+    /// looked up at the same time in several directories.
+    meeting: [Mutex<()>; MEETINGS],
     /// What handles are found again by, if they are to be.
     exports: Option<Box<Exports>>,
     /// Forgotten, but something still held on to them: looked at again later.
@@ -42,6 +45,9 @@ pub struct Table {
 /// After so many nodes went memory is given back: 8 MiB of it, if they lay side by side. That takes
 /// a few milliseconds, in which others may have to wait for memory.
 const MANY: usize = (8 << 20) / 128;
+
+/// So many locks that threads hardly ever meet.
+const MEETINGS: usize = 16;
 
 /// After how many forgets the lingering nodes are looked at: rare enough not to count.
 const SWEEP: usize = 64;
@@ -55,7 +61,8 @@ impl Table {
         let (aliases, aliased) = (DashMap::default(), DashMap::default());
         let exports = exports.map(Box::new);
         let (lingering, gone) = (Mutex::default(), AtomicUsize::new(0));
-        Self { nodes, aliases, aliased, ids, exports, lingering, gone }
+        let meeting = Default::default();
+        Self { nodes, aliases, aliased, ids, meeting, exports, lingering, gone }
     }
 
     /// The node of a number.
@@ -80,25 +87,75 @@ impl Table {
         self.nodes.for_each(see);
     }
 
-    /// The number that users see for an object on a layer, as far as it has one already.
-    pub fn number(&self, key: Key) -> Option<NodeId> {
+    /// The node that an object on a layer has, or would have, as far as that is known already.
+    fn id(&self, key: Key) -> Option<NodeId> {
         match self.aliases.get(&key) {
             Some(id) => Some(*id),
-            None => self.ids.of((key.dev, key.ino)),
+            None => self.ids.of_key(key),
         }
     }
 
+    /// The number that users see for an object on a layer, as far as it has one already.
+    pub fn number(&self, key: Key) -> Option<u64> {
+        self.id(key).map(|id| self.ids.shown(id, (key.dev, key.ino)))
+    }
+
     /// The number that users see for what was found, as far as it has one already.
-    pub fn number_of(&self, found: &Found) -> Option<NodeId> {
-        match self.aliases.get(&found.identity()) {
-            Some(id) => Some(*id),
-            None => self.ids.of((found.origin.dev, found.origin.ino)),
+    pub fn number_of(&self, found: &Found) -> Option<u64> {
+        let id = self.id_of(found, found.identity(), found.origin)?;
+        Some(self.shown(id, &found.stat))
+    }
+
+    /// The number that users see for a node whose object has these attributes now.
+    pub fn shown(&self, id: NodeId, stat: &Stat) -> u64 {
+        self.ids.shown(id, (stat.dev, stat.ino))
+    }
+
+    /// The node that is known by what an index says of a name.
+    pub fn by_entry(&self, object: Key, parent: &Arc<Node>, name: &[u8]) -> Option<Held<'_>> {
+        let is_it = |node: &Arc<Node>| node.is_called(parent, name);
+        let of = |key| self.id(key).and_then(|id| self.get(id)).filter(is_it);
+        let node = of(object).or_else(|| of(self.ids.key_of_name(parent.id, name)))?;
+        Some(Held { node, table: self })
+    }
+
+    /// What tells the object behind a name from every other, and what it gets its number from.
+    fn keys(&self, found: &Found, parent: NodeId, name: &[u8]) -> (Key, Key) {
+        match found.names {
+            Names::Apart => {
+                let key = self.ids.key_of_name(parent, name);
+                (key, key)
+            }
+            Names::Together => {
+                let key = Ids::key_of_shared((found.origin.dev, found.origin.ino));
+                let in_lower = matches!(found.what, What::Lower(_));
+                (if in_lower { key } else { found.identity() }, key)
+            }
+            Names::One => (found.identity(), found.origin),
+        }
+    }
+
+    /// The node of what was found: by what it is, wherever it was met first, and else by what it
+    /// gets its number from.
+    fn id_of(&self, found: &Found, identity: Key, origin: Key) -> Option<NodeId> {
+        if let Some(id) = self.aliases.get(&identity) {
+            return Some(*id);
+        }
+        let in_upper = matches!(found.what, What::Upper | What::Linked);
+        let own = self.ids.of_key(identity).filter(|_| in_upper && identity != origin);
+        let is_it = |node: Arc<Node>| {
+            let key = node.as_leaf().ok().and_then(|leaf| leaf.place.read().real.upper_key());
+            key == Some((identity.dev, identity.ino))
+        };
+        match own {
+            Some(id) if self.get(id).is_some_and(is_it) => Some(id),
+            _ => self.id(origin),
         }
     }
 
     /// Notes that a node is now in the upper, where its object has another number.
     pub fn copied_up(&self, node: &Node, key: Key) {
-        if self.ids.of((key.dev, key.ino)) != Some(node.id) {
+        if self.ids.of_key(key) != Some(node.id) {
             self.alias(key, node.id);
         }
         if let Some(exports) = &self.exports {
@@ -116,9 +173,10 @@ impl Table {
     /// The node for what was found under a name; made if it is not known. `lookups` are added to
     /// its count in the same step, so that no forget can come between.
     pub fn intern(&self, found: Found, parent: &Arc<Node>, name: &[u8], lookups: u64) -> Arc<Node> {
-        let identity = found.identity();
-        let follows = self.ids.of((identity.dev, identity.ino));
-        let id = self.number_of(&found).unwrap_or_else(|| self.ids.free());
+        let (identity, origin) = self.keys(&found, parent.id, name);
+        let _alone = self.meet(&found);
+        let follows = self.ids.of_key(identity);
+        let id = self.id_of(&found, identity, origin).unwrap_or_else(|| self.ids.free(identity));
         let slot = self.nodes.slot(id);
         match slot.node() {
             Some(known) if recognise(known, &found, parent, name) => {
@@ -138,7 +196,7 @@ impl Table {
         }
         // Taken by another object: a number for the life of this node.
         loop {
-            let id = self.ids.free();
+            let id = self.ids.free(identity);
             let slot = self.nodes.slot(id);
             if slot.node().is_none() {
                 self.alias(identity, id);
@@ -146,6 +204,12 @@ impl Table {
                 return self.put(slot, build(id, found, parent, name), identity, lookups);
             }
         }
+    }
+
+    fn meet(&self, found: &Found) -> Option<MutexGuard<'_, ()>> {
+        let in_upper = matches!(found.what, What::Upper | What::Linked);
+        let at = usize::try_from(found.stat.ino).unwrap_or_default() % MEETINGS;
+        self.meeting.get(at).filter(|_| in_upper).map(Mutex::lock)
     }
 
     fn alias_part(&self, id: NodeId, found: &Found) {
@@ -157,7 +221,7 @@ impl Table {
     /// Notes the part of a directory that is in the upper. The number is that of another part, but
     /// this is the one that is met first.
     pub fn has_upper_part(&self, id: NodeId, part: Key) {
-        if self.ids.of((part.dev, part.ino)) != Some(id) {
+        if self.ids.of_key(part) != Some(id) {
             self.alias(part, id);
         }
     }
@@ -179,9 +243,9 @@ impl Table {
     pub fn add_unnamed(&self, stat: &Stat, file: OwnedFd) -> Arc<Node> {
         let key = Key { dev: stat.dev, ino: stat.ino, layer: 0 };
         self.is_new(key);
-        let follows = self.ids.of((key.dev, key.ino));
+        let follows = self.ids.of_key(key);
         let id = follows.filter(|id| !self.nodes.has(*id)).unwrap_or_else(|| {
-            let id = self.ids.free();
+            let id = self.ids.free(key);
             self.alias(key, id);
             id
         });
@@ -204,9 +268,10 @@ impl Table {
     }
 
     /// Whether a handle of what was found may be about.
-    pub fn remembers(&self, found: &Found) -> bool {
+    pub fn remembers(&self, found: &Found, parent: NodeId, name: &[u8]) -> bool {
         let Some(exports) = &self.exports else { return false };
-        self.number_of(found).is_some_and(|id| exports.has(id))
+        let (identity, origin) = self.keys(found, parent, name);
+        self.id_of(found, identity, origin).is_some_and(|id| exports.has(id))
     }
 
     /// Names under which a forgotten object was known.
@@ -223,7 +288,7 @@ impl Table {
     /// removed it.
     pub fn is_new(&self, key: Key) {
         if let Some(exports) = &self.exports
-            && let Some(id) = self.ids.of((key.dev, key.ino))
+            && let Some(id) = self.ids.of_key(key)
         {
             let slot = self.nodes.slot(id);
             if slot.node().is_none() {
@@ -255,7 +320,8 @@ impl Table {
 
     /// The node of what was found, if there is one.
     pub fn known(&self, found: &Found, parent: &Arc<Node>, name: &[u8]) -> Option<Arc<Node>> {
-        let node = self.get(self.number_of(found)?)?;
+        let (identity, origin) = self.keys(found, parent.id, name);
+        let node = self.get(self.id_of(found, identity, origin)?)?;
         recognise(&node, found, parent, name).then_some(node)
     }
 
@@ -338,7 +404,7 @@ impl Table {
 impl Memory for Table {
     /// Of lowers nobody changes anything, and of the upper we alone.
     fn unmarked(&self, object: Key) -> Option<Unmarked> {
-        let node = self.get(self.number(object)?)?;
+        let node = self.get(self.id(object)?)?;
         // Whoever changes it may be the one who asks.
         let place = node.as_leaf().ok()?.place.try_read()?;
         let is_this = match &place.real {
@@ -353,7 +419,7 @@ impl Memory for Table {
     }
 
     fn directory(&self, part: Key) -> Option<DirStack> {
-        let node = self.get(self.number(part)?)?;
+        let node = self.get(self.id(part)?)?;
         let dir = node.dir().ok()?;
         // As above. One without a name was removed.
         let link = dir.link.try_read()?;
@@ -401,12 +467,18 @@ fn build(id: NodeId, found: Found, parent: &Arc<Node>, name: &[u8]) -> Node {
             Node::leaf(id, kind, link, Real::upper(key), found.data)
         }
         What::Lower(dir) => {
-            let (size, single) = (Size::new(found.stat.size), found.stat.nlink == 1);
-            Node::leaf(id, kind, link, Real::Lower { dir, size, single }, found.data)
+            let size = Size::new(found.stat.size);
+            Node::leaf(id, kind, link, Real::Lower { dir, size }, found.data)
         }
     };
-    if let (Some(linked), Ok(leaf)) = (linked, node.as_leaf()) {
-        leaf.place.write().set_linked(linked);
+    if let Ok(leaf) = node.as_leaf() {
+        let mut place = leaf.place.write();
+        if let Some(linked) = linked {
+            place.set_linked(linked);
+        }
+        if found.names == Names::Together {
+            place.set_shared((found.origin.dev, found.origin.ino));
+        }
     }
     if is_told {
         node.protection.set(found.stat.protection);
@@ -419,8 +491,8 @@ fn build(id: NodeId, found: Found, parent: &Arc<Node>, name: &[u8]) -> Node {
 
 /// Whether a known node is the object that was found; if so it learns the name.
 ///
-/// Names of one file in one lower are one node, also after a copy-up: that is what hard links are.
-/// The same inode met in two layers (stores link equal files of different layers) is two objects.
+/// Names that the index keeps together are one node, also after a copy-up, and whichever layers
+/// have the inode.
 fn recognise(node: &Arc<Node>, found: &Found, parent: &Arc<Node>, name: &[u8]) -> bool {
     if node.kind() != found.stat.kind() {
         return false;
@@ -435,6 +507,9 @@ fn recognise(node: &Arc<Node>, found: &Found, parent: &Arc<Node>, name: &[u8]) -
         {
             let key = (found.stat.dev, found.stat.ino);
             place.add(link(matches!(found.what, What::Upper)));
+            if found.names == Names::Together {
+                place.set_shared((found.origin.dev, found.origin.ino));
+            }
             learn(&mut place, found.linked.as_deref());
             if matches!(place.real, Real::Orphan(_)) {
                 place.real = Real::upper(key);
@@ -443,8 +518,9 @@ fn recognise(node: &Arc<Node>, found: &Found, parent: &Arc<Node>, name: &[u8]) -
         }
         (What::Lower(_), Real::Lower { .. }) if known => true,
         // Another name of the same file, which may have been copied up under the first.
-        (What::Lower(dir), Real::Lower { .. } | Real::Upper { .. }) => {
-            let same = found.stat.nlink > 1 && dir.dir().layer() == leaf.layer;
+        (What::Lower(_), Real::Lower { .. } | Real::Upper { .. }) => {
+            let same = found.names == Names::Together
+                && place.shared() == Some((found.origin.dev, found.origin.ino));
             if same {
                 place.add(link(false));
                 if let Some(linked) = place.linked_mut() {

@@ -3,10 +3,10 @@
 use super::node::Node;
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
+use crate::merge::DirStack;
 use crate::merge::descent::Rules;
 use crate::merge::trace::Trace;
 use crate::merge::which::Which;
-use crate::merge::{DirStack, Found, What};
 use crate::sys::Name;
 use std::sync::Arc;
 
@@ -29,27 +29,14 @@ impl Vfs {
         for name in &names {
             trace.step(Name::new(name)?)?;
         }
-        let mut which = trace.finish();
+        let which = trace.finish();
         let number = match &which.found {
-            Ok(Some(_)) if names.is_empty() => Some(NodeId::ROOT),
+            Ok(Some(_)) if names.is_empty() => Some(NodeId::ROOT.0),
             Ok(Some(found)) => self.table.number_of(found),
             Ok(None) | Err(_) => None,
         };
-        if let (Ok(Some(found)), Some(node)) =
-            (&mut which.found, number.and_then(|id| self.table.get(id)))
-            && has_moved_on(found, &node)
-        {
-            found.what = What::Linked;
-        }
-        Ok((which, number.map(|id| id.0)))
+        Ok((which, number))
     }
-}
-
-/// Whether a file of a lower was copied up under another of its names: this one shows the copy.
-fn has_moved_on(found: &Found, node: &Node) -> bool {
-    matches!(found.what, What::Lower(_))
-        && found.stat.nlink > 1
-        && node.as_leaf().is_ok_and(|leaf| leaf.place.read().real.upper_key().is_some())
 }
 
 /// The names on the way from the root to a node.

@@ -6,7 +6,7 @@ use ovlmerge::sys::at::SetTime;
 use ovlmerge::sys::xattr::SetMode;
 use ovlmerge::vfs::{Body, Change, NodeId, Privilege, Write};
 
-use crate::client::{Seen, assert_errno};
+use crate::client::{Client, Seen, assert_errno};
 use crate::layers::Layers;
 use crate::{MODE, needs_root};
 
@@ -297,7 +297,9 @@ fn a_hard_link_found_after_the_copy_up_shows_the_new_file() {
     needs_root!();
     let layers = Layers::new(1);
     layers.file("lower0/a", "old").link("lower0/a", "lower0/b");
-    let client = layers.open();
+    let mut config = layers.config();
+    config.index = ovlmerge::config::IndexChoice::On;
+    let client = Client::with(&config).unwrap();
     let a = client.walk(b"a").unwrap();
     client.write(a, 0, b"longer than before").unwrap();
     let b = client.lookup(NodeId::ROOT, b"b").unwrap();
@@ -309,7 +311,7 @@ fn a_hard_link_found_after_the_copy_up_shows_the_new_file() {
     client.write(b.node, 0, b"B").unwrap();
     assert_eq!(client.content(a).unwrap(), b"Bonger than before");
     drop(client);
-    let client = layers.open();
+    let client = Client::with(&config).unwrap();
     assert_eq!(client.content(client.walk(b"a").unwrap()).unwrap(), b"Bonger than before");
 }
 

@@ -16,6 +16,7 @@ mod ahead;
 mod client;
 mod copyup;
 mod delegation;
+mod hardlinks;
 mod layers;
 mod markers;
 mod nodes;

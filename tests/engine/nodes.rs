@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use ovlmerge::config::IndexChoice;
 use ovlmerge::error::Errno;
 use ovlmerge::sys::xattr::SetMode;
 use ovlmerge::vfs::{Body, Change, NodeId, RenameMode};
 
-use crate::client::assert_errno;
+use crate::client::{Client, assert_errno};
 use crate::layers::Layers;
 use crate::{MODE, needs_root};
 
@@ -165,21 +166,27 @@ fn a_file_that_was_replaced_stays_usable() {
 #[test]
 fn the_name_that_is_left_keeps_the_file() {
     needs_root!();
-    for touch in [false, true] {
+    let choices = [IndexChoice::Off, IndexChoice::Auto, IndexChoice::On];
+    for (index, touch) in choices.into_iter().flat_map(|index| [(index, false), (index, true)]) {
         let layers = Layers::new(1);
         layers.file("lower0/a", "one").link("lower0/a", "lower0/b");
-        let client = layers.open();
+        let mut config = layers.config();
+        config.index = index;
+        let client = Client::with(&config).unwrap();
         let a = client.walk(b"a").unwrap();
-        assert_eq!(client.walk(b"b").unwrap(), a);
+        let apart = index == IndexChoice::Off;
+        assert_eq!(client.walk(b"b").unwrap() != a, apart);
         if touch {
             client.write(a, 0, b"O").unwrap();
         }
         client.vfs.unlink(ROOT, b"a").unwrap();
         client.write(a, 3, b"!").unwrap();
-        let wanted: &[u8] = if touch { b"One!" } else { b"one!" };
+        let written: &[u8] = if touch { b"One!" } else { b"one!" };
+        assert_eq!(client.content(a).unwrap(), written);
+        let wanted: &[u8] = if apart { b"one" } else { written };
         assert_eq!(client.content(client.walk(b"b").unwrap()).unwrap(), wanted);
         drop(client);
-        let client = layers.open();
+        let client = Client::with(&config).unwrap();
         assert_eq!(client.content(client.walk(b"b").unwrap()).unwrap(), wanted);
         assert_errno(client.walk(b"a"), Errno::ENOENT);
     }

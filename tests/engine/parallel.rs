@@ -15,7 +15,7 @@ const ROOT: NodeId = NodeId::ROOT;
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Runs `work` in so many threads at once; fails if they have not all ended in time.
-fn at_once(vfs: &Arc<Vfs>, threads: usize, work: impl Fn(&Vfs, usize) + Send + Sync + 'static) {
+pub fn at_once(vfs: &Arc<Vfs>, threads: usize, work: impl Fn(&Vfs, usize) + Send + Sync + 'static) {
     let (work, barrier) = (Arc::new(work), Arc::new(Barrier::new(threads)));
     let (send, receive) = mpsc::channel();
     for number in 0..threads {

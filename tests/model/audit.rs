@@ -111,7 +111,7 @@ fn marks(path: &Path) -> Result<bool, String> {
             if !set || !fs::symlink_metadata(path).unwrap().is_dir() {
                 return Err(format!("upper: {}: an impure mark of its own kind", path.display()));
             }
-        } else if [&b"trusted.overlay.nlink"[..], b"trusted.overlay.index_layer"].contains(&bytes) {
+        } else if bytes == b"trusted.overlay.nlink" {
             if fs::symlink_metadata(path).unwrap().nlink() < 2 {
                 return Err(format!("upper: {}: counted, but not in the index", path.display()));
             }

@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use crate::needs;
 use crate::support::{Scratch, assert_errno};
-use crate::{needs, not_the_kernels};
 
 #[test]
 fn two_names_for_one_new_file() {
@@ -43,29 +43,6 @@ fn a_link_to_a_lower_file_shares_with_it() {
         m.remount();
     }
     assert_eq!(s.lower(0).read("a"), "lower");
-}
-
-/// While mounted, the names of one lower file stay names of one file, also once one of them has
-/// been written to. (Over a remount that takes an index.)
-#[test]
-fn lower_links_stay_one_file_while_mounted() {
-    needs!(mount);
-    not_the_kernels!("it needs index=on for that");
-    let s = Scratch::new();
-    s.lower(0).file("a", "old").hard_link("b", "a").hard_link("d/c", "a");
-    let m = s.mount();
-    for name in ["a", "b", "d/c"] {
-        assert_eq!(m.stat(name).nlink(), 3, "{name}");
-        assert_eq!(m.stat(name).ino(), m.stat("a").ino(), "{name}");
-    }
-    m.file("b", "new");
-    for name in ["a", "b", "d/c"] {
-        assert_eq!(m.read(name), "new", "{name}");
-        assert_eq!(m.stat(name).ino(), m.stat("a").ino(), "{name}");
-    }
-    m.mode("d/c", 0o600);
-    assert_eq!(m.mode_of("a"), 0o600);
-    assert_eq!(s.lower(0).read("a"), "old");
 }
 
 #[test]

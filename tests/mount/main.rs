@@ -28,6 +28,7 @@ mod ending;
 mod forget;
 mod frozen;
 mod handles;
+mod hardlinks;
 mod holes;
 mod inodes;
 mod ioctl;

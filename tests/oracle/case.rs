@@ -9,8 +9,10 @@ pub enum Links {
     /// No lower has a file with two names.
     #[default]
     None,
-    /// A lower has: the kernel keeps an index, and the upper is its own affair.
+    /// A lower has, and an index keeps them together: the upper is each side's own affair.
     InLower,
+    /// A lower has, without an index: each name is a file of its own.
+    Apart,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -33,7 +35,11 @@ impl From<&Scenario> for Case {
         Self {
             lowers: scenario.lowers.iter().map(|text| script(text)).collect(),
             ops: script(scenario.ops),
-            links: if scenario.name.starts_with("links ") { Links::InLower } else { Links::None },
+            links: match scenario.name.split(' ').next() {
+                Some("links") => Links::InLower,
+                Some("apart") => Links::Apart,
+                _ => Links::None,
+            },
         }
     }
 }
@@ -55,7 +61,11 @@ impl fmt::Display for Case {
             }
             write!(f, "{indent}\"")
         };
-        let links = if self.links == Links::InLower { "links " } else { "" };
+        let links = match self.links {
+            Links::None => "",
+            Links::InLower => "links ",
+            Links::Apart => "apart ",
+        };
         writeln!(f, "Scenario {{\n    name: \"{links}FOUND BY RANDOM\",\n    lowers: &[")?;
         for layer in &self.lowers {
             write!(f, "        ")?;

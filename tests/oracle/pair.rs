@@ -58,7 +58,8 @@ impl Pair {
     pub fn check_each_step(&mut self, case: &Case) -> Result<(), Difference> {
         self.with_sessions(case, |sessions, engines| {
             prepare(sessions, engines, case)?;
-            for op in &case.ops {
+            for (nth, op) in case.ops.iter().enumerate() {
+                interrupt(sessions, engines, case, nth)?;
                 step(sessions, engines, op)?;
                 compare_merged(sessions, &format!("after `{op}`"))?;
             }
@@ -96,6 +97,30 @@ fn prepare(
 
 fn mount(sessions: &mut [Session; 2], engines: [Engine; 2]) -> Result<(), Failure> {
     sessions.iter_mut().zip(engines).try_for_each(|(session, engine)| session.mount(engine))
+}
+
+/// How names of one file are looked up and forgotten may make no difference: now and then all of
+/// that begins anew.
+fn interrupt(
+    sessions: &mut [Session; 2],
+    engines: [Engine; 2],
+    case: &Case,
+    nth: usize,
+) -> Result<(), Difference> {
+    /// After so many operations.
+    const ROW: usize = 12;
+    /// One sequence in so many.
+    const RARELY: usize = 64;
+    if case.links == Links::None || nth % ROW != ROW - 1 {
+        return Ok(());
+    }
+    if case.ops.len() % RARELY == nth / ROW {
+        // Not in a user namespace; and nothing of it has to be forgotten.
+        std::fs::write("/proc/sys/vm/drop_caches", "2").ok();
+        return Ok(());
+    }
+    sessions.iter_mut().try_for_each(Session::unmount)?;
+    mount(sessions, engines)
 }
 
 fn step(sessions: &mut [Session; 2], engines: [Engine; 2], op: &Op) -> Result<(), Difference> {
@@ -161,7 +186,10 @@ fn compare_merged(sessions: &mut [Session; 2], when: &str) -> Result<(), Differe
 fn run(sessions: &mut [Session; 2], engines: [Engine; 2], case: &Case) -> Result<(), Difference> {
     prepare(sessions, engines, case)?;
     let before = sessions[0].lower_layers()?;
-    case.ops.iter().try_for_each(|op| step(sessions, engines, op))?;
+    for (nth, op) in case.ops.iter().enumerate() {
+        interrupt(sessions, engines, case, nth)?;
+        step(sessions, engines, op)?;
+    }
     compare_merged(sessions, "while mounted")?;
     for session in sessions.iter_mut() {
         session.unmount()?;
@@ -169,7 +197,7 @@ fn run(sessions: &mut [Session; 2], engines: [Engine; 2], case: &Case) -> Result
             compare(&format!("lower layer {nth} was changed"), old, &new)?;
         }
     }
-    if case.links == Links::None {
+    if case.links != Links::InLower {
         if engines[0].moves_by() == engines[1].moves_by() {
             compare_uppers(sessions, engines, &before)?;
         }

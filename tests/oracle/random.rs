@@ -145,7 +145,11 @@ pub fn planted(links: Links) -> impl Strategy<Value = Vec<Op>> {
         let above: Vec<Op> = ancestors(&path).collect();
         [above, vec![Op::Mkdir(path.clone(), Mode(0o755)), Op::Opaque(path)]].concat()
     });
-    let linked = u32::from(links == Links::InLower) * 6;
+    let linked = match links {
+        Links::None => 0,
+        Links::InLower => 6,
+        Links::Apart => 12,
+    };
     prop_oneof![
         5 => content.boxed(),
         3 => dir()
@@ -349,6 +353,18 @@ fn as_root() {
 #[test]
 fn hard_links_in_lowers() {
     kernel_and_ovlmerge("random::hard_links_in_lowers", Place::Root, Links::InLower);
+}
+
+/// Without an index each name is a file of its own.
+#[test]
+fn hard_links_apart() {
+    kernel_and_ovlmerge("random::hard_links_apart", Place::Root, Links::Apart);
+}
+
+#[test]
+fn hard_links_apart_in_a_user_namespace() {
+    let test = "random::hard_links_apart_in_a_user_namespace";
+    kernel_and_ovlmerge(test, Place::Userns, Links::Apart);
 }
 
 #[test]

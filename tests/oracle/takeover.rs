@@ -69,7 +69,7 @@ pub fn hand_over_all(test: &str, place: Place, directions: &[[Engine; 2]]) {
         // Without an index on both sides names of one file are counted differently.
         let with_links = |pair: &[Engine; 2]| pair.map(|engine| engine.with_links(case.links));
         let changes = |engine: &Engine| engine.with_links(case.links) != *engine;
-        let fit = |pair: &&[Engine; 2]| case.links == Links::None || pair.iter().all(changes);
+        let fit = |pair: &&[Engine; 2]| case.links != Links::InLower || pair.iter().all(changes);
         for engines in directions.iter().filter(fit).map(with_links) {
             if let Err(difference) = check(&mut session, place, &case, engines) {
                 report.push(format!("{}: {engines:?}: {difference}", scenario.name));
@@ -92,6 +92,23 @@ fn as_root() {
 #[test]
 fn in_a_user_namespace() {
     both_directions("takeover::in_a_user_namespace", Place::Userns);
+}
+
+/// Hard links of lowers without an index.
+#[test]
+fn of_names_apart() {
+    for place in [Place::Root, Place::Userns] {
+        let test = "takeover::of_names_apart";
+        if !can_run(test, place, &[Engine::Kernel]) {
+            return;
+        }
+        let mut session = None;
+        for engines in DIRECTIONS {
+            random::search(test, place, Links::Apart, 20, |case| {
+                check(&mut session, place, case, engines)
+            });
+        }
+    }
 }
 
 /// Hard links of lowers, kept together by an index that both go on with.

@@ -103,11 +103,25 @@ impl Tree {
     /// Walks the tree below `root`. What cannot be examined says so in its place.
     pub fn walk(root: &Path, clock: &Clock) -> Self {
         let mut tree = Self::default();
-        tree.add(root, ".", clock);
+        let mut inodes = BTreeMap::new();
+        tree.add(root, ".", clock, &mut inodes);
+        // Of what is said to be one file each name tells the first.
+        for names in inodes.into_values().filter(|names: &Vec<String>| names.len() > 1) {
+            let first = names.iter().min().cloned().unwrap_or_default();
+            for name in names {
+                tree.0.entry(name).or_default().insert("same".into(), first.clone());
+            }
+        }
         tree
     }
 
-    fn add(&mut self, path: &Path, name: &str, clock: &Clock) {
+    fn add(
+        &mut self,
+        path: &Path,
+        name: &str,
+        clock: &Clock,
+        inodes: &mut BTreeMap<u64, Vec<String>>,
+    ) {
         let failed = |what: &str, err: io::Error| {
             let errno =
                 err.raw_os_error().map_or(nix::errno::Errno::EIO, nix::errno::Errno::from_raw);
@@ -123,6 +137,7 @@ impl Tree {
         let attrs = examine(path, &meta, clock).unwrap_or_else(|err| failed("examine", err));
         let attrs = self.0.entry(name.into()).or_insert(attrs);
         if !meta.is_dir() {
+            inodes.entry(meta.ino()).or_default().push(name.into());
             return;
         }
         let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
@@ -140,7 +155,7 @@ impl Tree {
                 self.0.entry(name).or_default().insert("listed".into(), "twice".into());
                 continue;
             }
-            self.add(&entry.path(), &name, clock);
+            self.add(&entry.path(), &name, clock, inodes);
             let told = entry.file_type().ok();
             let found = fs::symlink_metadata(entry.path()).map(|meta| meta.file_type()).ok();
             if found.is_some() && told != found {

@@ -188,11 +188,9 @@ struct Counted<'a> {
 
 impl Counted<'_> {
     fn verdict(&self) -> Option<Verdict> {
-        // The same file in several layers: its mark says which of its names lead here.
-        let leading = if self.marks.layer.is_some() { 0 } else { self.in_lowers };
-        let least = self.names + leading;
+        let least = self.names + self.in_lowers;
         // Links of the lower file that are hidden, or outside of the layer, may still be counted.
-        let most = self.names.saturating_add(self.lower.nlink.max(leading));
+        let most = self.names.saturating_add(self.lower.nlink.max(self.in_lowers));
         let told =
             self.marks.count.and_then(|it| it.resolve(self.stat.nlink, Some(self.lower.nlink)));
         let problem = match told {

@@ -175,7 +175,6 @@ fn keys() -> impl Iterator<Item = &'static CStr> {
         Mark::Origin,
         Mark::Nlink,
         Mark::Upper,
-        Mark::IndexLayer,
     ];
     Namespace::BOTH.into_iter().flat_map(move |ns| marks.map(|mark| ns.key(mark)))
 }
