@@ -10,6 +10,7 @@ use nix::unistd::read;
 
 use super::abi;
 use super::counters::Counters;
+use super::in_flight::InFlight;
 use super::wire::Message;
 use crate::error::{Errno, Error, Result};
 
@@ -19,6 +20,8 @@ pub struct Device {
     fd: OwnedFd,
     /// What went over it.
     pub counters: Counters,
+    /// What is not finished of it.
+    pub in_flight: InFlight,
 }
 
 /// What there was to read.
@@ -40,7 +43,7 @@ impl Device {
     pub fn new(fd: OwnedFd) -> Result<Self> {
         let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
         fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-        Ok(Self { fd, counters: Counters::default() })
+        Ok(Self { fd, counters: Counters::default(), in_flight: InFlight::default() })
     }
 
     /// Takes the next request, if there is one.

@@ -203,11 +203,6 @@ impl Handler {
         }
     }
 
-    /// An orderly end, where the process ends without dropping this.
-    pub fn leave(&self) {
-        self.vfs.leave();
-    }
-
     /// Takes nodes back.
     pub fn forget(&self, forgets: impl IntoIterator<Item = (NodeId, u64)>) {
         for (id, count) in forgets {

@@ -1,6 +1,7 @@
 //! Between the kernel's FUSE and [`crate::vfs`]: the only place that names FUSE.
 //!
-//! * [`session`]: mounting, serving, leaving; [`negotiation`]: what is agreed on first.
+//! * [`session`]: mounting, serving; [`negotiation`]: what is agreed on first.
+//! * [`in_flight`]: requests that are not finished; [`leaving`]: how the process ends.
 //! * [`device`]: the connection; [`abi`], [`wire`]: its numbers and bytes.
 //! * [`request`]: bytes to typed requests; [`reply`]: answers to bytes.
 //! * [`handler`]: requests to operations of the tree; [`answer`]: what fails, and what panics.
@@ -21,7 +22,9 @@ mod asker;
 mod counters;
 mod device;
 mod handler;
+mod in_flight;
 mod inode_flags;
+mod leaving;
 mod negotiation;
 mod opening;
 mod passthrough;

@@ -1,11 +1,10 @@
 //! Answers.
 
 use std::os::fd::AsFd as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::abi::OUT_HEADER;
-use super::device::Device;
+use super::in_flight::Taken;
 use super::passthrough::OpenedAs;
 use super::pipe::Pipe;
 use super::wire::{self, Message};
@@ -21,7 +20,7 @@ const NAME_LEN: u32 = 255;
 /// ever.
 #[derive(Debug)]
 pub struct Reply {
-    device: Arc<Device>,
+    taken: Taken,
     unique: u64,
     open: bool,
 }
@@ -52,16 +51,16 @@ impl Lifetime {
 
 impl Reply {
     /// For the request with this number.
-    pub fn new(device: &Arc<Device>, unique: u64) -> Self {
-        Self { device: Arc::clone(device), unique, open: true }
+    pub fn new(taken: Taken, unique: u64) -> Self {
+        Self { taken, unique, open: true }
     }
 
     fn message(&mut self, errno: i32, message: &mut Message) {
         self.open = false;
         if errno != 0 {
-            self.device.counters.failed(errno);
+            self.taken.device().counters.failed(errno);
         }
-        let sent = self.device.send(&[message.finish(self.unique, -errno, 0)]);
+        let sent = self.taken.device().send(&[message.finish(self.unique, -errno, 0)]);
         best_effort("an answer is lost", sent);
     }
 
@@ -84,7 +83,7 @@ impl Reply {
     pub fn data(mut self, data: &[u8]) {
         self.open = false;
         let header = self.header(data.len());
-        best_effort("an answer is lost", self.device.send(&[&header, data]));
+        best_effort("an answer is lost", self.taken.device().send(&[&header, data]));
     }
 
     /// The header of an answer with so many bytes.
@@ -95,7 +94,7 @@ impl Reply {
     /// What is in the pipe: the header and so many bytes. False if the pipe is of no use after it.
     pub fn piped(mut self, pipe: &Pipe, len: usize) -> bool {
         self.open = false;
-        let sent = pipe.send(self.device.as_fd(), OUT_HEADER + len);
+        let sent = pipe.send(self.taken.device().as_fd(), OUT_HEADER + len);
         let useful = matches!(sent, Ok(true));
         best_effort("an answer is lost", sent.map(drop));
         useful

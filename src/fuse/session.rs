@@ -3,14 +3,15 @@
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use nix::mount::MsFlags;
-use nix::sys::signal::{SigSet, Signal};
 
 use super::abi;
 use super::device::Device;
 use super::handler::Handler;
+use super::in_flight::Taken;
+use super::leaving;
 use super::negotiation;
 use super::opening::OpenMode;
 use super::reply::Reply;
@@ -42,14 +43,14 @@ impl From<Error> for StartError {
 
 /// Mounts and serves until unmounted. `ready` is called once, when the mount can be used.
 ///
-/// SIGTERM and SIGINT unmount. The layers are opened before the mount is made, so the mountpoint
+/// Signals end it as [`leaving`] says. The layers are opened before the mount is made, so the mountpoint
 /// may be one of them.
 ///
 /// # Errors
 /// What is wrong with an option, a layer, the mountpoint or /dev/fuse.
 pub fn serve(config: &Config, ready: impl FnOnce()) -> Result<(), StartError> {
     // Before any thread starts, so that all inherit it and only the one below takes the signals.
-    let signals = our_signals();
+    let signals = leaving::signals();
     signals.thread_block().map_err(Error::from)?;
     if config.device.is_none() {
         check_mountpoint(&config.mountpoint)?;
@@ -72,20 +73,10 @@ pub fn serve(config: &Config, ready: impl FnOnce()) -> Result<(), StartError> {
             }
         }
     };
-    take_signals(signals, config, &session.handler)?;
+    leaving::take_signals(signals, config, &session.device, &session.handler)?;
     ready();
     let end = session.run();
-    // The thread for signals may hold on to the layers just now.
-    served.leave();
-    Ok(end?)
-}
-
-fn our_signals() -> SigSet {
-    let mut set = SigSet::empty();
-    set.add(Signal::SIGUSR1);
-    set.add(Signal::SIGTERM);
-    set.add(Signal::SIGINT);
-    set
+    Ok(leaving::finish(&session.device, &served, None).and(end)?)
 }
 
 fn check_mountpoint(path: &Path) -> Result<(), Error> {
@@ -264,7 +255,10 @@ impl Session {
                 return Err(Error::new(Errno::EPROTO, "the kernel does not speak FUSE"));
             };
             self.device.counters.came(request.header.opcode);
-            let reply = Reply::new(&self.device, request.header.unique);
+            let Some(taken) = Taken::from(&self.device) else {
+                return Err(Error::new(Errno::ENOTCONN, "ended before it was used"));
+            };
+            let reply = Reply::new(taken, request.header.unique);
             let Operation::Init(offer) = request.operation else {
                 reply.error(Errno::EIO);
                 continue;
@@ -299,20 +293,22 @@ impl Session {
         let extended = self.handler.agreed().setxattr_ext;
         let mut waiter = self.waiting.waiter(number, &self.device)?;
         while let Some(len) = self.waiting.next(&mut waiter, &self.device, &mut buffer)? {
-            let client = self.take(buffer.get(..len).unwrap_or_default(), extended);
+            // None is taken any more: the process is about to leave.
+            let Some(taken) = Taken::from(&self.device) else { break };
+            let client = self.take(taken, buffer.get(..len).unwrap_or_default(), extended);
             self.waiting.served(&mut waiter, client);
         }
         Ok(())
     }
 
     /// Serves one request and returns the number of its client.
-    fn take(&self, bytes: &[u8], extended: bool) -> u32 {
+    fn take(&self, taken: Taken, bytes: &[u8], extended: bool) -> u32 {
         let request = match Request::parse(bytes, extended) {
             Ok(request) => request,
             Err(header) => {
                 tracing::error!("a request that makes no sense: {header:?}");
                 if let Some(header) = header {
-                    Reply::new(&self.device, header.unique).error(Errno::EIO);
+                    Reply::new(taken, header.unique).error(Errno::EIO);
                 }
                 return 0;
             }
@@ -323,7 +319,7 @@ impl Session {
             Operation::Forget { count } => self.handler.forget([(request.header.node, count)]),
             Operation::BatchForget(forgets) => self.handler.forget(forgets),
             _ => {
-                let reply = Reply::new(&self.device, request.header.unique);
+                let reply = Reply::new(taken, request.header.unique);
                 self.handler.handle(&request, reply);
             }
         }
@@ -338,41 +334,4 @@ impl Session {
 pub fn default_threads() -> u32 {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     u32::try_from(cpus / 2).unwrap_or(u32::MAX).clamp(2, 8)
-}
-
-/// Unmounts on SIGTERM and SIGINT; the loop then ends by itself. On SIGUSR1 the statistics go to
-/// the log.
-///
-/// A mount that the caller has made is not ours to undo, and where it is we do not know: there the
-/// process ends, and nothing is lost by it, as every request that was answered is done.
-fn take_signals(signals: SigSet, config: &Config, handler: &Arc<Handler>) -> Result<(), Error> {
-    let (mountpoint, is_ours) = (config.mountpoint.clone(), config.device.is_none());
-    // The end of the session is the end of the layers, whatever this thread is at.
-    let handler = Arc::downgrade(handler);
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        while let Ok(signal) = signals.wait() {
-            match signal {
-                Signal::SIGUSR1 => log_statistics(&handler),
-                _ if is_ours => {
-                    tracing::info!("{signal}: unmounting");
-                    best_effort("unmounting", mount::unmount(&mountpoint));
-                }
-                _ => {
-                    tracing::info!("{signal}: leaving");
-                    if let Some(handler) = handler.upgrade() {
-                        handler.leave();
-                    }
-                    std::process::exit(0);
-                }
-            }
-        }
-    })?;
-    Ok(())
-}
-
-fn log_statistics(handler: &Weak<Handler>) {
-    if let Some(text) = handler.upgrade().and_then(|handler| handler.statistics()) {
-        // Whoever sends the signal wants to see it, however little else is logged.
-        tracing::info!(target: "statistics", "{text}");
-    }
 }

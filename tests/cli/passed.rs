@@ -2,6 +2,7 @@
 //! apptainer in setuid mode and mount.fuse3 with drop_privileges do.
 
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -12,8 +13,8 @@ use nix::unistd::Pid;
 
 use super::refusal::assert_refusal;
 use crate::support::mount::{Detached, is_mountpoint};
-use crate::support::process::{output, pids_with_argument, text, wait_for};
-use crate::support::{Scratch, assert_errno, binary, raw};
+use crate::support::process::{is_alive, output, pids_with_argument, text, wait_for};
+use crate::support::{LoopFs, Scratch, assert_errno, binary, raw};
 use crate::{needs, not_the_kernels};
 
 const NO_PROGRAM: &str = "it is no program";
@@ -103,6 +104,34 @@ fn a_signal_ends_the_server_alone() {
     assert_eq!(s.upper.read("f"), "x");
     // An orderly end: the upper of a volatile mount can be used again.
     assert!(!s.work.exists("work/incompat/volatile"));
+}
+
+/// A caller's mount stays when the server goes, so that its writer waits for an answer meanwhile.
+#[test]
+fn a_signal_lets_it_finish_what_it_has_taken() {
+    needs!(mount, loop_device);
+    not_the_kernels!(NO_PROGRAM);
+    let disk = LoopFs::ext4(32);
+    let s = Scratch::in_dir(disk.path(), 1);
+    s.lower(0).file("f", "lower");
+    let (device, mounted) = premounted(&s);
+    let output = output(&mut command(&s, &device, ""));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    drop(device);
+    let pid = servers(&s)[0];
+    let mut file = File::options().write(true).open(s.mnt.path("f")).unwrap();
+    let frozen = disk.freeze();
+    let writer = std::thread::spawn(move || file.write_all(b"new"));
+    // Long enough for the server to take it.
+    std::thread::sleep(Duration::from_millis(300));
+    kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    let left = wait_for(Duration::from_millis(500), || !is_alive(pid));
+    drop(frozen);
+    assert!(!left, "it left before it was done");
+    assert!(wait_for(SOON, || servers(&s).is_empty()));
+    writer.join().unwrap().unwrap();
+    drop(mounted);
+    assert_eq!(s.upper.read("f"), "newer");
 }
 
 /// The mount may be of another process namespace, in which the numbers of those who ask mean

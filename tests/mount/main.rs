@@ -32,6 +32,7 @@ mod hardlinks;
 mod holes;
 mod inodes;
 mod ioctl;
+mod leaving;
 mod link;
 mod locks;
 mod lookup;

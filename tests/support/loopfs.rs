@@ -97,6 +97,12 @@ impl LoopFs {
         run("mount", &["-o", "remount,rw", path]);
     }
 
+    /// Has all who write to it wait until the answer goes: a disk that takes its time.
+    pub fn freeze(&self) -> Frozen<'_> {
+        run("fsfreeze", &["--freeze", self.path().to_str().unwrap()]);
+        Frozen(self)
+    }
+
     /// Bytes that an ordinary user can still write.
     pub fn free_bytes(&self) -> u64 {
         let stat = nix::sys::statvfs::statvfs(self.path()).unwrap();
@@ -122,5 +128,15 @@ impl Drop for LoopFs {
         if !gone && let Err(err) = umount2(&path, MntFlags::MNT_DETACH) {
             eprintln!("{} stays mounted: {err}", path.display());
         }
+    }
+}
+
+/// A file system to which nobody can write.
+#[derive(Debug)]
+pub struct Frozen<'a>(&'a LoopFs);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        run("fsfreeze", &["--unfreeze", self.0.path().to_str().unwrap()]);
     }
 }

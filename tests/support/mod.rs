@@ -27,7 +27,7 @@ use std::path::PathBuf;
 
 pub use fusefs::FuseFs;
 pub use kernel::Kernel;
-pub use loopfs::LoopFs;
+pub use loopfs::{Frozen, LoopFs};
 pub use mount::{Mount, Setup};
 pub use scratch::{Dir, Scratch};
 

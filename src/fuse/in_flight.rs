@@ -1,0 +1,148 @@
+//! Requests that were taken from the kernel and are not finished.
+//!
+//! The kernel waits for no answer when a mount ends: before Linux 6.16 it writes pages back through
+//! copies, and no kernel waits when a connection is aborted. What such a request carries is then
+//! nowhere but here. So the process leaves only when the last [`Taken`] is gone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::device::Device;
+
+/// How often it is looked at whether something was finished.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The requests of one connection.
+#[derive(Debug, Default)]
+pub struct InFlight {
+    taken: AtomicU64,
+    finished: AtomicU64,
+    /// No more are taken.
+    closed: AtomicBool,
+    waits: Mutex<()>,
+    none_left: Condvar,
+}
+
+/// One request, from the moment it is taken until whatever it asked for is done.
+#[derive(Debug)]
+pub struct Taken(Arc<Device>);
+
+impl Taken {
+    /// Takes a request of this connection; `None` once the end has begun.
+    pub fn from(device: &Arc<Device>) -> Option<Self> {
+        let requests = &device.in_flight;
+        // Counted first: whoever closes afterwards waits for it.
+        requests.taken.fetch_add(1, Ordering::SeqCst);
+        let taken = Self(Arc::clone(device));
+        (!requests.closed.load(Ordering::SeqCst)).then_some(taken)
+    }
+
+    /// The connection that it came from.
+    pub fn device(&self) -> &Arc<Device> {
+        &self.0
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let requests = &self.0.in_flight;
+        requests.finished.fetch_add(1, Ordering::SeqCst);
+        if requests.closed.load(Ordering::SeqCst) {
+            drop(requests.waits.lock());
+            requests.none_left.notify_all();
+        }
+    }
+}
+
+impl InFlight {
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        // In this order: what comes in between counts as taken alone.
+        let finished = self.finished.load(Ordering::SeqCst);
+        self.taken.load(Ordering::SeqCst).saturating_sub(finished)
+    }
+
+    /// Lets no more be taken, and waits until none is left; with `patience` no longer than that
+    /// after the last one was finished. Returns how many are left.
+    pub fn finish(&self, patience: Option<Duration>) -> u64 {
+        self.closed.store(true, Ordering::SeqCst);
+        let mut progress = Progress::of(self);
+        let mut waits = self.waits.lock();
+        let mut told = false;
+        while self.count() > 0 && patience.is_none_or(|most| progress.idle(self) < most) {
+            let timed_out = self.none_left.wait_for(&mut waits, LOOK).timed_out();
+            if timed_out && !told {
+                told = true;
+                tracing::info!("leaving when {} requests are finished", self.count());
+            }
+        }
+        self.count()
+    }
+
+    /// Returns when there are requests of which none was finished for so long.
+    pub fn wait_until_stuck(&self, patience: Duration) {
+        let mut progress = Progress::of(self);
+        while progress.idle(self) < patience {
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
+/// When the last change was seen.
+struct Progress {
+    finished: u64,
+    since: Instant,
+}
+
+impl Progress {
+    fn of(requests: &InFlight) -> Self {
+        Self { finished: requests.finished.load(Ordering::SeqCst), since: Instant::now() }
+    }
+
+    /// For how long there have been requests of which none was finished.
+    fn idle(&mut self, requests: &InFlight) -> Duration {
+        let now = Self::of(requests);
+        if now.finished != self.finished || requests.count() == 0 {
+            *self = now;
+        }
+        self.since.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::OwnedFd;
+
+    fn device() -> Arc<Device> {
+        let file: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
+        Arc::new(Device::new(file).unwrap())
+    }
+
+    #[test]
+    fn the_end_waits_for_what_was_taken() {
+        let device = device();
+        let taken = Taken::from(&device).unwrap();
+        let waits = Arc::clone(&device);
+        let end = std::thread::spawn(move || waits.in_flight.finish(None));
+        while Taken::from(&device).is_some() {
+            std::thread::yield_now();
+        }
+        assert!(!end.is_finished(), "one is not finished");
+        drop(taken);
+        assert_eq!(end.join().unwrap(), 0);
+    }
+
+    #[test]
+    fn what_is_never_finished_is_waited_for_no_longer_than_asked() {
+        let device = device();
+        let hangs = Taken::from(&device).unwrap();
+        device.in_flight.wait_until_stuck(Duration::from_millis(10));
+        assert_eq!(device.in_flight.finish(Some(Duration::from_millis(10))), 1);
+        drop(hangs);
+        assert_eq!(device.in_flight.finish(Some(Duration::ZERO)), 0);
+    }
+}

@@ -1,0 +1,126 @@
+//! How the process ends.
+//!
+//! Whatever ended the session, what was taken from the kernel is finished before the process
+//! leaves, and only then the layers are let go of, with their locks.
+//!
+//! The first SIGTERM or SIGINT unmounts. A mount that is in use is detached, and served until its
+//! last user leaves. The second one, or requests that are stuck after the first one, end it for
+//! those users too.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, Signal};
+
+use super::device::Device;
+use super::handler::Handler;
+use crate::config::Config;
+use crate::error::{Errno, Error, best_effort};
+use crate::sys::mount;
+use crate::vfs::Vfs;
+
+/// How long it takes, after a signal, for requests of which none is finished to count as stuck: a
+/// layer hangs. Less than the 90 seconds after which systemd kills (`DefaultTimeoutStopSec`,
+/// systemd-system.conf(5)).
+const STUCK: Duration = Duration::from_secs(30);
+
+/// The same after a second signal. Docker gives a container ten seconds before it kills.
+const INSISTED: Duration = Duration::from_secs(5);
+
+/// The signals that are waited for by one thread. To be blocked before any thread starts.
+pub fn signals() -> SigSet {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGUSR1);
+    set.add(Signal::SIGTERM);
+    set.add(Signal::SIGINT);
+    set
+}
+
+/// Finishes what was taken, and lets go of the layers. With `patience`, gives up when nothing was
+/// finished for so long.
+///
+/// # Errors
+/// EIO if something is left.
+pub fn finish(device: &Device, vfs: &Vfs, patience: Option<Duration>) -> Result<(), Error> {
+    let left = device.in_flight.finish(patience);
+    if left > 0 {
+        let text = format!("{left} requests hang and are given up; their changes may be missing");
+        return Err(Error::new(Errno::EIO, text));
+    }
+    vfs.leave();
+    Ok(())
+}
+
+/// Serves signals from now on, on a thread of its own. On SIGUSR1 the statistics go to the log.
+///
+/// # Errors
+/// EAGAIN if there is no thread to be had.
+pub fn take_signals(
+    signals: SigSet,
+    config: &Config,
+    device: &Arc<Device>,
+    handler: &Arc<Handler>,
+) -> Result<(), Error> {
+    let mut exit = Exit {
+        // A mount that the caller has made is not ours to undo, and where it is we do not know.
+        ours: config.device.is_none().then(|| config.mountpoint.clone()),
+        device: Arc::clone(device),
+        // The end of the session is the end of the layers, whatever this thread is at.
+        handler: Arc::downgrade(handler),
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        while let Ok(signal) = signals.wait() {
+            match signal {
+                Signal::SIGUSR1 => log_statistics(&exit.handler),
+                _ => exit.ask(signal),
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// What it takes to end from another thread than the one that began the session.
+#[derive(Clone)]
+struct Exit {
+    /// The mountpoint, until it is unmounted.
+    ours: Option<PathBuf>,
+    device: Arc<Device>,
+    handler: Weak<Handler>,
+}
+
+impl Exit {
+    fn ask(&mut self, signal: Signal) {
+        let Some(mountpoint) = self.ours.take() else {
+            tracing::info!("{signal}: leaving");
+            return self.leave(INSISTED);
+        };
+        tracing::info!("{signal}: unmounting");
+        best_effort("unmounting", mount::unmount(&mountpoint));
+        let exit = self.clone();
+        let watch = std::thread::Builder::new().name("watch".into()).spawn(move || {
+            exit.device.in_flight.wait_until_stuck(STUCK);
+            exit.leave(Duration::ZERO);
+        });
+        best_effort("watching over the end", watch.map(drop).map_err(Error::from));
+    }
+
+    /// Ends the process, unless the session is at its end already.
+    fn leave(&self, patience: Duration) {
+        let Some(handler) = self.handler.upgrade() else { return };
+        match finish(&self.device, &handler.vfs, Some(patience)) {
+            Ok(()) => std::process::exit(0),
+            Err(err) => {
+                tracing::error!("{err}");
+                std::process::exit(1);
+            }
+        }
+    }
+}
+
+fn log_statistics(handler: &Weak<Handler>) {
+    if let Some(text) = handler.upgrade().and_then(|handler| handler.statistics()) {
+        // Whoever sends the signal wants to see it, however little else is logged.
+        tracing::info!(target: "statistics", "{text}");
+    }
+}

@@ -1,0 +1,147 @@
+//! How a mount ends: what the server was handed is in the upper when it has left, whatever ended
+//! the session.
+//!
+//! Programs that are told of no error take their data for written. So a server that leaves with
+//! half of it done loses data: once a page of a mapping, whose program was gone already, was lost
+//! in this way with each unmount on Linux 5.10 to 6.12.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MsFlags, mount};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::mount::{Detached, is_mountpoint};
+use crate::support::process::{is_alive, wait_for};
+use crate::support::{Dir, LoopFs, Mount, Scratch};
+use crate::{needs, not_the_kernels};
+
+const NO_PROGRAM: &str = "it is no program";
+const SOON: Duration = Duration::from_secs(20);
+
+/// Ends a connection from the kernel's side: its waiting callers get an error, and the server
+/// nothing more to read (Documentation/filesystems/fuse/fuse.rst).
+fn abort(m: &Mount) {
+    let home = Scratch::new();
+    let control = home.base().sub("control").dir("").root().to_owned();
+    mount(Some("none"), &control, Some("fusectl"), MsFlags::empty(), None::<&str>).unwrap();
+    let _mounted = Detached::on(&control);
+    let number = libc::minor(fs::metadata(m.root()).unwrap().dev());
+    fs::write(control.join(number.to_string()).join("abort"), "1").unwrap();
+}
+
+fn signal(m: &Mount, signal: Signal) {
+    kill(Pid::from_raw(m.pid().unwrap()), signal).unwrap();
+}
+
+/// Writes to a file of the lower from another thread, and returns when the server has got it. It
+/// waits there, as the upper is frozen.
+fn begin_to_write(m: &Mount) -> JoinHandle<std::io::Result<()>> {
+    let path = m.path("f");
+    let writer = std::thread::spawn(move || {
+        let mut file = File::options().write(true).open(path)?;
+        file.write_all(b"new")
+    });
+    let taken = || m.statistics()["requests"]["WRITE"] == 1;
+    assert!(wait_for(SOON, taken), "{}", m.statistics());
+    writer
+}
+
+/// Whether another server could take the upper.
+fn is_free(upper: &Dir) -> bool {
+    Flock::lock(File::open(upper.root()).unwrap(), FlockArg::LockExclusiveNonblock).is_ok()
+}
+
+#[test]
+fn what_was_taken_before_an_abort_is_finished() {
+    needs!(mount, loop_device);
+    not_the_kernels!(NO_PROGRAM);
+    for background in [false, true] {
+        let disk = LoopFs::ext4(32);
+        let s = Scratch::in_dir(disk.path(), 1);
+        s.lower(0).file("f", "lower");
+        let setup = s.setup();
+        let mut m = if background { setup.background().mount() } else { setup.mount() };
+        let pid = m.pid().unwrap();
+        let frozen = disk.freeze();
+        let writer = begin_to_write(&m);
+        abort(&m);
+        assert!(writer.join().unwrap().is_err(), "it was answered");
+        let left = wait_for(Duration::from_millis(500), || !is_alive(pid) || is_free(&s.upper));
+        drop(frozen);
+        assert!(!left, "it left, or gave the upper away, before it was done");
+        assert!(m.server_leaves(SOON), "background: {background}");
+        assert_eq!(s.upper.read("f"), "newer");
+        assert!(s.leftovers().is_empty());
+    }
+}
+
+/// The writer waits in the mount, which is therefore detached and served until it leaves.
+#[test]
+fn a_signal_waits_for_who_is_inside() {
+    needs!(mount, loop_device);
+    not_the_kernels!(NO_PROGRAM);
+    let disk = LoopFs::ext4(32);
+    let s = Scratch::in_dir(disk.path(), 1);
+    s.lower(0).file("f", "lower");
+    let mut m = s.mount();
+    let frozen = disk.freeze();
+    let writer = begin_to_write(&m);
+    signal(&m, Signal::SIGTERM);
+    assert!(wait_for(SOON, || !is_mountpoint(m.root())), "it stays mounted");
+    drop(frozen);
+    writer.join().unwrap().unwrap();
+    assert!(m.server_leaves(SOON));
+    assert_eq!(s.upper.read("f"), "newer");
+}
+
+#[test]
+fn a_second_signal_ends_it_for_who_is_inside() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    let s = Scratch::new();
+    s.lower(0).file("f", "lower");
+    let mut m = s.mount();
+    let mut file = File::options().write(true).open(m.path("f")).unwrap();
+    file.write_all(b"new").unwrap();
+    signal(&m, Signal::SIGTERM);
+    assert!(wait_for(SOON, || !is_mountpoint(m.root())), "it stays mounted");
+    file.write_all(b"est").unwrap();
+    signal(&m, Signal::SIGINT);
+    assert!(m.server_leaves(SOON), "an open file keeps it");
+    assert_eq!(s.upper.read("f"), "newest");
+    assert!(file.write_all(b"!").is_err());
+}
+
+/// A lower that never answers: the server of a file system on the network is gone.
+#[test]
+fn a_layer_that_hangs_does_not_keep_it_for_ever() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    let below = Scratch::new();
+    below.lower(0).file("f", "lower").file("g", "lower");
+    let hangs = below.mount();
+    let s = Scratch::new();
+    let lowers = vec![hangs.root().to_owned()];
+    let mut m = s.setup().lowers(lowers).mount();
+    m.file("other", "upper");
+    assert_eq!(m.read("f"), "lower");
+    signal(&hangs, Signal::SIGSTOP);
+    let path = m.path("g");
+    let reader = std::thread::spawn(move || fs::read(path));
+    // It need not have come to the server yet: then nothing hangs, and it leaves all the sooner.
+    std::thread::sleep(Duration::from_millis(200));
+    signal(&m, Signal::SIGTERM);
+    assert!(wait_for(SOON, || !is_mountpoint(m.root())), "it stays mounted");
+    signal(&m, Signal::SIGTERM);
+    let left = m.server_leaves(Duration::from_secs(60));
+    signal(&hangs, Signal::SIGCONT);
+    assert!(left, "it waits for the layer");
+    assert_eq!(s.upper.read("other"), "upper");
+    drop(reader.join().unwrap());
+}
