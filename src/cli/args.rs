@@ -101,8 +101,8 @@ pub fn command() -> Command {
          temporary folder.\n`ovlmerge diff` makes an OCI layer of an upper, `apply` unpacks one, \
          `check` looks for faults,\n`convert` rewrites markers; `stat` and `which` ask a running mount about itself and \
          about paths.\nEach has a --help. `ovlmerge generate DIR` writes man pages and completions.\n\
-         Unmount with `umount MOUNTPOINT`, or `fusermount3 -u MOUNTPOINT` \
-         as an ordinary user.\n\nMount options:\n{}",
+         Unmount with `ovlmerge umount MOUNTPOINT`, which waits until all is on the disk; or with umount(8),\n\
+         or `fusermount3 -u` as an ordinary user, which do not wait.\n\nMount options:\n{}",
         help::terminal()
     ))
 }
@@ -118,7 +118,7 @@ pub fn grammar() -> Command {
         .about("Merges directories into one file system, the topmost writable (overlay, in user space)")
         .override_usage(
             "ovlmerge [-f] [-d] -o lowerdir=DIR[:DIR...][,upperdir=DIR,workdir=DIR][,OPTION...] \
-             [SOURCE] MOUNTPOINT\n       ovlmerge demo\n       ovlmerge diff|apply|check|convert|stat|which ...",
+             [SOURCE] MOUNTPOINT\n       ovlmerge demo\n       ovlmerge diff|apply|check|convert|stat|which|umount ...",
         )
         .arg(flag("foreground", 'f', "Stay in the foreground, and log to stderr"))
         .arg(flag("debug", 'd', "Log every request to stderr; implies -f"))

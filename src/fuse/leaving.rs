@@ -1,7 +1,7 @@
 //! How the process ends.
 //!
-//! Whatever ended the session, what was taken from the kernel is finished before the process
-//! leaves, and only then the layers are let go of, with their locks.
+//! Whatever ended the session, what was taken from the kernel is finished, and what was written is
+//! forced to the disk. Only then the layers are let go of, with their locks.
 //!
 //! The first SIGTERM or SIGINT unmounts. A mount that is in use is detached, and served until its
 //! last user leaves. The second one, or requests that are stuck after the first one, end it for
@@ -16,7 +16,7 @@ use nix::sys::signal::{SigSet, Signal};
 use super::device::Device;
 use super::handler::Handler;
 use crate::config::Config;
-use crate::error::{Errno, Error, best_effort};
+use crate::error::{Context, Errno, Error, best_effort};
 use crate::sys::mount;
 use crate::vfs::Vfs;
 
@@ -37,19 +37,27 @@ pub fn signals() -> SigSet {
     set
 }
 
-/// Finishes what was taken, and lets go of the layers. With `patience`, gives up when nothing was
-/// finished for so long.
+/// Finishes what was taken, forces it to the disk, and lets go of the layers. With `patience`, it
+/// gives up when nothing was finished for so long.
 ///
 /// # Errors
-/// EIO if something is left.
+/// EIO if something is left, and those of syncfs(2). They are in the log as well, as nobody sees
+/// how a process in the background ends.
 pub fn finish(device: &Device, vfs: &Vfs, patience: Option<Duration>) -> Result<(), Error> {
+    vfs.announce_end();
     let left = device.in_flight.finish(patience);
-    if left > 0 {
-        let text = format!("{left} requests hang and are given up; their changes may be missing");
-        return Err(Error::new(Errno::EIO, text));
-    }
-    vfs.leave();
-    Ok(())
+    let synced = vfs.sync().context(|| "writing the upper to the disk at the end of the mount");
+    let finished = match left {
+        0 => {
+            vfs.leave();
+            Ok(())
+        }
+        left => {
+            let text = format!("{left} requests hang and are given up: changes may be missing");
+            Err(Error::new(Errno::EIO, text))
+        }
+    };
+    finished.and(synced).inspect_err(|err| tracing::error!("{err}"))
 }
 
 /// Serves signals from now on, on a thread of its own. On SIGUSR1 the statistics go to the log.
@@ -108,13 +116,8 @@ impl Exit {
     /// Ends the process, unless the session is at its end already.
     fn leave(&self, patience: Duration) {
         let Some(handler) = self.handler.upgrade() else { return };
-        match finish(&self.device, &handler.vfs, Some(patience)) {
-            Ok(()) => std::process::exit(0),
-            Err(err) => {
-                tracing::error!("{err}");
-                std::process::exit(1);
-            }
-        }
+        let end = finish(&self.device, &handler.vfs, Some(patience));
+        std::process::exit(i32::from(end.is_err()));
     }
 }
 

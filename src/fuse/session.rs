@@ -43,8 +43,8 @@ impl From<Error> for StartError {
 
 /// Mounts and serves until unmounted. `ready` is called once, when the mount can be used.
 ///
-/// Signals end it as [`leaving`] says. The layers are opened before the mount is made, so the mountpoint
-/// may be one of them.
+/// Signals end it as [`leaving`] says. The layers are opened before the mount is made, so the
+/// mountpoint may be one of them.
 ///
 /// # Errors
 /// What is wrong with an option, a layer, the mountpoint or /dev/fuse.

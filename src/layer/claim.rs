@@ -8,10 +8,11 @@
 //!
 //! The tools that work on layers without a mount take the lock for themselves alone.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use super::overlap::Opened;
+use super::work::Work;
 use crate::error::{Errno, Error, Result};
 use crate::sys::file;
 use crate::sys::locks::Locks;
@@ -19,6 +20,9 @@ use crate::sys::process;
 
 /// How long a directory may stay locked: umount(8) returns before the server of the mount is gone.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long it may be while the mount before writes what it has to the disk.
+const PATIENCE_WITH_ENDING: Duration = Duration::from_secs(300);
 
 /// Whether a directory is used by others too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,15 +46,20 @@ impl Claims {
         Self { begun: Instant::now(), alone }
     }
 
-    /// Locks a directory, for us alone if nobody else uses it.
+    /// Locks a directory, for us alone if nobody else uses it. Waits for a mount that has begun to
+    /// end, as is seen at the work directory.
     ///
     /// # Errors
     /// EBUSY if it is used and should not be, or is just now being emptied or repaired.
-    pub fn take(&self, dir: &Opened<'_>) -> Result<Claim> {
+    pub fn take(&self, dir: &Opened<'_>, work: BorrowedFd<'_>) -> Result<Claim> {
         const PAUSE: Duration = Duration::from_millis(10);
+        let may_wait = || {
+            let waited = self.begun.elapsed();
+            waited < PATIENCE || (waited < PATIENCE_WITH_ENDING && Work::is_ending(work))
+        };
         let locked = loop {
             match file::lock_exclusive(dir.fd.as_fd()) {
-                Err(err) if err.errno() == Errno::EAGAIN && self.begun.elapsed() < PATIENCE => {
+                Err(err) if err.errno() == Errno::EAGAIN && may_wait() => {
                     std::thread::sleep(PAUSE);
                 }
                 other => break other,
@@ -109,7 +118,7 @@ impl Claims {
 ///
 /// # Errors
 /// Those of flock(2).
-pub(super) fn let_in(dir: std::os::fd::BorrowedFd<'_>) -> Result<()> {
+pub(super) fn let_in(dir: BorrowedFd<'_>) -> Result<()> {
     match file::lock_shared(dir) {
         Err(err) if matches!(err.errno(), Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EBADF) => {
             Ok(())

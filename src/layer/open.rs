@@ -146,7 +146,8 @@ fn take_upper(
     cache: &Arc<FdCache>,
 ) -> Result<Upper> {
     let (up, wk) = (upper.named(), work.named());
-    let [of_upper, of_work] = [claims.take(&upper)?, claims.take(&work)?];
+    let at = work.fd.as_fd();
+    let [of_upper, of_work] = [claims.take(&upper, at)?, claims.take(&work, at)?];
     let (upper, work) = (upper.fd, work.fd);
     let work = Work::prepare(work, config.durability, of_work).map_err(|err| {
         let advice = match err.errno() {

@@ -206,6 +206,11 @@ impl Upper {
         !self.is_volatile() && (len > 0 || self.is_strict())
     }
 
+    /// Says that the end has begun.
+    pub fn announce_end(&self) {
+        self.work.announce_end();
+    }
+
     /// What an orderly end does, for a process that ends without dropping this.
     pub fn leave(&self) {
         self.work.leave();

@@ -13,7 +13,7 @@ use nix::fcntl::OFlag;
 
 use super::claim::Claim;
 use crate::config::Durability;
-use crate::error::{Context, Errno, Error, Result};
+use crate::error::{Context, Errno, Error, Result, best_effort};
 use crate::format::overlay::{ACL_ACCESS, ACL_DEFAULT};
 use crate::sys::trail::Trail;
 use crate::sys::{FileType, Name, Target, at, creds, dir, file, stat, xattr};
@@ -54,6 +54,9 @@ impl Work {
             return Err(err);
         }
         let dir = at::open(workdir.as_fd(), name, OPEN_DIR, 0)?;
+        if let Err(err) = file::lock_shared_when_free(dir.as_fd()) {
+            tracing::debug!("nobody can see when this mount begins to end: {err}");
+        }
         // The guard of a mount that lives tells of no crash.
         let is_shared = claim == Claim::Shared;
         check_incompat(dir.as_fd(), is_shared)?;
@@ -84,6 +87,27 @@ impl Work {
             dir = at::open(dir.as_fd(), name, OPEN_DIR, 0)?;
         }
         Ok(())
+    }
+
+    /// Says that the mount begins to end.
+    pub fn announce_end(&self) {
+        if let Err(err) = file::unlock(self.fd()) {
+            tracing::debug!("nobody can see that this mount ends: {err}");
+        }
+    }
+
+    /// Whether the mount that has locked a WORKDIR has begun to end: it writes what it has to the
+    /// disk, which may take its time, and gives the lock back then.
+    #[must_use]
+    pub fn is_ending(workdir: BorrowedFd<'_>) -> bool {
+        // A mount with another work directory can be in the way too; of that one nothing is known.
+        if file::lock_exclusive(workdir).is_ok() {
+            best_effort("unlocking workdir", file::unlock(workdir));
+            return false;
+        }
+        let dir = Name::new(WORK).and_then(|name| at::open(workdir, name, OPEN_DIR, 0));
+        // Given back at once, with the descriptor.
+        dir.is_ok_and(|dir| file::lock_exclusive(dir.as_fd()).is_ok())
     }
 
     /// The directory itself.
@@ -270,7 +294,7 @@ fn remove(dir: BorrowedFd<'_>, top: Listed) -> Result<()> {
 fn make_accessible(dir: Target<'_>) -> Result<()> {
     const OURS: u32 = 0o700;
     if stat::stat(dir)?.permissions() & OURS != OURS {
-        crate::error::best_effort("opening a directory to empty it", at::chmod(dir, OURS));
+        best_effort("opening a directory to empty it", at::chmod(dir, OURS));
     }
     Ok(())
 }
@@ -302,7 +326,7 @@ impl Work {
             true => remove_tree(self.fd(), Name::new(INCOMPAT)?),
             false => Ok(()),
         };
-        crate::error::best_effort("volatile guard", unguard());
+        best_effort("volatile guard", unguard());
     }
 
     /// Gives up our part of the lock to find out.

@@ -228,6 +228,26 @@ pub fn lock_shared(fd: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Locks `fd` as [`lock_shared`] does, and waits while somebody else has it alone.
+///
+/// # Errors
+/// Those of flock(2), for a file system without locks.
+pub fn lock_shared_when_free(fd: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: plain call on an open descriptor.
+    check(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_SH) })?;
+    Ok(())
+}
+
+/// Gives the lock back.
+///
+/// # Errors
+/// Those of flock(2), for a file system without locks.
+pub fn unlock(fd: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: plain call on an open descriptor.
+    check(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_UN) })?;
+    Ok(())
+}
+
 /// Shares all extents of `from` with the empty file `to` (ioctl_ficlone(2)).
 ///
 /// # Errors

@@ -264,6 +264,26 @@ pub fn remount(mountpoint: &Path, flags: MsFlags) -> Result<()> {
     Ok(nix::mount::mount(None::<&str>, mountpoint, None::<&str>, flags, None::<&str>)?)
 }
 
+/// Unmounts what nobody uses.
+///
+/// # Errors
+/// A sentence that says why it stays mounted.
+pub fn unmount_unused(mountpoint: &Path) -> Result<()> {
+    let place = mountpoint.display();
+    match nix::mount::umount2(mountpoint, MntFlags::UMOUNT_NOFOLLOW) {
+        Err(nix::errno::Errno::EPERM) => run_helper("-u", mountpoint),
+        Err(nix::errno::Errno::EBUSY) => {
+            let text = format!("{place} is in use, and stays mounted; `fuser -vm` tells by whom");
+            Err(Error::new(Errno::EBUSY, text))
+        }
+        Err(nix::errno::Errno::EINVAL) => {
+            let text = format!("nothing is mounted on {place}; name the mountpoint itself");
+            Err(Error::new(Errno::EINVAL, text))
+        }
+        other => other.map_err(Error::from).context(|| place),
+    }
+}
+
 /// Unmounts; a mount that is in use is detached and goes when the last user does.
 pub fn unmount(mountpoint: &Path) -> Result<()> {
     let quietly = MntFlags::UMOUNT_NOFOLLOW;
@@ -278,15 +298,16 @@ pub fn unmount(mountpoint: &Path) -> Result<()> {
 }
 
 fn unmount_with_helper(mountpoint: &Path) -> Result<()> {
-    let mut last = String::new();
     // Lazily only if it is in use.
-    for how in ["-u", "-uz"] {
-        let args: [OsString; 3] = [how.into(), "--".into(), mountpoint.into()];
-        let output = Command::new(HELPER).args(args).stdin(Stdio::null()).output()?;
-        if output.status.success() {
-            return Ok(());
-        }
-        last = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    run_helper("-u", mountpoint).or_else(|_| run_helper("-uz", mountpoint))
+}
+
+fn run_helper(how: &str, mountpoint: &Path) -> Result<()> {
+    let args: [OsString; 3] = [how.into(), "--".into(), mountpoint.into()];
+    let output = Command::new(HELPER).args(args).stdin(Stdio::null()).output();
+    let output = output.map_err(Error::from).context(|| HELPER)?;
+    if output.status.success() {
+        return Ok(());
     }
-    Err(Error::new(Errno::EPERM, last))
+    Err(Error::new(Errno::EPERM, String::from_utf8_lossy(&output.stderr).trim()))
 }

@@ -1,6 +1,15 @@
 //! What procfs tells of this process and of others (proc(5)).
 
 use std::fs;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+
+use super::Name;
+use super::at;
+use crate::error::Result;
 
 /// How much of the machine this process takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,6 +81,53 @@ pub fn describe(pid: u32) -> String {
 /// What another process wrote, without what a terminal would obey.
 fn printable(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).escape_debug().to_string()
+}
+
+/// One process, and no other that may get its number later.
+#[derive(Debug)]
+pub struct Process {
+    pid: u32,
+    /// Its directory in procfs, which stays its own.
+    dir: OwnedFd,
+}
+
+impl Process {
+    /// The process that has this number now.
+    ///
+    /// # Errors
+    /// ENOENT if there is none.
+    pub fn open(pid: u32) -> Result<Self> {
+        let dir = at::open_root(Path::new(&format!("/proc/{pid}")))?;
+        Ok(Self { pid, dir })
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Whether it still runs. One that its parent has not waited for yet has let go of everything.
+    ///
+    /// # Errors
+    /// Those of open(2) and read(2).
+    pub fn is_alive(&self) -> Result<bool> {
+        let stat = at::open(self.dir.as_fd(), Name::new(b"stat")?, OFlag::O_RDONLY, 0);
+        let read = |file: OwnedFd| {
+            let mut text = Vec::new();
+            fs::File::from(file).read_to_end(&mut text)?;
+            Ok(text)
+        };
+        match stat.and_then(read) {
+            // The state stands behind the name, which may hold anything.
+            Ok(text) => {
+                let state = text.rsplit(|byte| *byte == b')').next().unwrap_or_default();
+                Ok(!state.starts_with(b" Z"))
+            }
+            Err(err) if matches!(err.errno().raw(), libc::ENOENT | libc::ESRCH) => Ok(false),
+            Err(err) => Err(err),
+        }
+    }
 }
 
 /// What a thread calls `/`: two threads with the same are in one mount namespace and have one root

@@ -203,6 +203,24 @@ impl Vfs {
         self.stack.upper.as_ref().map_or(Ok(false), Upper::can_sync)
     }
 
+    /// Says that the end has begun: who wants the upper next may wait for it.
+    pub fn announce_end(&self) {
+        if let Some(upper) = &self.stack.upper {
+            upper.announce_end();
+        }
+    }
+
+    /// Forces all that was written to the disk, as the kernel does when an overlay is unmounted.
+    ///
+    /// # Errors
+    /// Those of syncfs(2): something could not be written.
+    pub fn sync(&self) -> Result<()> {
+        match &self.stack.upper {
+            Some(upper) if upper.can_sync()? => upper.sync_all(),
+            _ => Ok(()),
+        }
+    }
+
     /// To be called where the process ends without dropping this: an orderly end, after which the
     /// upper of a volatile mount can be used again. Nothing may be asked of this any more.
     pub fn leave(&self) {

@@ -29,5 +29,6 @@ mod overlap;
 mod passed;
 mod refusal;
 mod traffic;
+mod umount;
 mod usage;
 mod vanishing;

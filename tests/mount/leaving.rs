@@ -7,16 +7,16 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::mount::{Detached, is_mountpoint};
+use crate::support::mount::{Detached, detach, is_mountpoint};
 use crate::support::process::{is_alive, wait_for};
 use crate::support::{Dir, LoopFs, Mount, Scratch};
 use crate::{needs, not_the_kernels};
@@ -118,6 +118,69 @@ fn a_second_signal_ends_it_for_who_is_inside() {
     assert!(file.write_all(b"!").is_err());
 }
 
+/// What a program has written lies in memory for up to half a minute. The kernel's overlayfs forces
+/// it out when it is unmounted.
+#[test]
+fn what_was_written_is_on_the_disk_when_it_has_left() {
+    needs!(mount, loop_device);
+    let disk = LoopFs::ext4(64);
+    let s = Scratch::in_dir(disk.path(), 1);
+    s.lower(0).file("changed", "lower").dir("d");
+    let mut m = s.mount();
+    let data = vec![b'x'; 8 << 20];
+    m.file("d/new", &data).file("changed", "upper");
+    fs::set_permissions(m.path("d"), fs::Permissions::from_mode(0o700)).unwrap();
+    m.unmount();
+    let after = disk.on_disk();
+    let upper = s.upper.root().strip_prefix(disk.path()).unwrap();
+    let upper = after.dir().sub(upper);
+    assert!(fs::read(upper.path("d/new")).unwrap() == data, "the data is not on the disk");
+    assert_eq!(upper.read("changed"), "upper");
+    assert_eq!(upper.mode_of("d"), 0o700);
+}
+
+/// Whoever waits for the server learns that the disk did not take what it should have.
+#[test]
+fn a_disk_that_fails_at_the_end_is_told() {
+    needs!(mount, loop_device);
+    not_the_kernels!(NO_PROGRAM);
+    let disk = LoopFs::ext4(32);
+    for (option, fails) in [("fsync=auto", true), ("fsync=strict", true), ("volatile", false)] {
+        let s = Scratch::in_dir(disk.path(), 1);
+        let setup = s.setup().option(option).without_syscall(libc::SYS_syncfs);
+        let mut m = setup.mount();
+        m.file("f", "x");
+        umount2(m.root(), MntFlags::empty()).unwrap();
+        let status = m.status(SOON);
+        assert_eq!(status.code(), Some(i32::from(fails)), "{option}: {}", m.log());
+        assert_eq!(m.log().contains("to the disk"), fails, "{option}: {}", m.log());
+    }
+}
+
+/// Whoever mounts again at once waits for the server that still writes, however long that takes.
+#[test]
+fn the_next_mount_waits_for_the_end_of_the_last() {
+    needs!(mount, loop_device);
+    not_the_kernels!(NO_PROGRAM);
+    let disk = LoopFs::ext4(32);
+    let s = Scratch::in_dir(disk.path(), 1);
+    s.lower(0).file("f", "lower");
+    let m = s.mount();
+    let frozen = disk.freeze();
+    let writer = begin_to_write(&m);
+    abort(&m);
+    assert!(writer.join().unwrap().is_err(), "it was answered");
+    detach(m.root());
+    let setup = s.setup();
+    let next = std::thread::spawn(move || setup.mount());
+    // Longer than anybody waits for an upper that another mount uses.
+    std::thread::sleep(Duration::from_secs(5));
+    assert!(!next.is_finished(), "it does not wait");
+    drop(frozen);
+    let next = next.join().unwrap();
+    assert_eq!(next.read("f"), "newer");
+}
+
 /// A lower that never answers: the server of a file system on the network is gone.
 #[test]
 fn a_layer_that_hangs_does_not_keep_it_for_ever() {
@@ -130,6 +193,9 @@ fn a_layer_that_hangs_does_not_keep_it_for_ever() {
     let lowers = vec![hangs.root().to_owned()];
     let mut m = s.setup().lowers(lowers).mount();
     m.file("other", "upper");
+    // Closing a file of a FUSE file system waits for an answer, also when a process dies, until the
+    // kernel knows that there is none.
+    assert_eq!(hangs.read("f"), "lower");
     assert_eq!(m.read("f"), "lower");
     signal(&hangs, Signal::SIGSTOP);
     let path = m.path("g");

@@ -15,7 +15,7 @@ use super::scratch::Dir;
 #[derive(Debug)]
 pub struct LoopFs {
     dir: Dir,
-    _home: TempDir,
+    home: TempDir,
 }
 
 impl LoopFs {
@@ -72,7 +72,16 @@ impl LoopFs {
         let [image, mnt] = ["image", "fs"].map(|name| home.path().join(name));
         std::fs::create_dir(&mnt).unwrap();
         run("mount", &["-o", "loop", image.to_str().unwrap(), mnt.to_str().unwrap()]);
-        Self { dir: Dir::new(mnt), _home: home }
+        Self { dir: Dir::new(mnt), home }
+    }
+
+    /// What is on its disk at this moment, with nothing of what is in memory alone: what there
+    /// would be after a power cut.
+    pub fn on_disk(&self) -> Self {
+        let home = TempDir::with_prefix("ovlmerge-loop-").unwrap();
+        let [from, to] = [&self.home, &home].map(|home| home.path().join("image"));
+        std::fs::copy(from, to).unwrap();
+        Self::mount(home)
     }
 
     /// Where it is mounted.

@@ -320,6 +320,13 @@ impl Mount {
         })
     }
 
+    /// Waits until the server has left by itself, and returns how: for one in the foreground.
+    #[track_caller]
+    pub fn status(&mut self, limit: Duration) -> std::process::ExitStatus {
+        assert!(self.server_leaves(limit), "it stays");
+        self.server.as_mut().unwrap().wait().unwrap()
+    }
+
     fn start(&mut self) {
         match Engine::current() {
             Engine::Kernel => mount_kernel(&self.setup),

@@ -17,8 +17,11 @@ const SOURCE: &str = concat!("ovlmerge ", env!("CARGO_PKG_VERSION"));
 const LAST_SECTIONS: &[(&str, &str)] = &[
     (
         "UNMOUNTING",
-        "umount MOUNTPOINT as root, fusermount3 -u MOUNTPOINT as an ordinary user. The process in the \
-         background ends when the mount does; SIGTERM and SIGINT unmount.",
+        "ovlmerge umount MOUNTPOINT, which waits until all that was written is on the disk. umount(8), \
+         and fusermount3 -u for an ordinary user, do not wait; the process in the background then \
+         writes it, and ends. SIGTERM and SIGINT unmount. A mount that is in use is served until its \
+         last user leaves; a second signal ends it at once. Requests that hang for 30 seconds after \
+         the first signal, or 5 after the second, are given up, with exit status 1.",
     ),
     (
         "EXIT STATUS",

@@ -6,6 +6,7 @@ mod check;
 mod convert;
 mod diff;
 mod stat;
+mod umount;
 mod which;
 
 use std::ffi::{OsStr, OsString};
@@ -39,12 +40,21 @@ pub enum Tool {
     Stat,
     /// `ovlmerge which`.
     Which,
+    /// `ovlmerge umount`.
+    Umount,
 }
 
 impl Tool {
     /// All tools, in the order of the manual.
-    pub const ALL: [Self; 6] =
-        [Self::Diff, Self::Apply, Self::Check, Self::Convert, Self::Stat, Self::Which];
+    pub const ALL: [Self; 7] = [
+        Self::Diff,
+        Self::Apply,
+        Self::Check,
+        Self::Convert,
+        Self::Stat,
+        Self::Which,
+        Self::Umount,
+    ];
 
     /// The tool of this name.
     #[must_use]
@@ -60,6 +70,7 @@ impl Tool {
             Self::Convert => "convert",
             Self::Stat => "stat",
             Self::Which => "which",
+            Self::Umount => "umount",
         }
     }
 
@@ -73,6 +84,7 @@ impl Tool {
             Self::Convert => convert::command(),
             Self::Stat => stat::command(),
             Self::Which => which::command(),
+            Self::Umount => umount::command(),
         }
     }
 }
@@ -118,6 +130,7 @@ pub(super) fn run(tool: Tool, args: Vec<OsString>) -> Exit {
         Tool::Convert => convert::run(&matches),
         Tool::Stat => stat::run(&matches),
         Tool::Which => which::run(&matches),
+        Tool::Umount => umount::run(&matches),
     };
     match result {
         Ok(exit) => exit,

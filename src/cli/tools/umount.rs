@@ -1,0 +1,118 @@
+//! `ovlmerge umount`.
+//!
+//! umount(8) returns before the server has gone, with data of the mount still on its way to the
+//! disk. FUSE has no request to wait for that.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+use serde_json::Value;
+
+use super::ask::{self, Asked};
+use super::stat::plain;
+use super::{Exit, Stop, base, complain};
+use crate::control::Question;
+use crate::error::{Context, Errno, Error, Result};
+use crate::sys::mount;
+use crate::sys::process::Process;
+
+/// How often it is looked whether the server has gone.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// After so long it is said what is waited for.
+const SILENT: Duration = Duration::from_secs(5);
+
+pub(super) fn command() -> Command {
+    base("umount", "Unmounts, and waits until all that was written is on the disk")
+        .override_usage("ovlmerge umount MOUNTPOINT")
+        .arg(
+            Arg::new("mountpoint")
+                .value_name("MOUNTPOINT")
+                .required(true)
+                .value_parser(value_parser!(PathBuf))
+                .help("The directory that it is mounted on"),
+        )
+}
+
+pub(super) fn run(matches: &ArgMatches) -> std::result::Result<Exit, Stop> {
+    let empty = PathBuf::new();
+    let place = matches.get_one::<PathBuf>("mountpoint").unwrap_or(&empty);
+    let server = Server::of(place)?;
+    let mountpoint = fs::canonicalize(place).map_err(Error::from);
+    mount::unmount_unused(&mountpoint.context(|| place.display())?)?;
+    server.see_off()?;
+    Ok(Exit::Done)
+}
+
+/// The process that serves a mount, and what it may leave unsaid.
+struct Server {
+    process: Process,
+    /// The upper, if it is to be on the disk in the end. Opened before the server ends, so that
+    /// it learns of each error that comes until then (syncfs(2)).
+    upper: Option<File>,
+}
+
+impl Server {
+    fn of(place: &Path) -> Result<Self> {
+        // Closed on return: it would keep the mount busy.
+        let asked = Asked::in_dir(place)?;
+        let answer = asked.ask(&Question::Stat)?;
+        let number = |name: &str| answer.get(name).and_then(Value::as_u64);
+        let pid = number("pid").and_then(|pid| u32::try_from(pid).ok());
+        let pid = pid.ok_or_else(|| Error::new(Errno::EPROTO, "the mount names no process"))?;
+        let process = Process::open(pid);
+        let process = process.context(|| format!("the server of {}, {pid}", place.display()))?;
+        Ok(Self { process, upper: upper(&asked, &answer)? })
+    }
+
+    /// Waits until the process is gone.
+    fn see_off(self) -> Result<()> {
+        let begun = Instant::now();
+        let mut told = false;
+        while self.process.is_alive()? {
+            if !told && begun.elapsed() > SILENT {
+                told = true;
+                complain(format_args!(
+                    "umount: unmounted; waiting for the server, process {}, which writes what it \
+                     has, or serves a copy of the mount elsewhere",
+                    self.process.pid()
+                ));
+            }
+            std::thread::sleep(LOOK);
+        }
+        match self.upper {
+            Some(upper) => nix::unistd::syncfs(upper)
+                .map_err(Error::from)
+                .context(|| "unmounted, but not all of the upper could be written to the disk"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The upper, unless nothing has to be on the disk.
+fn upper(asked: &Asked, answer: &Value) -> Result<Option<File>> {
+    let layers = ask::layers(asked)?;
+    let upper = layers.iter().find(|layer| layer.get("role").is_some_and(|role| role == "upper"));
+    let volatile = answer.pointer("/features/volatile").is_some_and(|volatile| volatile == true);
+    let Some(upper) = upper.filter(|_| !volatile) else { return Ok(None) };
+    let told = |name: &str| upper.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (path, device) = (told("path"), told("device"));
+    let found = File::open(path).and_then(|file| Ok((file.metadata()?.dev(), file)));
+    match found {
+        Ok((dev, file)) if format!("{}:{}", libc::major(dev), libc::minor(dev)) == device => {
+            Ok(Some(file))
+        }
+        // The mount itself may lie over it.
+        _ => {
+            complain(format_args!(
+                "umount: {} cannot be opened: whether it can be written to the disk stands in the \
+                 log of the server alone",
+                plain(path)
+            ));
+            Ok(None)
+        }
+    }
+}
