@@ -94,7 +94,7 @@ pub struct Frozen {
 pub struct MountOptions {
     /// `ro`: refuse all changes, whatever the layers allow.
     pub read_only: bool,
-    /// `suid` or `nosuid`. `None`: on for a privileged mount, off otherwise.
+    /// `suid` or `nosuid`. `None`: on for a mount by user 0, off otherwise.
     pub suid: Option<bool>,
     /// `dev` or `nodev`. `None`: off, as device nodes of an image are seldom wanted on the host.
     pub dev: Option<bool>,
@@ -108,7 +108,7 @@ pub struct MountOptions {
     pub sync: bool,
     /// `dirsync`: every change to a directory reaches the disk before it returns.
     pub dirsync: bool,
-    /// Who may use the mount. `None`: everybody for a privileged mount, its owner otherwise.
+    /// Who may use the mount. `None`: everybody for a mount by user 0, its owner otherwise.
     pub access: Option<Access>,
     /// Let the kernel check permissions from mode, owner and ACL. `None` (and the only sound
     /// choice) is yes.

@@ -113,9 +113,8 @@ fn start_passed(config: &Config, vfs: Arc<Vfs>, number: i32) -> Result<Session, 
 /// Makes the mount and returns its connection.
 fn attach(config: &Config, vfs: &Vfs) -> Result<mount::Connection, Error> {
     let options = &config.mount;
-    let privileged = nix::unistd::geteuid().is_root();
-    let access =
-        options.access.unwrap_or(if privileged { Access::Everybody } else { Access::Owner });
+    let is_root = nix::unistd::geteuid().is_root();
+    let access = options.access.unwrap_or(if is_root { Access::Everybody } else { Access::Owner });
     let mut data = Vec::new();
     if options.default_permissions {
         data.push("default_permissions".to_owned());
@@ -124,7 +123,7 @@ fn attach(config: &Config, vfs: &Vfs) -> Result<mount::Connection, Error> {
         data.push("allow_other".to_owned());
     }
     data.extend(options.max_read.map(|bytes| format!("max_read={bytes}")));
-    let (flags, words) = flags(options, privileged, !vfs.is_writable());
+    let (flags, words) = flags(options, is_root, !vfs.is_writable());
     let request = mount::Request {
         mountpoint: &config.mountpoint,
         flags,
@@ -137,23 +136,34 @@ fn attach(config: &Config, vfs: &Vfs) -> Result<mount::Connection, Error> {
         root_mode: vfs.getattr(NodeId::ROOT)?.mode & libc::S_IFMT,
     };
     // Only the helper outlives this process.
-    if privileged && !options.auto_unmount {
-        let device = mount::open_device()?;
-        match mount::direct(&device, &request) {
-            Ok(()) => return Ok(mount::Connection { device, leash: None }),
-            // Root without CAP_SYS_ADMIN is an ordinary user.
-            Err(err) if err.errno() == Errno::EPERM => tracing::debug!("{err}; trying fusermount3"),
-            Err(err) => return Err(err),
-        }
+    if options.auto_unmount {
+        return mount::with_helper(&request);
     }
-    mount::with_helper(&request)
+    // Whether this process may mount has nothing to do with its user: only trying tells.
+    match mount_alone(&request) {
+        Err(err) if matches!(err.errno(), Errno::EPERM | Errno::EACCES) => {
+            tracing::debug!("{err}; trying fusermount3");
+            mount::with_helper(&request).map_err(|helper| match helper.errno() {
+                Errno::ENOENT => Error::new(err.errno(), format!("{err}; {helper}")),
+                _ => helper,
+            })
+        }
+        other => other,
+    }
+}
+
+/// Makes the mount with mount(2).
+fn mount_alone(request: &mount::Request<'_>) -> Result<mount::Connection, Error> {
+    let device = mount::open_device()?;
+    mount::direct(&device, request)?;
+    Ok(mount::Connection { device, leash: None })
 }
 
 /// The flags of the mount, for mount(2) and in words.
-fn flags(options: &MountOptions, privileged: bool, no_upper: bool) -> (MsFlags, Vec<String>) {
+fn flags(options: &MountOptions, is_root: bool, no_upper: bool) -> (MsFlags, Vec<String>) {
     let table = [
         (options.read_only || no_upper, MsFlags::MS_RDONLY, "ro", "rw"),
-        (!options.suid.unwrap_or(privileged), MsFlags::MS_NOSUID, "nosuid", "suid"),
+        (!options.suid.unwrap_or(is_root), MsFlags::MS_NOSUID, "nosuid", "suid"),
         (!options.dev.unwrap_or(false), MsFlags::MS_NODEV, "nodev", "dev"),
         (!options.exec, MsFlags::MS_NOEXEC, "noexec", "exec"),
         (!options.atime, MsFlags::MS_NOATIME, "noatime", "atime"),
@@ -170,7 +180,7 @@ fn flags(options: &MountOptions, privileged: bool, no_upper: bool) -> (MsFlags, 
         // The helper knows no word for some flags, and takes suid and dev from root alone.
         let word = if set { on } else { off };
         let privileged_word = matches!(word, "suid" | "dev");
-        if !word.is_empty() && (privileged || !privileged_word) {
+        if !word.is_empty() && (is_root || !privileged_word) {
             words.push(word.to_owned());
         }
     }

@@ -35,7 +35,9 @@ impl Keeping {
         let takes_trust =
             matches!(found, Self::Xattr(Spelling::Containers | Spelling::FuseOverlayfs));
         let us = creds::effective();
-        if takes_trust && us.uid == 0 && creds::in_initial_user_namespace() {
+        // Either may mount in a way that lets set-id bits count.
+        let privileged = us.uid == 0 || creds::has_capability(creds::CAP_SYS_ADMIN)?;
+        if takes_trust && privileged && creds::in_initial_user_namespace() {
             let owner = stat::stat(root)?.uid;
             if owner != us.uid {
                 tracing::warn!(

@@ -11,6 +11,7 @@ pub mod creds;
 pub mod daemon;
 pub mod dir;
 pub mod file;
+pub mod fusermount;
 pub mod handle;
 pub mod ioctl;
 pub mod locks;

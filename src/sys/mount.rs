@@ -1,7 +1,7 @@
 //! Attaching a FUSE connection to a directory, and detaching it.
 //!
 //! With CAP_SYS_ADMIN (also that of a user namespace) mount(2) does it; other users have the
-//! set-uid helper fusermount3, which hands the opened /dev/fuse back over a socket.
+//! set-uid helper [`fusermount`], which hands the opened /dev/fuse back over a socket.
 
 #![allow(unsafe_code)]
 
@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::mount::{MntFlags, MsFlags};
@@ -17,10 +17,8 @@ use nix::sys::socket::{self, AddressFamily, ControlMessageOwned, MsgFlags, SockF
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::FsFlags;
 
+use super::fusermount;
 use crate::error::{Context, Errno, Error, Result};
-
-/// The helper for users without privilege, looked up in $PATH.
-const HELPER: &str = "fusermount3";
 
 /// Where the helper finds the number of the socket (fuse, util/fusermount.c).
 const HELPER_SOCKET: &str = "_FUSE_COMMFD";
@@ -175,7 +173,7 @@ pub fn with_helper(request: &Request<'_>) -> Result<Connection> {
     words.extend(request.auto_unmount.then(|| "auto_unmount".to_owned()));
     words.push(format!("fsname={}", escape(request.fsname)));
     words.push(format!("subtype={}", escape(request.subtype)));
-    let child = Command::new(HELPER)
+    let child = fusermount::command()?
         .arg("-o")
         .arg(words.join(","))
         .arg("--")
@@ -185,13 +183,8 @@ pub fn with_helper(request: &Request<'_>) -> Result<Connection> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn();
-    let child = child.map_err(Error::from).map_err(|err| match err.errno() {
-        Errno::ENOENT => err.context(
-            "fusermount3 is not installed; without it only root, or root of a user namespace \
-             (unshare -Urm), can mount: install the package fuse3",
-        ),
-        _ => err.context("fusermount3 cannot be started"),
-    })?;
+    let child =
+        child.map_err(Error::from).context(|| "fusermount3 cannot be started".to_owned())?;
     drop(theirs);
     let received = receive(&ours);
     if request.auto_unmount && received.is_ok() {
@@ -271,7 +264,7 @@ pub fn remount(mountpoint: &Path, flags: MsFlags) -> Result<()> {
 pub fn unmount_unused(mountpoint: &Path) -> Result<()> {
     let place = mountpoint.display();
     match nix::mount::umount2(mountpoint, MntFlags::UMOUNT_NOFOLLOW) {
-        Err(nix::errno::Errno::EPERM) => run_helper("-u", mountpoint),
+        Err(nix::errno::Errno::EPERM | nix::errno::Errno::EACCES) => run_helper("-u", mountpoint),
         Err(nix::errno::Errno::EBUSY) => {
             let text = format!("{place} is in use, and stays mounted; `fuser -vm` tells by whom");
             Err(Error::new(Errno::EBUSY, text))
@@ -292,7 +285,10 @@ pub fn unmount(mountpoint: &Path) -> Result<()> {
         Err(nix::errno::Errno::EBUSY) => {
             Ok(nix::mount::umount2(mountpoint, quietly | MntFlags::MNT_DETACH)?)
         }
-        Err(nix::errno::Errno::EPERM) => unmount_with_helper(mountpoint),
+        // EACCES is the answer of a security module (aa_umount, security/apparmor/mount.c).
+        Err(nix::errno::Errno::EPERM | nix::errno::Errno::EACCES) => {
+            unmount_with_helper(mountpoint)
+        }
         Err(err) => Err(err.into()),
     }
 }
@@ -304,8 +300,8 @@ fn unmount_with_helper(mountpoint: &Path) -> Result<()> {
 
 fn run_helper(how: &str, mountpoint: &Path) -> Result<()> {
     let args: [OsString; 3] = [how.into(), "--".into(), mountpoint.into()];
-    let output = Command::new(HELPER).args(args).stdin(Stdio::null()).output();
-    let output = output.map_err(Error::from).context(|| HELPER)?;
+    let output = fusermount::command()?.args(args).stdin(Stdio::null()).output();
+    let output = output.map_err(Error::from).context(|| "fusermount3 cannot be started")?;
     if output.status.success() {
         return Ok(());
     }

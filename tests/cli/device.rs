@@ -40,24 +40,3 @@ fn with_a_dev_fuse_that_may_not_be_used() {
     assert_refusal(&s, &output, 1, &["/dev/fuse", "ermission"]);
     assert!(s.upper.names("").is_empty());
 }
-
-/// An ordinary user needs fusermount3 for the mount itself.
-#[test]
-fn without_fusermount() {
-    needs!(mount, fuse_for_users);
-    not_the_kernels!("it needs none");
-    let s = Scratch::new();
-    for dir in [&s.upper, &s.work, &s.mnt] {
-        dir.owner("", 65534, 65534);
-    }
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
-    command.arg("env").arg("PATH=/nowhere").arg(s.program());
-    // Where a file of that name is looked for outside PATH too, there is nothing to refuse.
-    let output = output(command.arg("-o").arg(s.setup().option_string()).arg(s.mnt.root()));
-    if output.status.success() {
-        crate::support::process::run("umount", &[s.mnt.root().to_str().unwrap()]);
-        return;
-    }
-    assert_refusal(&s, &output, 1, &["fusermount3"]);
-}

@@ -27,6 +27,7 @@ mod mount8;
 mod names;
 mod overlap;
 mod passed;
+mod privilege;
 mod refusal;
 mod traffic;
 mod umount;

@@ -13,14 +13,14 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::statfs::{FsType, statfs};
-use nix::unistd::{Pid, geteuid};
+use nix::unistd::Pid;
 
 use super::scene::Scene;
 use super::{Doing, Stop};
 use crate::cli::complain;
+use crate::sys::{creds, fusermount};
 
 const DEVICE: &str = "/dev/fuse";
-const HELPERS: [&str; 2] = ["fusermount3", "fusermount"];
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -42,20 +42,13 @@ pub fn check_machine() -> Result<(), Stop> {
         };
         return Err(Stop::new(format_args!("cannot open {DEVICE} ({err}); {advice}")));
     }
-    if !geteuid().is_root() && helper().is_none() {
+    let may_mount = creds::has_capability(creds::CAP_SYS_ADMIN).unwrap_or(false);
+    if !may_mount && fusermount::find().is_none() {
         return Err(Stop::new(
             "fusermount3 is missing, without which only root can mount: install the package fuse3",
         ));
     }
     Ok(())
-}
-
-/// The setuid program that unmounts for ordinary users.
-fn helper() -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    let folders: Vec<PathBuf> = env::split_paths(&path).collect();
-    let candidates = HELPERS.iter().flat_map(|name| folders.iter().map(move |dir| dir.join(name)));
-    candidates.into_iter().find(|candidate| candidate.is_file())
 }
 
 /// A running mount. It is taken down when this is dropped.
@@ -195,7 +188,8 @@ fn unmount(mountpoint: &Path) -> Result<(), Stop> {
         Err(Errno::EPERM) => {}
         Err(errno) => return Err(Stop::new(format_args!("{what}: {errno}"))),
     }
-    let helper = helper().ok_or_else(|| Stop::new(format_args!("{what}: no fusermount3")))?;
+    let helper =
+        fusermount::find().ok_or_else(|| Stop::new(format_args!("{what}: no fusermount3")))?;
     let status = Command::new(&helper).arg("-u").arg("--").arg(mountpoint).status();
     let status = status.doing(&what)?;
     if !status.success() {

@@ -1,0 +1,106 @@
+//! Who mounts: with a capability mount(2), without it the helper, wherever that is installed.
+
+use std::process::{Command, Output};
+
+use crate::support::Scratch;
+use crate::support::process::{output, text};
+use crate::support::user::NOBODY;
+use crate::{needs, not_the_kernels};
+
+const NO_PROGRAM: &str = "it is no program";
+
+/// All the capabilities of a user namespace, and a user who is not 0: how apptainer calls.
+const CAPABLE: [&str; 5] = ["unshare", "--user", "--map-current-user", "--keep-caps", "--mount"];
+
+fn scratch() -> Scratch {
+    let s = Scratch::new();
+    s.lower(0).file("f", "x");
+    for dir in [&s.upper, &s.work, &s.mnt, s.lower(0)] {
+        dir.owner("", NOBODY, NOBODY);
+    }
+    s.lower(0).owner("f", NOBODY, NOBODY);
+    s
+}
+
+fn said(output: &Output) -> String {
+    format!("{} {} {}", output.status, text(&output.stdout), text(&output.stderr))
+}
+
+/// The helper would refuse: /etc/fuse.conf has no `user_allow_other`, and it is not looked for.
+#[test]
+fn a_capability_is_enough_whoever_has_it() {
+    needs!(mount, fuse_for_users, userns);
+    not_the_kernels!(NO_PROGRAM);
+    for options in ["allow_other,noacl", "allow_other,noacl,suid,dev"] {
+        let s = scratch();
+        let script = format!(
+            r#"set -e; m=$3
+            "$1" -f -o "allow_other,$2,{options}" "$m" & server=$!
+            for i in $(seq 200); do grep -q " $m " /proc/self/mounts && break; sleep 0.05; done
+            grep " $m " /proc/self/mounts; id -u
+            cat "$m/f"; mkdir -m 555 "$m/d"; echo new >"$m/new"; stat -c '%u %a' "$m/new"
+            kill -TERM $server; wait $server; ! grep " $m " /proc/self/mounts"#
+        );
+        let output = s.shell_of_nobody(&CAPABLE, &script);
+        let said = said(&output);
+        assert!(output.status.success(), "{said}");
+        assert!(said.contains("allow_other") && said.contains("65534 644"), "{said}");
+        assert_eq!(said.contains("nosuid"), !options.contains("suid"), "{said}");
+        assert_eq!(s.upper.read("new"), "new\n");
+    }
+}
+
+/// In the background, ended from outside by unmounting it.
+#[test]
+fn a_capable_user_mounts_in_the_background_too() {
+    needs!(mount, fuse_for_users, userns);
+    not_the_kernels!(NO_PROGRAM);
+    let s = scratch();
+    let script = r#"set -e; "$1" -o "$2" "$3"; grep " $3 " /proc/self/mounts; cat "$3/f"
+        "$1" stat "$3" >/dev/null; "$1" which "$3/f" >/dev/null
+        "$1" -o remount,ro "$3"; ! echo x 2>/dev/null >"$3/new""#;
+    let output = s.shell_of_nobody(&CAPABLE, script);
+    let said = said(&output);
+    assert!(output.status.success(), "{said}");
+    // Who is not user 0 shares it with nobody unless told to, and lends nobody's rights.
+    assert!(said.contains("nosuid") && !said.contains("allow_other"), "{said}");
+}
+
+/// A service or a container tool may pass no PATH at all. The helper is needed at both ends.
+#[test]
+fn the_helper_is_found_without_a_path() {
+    needs!(mount, fuse_for_users);
+    not_the_kernels!(NO_PROGRAM);
+    for environment in ["env -i", "env -i PATH=", "env -i PATH=.:/nowhere"] {
+        let s = scratch();
+        let script = format!(
+            r#"set -e; m=$3
+            {environment} "$1" -f -o "$2" "$m" & server=$!
+            for i in $(seq 200); do grep -q " $m " /proc/self/mounts && break; sleep 0.05; done
+            cat "$m/f"; kill -TERM $server; wait $server; ! grep " $m " /proc/self/mounts"#
+        );
+        let output = s.shell_of_nobody(&[], &script);
+        assert!(output.status.success(), "{environment}: {}", said(&output));
+        assert_eq!(text(&output.stdout), "x", "{environment}");
+    }
+}
+
+/// Where it is nowhere, both reasons are told: why mount(2) refuses, and what to install.
+#[test]
+fn without_the_helper_the_way_out_is_named() {
+    needs!(mount, fuse_for_users);
+    not_the_kernels!(NO_PROGRAM);
+    let s = scratch();
+    let hide = r#"for at in /usr/bin /bin /usr/local/bin /usr/sbin /sbin; do
+            for name in fusermount3 fusermount; do
+                [ ! -e $at/$name ] || mount --bind /dev/null $at/$name
+            done
+        done
+        exec setpriv --reuid=65534 --regid=65534 --clear-groups "$1" -o "$2" "$3""#;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", hide, "sh"]).arg(s.program());
+    let output = output(command.arg(s.setup().option_string()).arg(s.mnt.root()));
+    let said = text(&output.stderr);
+    assert!(!output.status.success() && said.contains("install the package fuse3"), "{said}");
+    assert!(said.contains("ermission") || said.contains("ermitted"), "{said}");
+}
