@@ -7,6 +7,8 @@
 //! [`LowerDir`] and [`UpperDir`] are the two kinds. Both can be read. Only an upper one can be
 //! handed to what changes a layer, and only [`super::Upper`] makes one.
 
+mod reach;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -15,6 +17,7 @@ use nix::fcntl::OFlag;
 use parking_lot::{Mutex, RwLock};
 
 use super::fdcache::{Closable, Fd, FdCache, FdSlot};
+use super::grants::{Grants, Need};
 use super::keeping::Keeping;
 use super::name::PackedName;
 use crate::error::{Context, Errno, Error, Result};
@@ -42,6 +45,8 @@ struct Layer {
     end: dir::End,
     /// Where their descriptors are counted.
     cache: Arc<FdCache>,
+    /// Of an upper whose modes bind us.
+    grants: Option<Arc<Grants>>,
 }
 
 /// Where a directory stands: the one above, and its name there.
@@ -137,6 +142,7 @@ impl LayerDir {
         keeping: Keeping,
         aufs: bool,
         cache: &Arc<FdCache>,
+        grants: Option<Arc<Grants>>,
     ) -> Result<Arc<Self>> {
         let stat = stat::fstat(fd.as_fd())?;
         let marks = read_marks(Target::Fd(fd.as_fd()))?;
@@ -148,6 +154,7 @@ impl LayerDir {
             dev: Dev::new(stat.dev),
             end: dir::End::of(fd.as_fd())?,
             cache: Arc::clone(cache),
+            grants,
         };
         let dir = Self::at(Some(&stat), Arc::new(layer), None);
         // Whoever opened it may have listed it.
@@ -278,57 +285,65 @@ impl LayerDir {
     }
 
     fn open_below(self: &Arc<Self>, above: &Fd) -> Result<Arc<Fd>> {
-        let name = self.place.read().as_ref().map(|place| place.name.clone());
-        let name = name.ok_or(Errno::ESTALE)?;
-        let name = Name::new(name.bytes())?;
-        let fd = match at::open(above.as_fd(), name, OPEN_DIR, 0) {
+        let place = self.place.read().clone().ok_or(Errno::ESTALE)?;
+        let name = Name::new(place.name.bytes())?;
+        let open = || match at::open(above.as_fd(), name, OPEN_DIR, 0) {
             // Not readable for us: lookups still work.
             Err(err) if err.errno() == Errno::EACCES => {
-                at::open(above.as_fd(), name, OFlag::O_PATH | OFlag::O_DIRECTORY, 0)
+                let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+                Ok(Fd::path_only(at::open(above.as_fd(), name, flags, 0)?))
             }
-            other => other,
-        }
-        .context(|| format!("directory {name} of a layer"))?;
+            other => other.map(Fd::from),
+        };
+        let needs = [Need::of(&place.above, above.as_fd())];
+        let fd = Grants::retry(self.grants(), &needs, open)
+            .context(|| format!("directory {name} of a layer"))?;
         let found = Identity::of(&stat::fstat(fd.as_fd())?);
         if *self.identity.get_or_init(|| found) != found {
             return Err(Error::new(Errno::ESTALE, format!("{name} was replaced in its layer")));
         }
-        Ok(Arc::new(fd.into()))
+        Ok(Arc::new(fd))
     }
 
     /// Attributes of the directory itself.
     pub fn stat(self: &Arc<Self>) -> Result<Stat> {
         let keeping = self.layer.keeping;
+        let by_descriptor = |fd: &Fd| {
+            let target = Target::Fd(fd.as_fd());
+            keeping.meant(target, self.look(target)?.ok_or(Errno::ESTALE)?)
+        };
         if let Some(fd) = self.slot.get() {
-            return keeping.stat(Target::Fd(fd.as_ref().as_fd()));
+            return by_descriptor(&fd);
         }
         // By name where there is one: that spares opening the directory.
         let place = self.place.read().clone();
         if let Some(Place { above, name }) = place {
             let fd = above.fd()?;
             let target = Target::At(fd.as_ref().as_fd(), Name::new(name.bytes())?);
-            let found = stat::stat_if_exists(target)?;
+            let needs = [Need::of(&above, fd.as_ref().as_fd())];
+            let found = Grants::retry(self.grants(), &needs, || self.look(target))?;
             let is_this = |it: &Stat| self.identity.get() == Some(&Identity::of(it));
             if let Some(found) = found.filter(is_this) {
                 return keeping.meant(target, found);
             }
         }
         // It is being renamed.
-        keeping.stat(Target::Fd(self.fd()?.as_ref().as_fd()))
+        by_descriptor(&*self.fd()?)
     }
 
     /// Attributes of an entry, or `None`.
     pub fn stat_entry(self: &Arc<Self>, name: Name<'_>) -> Result<Option<Stat>> {
         let fd = self.fd()?;
-        let target = Target::At(fd.as_ref().as_fd(), name);
-        let found = stat::stat_if_exists(target)?;
+        let here = fd.as_ref().as_fd();
+        let target = Target::At(here, name);
+        let needs = [Need::of(self, here)];
+        let found = Grants::retry(self.grants(), &needs, || self.look(target))?;
         found.map(|found| self.layer.keeping.meant(target, found)).transpose()
     }
 
     /// The marks that the directory `name` in this one carries.
     pub fn marks_of(self: &Arc<Self>, name: Name<'_>) -> Result<DirMarks> {
-        let fd = self.fd()?;
-        read_marks(Target::At(fd.as_ref().as_fd(), name))
+        self.reach_entry(name, read_marks)
     }
 
     /// Whether an entry hides its name in the layers below: a device 0:0, or an empty file with the
@@ -344,8 +359,7 @@ impl LayerDir {
         if !candidate || !(in_upper || self.marks()?.xattr_whiteouts) {
             return Ok(false);
         }
-        let fd = self.fd()?;
-        let list = xattr::list(Target::At(fd.as_ref().as_fd(), name))?;
+        let list = self.reach_entry(name, xattr::list)?;
         let marks = Namespace::BOTH.map(|ns| ns.key(Mark::Whiteout).to_bytes());
         Ok(xattr::names(&list).any(|name| marks.contains(&name)))
     }
@@ -373,16 +387,15 @@ impl LayerDir {
 
     /// The marks of the non-directory `name`.
     pub fn file_marks(self: &Arc<Self>, name: Name<'_>) -> Result<FileMarks> {
-        let fd = self.fd()?;
-        let target = Target::At(fd.as_ref().as_fd(), name);
-        let list = xattr::list(target)?;
-        FileMarks::read(xattr::names(&list), |key| xattr::get(target, key))
+        self.reach_entry(name, |target| {
+            let list = xattr::list(target)?;
+            FileMarks::read(xattr::names(&list), |key| xattr::get(target, key))
+        })
     }
 
     /// The marks of this directory.
     pub fn marks(self: &Arc<Self>) -> Result<DirMarks> {
-        let fd = self.fd()?;
-        let marks = read_marks(Target::Fd(fd.as_ref().as_fd()))?;
+        let marks = self.reach(|fd| read_marks(Target::Fd(fd)))?;
         let found = if marks.impure { IMPURE } else { PURE };
         // It may have got the mark since.
         let (acquire, release) = (Ordering::Acquire, Ordering::AcqRel);
@@ -412,7 +425,10 @@ impl LayerDir {
 
     /// Calls `each` for every entry as it lies on the disk, markers included.
     pub fn for_each(self: &Arc<Self>, each: impl FnMut(Entry<'_>) -> Result<()>) -> Result<()> {
-        let fd = self.fd()?;
+        let fd = match self.fd()? {
+            fd if fd.is_path_only() => self.open_to_list()?,
+            fd => fd,
+        };
         let mut listed = self.listing.lock();
         // What changes is not shown as it is now by a descriptor from before: on btrfs that shows
         // what there was when it was opened or rewound (`btrfs_opendir`, fs/btrfs/inode.c).
@@ -426,8 +442,8 @@ impl LayerDir {
 
     /// A descriptor to read the file `name`.
     pub fn open_to_read(self: &Arc<Self>, name: Name<'_>) -> Result<OwnedFd> {
-        let fd = self.fd()?;
-        at::open(fd.as_ref().as_fd(), name, OFlag::O_RDONLY | OFlag::O_NONBLOCK, 0)
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+        self.reach_entry(name, |file| at::open_target(file, flags))
     }
 }
 
@@ -456,10 +472,11 @@ macro_rules! kind_of_dir {
                 fd: OwnedFd,
                 layer: u16,
                 keeping: Keeping,
-                                aufs: bool,
+                aufs: bool,
                 cache: &Arc<FdCache>,
+                grants: Option<Arc<Grants>>,
             ) -> Result<Self> {
-                Ok(Self(LayerDir::root(fd, layer, keeping, aufs, cache)?))
+                Ok(Self(LayerDir::root(fd, layer, keeping, aufs, cache, grants)?))
             }
 
             /// The directory `name` in this one, which `stat` was found for.

@@ -19,6 +19,7 @@ pub struct Fd {
     /// Used since the cache looked at it last.
     used: AtomicBool,
     read_only: bool,
+    path_only: bool,
     end: Option<u64>,
 }
 
@@ -28,6 +29,18 @@ impl Fd {
     #[must_use]
     pub fn read_only(fd: OwnedFd) -> Self {
         Self { read_only: true, ..fd.into() }
+    }
+
+    /// Of a directory in which names can be looked up, and which cannot be listed (`O_PATH`).
+    #[must_use]
+    pub fn path_only(fd: OwnedFd) -> Self {
+        Self { path_only: true, ..fd.into() }
+    }
+
+    /// Whether it only serves to look up names.
+    #[must_use]
+    pub fn is_path_only(&self) -> bool {
+        self.path_only
     }
 
     /// Of a file that ends where it does for good, if it is known where.
@@ -51,7 +64,7 @@ impl Fd {
 
 impl From<OwnedFd> for Fd {
     fn from(fd: OwnedFd) -> Self {
-        Self { fd, used: AtomicBool::new(true), read_only: false, end: None }
+        Self { fd, used: AtomicBool::new(true), read_only: false, path_only: false, end: None }
     }
 }
 

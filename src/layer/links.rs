@@ -13,6 +13,7 @@ use rustc_hash::FxHashSet;
 
 use super::dir::{LayerDir, UpperDir};
 use super::fdcache::FdCache;
+use super::grants::Grants;
 use super::keeping::Keeping;
 use super::staged::{Over, Staged};
 use super::upper::Upper;
@@ -39,6 +40,7 @@ pub(super) struct Site<'a> {
     pub lower: BorrowedFd<'a>,
     pub keeping: Keeping,
     pub cache: &'a Arc<FdCache>,
+    pub grants: Option<&'a Arc<Grants>>,
 }
 
 /// The index of an upper.
@@ -49,6 +51,7 @@ pub struct LinkIndex {
     mark: Vec<u8>,
     namespace: Namespace,
     cache: Arc<FdCache>,
+    grants: Option<Arc<Grants>>,
     keeping: Keeping,
     /// The directory, once it is there.
     dir: RwLock<Option<UpperDir>>,
@@ -97,7 +100,7 @@ impl LinkIndex {
         namespace: Namespace,
         choice: IndexChoice,
     ) -> Result<Option<Self>> {
-        let Site { workdir, root, keeping, cache, .. } = *site;
+        let Site { workdir, root, keeping, cache, grants, .. } = *site;
         let asked_for = choice == IndexChoice::On;
         if choice == IndexChoice::Off {
             return Ok(None);
@@ -114,6 +117,7 @@ impl LinkIndex {
             mark: origin::encode(Side::Upper, &uuid, handle.kind, &handle.bytes),
             namespace,
             cache: Arc::clone(cache),
+            grants: grants.cloned(),
             keeping,
             dir: RwLock::new(None),
             known: RwLock::default(),
@@ -127,6 +131,10 @@ impl LinkIndex {
             }
             Err(err) => Err(err.context("index=on")),
         }
+    }
+
+    fn dir_of(&self, fd: OwnedFd) -> Result<UpperDir> {
+        UpperDir::root(fd, 0, self.keeping, false, &self.cache, self.grants.clone())
     }
 
     /// Goes on with the index of an earlier mount, if there is one.
@@ -144,7 +152,7 @@ impl LinkIndex {
                 return Err(Error::new(Errno::ESTALE, what));
             }
         }
-        let dir = UpperDir::root(dir, 0, self.keeping, false, &self.cache)?;
+        let dir = self.dir_of(dir)?;
         let mut names: Vec<Box<[u8]>> = Vec::new();
         dir.dir().for_each(|entry| {
             names.push(entry.name.into());
@@ -260,7 +268,7 @@ impl LinkIndex {
         let fd = at::open(self.workdir.as_fd(), name, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0)?;
         let key = self.namespace.key(Mark::Upper);
         xattr::set(Target::Fd(fd.as_fd()), key, &self.mark, SetMode::Any)?;
-        let made = UpperDir::root(fd, 0, self.keeping, false, &self.cache)?;
+        let made = self.dir_of(fd)?;
         *dir = Some(made.clone());
         Ok(made)
     }

@@ -8,6 +8,7 @@ pub mod claim;
 pub mod dir;
 pub mod fdcache;
 pub mod filesystems;
+mod grants;
 mod guard;
 pub mod keeping;
 pub mod links;

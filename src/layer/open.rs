@@ -9,13 +9,14 @@ use super::claim::{Claim, Claims, let_in};
 use super::dir::LowerDir;
 use super::fdcache::FdCache;
 use super::filesystems::{FileSystem, FileSystems};
+use super::grants;
 use super::keeping::Keeping;
 use super::overlap::{self, Opened};
 use super::upper::Upper;
 use super::work::{self, Work};
 use crate::config::{Config, Frozen, IndexChoice, Permissions, UpperDirs};
 use crate::error::{Context, Errno, Error, Result};
-use crate::sys::{Target, at, stat};
+use crate::sys::{Target, at, creds, stat};
 
 /// Opens all layers of a mount.
 ///
@@ -57,7 +58,7 @@ pub fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
                 true => keeping_of_frozen(&fd, config)?,
                 false => Keeping::of_trusted_root(Target::Fd(fd.as_fd()))?,
             };
-            LowerDir::root(without_mounts(path, fd), layer, keeping, aufs, cache)
+            LowerDir::root(without_mounts(path, fd), layer, keeping, aufs, cache, None)
         })
         .collect::<Result<Vec<_>>>()?;
     let data_only = lowers.split_off(config.lowers.len());
@@ -149,6 +150,9 @@ fn take_upper(
     let at = work.fd.as_fd();
     let [of_upper, of_work] = [claims.take(&upper, at)?, claims.take(&work, at)?];
     let (upper, work) = (upper.fd, work.fd);
+    if [of_upper, of_work] == [Claim::Alone; 2] {
+        grants::repair(upper.as_fd(), work.as_fd())?;
+    }
     let work = Work::prepare(work, config.durability, of_work).map_err(|err| {
         let advice = match err.errno() {
             Errno::EROFS => "its file system is read-only; use another, or mount without upperdir",
@@ -159,14 +163,9 @@ fn take_upper(
     })?;
     let_in(work.above())?;
     let_in(upper.as_fd())?;
-    nix::unistd::faccessat(
-        &upper,
-        ".",
-        nix::unistd::AccessFlags::W_OK,
-        nix::fcntl::AtFlags::AT_EACCESS,
-    )
-    .map_err(Error::from)
-    .context(|| format!("{up}: it may not be written; check its owner, mode and file system"))?;
+    check_writable(&upper).context(|| {
+        format!("{up}: it may not be written; check its owner, mode and file system")
+    })?;
     // Two servers do not see each other's entries.
     let shared = [of_upper, of_work].contains(&Claim::Shared);
     let index = if shared { IndexChoice::Off } else { config.index };
@@ -178,6 +177,20 @@ fn take_upper(
         };
         err.context(format!("{up}: {advice}"))
     })
+}
+
+/// Whether the upper may be written. A mode that forbids it to its owner is no hindrance, as for
+/// any other directory of the upper.
+fn check_writable(upper: &OwnedFd) -> Result<()> {
+    use nix::fcntl::AtFlags;
+    use nix::unistd::{AccessFlags, faccessat};
+    match faccessat(upper, ".", AccessFlags::W_OK, AtFlags::AT_EACCESS).map_err(Error::from) {
+        Err(err) if err.errno() == Errno::EACCES => {
+            let owner = stat::fstat(upper.as_fd())?.uid;
+            if owner == creds::effective().uid { Ok(()) } else { Err(err) }
+        }
+        other => other,
+    }
 }
 
 fn check_apart(dirs: &UpperDirs, upper: &OwnedFd, work: &OwnedFd) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Build, then publish: something in the work directory on its way to a name in the upper.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::fcntl::OFlag;
@@ -50,18 +50,23 @@ impl TakenOut {
     /// Takes an object out of a directory; whether it is one itself may be known.
     pub(super) fn of(
         work: &Arc<Work>,
-        dir: BorrowedFd<'_>,
+        dir: &UpperDir,
         name: Name<'_>,
         is_dir: Option<bool>,
     ) -> Result<Self> {
         let temp = work.fresh_name();
-        at::rename(dir, name, work.fd(), Name::new(temp.as_bytes())?, Replace::No)?;
+        let to = Name::new(temp.as_bytes())?;
+        dir.dir().reach_entry(name, |it| match it {
+            Target::At(dir, name) => at::rename(dir, name, work.fd(), to, Replace::No),
+            Target::Fd(_) => Err(Errno::EINVAL.into()),
+        })?;
         Ok(Self { work: Arc::clone(work), name: temp, is_dir })
     }
 
     /// Puts it back.
-    fn put_back(&self, dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
-        at::rename(self.work.fd(), Name::new(self.name.as_bytes())?, dir, name, Replace::No)
+    fn put_back(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
+        let from = Name::new(self.name.as_bytes())?;
+        dir.move_in(self.work.fd(), from, name, Replace::No)
     }
 
     /// Removes it, with all below.
@@ -133,10 +138,8 @@ impl Staged {
             Over::SameKind => Replace::Yes,
             Over::NoDirectory | Over::Directory => Replace::Exchange,
         };
-        let fd = dir.fd()?;
         let staged = Name::new(self.name.as_bytes())?;
-        let to = fd.as_ref().as_fd();
-        match at::rename(self.work.fd(), staged, to, name, replace) {
+        match dir.move_in(self.work.fd(), staged, name, replace) {
             Err(err) if replace == Replace::Exchange && err.errno() == Errno::EINVAL => {
                 return self.replace_in_two_steps(dir, name, is_dir).map(Some);
             }
@@ -156,12 +159,10 @@ impl Staged {
         is_dir: Option<bool>,
     ) -> Result<TakenOut> {
         let _hidden = Guard::set(dir, name)?;
-        let fd = dir.fd()?;
-        let to = fd.as_ref().as_fd();
-        let old = TakenOut::of(&self.work, to, name, is_dir)?;
+        let old = TakenOut::of(&self.work, dir, name, is_dir)?;
         let staged = Name::new(self.name.as_bytes())?;
-        if let Err(err) = at::rename(self.work.fd(), staged, to, name, Replace::No) {
-            let back = old.put_back(to, name);
+        if let Err(err) = dir.move_in(self.work.fd(), staged, name, Replace::No) {
+            let back = old.put_back(dir, name);
             best_effort("what was to be replaced stays in work until the next mount", back);
             return Err(err);
         }

@@ -9,6 +9,7 @@ mod forms;
 mod opaque;
 mod owner;
 mod protection;
+mod whiteout;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -19,9 +20,10 @@ use parking_lot::Mutex;
 use super::dir::UpperDir;
 use super::fdcache::FdCache;
 use super::filesystems::FileSystem;
+use super::grants::{Grants, Need};
 use super::keeping::Keeping;
 use super::links::{self, LinkIndex};
-use super::staged::{Over, Staged, TakenOut};
+use super::staged::{Staged, TakenOut};
 use super::tally::Tally;
 use super::work::Work;
 use crate::config::Config;
@@ -38,7 +40,7 @@ pub use forms::{Forms, OpaqueForm, WhiteoutForm};
 pub use owner::{Attributes, Given};
 
 use data::KnownWays;
-use forms::{WHITEOUT_MODE, mark_xattr_whiteouts};
+use forms::mark_xattr_whiteouts;
 
 /// The writable layer.
 #[derive(Debug)]
@@ -59,6 +61,8 @@ pub struct Upper {
     /// Where owners, modes and types are kept.
     keeping: Keeping,
     links: Option<LinkIndex>,
+    /// What we gave ourselves rights to, if modes bind us.
+    grants: Option<Arc<Grants>>,
     tally: Tally,
     ways: KnownWays,
     /// A whiteout in the work directory that others are hard links of: one inode for many.
@@ -102,17 +106,22 @@ impl Upper {
         if keeping != Keeping::Inode {
             tracing::info!(?keeping, "owners of the upper");
         }
+        let grants = Grants::new(&work)?;
         let links = match forms.namespace {
             Some(namespace) => {
-                let (workdir, root) = (work.above(), root.as_fd());
-                let at = links::Site { workdir, root, lower, keeping, cache };
+                let (workdir, root, grants) = (work.above(), root.as_fd(), grants.as_ref());
+                let at = links::Site { workdir, root, lower, keeping, cache, grants };
                 LinkIndex::open(&at, namespace, config.index)?
             }
             None => None,
         };
         Ok(Self {
-            root: UpperDir::root(root, 0, keeping, config.whiteout.reads_aufs(), cache)?,
+            root: {
+                let aufs = config.whiteout.reads_aufs();
+                UpperDir::root(root, 0, keeping, aufs, cache, grants.clone())?
+            },
             links,
+            grants,
             tally: Tally::default(),
             ways: KnownWays::default(),
             work: Arc::new(work),
@@ -258,8 +267,7 @@ impl Upper {
 
     /// One more name, in the work directory, for an object of the upper.
     pub fn stage_link(&self, from: &UpperDir, name: Name<'_>) -> Result<Staged> {
-        let fd = from.fd()?;
-        Staged::build(&self.work, |dir, new| at::link(fd.as_ref().as_fd(), name, dir, new))
+        Staged::build(&self.work, |dir, new| from.dir().reach(|fd| at::link(fd, name, dir, new)))
     }
 
     /// A regular file without a name, for one that was unlinked while in use.
@@ -346,22 +354,22 @@ impl Upper {
 
     /// Creates a file at its final name; EEXIST if anything, also a whiteout, is there.
     pub fn create(&self, dir: &UpperDir, name: Name<'_>, mode: u32) -> Result<OwnedFd> {
-        at::open(dir.fd()?.as_ref().as_fd(), name, self.new_file, mode)
+        dir.dir().reach(|dir| at::open(dir, name, self.new_file, mode))
     }
 
     /// Makes a directory at its final name.
     pub fn mkdir(&self, dir: &UpperDir, name: Name<'_>, mode: u32) -> Result<()> {
-        at::mkdir(dir.fd()?.as_ref().as_fd(), name, mode)
+        dir.dir().reach(|dir| at::mkdir(dir, name, mode))
     }
 
     /// Makes a device, FIFO or socket at its final name.
     pub fn mknod(&self, dir: &UpperDir, name: Name<'_>, mode: u32, rdev: u64) -> Result<()> {
-        at::mknod(dir.fd()?.as_ref().as_fd(), name, mode, rdev)
+        dir.dir().reach(|dir| at::mknod(dir, name, mode, rdev))
     }
 
     /// Makes a symbolic link at its final name.
     pub fn symlink(&self, dir: &UpperDir, name: Name<'_>, target: &[u8]) -> Result<()> {
-        at::symlink(target, dir.fd()?.as_ref().as_fd(), name)
+        dir.dir().reach(|dir| at::symlink(target, dir, name))
     }
 
     /// A file without a name, which may get one later (open(2), `O_TMPFILE`).
@@ -378,7 +386,7 @@ impl Upper {
 
     /// The first name of such a file.
     pub fn link_unnamed(&self, file: BorrowedFd<'_>, to: &UpperDir, new: Name<'_>) -> Result<()> {
-        at::link_unnamed(file, to.fd()?.as_ref().as_fd(), new)
+        to.dir().reach(|to| at::link_unnamed(file, to, new))
     }
 
     /// The same in the work directory.
@@ -394,12 +402,13 @@ impl Upper {
         to: &UpperDir,
         new: Name<'_>,
     ) -> Result<()> {
-        at::link(from.fd()?.as_ref().as_fd(), name, to.fd()?.as_ref().as_fd(), new)
+        from.dir().reach(|from| to.dir().reach(|to| at::link(from, name, to, new)))
     }
 
     /// Opens a file of the upper to read and write it.
     pub fn open_to_write(&self, dir: &UpperDir, name: Name<'_>) -> Result<OwnedFd> {
-        at::open(dir.fd()?.as_ref().as_fd(), name, OFlag::O_RDWR | OFlag::O_NONBLOCK, 0)
+        let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK;
+        dir.dir().reach_entry(name, |file| at::open_target(file, flags))
     }
 
     /// Forces a file of the upper to the disk, by name.
@@ -415,12 +424,12 @@ impl Upper {
 
     /// Removes a name that is not a directory, leaving nothing.
     pub fn unlink(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
-        at::unlink(dir.fd()?.as_ref().as_fd(), name)
+        dir.dir().reach(|dir| at::unlink(dir, name))
     }
 
     /// Removes a directory that has nothing in it, not even markers.
     pub fn rmdir(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
-        at::rmdir(dir.fd()?.as_ref().as_fd(), name)
+        dir.dir().reach(|dir| at::rmdir(dir, name))
     }
 
     /// Renames within the layer.
@@ -432,13 +441,23 @@ impl Upper {
         new: Name<'_>,
         replace: Replace,
     ) -> Result<()> {
-        let (from, to) = (from.fd()?, to.fd()?);
-        at::rename(from.as_ref().as_fd(), name, to.as_ref().as_fd(), new, replace)
+        let (old, new_dir) = (from.fd()?, to.fd()?);
+        let (old, new_dir) = (old.as_ref().as_fd(), new_dir.as_ref().as_fd());
+        // What moves to another directory has its `..` changed.
+        let needs = [
+            Need::of(from.dir(), old),
+            Need::of(to.dir(), new_dir),
+            Need::moving(Target::At(old, name), (to.dir(), new)),
+            Need::moving(Target::At(new_dir, new), (from.dir(), name)),
+        ];
+        Grants::retry(self.grants.as_deref(), &needs, || {
+            at::rename(old, name, new_dir, new, replace)
+        })
     }
 
     /// Takes an object out of the tree, to be removed from the work directory at leisure.
     pub fn take_out(&self, dir: &UpperDir, name: Name<'_>) -> Result<TakenOut> {
-        TakenOut::of(&self.work, dir.fd()?.as_ref().as_fd(), name, None)
+        TakenOut::of(&self.work, dir, name, None)
     }
 
     /// Runs something on an entry: attributes of all sorts.
@@ -446,20 +465,18 @@ impl Upper {
         &self,
         dir: &UpperDir,
         name: Name<'_>,
-        act: impl FnOnce(Target<'_>) -> Result<T>,
+        act: impl FnMut(Target<'_>) -> Result<T>,
     ) -> Result<T> {
-        let fd = dir.fd()?;
-        act(Target::At(fd.as_ref().as_fd(), name))
+        dir.dir().reach_entry(name, act)
     }
 
     /// Runs something on a directory itself.
     pub fn with_dir<T>(
         &self,
         dir: &UpperDir,
-        act: impl FnOnce(Target<'_>) -> Result<T>,
+        mut act: impl FnMut(Target<'_>) -> Result<T>,
     ) -> Result<T> {
-        let fd = dir.fd()?;
-        act(Target::Fd(fd.as_ref().as_fd()))
+        dir.dir().reach(|fd| act(Target::Fd(fd)))
     }
 
     /// Puts the times of a directory back to what they were before a copy-up put an entry there.
@@ -470,121 +487,6 @@ impl Upper {
             at::set_times(target, SetTime::At(was.atime), SetTime::At(was.mtime))
         });
         best_effort("times of a directory after a copy-up", restored);
-    }
-
-    // Whiteouts -----------------------------------------------------------------------------------
-
-    /// Marks `name` as gone where nothing, a file, or a directory of the upper stands.
-    pub fn whiteout(&self, dir: &UpperDir, name: Name<'_>, over: Over) -> Result<()> {
-        if let Some(replaced) = self.replace_by_whiteout(dir, name, over)? {
-            replaced.sweep();
-        }
-        Ok(())
-    }
-
-    /// The same, and hands over what is to be removed from the work directory.
-    pub fn replace_by_whiteout(
-        &self,
-        dir: &UpperDir,
-        name: Name<'_>,
-        over: Over,
-    ) -> Result<Option<TakenOut>> {
-        let replaced = match self.forms.whiteout {
-            WhiteoutForm::Device => self.whiteout_device(dir, name, over),
-            WhiteoutForm::Xattr => self.whiteout_xattr(dir, name, over),
-            WhiteoutForm::Aufs => self.whiteout_file(dir, name, over),
-        }?;
-        self.tally.whiteouts.count();
-        Ok(replaced)
-    }
-
-    fn whiteout_device(
-        &self,
-        dir: &UpperDir,
-        name: Name<'_>,
-        over: Over,
-    ) -> Result<Option<TakenOut>> {
-        if over == Over::Nothing {
-            let to = dir.fd()?;
-            return self.link_whiteout(to.as_ref().as_fd(), name).map(|()| None);
-        }
-        let staged = Staged::build(&self.work, |work, temp| self.link_whiteout(work, temp))?;
-        staged.replace(dir, name, over)
-    }
-
-    /// A whiteout at a free name: one more link to the shared one, or one of its own.
-    fn link_whiteout(&self, dir: std::os::fd::BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
-        let mut shared = self.shared_whiteout.lock();
-        if shared.is_none() {
-            let fresh = self.work.fresh_name();
-            at::mknod(self.work.fd(), Name::new(fresh.as_bytes())?, WHITEOUT_MODE, 0)?;
-            *shared = Some(fresh);
-        }
-        let Some(source) = shared.as_deref() else { return Err(Errno::EIO.into()) };
-        match at::link(self.work.fd(), Name::new(source.as_bytes())?, dir, name) {
-            Err(err) if err.errno() == Errno::EEXIST => Err(err),
-            // Too many links (EMLINK), or a file system that links no devices: one of its own.
-            Err(_) => {
-                if let Some(full) = shared.take() {
-                    self.work.discard(&full)?;
-                }
-                at::mknod(dir, name, WHITEOUT_MODE, 0)
-            }
-            Ok(()) => Ok(()),
-        }
-    }
-
-    fn whiteout_xattr(
-        &self,
-        dir: &UpperDir,
-        name: Name<'_>,
-        over: Over,
-    ) -> Result<Option<TakenOut>> {
-        self.stage_xattr_whiteout(dir)?.replace(dir, name, over)
-    }
-
-    /// An empty file with the mark, for a directory that gets its own mark before.
-    fn stage_xattr_whiteout(&self, dir: &UpperDir) -> Result<Staged> {
-        let Some(namespace) = self.forms.namespace else {
-            return Err(Errno::EOPNOTSUPP.into());
-        };
-        self.with_dir(dir, |target| mark_xattr_whiteouts(target, namespace))?;
-        let staged = self.stage_node(libc::S_IFREG, 0)?;
-        let key = namespace.key(Mark::Whiteout);
-        xattr::set(staged.target()?, key, b"y", SetMode::Any)?;
-        Ok(staged)
-    }
-
-    /// The marker first, then the object: between the two the object still shows, as before.
-    fn whiteout_file(
-        &self,
-        dir: &UpperDir,
-        name: Name<'_>,
-        over: Over,
-    ) -> Result<Option<TakenOut>> {
-        let fd = dir.fd()?;
-        let marker = aufs::whiteout_of(name.bytes());
-        let made = at::mknod(fd.as_ref().as_fd(), Name::new(&marker)?, libc::S_IFREG | 0o600, 0);
-        if let Err(err) = made
-            && err.errno() != Errno::EEXIST
-        {
-            return Err(err);
-        }
-        match over {
-            Over::Nothing => Ok(None),
-            Over::SameKind => self.unlink(dir, name).map(|()| None),
-            Over::NoDirectory | Over::Directory => self.take_out(dir, name).map(Some),
-        }
-    }
-
-    /// Takes a whiteout away that stands beside a new object (`.wh.NAME`); a device is simply
-    /// replaced when the object is published.
-    pub fn remove_whiteout_file(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
-        let marker = aufs::whiteout_of(name.bytes());
-        match self.unlink(dir, Name::new(&marker)?) {
-            Err(err) if err.errno() == Errno::ENOENT => Ok(()),
-            other => other,
-        }
     }
 }
 

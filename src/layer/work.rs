@@ -19,7 +19,7 @@ use crate::sys::trail::Trail;
 use crate::sys::{FileType, Name, Target, at, creds, dir, file, stat, xattr};
 
 /// The directory in WORKDIR where changes are built (fs/overlayfs/super.c, `OVL_WORKDIR_NAME`).
-const WORK: &[u8] = b"work";
+pub(super) const WORK: &[u8] = b"work";
 /// In it: one entry for each feature without which the upper must not be used.
 const INCOMPAT: &[u8] = b"incompat";
 /// The entry there that a volatile mount leaves until it is unmounted in an orderly way.

@@ -275,10 +275,11 @@ fn finish(upper: &Upper, from: &Original<'_>, to: Target<'_>, made: &Stat) -> Re
     let at_once = has_mode && given == Given::Owner && !change.gives_owner();
     let mode = change.mode.filter(|_| at_once).map_or(was.mode, |mode| was.kind().mode() | mode);
     let known = Some(made).filter(|_| !has_acl);
-    upper.give_mode(to, known, &Stat { mode, ..*was }, given)?;
+    // Marks before the mode, which may keep us from setting more.
     if was.protection.is_any() && matches!(was.kind(), FileType::Regular | FileType::Directory) {
         protect(upper, to, was)?;
     }
+    upper.give_mode(to, known, &Stat { mode, ..*was }, given)?;
     if !at_once {
         attr::apply(upper, to, &change.without_times())?;
     }

@@ -13,6 +13,9 @@ use crate::layer::{Keeping, Over, Staged, Upper, UpperDir};
 use crate::sys::xattr::{self, SetMode};
 use crate::sys::{Name, Stat, Target, at, stat};
 
+/// What we need to mark a directory in the making. Nobody else gets to it.
+const OUR_DIR: u32 = 0o700;
+
 /// What kind of object, with what only that kind has.
 #[derive(Clone, Copy, Debug)]
 pub enum Body<'a> {
@@ -256,10 +259,10 @@ fn make_staged(
     over: Over,
 ) -> Result<Created> {
     let (staged, file) = stage(upper, body, plan)?;
-    finish(upper, staged.target()?, body, plan)?;
     if opaque {
         upper.set_opaque(staged.target()?)?;
     }
+    finish(upper, staged.target()?, body, plan)?;
     let stat = upper.keeping().stat(staged.target()?)?;
     staged.publish(dir, name, over)?;
     Ok(Created { stat, file })
@@ -271,7 +274,7 @@ fn stage(upper: &Upper, body: Body<'_>, plan: &Plan) -> Result<(Staged, Option<O
             let (staged, file) = upper.stage_file(plan.mode)?;
             (staged, Some(file))
         }
-        Body::Dir => (upper.stage_dir(plan.mode)?, None),
+        Body::Dir => (upper.stage_dir(plan.mode | OUR_DIR)?, None),
         Body::Node { kind, rdev } => (upper.stage_node(kind | plan.mode, rdev)?, None),
         Body::Symlink { target } => (upper.stage_symlink(target)?, None),
     })
@@ -291,7 +294,8 @@ fn finish(upper: &Upper, target: Target<'_>, body: Body<'_>, plan: &Plan) -> Res
     }
     set_acls(target, plan)?;
     // chown(2) and mkdir(2) do not keep set-id bits.
-    if plan.mode & 0o6000 != 0 || plan.access.is_some() {
+    let is_ours_so_far = matches!(body, Body::Dir) && plan.mode & OUR_DIR != OUR_DIR;
+    if plan.mode & 0o6000 != 0 || plan.access.is_some() || is_ours_so_far {
         at::chmod(target, plan.mode)?;
     }
     Ok(())

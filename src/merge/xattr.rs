@@ -109,7 +109,10 @@ pub fn replace(from: Stored<'_>, to: Stored<'_>) -> Result<()> {
 pub fn copy(from: Stored<'_>, to: Stored<'_>) -> Result<bool> {
     let all = sys::list(from.0)?;
     let mut any_acl = false;
-    for stored in sys::names(&all) {
+    // ACLs last: they have a say in whether the rest may be set.
+    let is_last = |stored: &&[u8]| stored.starts_with(b"system.");
+    let first = sys::names(&all).filter(|stored| !is_last(stored));
+    for stored in first.chain(sys::names(&all).filter(is_last)) {
         if overlay::stands_back(stored, from.1, sys::names(&all)) {
             continue;
         }

@@ -67,6 +67,13 @@ pub fn groups_of(pid: u32, gid: u32) -> Vec<u32> {
     line.split_ascii_whitespace().filter_map(|id| id.parse().ok()).chain([gid]).collect()
 }
 
+/// The supplementary groups of this process.
+#[must_use]
+pub fn own_groups() -> Vec<u32> {
+    let groups = nix::unistd::getgroups().unwrap_or_default();
+    groups.into_iter().map(nix::unistd::Gid::as_raw).collect()
+}
+
 /// Takes the caller's limit on the size of files away as far as we may, and has what is left of it
 /// arrive as EFBIG: the signal that comes with it (SIGXFSZ, setrlimit(2)) would end the server.
 pub fn lift_file_size() -> Result<()> {

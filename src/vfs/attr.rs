@@ -38,7 +38,7 @@ impl Vfs {
             Ok(dir) => match &*dir.orphan.read() {
                 Some(fd) => {
                     let keeping = dir.stack.read().top()?.keeping();
-                    Stat { nlink: 0, ..keeping.stat(Target::Fd(fd.as_fd()))? }
+                    Stat { nlink: 0, ..self.look(keeping, Target::Fd(fd.as_fd()))? }
                 }
                 None => {
                     let stack = dir.stack.read().clone();
@@ -50,10 +50,17 @@ impl Vfs {
         Ok(Stat { ino: self.table.shown(node.id, &stat), ..self.owners.shown(stat) })
     }
 
+    fn look(&self, keeping: Keeping, target: Target<'_>) -> Result<Stat> {
+        match &self.stack.upper {
+            Some(upper) => upper.as_shown(keeping, target),
+            None => keeping.stat(target),
+        }
+    }
+
     fn stat_of_leaf(&self, node: &Node, leaf: &Leaf) -> Result<Stat> {
         let place = leaf.place.read();
         let keeping = self.keeping(leaf, &place.real);
-        let stat = self.with_leaf(leaf, &place, |target| keeping.stat(target))?;
+        let stat = self.with_leaf(leaf, &place, |target| self.look(keeping, target))?;
         self.before_count(node, &place);
         let stat = Stat { nlink: Self::shown_nlink(&place, &stat), ..stat };
         if let Contents::Elsewhere(data) = place.data() {
@@ -81,14 +88,20 @@ impl Vfs {
         &self,
         leaf: &Leaf,
         place: &Place,
-        act: impl FnOnce(Target<'_>) -> Result<T>,
+        mut act: impl FnMut(Target<'_>) -> Result<T>,
     ) -> Result<T> {
         // A descriptor that is open spares the way through the directory, unless it is that of the
         // file which holds the data.
         if place.has_own_data()
             && let Some(fd) = leaf.io.get()
         {
-            return act(Target::Fd(fd.as_ref().as_fd()));
+            match act(Target::Fd(fd.as_ref().as_fd())) {
+                // By its name we can give ourselves rights to it.
+                Err(err)
+                    if err.errno() == Errno::EACCES && matches!(place.real, Real::Upper { .. }) => {
+                }
+                other => return other,
+            }
         }
         if let Some((dir, name)) = place.in_lower()? {
             let fd = dir.dir().fd()?;
@@ -106,17 +119,19 @@ impl Vfs {
     pub(super) fn with_node<T>(
         &self,
         node: &Node,
-        act: impl FnOnce(Target<'_>, Keeping) -> Result<T>,
+        mut act: impl FnMut(Target<'_>, Keeping) -> Result<T>,
     ) -> Result<T> {
         match node.dir() {
             Ok(dir) => {
                 let orphan = dir.orphan.read().clone();
                 let stack = dir.stack.read().clone();
-                let (fd, keeping) = match orphan {
-                    Some(fd) => (fd, stack.top()?.keeping()),
-                    None => (stack.meta_dir()?.fd()?, stack.meta_dir()?.keeping()),
-                };
-                act(Target::Fd(fd.as_ref().as_fd()), keeping)
+                match orphan {
+                    Some(fd) => act(Target::Fd(fd.as_ref().as_fd()), stack.top()?.keeping()),
+                    None => {
+                        let lends = stack.meta_dir()?;
+                        lends.reach(|fd| act(Target::Fd(fd), lends.keeping()))
+                    }
+                }
             }
             Err(_) => {
                 let leaf = node.as_leaf()?;
@@ -186,7 +201,7 @@ impl Vfs {
     pub(super) fn with_attributes<T>(
         &self,
         leaf: &Leaf,
-        act: impl FnOnce(Target<'_>) -> Result<T>,
+        act: impl FnMut(Target<'_>) -> Result<T>,
     ) -> Result<T> {
         if self.upper()?.keeping() == Keeping::Inode {
             return self.with_leaf(leaf, &leaf.place.read(), act);
@@ -199,7 +214,7 @@ impl Vfs {
     pub(super) fn change_dir(
         &self,
         node: &Arc<Node>,
-        act: impl FnOnce(Target<'_>) -> Result<()>,
+        mut act: impl FnMut(Target<'_>) -> Result<()>,
     ) -> Result<()> {
         let dir = node.dir()?;
         if let Some(fd) = &*dir.orphan.read() {

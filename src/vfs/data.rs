@@ -288,7 +288,7 @@ impl Vfs {
             let orphan = dir.orphan.read().is_some();
             let own = dir.stack.read().upper.clone();
             let Some(own) = own.filter(|_| !orphan) else { return Ok(()) };
-            let fd = at::reopen_dir(own.dir().fd()?.as_ref().as_fd())?;
+            let fd = own.dir().reach(at::reopen_dir)?;
             return upper.sync(fd.as_fd(), data_only);
         }
         if node.as_leaf()?.place.read().real.upper_key().is_none() {

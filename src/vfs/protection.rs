@@ -58,11 +58,13 @@ impl Vfs {
             Ok(dir) => {
                 let orphan = dir.orphan.read().clone();
                 let stack = dir.stack.read().clone();
-                let fd = match orphan {
-                    Some(fd) => fd,
-                    None => stack.top()?.fd()?,
-                };
-                self.read_protection(Target::Fd(fd.as_ref().as_fd()), stack.upper.is_some())?
+                let in_upper = stack.upper.is_some();
+                match orphan {
+                    Some(fd) => self.read_protection(Target::Fd(fd.as_ref().as_fd()), in_upper)?,
+                    None => {
+                        stack.top()?.reach(|fd| self.read_protection(Target::Fd(fd), in_upper))?
+                    }
+                }
             }
             Err(_) => {
                 let leaf = node.as_leaf()?;

@@ -1,6 +1,6 @@
 //! Taking names away.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use nix::fcntl::OFlag;
@@ -187,7 +187,7 @@ impl Vfs {
                 other => return other,
             }
         }
-        at::open(dir.dir().fd()?.as_ref().as_fd(), name, OFlag::O_PATH, 0)
+        dir.dir().reach(|dir| at::open(dir, name, OFlag::O_PATH, 0))
     }
 
     fn open_data(&self, dir: &UpperDir, name: Name<'_>) -> Result<OwnedFd> {

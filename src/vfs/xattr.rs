@@ -106,7 +106,11 @@ impl Vfs {
         self.check_xattrs(name)?;
         let node = self.node(id)?;
         let value = self.owners.stored_xattr(name, value.to_vec())?;
-        self.change(&node, |target, dialect| xattr::set(target, dialect, name, &value, mode))
+        let upper = self.upper()?;
+        self.change(&node, |target, dialect| {
+            let set = || xattr::set(target, dialect, name, &value, mode);
+            if is_acl(name) { upper.setting_mode(target, set) } else { set() }
+        })
     }
 
     /// Removes one value.
@@ -146,7 +150,7 @@ impl Vfs {
     fn change(
         &self,
         node: &Arc<Node>,
-        act: impl FnOnce(Target<'_>, Dialect) -> Result<()>,
+        mut act: impl FnMut(Target<'_>, Dialect) -> Result<()>,
     ) -> Result<()> {
         let dialect = self.upper()?.keeping().dialect();
         self.check_free(node)?;

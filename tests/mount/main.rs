@@ -43,6 +43,7 @@ mod mmap;
 mod nameless;
 mod open_files;
 mod override_stat;
+mod own_modes;
 mod owners;
 mod parallel;
 mod passthrough;

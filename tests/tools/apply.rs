@@ -352,3 +352,27 @@ fn by_a_user_without_privilege() {
     assert_eq!(value("p"), "0:0:0644:pipe");
     assert_eq!(value("implied"), "0:0:0755:dir");
 }
+
+/// A layer that its own modes would keep its owner from writing: a root and a directory without
+/// `w`, and a file without it that has an attribute.
+#[test]
+fn what_may_not_be_written_is_unpacked() {
+    needs!(root, mount);
+    let s = Scratch::new();
+    let script = format!(
+        "cd {0}; chmod 777 .; setpriv --reuid=1234 --regid=1234 --clear-groups sh -euc '
+             mkdir -p in/d; echo x >in/d/f; setfattr -n user.a -v 1 in/d/f
+             chmod 444 in/d/f; chmod 555 in/d in
+             tar -C in --format=pax --xattrs --xattrs-include=user.* -cf layer.tar .
+             {1} apply layer.tar out'",
+        s.base().root().display(),
+        s.program().display()
+    );
+    run("sh", &["-ec", &script]);
+    let out = s.base().sub("out");
+    assert_eq!(["", "d", "d/f"].map(|path| out.mode_of(path)), [0o555, 0o555, 0o444]);
+    assert_eq!(
+        (out.read("d/f"), out.get_xattr("d/f", "user.a")),
+        ("x\n".into(), Some(b"1".into()))
+    );
+}

@@ -18,8 +18,7 @@ impl Upper {
     /// Takes everything out of a directory.
     pub fn empty(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-        let full = at::open(dir.fd()?.as_ref().as_fd(), name, flags, 0)?;
-        work::sweep(full.as_fd())
+        dir.dir().reach_entry(name, |full| work::sweep(at::open_target(full, flags)?.as_fd()))
     }
 
     /// Renames and leaves a whiteout.

@@ -114,6 +114,9 @@ fn cannot(what: &str, devices: bool, namespace: Option<Namespace>) -> Error {
 /// Mode of a whiteout device (`WHITEOUT_MODE`, linux/fs.h).
 pub(super) const WHITEOUT_MODE: u32 = libc::S_IFCHR;
 
+/// Permission bits of a whiteout that is a file: without `w` its owner cannot mark it (xattr(7)).
+pub(super) const WHITEOUT_FILE: u32 = 0o600;
+
 /// Marks a directory as one whose empty files may be whiteouts. An opaque one stays opaque: nothing
 /// below it shows, and it needs no whiteouts.
 pub(super) fn mark_xattr_whiteouts(dir: Target<'_>, namespace: Namespace) -> Result<()> {

@@ -5,14 +5,12 @@
 //! `.wh..opq`, which was a slip. Our mark comes first and theirs go after it, so that what is below
 //! never shows.
 
-use std::os::fd::AsFd;
-
 use super::{OpaqueForm, Upper, UpperDir};
 use crate::error::{Errno, Result};
 use crate::format::aufs;
 use crate::format::overlay::{FUSE_OVERLAYFS_OPAQUE, Mark, Namespace};
 use crate::layer::marks::drop_mark;
-use crate::sys::{Name, at, xattr};
+use crate::sys::{Name, xattr};
 
 /// The device that fuse-overlayfs 1.10 makes in each new directory.
 const SLIP: &[u8] = b".wh..opq";
@@ -39,7 +37,7 @@ impl Upper {
             if !has(ours) || xattr::get(target, ours)? != b"y" {
                 self.set_opaque(target)?;
             }
-            others.filter(|key| has(key)).try_for_each(|key| drop_mark(target, key))
+            others.clone().filter(|key| has(key)).try_for_each(|key| drop_mark(target, key))
         })?;
         if by_file {
             let was = dir.dir().stat()?;
@@ -50,12 +48,11 @@ impl Upper {
     }
 
     fn remove_debris(&self, dir: &UpperDir) -> Result<()> {
-        let fd = dir.fd()?;
         let slip = Name::new(SLIP)?;
         if dir.dir().stat_entry(slip)?.is_some_and(|stat| stat.is_whiteout_device()) {
-            at::unlink(fd.as_ref().as_fd(), slip)?;
+            self.unlink(dir, slip)?;
         }
-        match at::unlink(fd.as_ref().as_fd(), Name::new(aufs::OPAQUE)?) {
+        match self.unlink(dir, Name::new(aufs::OPAQUE)?) {
             Err(err) if err.errno() == Errno::ENOENT => Ok(()),
             other => other,
         }

@@ -8,6 +8,7 @@ use super::{Squashed, Upper};
 use crate::config::{Config, IdView, Permissions};
 use crate::error::{Errno, Error, Result};
 use crate::format::override_stat::{self, Spelling};
+use crate::layer::grants::Grants;
 use crate::layer::keeping::{Keeping, is_kept_in_xattr};
 use crate::sys::xattr::SetMode;
 use crate::sys::{FileType, Stat, Target, at, stat, xattr};
@@ -163,7 +164,7 @@ impl Upper {
     /// Those of chmod(2) and setxattr(2).
     pub fn chmod(&self, target: Target<'_>, mode: u32) -> Result<()> {
         if self.keeping == Keeping::Inode {
-            return at::chmod(target, mode);
+            return self.setting_mode(target, || at::chmod(target, mode));
         }
         let real = stat::stat(target)?;
         if !is_kept_in_xattr(&real) {
@@ -180,7 +181,7 @@ impl Upper {
     /// # Errors
     /// As [`Self::chmod`].
     pub fn drop_set_id(&self, target: Target<'_>) -> Result<bool> {
-        let now = self.keeping.stat(target)?.permissions();
+        let now = self.as_shown(self.keeping, target)?.permissions();
         let kept = without_set_id(now);
         if kept != now {
             self.chmod(target, kept)?;
@@ -271,7 +272,28 @@ impl Upper {
         if mode & SET_ID == 0 && now.is_some_and(|now| now.permissions() == mode) {
             return Ok(());
         }
-        at::chmod(copy, mode)
+        self.setting_mode(copy, || at::chmod(copy, mode))
+    }
+
+    /// Runs something that gives an object another mode.
+    ///
+    /// # Errors
+    /// Those of `set`.
+    pub fn setting_mode<T>(
+        &self,
+        target: Target<'_>,
+        set: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        Grants::setting_mode(self.grants.as_deref(), target, set)
+    }
+
+    /// Attributes of an object as the mount shows them, wherever its layer keeps them.
+    ///
+    /// # Errors
+    /// Those of stat(2) and getxattr(2).
+    pub fn as_shown(&self, keeping: Keeping, target: Target<'_>) -> Result<Stat> {
+        let look = || keeping.stat(target).map(Some);
+        Grants::as_shown(self.grants.as_deref(), look)?.ok_or_else(|| Errno::ESTALE.into())
     }
 
     /// Whether the ids of an object may stand for others that have no place in our user namespace.

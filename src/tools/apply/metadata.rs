@@ -47,10 +47,14 @@ impl<'a> Metadata<'a> {
     /// (inode(7)).
     pub fn give(&mut self, target: Target<'_>, entry: &Entry, kind: u32) -> Result<()> {
         self.owner(target, entry, kind)?;
+        // The mode may keep us from setting attributes, and an ACL changes it.
+        for (name, value) in entry.xattrs.iter().filter(|(name, _)| !is_acl(name)) {
+            self.attribute(target, name, value)?;
+        }
         if kind != libc::S_IFLNK {
             self.upper.chmod(target, entry.mode)?;
         }
-        for (name, value) in &entry.xattrs {
+        for (name, value) in entry.xattrs.iter().filter(|(name, _)| is_acl(name)) {
             self.attribute(target, name, value)?;
         }
         set_time(target, entry.mtime)

@@ -13,7 +13,7 @@ use crate::error::{Context, Errno, Error, Result, best_effort};
 use crate::format::overlay::{ACL_ACCESS, ACL_DEFAULT};
 use crate::layer::{FdCache, Upper, open, work};
 use crate::sys::at::Replace;
-use crate::sys::{Name, Target, at, creds, dir, xattr};
+use crate::sys::{Name, Target, at, creds, dir, stat, xattr};
 
 /// The layer in the making, its work directory, and what AUFS kept aside of hard links.
 const ROOT: &str = "root";
@@ -108,9 +108,23 @@ impl Stage {
     pub fn publish(mut self) -> Result<()> {
         self.upper = None;
         nix::unistd::syncfs(&self.dir).map_err(Error::from).context(|| "writing to the disk")?;
+        self.move_root().context(|| self.path.display().to_string())
+    }
+
+    fn move_root(&self) -> Result<()> {
         let (root, wanted) = (Name::new(ROOT.as_bytes())?, Name::new(&self.wanted)?);
-        at::rename(self.dir.as_fd(), root, self.above.as_fd(), wanted, Replace::Yes)
-            .context(|| self.path.display().to_string())
+        let call = || at::rename(self.dir.as_fd(), root, self.above.as_fd(), wanted, Replace::Yes);
+        match call() {
+            Err(err) if err.errno() == Errno::EACCES => {}
+            other => return other,
+        }
+        // A directory that moves has its `..` changed, which takes `w`.
+        let fd = at::open(self.dir.as_fd(), root, OFlag::O_PATH, 0)?;
+        let target = Target::Fd(fd.as_fd());
+        let mode = stat::stat(target)?.permissions();
+        at::chmod(target, mode | 0o700)?;
+        call()?;
+        at::chmod(target, mode)
     }
 }
 

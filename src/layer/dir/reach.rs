@@ -1,0 +1,88 @@
+//! Calls on a directory and its entries that the modes of an upper may refuse to an unprivileged
+//! server ([`Grants`]).
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use super::{LayerDir, UpperDir};
+use crate::error::Result;
+use crate::layer::Fd;
+use crate::layer::grants::{Grants, Need};
+use crate::sys::at::Replace;
+use crate::sys::{Name, Stat, Target, at, stat};
+
+impl LayerDir {
+    pub(super) fn grants(&self) -> Option<&Grants> {
+        self.layer.grants.as_deref()
+    }
+
+    /// What it takes to get at the entry `name`, by the descriptor `here` of this directory.
+    fn needs_of<'a>(self: &'a Arc<Self>, here: BorrowedFd<'a>, name: Name<'a>) -> [Need<'a>; 2] {
+        let entry =
+            Need { target: Target::At(here, name), place: (self, Some(name)), if_dir: false };
+        [Need::of(self, here), entry]
+    }
+
+    /// Runs a call on the directory itself, or on names in it. One that is refused is tried again
+    /// with rights to the directory, if it is one of an upper.
+    ///
+    /// # Errors
+    /// Those of [`Self::fd`] and of `act`.
+    pub fn reach<T>(
+        self: &Arc<Self>,
+        mut act: impl FnMut(BorrowedFd<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let fd = self.fd()?;
+        let fd = fd.as_ref().as_fd();
+        Grants::retry(self.grants(), &[Need::of(self, fd)], || act(fd))
+    }
+
+    /// The same on an entry, with rights to that too.
+    ///
+    /// # Errors
+    /// As for [`Self::reach`].
+    pub fn reach_entry<T>(
+        self: &Arc<Self>,
+        name: Name<'_>,
+        mut act: impl FnMut(Target<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let fd = self.fd()?;
+        let fd = fd.as_ref().as_fd();
+        let needs = self.needs_of(fd, name);
+        Grants::retry(self.grants(), &needs, || act(Target::At(fd, name)))
+    }
+
+    /// A descriptor to list the directory, in place of one that only looks up names.
+    pub(super) fn open_to_list(self: &Arc<Self>) -> Result<Arc<Fd>> {
+        let fd = Arc::new(Fd::from(self.reach(at::reopen_dir)?));
+        self.slot.put(Arc::clone(&fd));
+        Ok(fd)
+    }
+
+    /// Attributes of an object of the layer as its inode has them.
+    pub(super) fn look(&self, target: Target<'_>) -> Result<Option<Stat>> {
+        Grants::as_shown(self.grants(), || stat::stat_if_exists(target))
+    }
+}
+
+impl UpperDir {
+    /// Moves an object of the work directory here, or lets it and what is here change places. A
+    /// directory without `w` moves too: the call changes its `..`.
+    pub(in crate::layer) fn move_in(
+        &self,
+        work: BorrowedFd<'_>,
+        staged: Name<'_>,
+        name: Name<'_>,
+        replace: Replace,
+    ) -> Result<()> {
+        let fd = self.fd()?;
+        let here = fd.as_ref().as_fd();
+        let needs = [
+            Need::of(&self.0, here),
+            Need::moving(Target::At(work, staged), (&self.0, name)),
+            Need::moving(Target::At(here, name), (&self.0, name)),
+        ];
+        let call = || at::rename(work, staged, here, name, replace);
+        Grants::retry(self.0.grants(), &needs, call)
+    }
+}

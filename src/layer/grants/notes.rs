@@ -1,0 +1,137 @@
+//! Notes on modes that are to be taken back.
+//!
+//! A note is a symbolic link in the work directory, which takes one call to make. It says which
+//! bits the owner had, the number of the object, and its path in the upper. The next mount takes
+//! them back before it sweeps the work directory.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::fcntl::OFlag;
+
+use super::OWNERS;
+use crate::error::{Errno, Result, best_effort};
+use crate::layer::dir::LayerDir;
+use crate::layer::work::{WORK, Work};
+use crate::sys::{FileType, Name, Stat, Target, at, creds, dir, stat};
+
+/// How the names of notes begin.
+const PREFIX: &str = "mode";
+
+/// A note in the work directory, by its name.
+#[derive(Debug)]
+pub(super) struct Note(Vec<u8>);
+
+/// Where notes are left.
+#[derive(Debug)]
+pub(super) struct Notes {
+    work: OwnedFd,
+    /// What nothing else in the work directory is called.
+    ours: String,
+    next: AtomicU64,
+}
+
+impl Notes {
+    /// In the work directory.
+    ///
+    /// # Errors
+    /// Those of opening it once more.
+    pub fn new(work: &Work) -> Result<Self> {
+        let (ours, next) = (work.fresh_name(), AtomicU64::new(1));
+        Ok(Self { work: at::reopen_dir(work.fd())?, ours, next })
+    }
+
+    /// Leaves one; none of an object whose path is too long for a symbolic link.
+    ///
+    /// # Errors
+    /// Those of symlinkat(2).
+    pub fn leave(
+        &self,
+        found: &Stat,
+        (above, name): (&Arc<LayerDir>, Option<Name<'_>>),
+    ) -> Result<Option<Note>> {
+        let mut text = format!("{:o} {} ", found.mode & OWNERS, found.ino).into_bytes();
+        text.extend(above.path());
+        if let Some(name) = name {
+            text.push(b'/');
+            text.extend(name.bytes());
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let note = Note(format!("{PREFIX}{}.{number:x}", self.ours).into_bytes());
+        match at::symlink(&text, self.work.as_fd(), Name::new(&note.0)?) {
+            Err(err) if err.errno() == Errno::ENAMETOOLONG => Ok(None),
+            other => other.map(|()| Some(note)),
+        }
+    }
+
+    /// Takes one away again.
+    pub fn take_back(&self, note: &Note) {
+        let taken = Name::new(&note.0).and_then(|name| at::unlink(self.work.as_fd(), name));
+        best_effort("a note on a mode stays in work until the next mount", taken);
+    }
+}
+
+/// What a note says.
+struct Said {
+    bits: u32,
+    ino: u64,
+    path: Vec<u8>,
+}
+
+impl Said {
+    fn read(text: &[u8]) -> Option<Self> {
+        let mut words = text.splitn(3, |&byte| byte == b' ');
+        let bits = u32::from_str_radix(std::str::from_utf8(words.next()?).ok()?, 8).ok()?;
+        let ino = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
+        Some(Self { bits: bits & OWNERS, ino, path: words.next()?.to_vec() })
+    }
+
+    fn depth(&self) -> usize {
+        self.path.iter().filter(|&&byte| byte == b'/').count()
+    }
+}
+
+/// Gives objects of the upper `root` back the modes that notes in the work directory tell of. What
+/// is not as the note says has changed since, and is left alone.
+///
+/// # Errors
+/// Those of listing the work directory.
+pub fn repair(root: BorrowedFd<'_>, workdir: BorrowedFd<'_>) -> Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+    let Ok(work) = at::open(workdir, Name::new(WORK)?, flags, 0) else { return Ok(()) };
+    let work = work.as_fd();
+    let mut notes = Vec::new();
+    dir::for_each(work, |entry| {
+        if entry.name.starts_with(PREFIX.as_bytes())
+            && entry.kind.is_none_or(|it| it == FileType::Symlink)
+        {
+            let text = Name::new(entry.name).and_then(|name| at::readlink(Target::At(work, name)));
+            notes.extend(text.ok().and_then(|text| Said::read(&text)));
+        }
+        Ok(())
+    })?;
+    // What is below first, as long as there is a way to it.
+    notes.sort_by_key(|said| std::cmp::Reverse(said.depth()));
+    for said in notes {
+        best_effort("a mode that a crash has left", restore(root, &said));
+    }
+    Ok(())
+}
+
+fn restore(root: BorrowedFd<'_>, said: &Said) -> Result<()> {
+    let mut here: OwnedFd = at::reopen_dir(root)?;
+    for name in said.path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+        here = match at::open(here.as_fd(), Name::new(name)?, OFlag::O_PATH, 0) {
+            Err(err) if matches!(err.errno(), Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+            other => other?,
+        };
+    }
+    let target = Target::Fd(here.as_fd());
+    let found = stat::stat(target)?;
+    let is_it = found.ino == said.ino && found.uid == creds::effective().uid;
+    if is_it && found.mode & OWNERS == super::ALL && found.kind() != FileType::Symlink {
+        at::chmod(target, found.permissions() & !OWNERS | said.bits)?;
+    }
+    Ok(())
+}
