@@ -57,6 +57,29 @@ fn run_exec_copy_diff_commit(#[values(Who::Root, Who::User)] who: Who) {
     space.expect_nothing_mounted();
 }
 
+/// The mount of the container that has stopped lives on, and the container starts beside it.
+#[rstest]
+fn stop_and_start_while_somebody_sits_in_its_files(#[values(Who::Root, Who::User)] who: Who) {
+    needs_runtimes!();
+    let space = Space::new(who);
+    let store = Store::new(&space, "store", Driver::Program);
+    let script = format!("echo a >> /etc/a; {WAIT}");
+    store.podman(&["run", "--detach", "--name=one", BASE, "sh", "-euc", &script]);
+    let sit = r#"
+        dir=$(podman mount one)
+        (cd "$dir/etc"; exec sleep 1000) &
+        trap "kill $!" EXIT
+        podman umount one >/dev/null
+        podman stop one >/dev/null
+        podman start one >/dev/null
+        until [ "$(podman exec one cat /etc/a)" = "$(printf 'a\na')" ]; do sleep 0.1; done
+        head -n1 "/proc/$!/cwd/a"
+    "#;
+    assert_eq!(store.inside(sit, &[]), "a\n");
+    store.podman(&["rm", "--force", "--time=1", "one"]);
+    space.expect_nothing_mounted();
+}
+
 #[rstest]
 fn volumes(#[values(Who::Root, Who::User)] who: Who) {
     needs_runtimes!();

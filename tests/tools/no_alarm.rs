@@ -161,30 +161,32 @@ fn of_the_kernel_and_by_turns() {
 }
 
 /// By root of a user namespace, whose marks are in `user.overlay.`: there, and seen from outside.
+/// The kernel does not mark a new directory there as one with copies in it when one gets a name in
+/// it.
 #[test]
 fn of_a_user_namespace() {
     needs!(root, mount, userns, kernel_overlay);
     not_the_kernels!("it takes turns here");
     let s = Scratch::with_lowers(2);
     below(&s);
+    s.lower(0).file("copied", "x");
     let mut chance = Chance(7);
+    let ours = chance.script() + "chmod 600 copied";
+    let kernels = chance.script() + "mkdir fresh; ln copied fresh/again";
     let layers = layers(&s);
     let program = s.program();
     let m = s.mnt.root().display();
     let script = format!(
         "set -e; p={}; o={layers}; m={m}
         cd \"$m\"; cd ..
-        $p -o $o $m; (cd $m; set +e; {}) >/dev/null 2>&1; umount $m
+        $p -o $o $m; (cd $m; set +e; {ours}) >/dev/null 2>&1; umount $m
         mount -t overlay overlay -o userxattr,$o $m
-        (cd $m; set +e; {}) >/dev/null 2>&1; umount $m
+        (cd $m; set +e; {kernels}) >/dev/null 2>&1; umount $m
         $p check -o $o",
         program.display(),
-        chance.script(),
-        chance.script(),
     );
     let inside = output(Command::new("unshare").args([
         "--user",
-        "--map-auto",
         "--map-root-user",
         "--mount",
         "sh",
@@ -192,6 +194,9 @@ fn of_a_user_namespace() {
         &script,
     ]));
     assert!(inside.status.success(), "{}{}", text(&inside.stdout), text(&inside.stderr));
+    let has =
+        |path: &str, mark: &str| s.upper.get_xattr(path, format!("user.overlay.{mark}")).is_some();
+    assert!(has("fresh/again", "origin") && !has("fresh", "impure"));
     assert_nothing_is_found(&s, "");
 }
 
