@@ -28,8 +28,8 @@ pub struct Config {
     pub device: Option<i32>,
     /// Flags and words that go to mount(2) or to fusermount3.
     pub mount: MountOptions,
-    /// How long the kernel may believe names and attributes. The layers change only through the
-    /// mount, so by default for ever.
+    /// How long names, attributes and data of the layers may be believed. They change only through
+    /// the mount, so by default for ever.
     pub timeout: Duration,
     /// Which extended attribute namespace carries our markers.
     pub namespace: NamespaceChoice,
@@ -61,6 +61,8 @@ pub struct Config {
     pub index: IndexChoice,
     /// How the contents of files are read and written.
     pub io: Io,
+    /// When a file of a lower is copied up to be written.
+    pub copy_up: CopyUpBy,
     /// File handles last as long as the mount, also of what the kernel has forgotten.
     pub nfs_export: bool,
     /// Let the kernel gather small writes before it sends them (FUSE writeback cache).
@@ -325,7 +327,24 @@ impl Default for MountOptions {
     }
 }
 
+/// When a file of a lower is copied up to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyUpBy {
+    /// The first change.
+    Write,
+    /// Opening it to write, as in the kernel's overlayfs: what keeps it from being copied is known
+    /// before a program stores anything through a mapping. Each open and close is a request.
+    Open,
+}
+
 impl Config {
+    /// How long what is known of the lowers may be believed; `None` for ever, as nobody changes
+    /// them.
+    #[must_use]
+    pub fn lowers_settle(&self) -> Option<Duration> {
+        (self.timeout < Self::FOREVER).then_some(self.timeout)
+    }
+
     /// How long the kernel believes what it was told when nothing else is asked for: as near to for
     /// ever as FUSE's seconds and the kernel's jiffies allow without overflow (about 31 years).
     pub const FOREVER: Duration = Duration::from_secs(1_000_000_000);
@@ -368,6 +387,7 @@ impl Config {
             rename_lower: RenameLower::Copy(CopyLimit::DEFAULT),
             index: IndexChoice::Off,
             io: Io::Auto,
+            copy_up: CopyUpBy::Write,
             nfs_export: false,
             writeback: false,
             max_write: Self::MAX_WRITE,

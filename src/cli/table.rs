@@ -1,5 +1,6 @@
 //! The table of mount options.
 
+use super::copying::COPY_UP;
 use super::durability::FSYNC;
 use super::libfuse::{DEBUG, LIBFUSE, LIBFUSE_WARNED, MAX_THREADS};
 use super::lowers::Lowers;
@@ -152,6 +153,7 @@ pub const OPTIONS: &[MountOption] = &[
         help: "The kernel's name for fsync=volatile",
         doc: "",
     },
+    COPY_UP,
     FSYNC,
     MountOption {
         name: "sync",
@@ -421,9 +423,13 @@ pub const OPTIONS: &[MountOption] = &[
         metavar: "SECONDS",
         group: Group::Speed,
         takes: Takes::Seconds(|request, seconds| request.config.timeout = seconds),
-        help: "How long the kernel may cache names and attributes. Default: for ever",
-        doc: "One second with `ro` and an upperdir, which another mount may change. Lower it only if something changes the layers behind the mount, which is unsupported \
-              while it is mounted.",
+        help: "How long what is known of the layers may be believed. Default: for ever",
+        doc: "One second with `ro` and an upperdir, which another mount may change. For lower \
+              layers that something changes behind the mount: after that time a file shows its old \
+              or its new contents as a whole, and names that were added, replaced or removed show. \
+              A change of a file is known by its size or time of modification. Whatever is used \
+              after that time costs requests. The upper of a mount that writes must not change in \
+              any case.",
     },
     MountOption {
         name: "io",

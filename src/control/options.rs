@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::config::{
-    Access, Config, Durability, IdView, IndexChoice, Io, MountOptions, NamespaceChoice, Numbers,
-    Permissions, RenameLower, WhiteoutChoice, Xattrs,
+    Access, Config, CopyUpBy, Durability, IdView, IndexChoice, Io, MountOptions, NamespaceChoice,
+    Numbers, Permissions, RenameLower, WhiteoutChoice, Xattrs,
 };
 
 /// All options but those that name layers.
@@ -37,6 +37,7 @@ pub fn in_force(config: &Config) -> Value {
         rename_lower,
         index,
         io,
+        copy_up,
         nfs_export,
         writeback,
         max_write,
@@ -58,11 +59,7 @@ pub fn in_force(config: &Config) -> Value {
         "uidmapping": ids(&owners.uids),
         "gidmapping": ids(&owners.gids),
         "xino": of_numbers(*numbers),
-        "xattr_permissions": match permissions {
-            Permissions::Inode => 0,
-            Permissions::SecurityXattr => 1,
-            Permissions::UserXattr => 2,
-        },
+        "xattr_permissions": of_permissions(*permissions),
         "noacl": *xattrs != Xattrs::All,
         "noxattrs": *xattrs == Xattrs::None,
         "rename_lower": match rename_lower {
@@ -71,6 +68,7 @@ pub fn in_force(config: &Config) -> Value {
         },
         "index": of_index(*index),
         "io": of_io(*io),
+        "copy_up": of_copy_up(*copy_up),
         "nfs_export": on(*nfs_export),
         "writeback": *writeback,
         "max_write": max_write,
@@ -117,6 +115,21 @@ fn of_io(io: Io) -> &'static str {
         Io::Auto => "auto",
         Io::Cached => "cached",
         Io::Passthrough => "passthrough",
+    }
+}
+
+fn of_copy_up(copy_up: CopyUpBy) -> &'static str {
+    match copy_up {
+        CopyUpBy::Write => "write",
+        CopyUpBy::Open => "open",
+    }
+}
+
+fn of_permissions(permissions: Permissions) -> u32 {
+    match permissions {
+        Permissions::Inode => 0,
+        Permissions::SecurityXattr => 1,
+        Permissions::UserXattr => 2,
     }
 }
 

@@ -85,9 +85,11 @@ pub mod capability {
     #![allow(missing_docs)]
     numbers! { u64:
         ASYNC_READ = 1 << 0,
+        ATOMIC_O_TRUNC = 1 << 3,
         EXPORT_SUPPORT = 1 << 4,
         BIG_WRITES = 1 << 5,
         DONT_MASK = 1 << 6,
+        AUTO_INVAL_DATA = 1 << 12,
         DO_READDIRPLUS = 1 << 13,
         READDIRPLUS_AUTO = 1 << 14,
         WRITEBACK_CACHE = 1 << 16,
@@ -131,6 +133,7 @@ pub mod open {
 pub mod flag {
     #![allow(missing_docs)]
     pub const FSYNC_FDATASYNC: u32 = 1 << 0;
+    pub const OPEN_KILL_SUIDGID: u32 = 1 << 0;
     pub const WRITE_CACHE: u32 = 1 << 0;
     pub const WRITE_KILL_SUIDGID: u32 = 1 << 2;
     pub const SETXATTR_ACL_KILL_SGID: u32 = 1 << 0;

@@ -80,8 +80,18 @@ impl Device {
     /// Makes the kernel ask for the attributes of a node again. Its pages stay: an offset below
     /// zero leaves them (`fuse_reverse_inval_inode`, fs/fuse/inode.c).
     pub fn forget_attributes(&self, node: u64) -> Result<()> {
+        self.forget(node, (-1i64).cast_unsigned(), 0)
+    }
+
+    /// Makes the kernel let go of pages of a file. It waits for those that others are reading or
+    /// writing: not to be called by who has to answer these.
+    pub fn forget_pages(&self, node: u64, offset: u64, length: usize) -> Result<()> {
+        self.forget(node, offset, length as u64)
+    }
+
+    fn forget(&self, node: u64, offset: u64, length: u64) -> Result<()> {
         let mut message = Message::new();
-        message.u64(node).u64((-1i64).cast_unsigned()).u64(0);
+        message.u64(node).u64(offset).u64(length);
         // ENOENT: the kernel does not know the node any more.
         self.send(&[message.finish(0, abi::NOTIFY_INVAL_INODE, 0)])
     }

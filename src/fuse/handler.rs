@@ -21,7 +21,7 @@ use super::tell::Desk;
 use super::walkers::Walkers;
 use crate::config::{Access, Config};
 use crate::control;
-use crate::error::{Errno, Result};
+use crate::error::{Errno, Result, best_effort};
 use crate::format::overlay::ACL_ACCESS;
 use crate::sys::xattr::SetMode;
 use crate::sys::{creds, ioctl};
@@ -37,7 +37,8 @@ pub struct Handler {
     pub(super) pool: Pool,
     pub(super) open_mode: OpenMode,
     pub(super) desk: Desk,
-    pub(super) passthrough: Passthrough,
+    pub(super) passthrough: Arc<Passthrough>,
+    device: Arc<Device>,
     agreed: OnceLock<Agreed>,
     walkers: Walkers,
     /// The only user besides root that may come, with `allow_root`.
@@ -67,7 +68,8 @@ impl Handler {
             pool: Pool::default(),
             open_mode,
             desk,
-            passthrough: Passthrough::new(device),
+            passthrough: Arc::new(Passthrough::new(device)),
+            device: Arc::clone(device),
             agreed: OnceLock::new(),
             walkers: Walkers::default(),
             only: (config.mount.access == Some(Access::OwnerAndRoot)).then(owner),
@@ -119,7 +121,9 @@ impl Handler {
                 self.rename((id, name), (parent, new_name), flags, reply);
             }
             Operation::Link { node, name } => self.link(node, id, name, reply),
-            Operation::Open { flags } => self.open(header, flags, reply),
+            Operation::Open { flags, kills_set_id } => {
+                self.open(header, flags, kills_set_id, reply);
+            }
             Operation::Release => {
                 self.release(id);
                 reply.ok();
@@ -414,7 +418,8 @@ impl Handler {
     }
 
     fn open_dir(&self, reply: Reply) {
-        if self.lifetime().is_zero() {
+        // The kernel would keep a listing for as long as the time of the topmost directory stays.
+        if self.lifetime().is_zero() || self.config.lowers_settle().is_some() {
             return reply.opened(OpenedAs::default());
         }
         if self.agreed().no_opendir {
@@ -459,16 +464,28 @@ impl Handler {
         let kill = flags & flag::WRITE_KILL_SUIDGID != 0;
         let privilege = if kill { Privilege::LosesSetId } else { Privilege::KeepsSetId };
         let whole = flags & flag::WRITE_CACHE != 0;
+        let pages = whole.then(|| Pages { device: Arc::clone(&self.device), id, offset });
         if self.vfs.needs_copy_up(id) {
-            let data = data.to_vec();
+            let (data, length) = (data.to_vec(), data.len());
             let act =
                 move |vfs: &Vfs| vfs.write(id, &Write { offset, data: &data, privilege, whole });
-            let reply = move |answer| finish_with(answer, reply, Reply::written);
+            let reply = move |answer: Answer<usize>| {
+                let failed = answer.is_err();
+                finish_with(answer, reply, Reply::written);
+                if let Some(pages) = pages.filter(|_| failed) {
+                    pages.are_not_kept(length);
+                }
+            };
             self.run_slow("write", true, act, reply);
         } else {
             let write = Write { offset, data, privilege, whole };
-            let answer = self.run("write", |vfs| vfs.write(id, &write));
+            let (answer, length) = (self.run("write", |vfs| vfs.write(id, &write)), data.len());
+            let failed = answer.is_err();
             finish_with(answer, reply, Reply::written);
+            if let Some(pages) = pages.filter(|_| failed) {
+                // The kernel may have to write some of them again before it lets go of them.
+                self.pool.run(move || pages.are_not_kept(length));
+            }
         }
     }
 
@@ -512,6 +529,22 @@ impl Handler {
         self.run_slow("ioctl", slow, act, move |answer| {
             finish_with(answer, reply, |reply, out| reply.ioctl(out.get(..room).unwrap_or(&out)));
         });
+    }
+}
+
+/// Pages of a file that the kernel writes back.
+struct Pages {
+    device: Arc<Device>,
+    id: NodeId,
+    offset: u64,
+}
+
+impl Pages {
+    /// To be called when they could not be written and the kernel has heard of it: it would go on
+    /// showing them to everybody until it needs the memory.
+    fn are_not_kept(self, length: usize) {
+        let told = self.device.forget_pages(self.id.0, self.offset, length);
+        best_effort("telling the kernel of pages that are lost", told);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::abi::{self, capability as cap};
 use super::opening::OpenMode;
 use super::wire::Message;
-use crate::config::{Config, Xattrs};
+use crate::config::{Config, CopyUpBy, Xattrs};
 use crate::error::{Errno, Error, Result};
 
 /// What was agreed on.
@@ -75,18 +75,30 @@ fn wanted(config: &Config, open_mode: OpenMode) -> u64 {
         | cap::PARALLEL_DIROPS
         | cap::DO_READDIRPLUS
         | cap::READDIRPLUS_AUTO
-        | cap::CACHE_SYMLINKS
         | cap::HANDLE_KILLPRIV_V2
         | cap::SETXATTR_EXT
-        | cap::EXPLICIT_INVAL_DATA
         | cap::DIRECT_IO_ALLOW_MMAP
         | cap::MAX_PAGES
         | cap::INIT_EXT;
+    // Where lowers change, a new size or time of modification makes the kernel let go of its pages;
+    // of the targets of links it would never let go.
+    let kept = match config.lowers_settle() {
+        Some(_) => cap::AUTO_INVAL_DATA,
+        None => cap::EXPLICIT_INVAL_DATA | cap::CACHE_SYMLINKS,
+    };
+    // What is emptied by being opened need not be copied up first.
+    let opens = if config.copy_up == CopyUpBy::Open { cap::ATOMIC_O_TRUNC } else { 0 };
     let acls = if config.xattrs == Xattrs::All { cap::POSIX_ACL } else { 0 };
-    let writeback = if config.writeback { cap::WRITEBACK_CACHE } else { 0 };
+    let writeback = if gathers_writes(config) { cap::WRITEBACK_CACHE } else { 0 };
     let passthrough = if open_mode == OpenMode::PassedThrough { cap::PASSTHROUGH } else { 0 };
     let export = if config.nfs_export { cap::EXPORT_SUPPORT } else { 0 };
-    base | acls | writeback | passthrough | export
+    base | kept | opens | acls | writeback | passthrough | export
+}
+
+/// Whether the kernel gathers writes. It then takes its own size and times of a file for the true
+/// ones (`fuse_change_attributes`, fs/fuse/inode.c), so not where lowers change.
+fn gathers_writes(config: &Config) -> bool {
+    config.writeback && config.lowers_settle().is_none()
 }
 
 /// Data of one WRITE, in bytes.
@@ -132,6 +144,12 @@ pub fn agree(
         tracing::warn!(
             "io=passthrough has no effect: the kernel has no FUSE passthrough (Linux 6.9, \
              CONFIG_FUSE_PASSTHROUGH)"
+        );
+    }
+    if config.writeback && !gathers_writes(config) {
+        tracing::warn!(
+            "writeback=1 has no effect with timeout=: with it the kernel would not see that a file \
+             of a lower layer has changed"
         );
     }
     let agreed = Agreed {

@@ -1,14 +1,15 @@
 //! Opening files, and letting them go: what the kernel does by itself from then on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::answer::Answer;
+use super::answer::{Answer, guarded};
 use super::handler::{Handler, finish_with};
 use super::passthrough::{OpenedAs, Opener};
 use super::reply::{Lifetime, Reply};
 use super::request::Header;
-use crate::config::Io;
-use crate::error::{Errno, Result};
+use crate::config::{CopyUpBy, Io};
+use crate::error::{Errno, Error, Result};
 use crate::format::capability;
 use crate::sys::{Stat, creds};
 use crate::vfs::{Entry, NodeId, Privilege, Vfs};
@@ -18,6 +19,8 @@ use crate::vfs::{Entry, NodeId, Privilege, Vfs};
 pub enum OpenMode {
     /// Not at all: OPEN is answered ENOSYS once. For a server that can open any file at any time.
     NotAsked,
+    /// Each time: what is opened to write is copied up then.
+    Asked,
     /// Each time: the descriptor stays open as long as the file is.
     Pinned,
     /// Each time, for the answer says which file the kernel may read and write by itself. As
@@ -30,7 +33,7 @@ impl OpenMode {
     ///
     /// # Errors
     /// Those of capget(2).
-    pub fn choose(io: Io) -> Result<Self> {
+    pub fn choose(io: Io, copy_up: CopyUpBy) -> Result<Self> {
         // Who may override permissions can open any file again at any time, so the kernel need not
         // tell us when files are opened.
         let opens_any = creds::has_capability(creds::CAP_DAC_OVERRIDE)?;
@@ -44,9 +47,17 @@ impl OpenMode {
         }
         Ok(match (opens_any, io) {
             (true, Io::Passthrough) if may_pass_through => Self::PassedThrough,
-            (true, _) => Self::NotAsked,
+            (true, _) => Self::without_passthrough(copy_up),
             (false, _) => Self::Pinned,
         })
+    }
+
+    /// For a server that can open any file.
+    fn without_passthrough(copy_up: CopyUpBy) -> Self {
+        match copy_up {
+            CopyUpBy::Write => Self::NotAsked,
+            CopyUpBy::Open => Self::Asked,
+        }
     }
 }
 
@@ -74,7 +85,9 @@ impl Handler {
     /// How files are opened with what the kernel has agreed on.
     pub(super) fn open_mode(&self) -> OpenMode {
         match self.open_mode {
-            OpenMode::PassedThrough if !self.agreed().passthrough => OpenMode::NotAsked,
+            OpenMode::PassedThrough if !self.agreed().passthrough => {
+                OpenMode::without_passthrough(self.config.copy_up)
+            }
             mode => mode,
         }
     }
@@ -88,7 +101,7 @@ impl Handler {
     ) {
         let answer = answer.and_then(|entry| {
             let how = match self.open_mode() {
-                OpenMode::NotAsked => OpenedAs::CACHED,
+                OpenMode::NotAsked | OpenMode::Asked => OpenedAs::CACHED,
                 OpenMode::Pinned => {
                     self.vfs.pin_created(entry.node);
                     OpenedAs::CACHED
@@ -102,23 +115,34 @@ impl Handler {
         });
     }
 
-    pub(super) fn open(&self, header: &Header, flags: i32, reply: Reply) {
-        let id = header.node;
-        let answer = match self.open_mode() {
-            OpenMode::NotAsked => Err(Errno::ENOSYS),
-            OpenMode::Pinned => {
-                let to_write = flags & libc::O_ACCMODE != libc::O_RDONLY;
-                let pin = |vfs: &Vfs| {
-                    vfs.check_open(id, flags)?;
-                    vfs.pin(id, to_write)
-                };
-                self.run("open", pin).map(|()| OpenedAs::CACHED)
+    pub(super) fn open(&self, header: &Header, flags: i32, kills_set_id: bool, reply: Reply) {
+        let (id, mode) = (header.node, self.open_mode());
+        if mode == OpenMode::NotAsked {
+            return reply.error(Errno::ENOSYS);
+        }
+        let who = Opener { flags, loses_set_id: self.privilege(header) == Privilege::LosesSetId };
+        let copies = self.config.copy_up == CopyUpBy::Open;
+        let privilege = if kills_set_id { Privilege::LosesSetId } else { Privilege::KeepsSetId };
+        let passthrough = Arc::clone(&self.passthrough);
+        let act = move |vfs: &Vfs| {
+            vfs.check_open(id, flags)?;
+            match flags & libc::O_TRUNC {
+                0 if copies && who.writes() => vfs.copy_up_to_write(id)?,
+                // The kernel does not come again for that (`ATOMIC_O_TRUNC`).
+                libc::O_TRUNC if copies => vfs.empty(id, privilege)?,
+                _ => {}
             }
-            OpenMode::PassedThrough => self
-                .run("open", |vfs| vfs.check_open(id, flags))
-                .and_then(|()| self.pass_through(header, id, flags)),
+            match mode {
+                OpenMode::NotAsked | OpenMode::Asked => Ok(OpenedAs::CACHED),
+                OpenMode::Pinned => vfs.pin(id, who.writes()).map(|()| OpenedAs::CACHED),
+                OpenMode::PassedThrough => {
+                    let file = guarded("open", || vfs.direct_file(id, who.writes()));
+                    passthrough.open(id, file, who).map_err(Error::from)
+                }
+            }
         };
-        finish_with(answer, reply, Reply::opened);
+        let slow = copies && self.vfs.needs_copy_up(id);
+        self.run_slow("open", slow, act, move |answer| finish_with(answer, reply, Reply::opened));
     }
 
     fn pass_through(&self, header: &Header, id: NodeId, flags: i32) -> Answer<OpenedAs> {
@@ -142,7 +166,7 @@ impl Handler {
 
     pub(super) fn release(&self, id: NodeId) {
         match self.open_mode() {
-            OpenMode::NotAsked => {}
+            OpenMode::NotAsked | OpenMode::Asked => {}
             OpenMode::Pinned => self.vfs.unpin(id),
             OpenMode::PassedThrough => self.passthrough.release(id),
         }

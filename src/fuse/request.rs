@@ -87,6 +87,7 @@ pub enum Operation<'a> {
     },
     Open {
         flags: i32,
+        kills_set_id: bool,
     },
     Create {
         name: &'a [u8],
@@ -217,7 +218,10 @@ fn operation<'a>(
         opcode::READLINK => Operation::ReadLink,
         opcode::UNLINK => Operation::Unlink { name: i.name()? },
         opcode::RMDIR => Operation::RemoveDir { name: i.name()? },
-        opcode::OPEN => Operation::Open { flags: i.u32()?.cast_signed() },
+        opcode::OPEN => Operation::Open {
+            flags: i.u32()?.cast_signed(),
+            kills_set_id: i.u32()? & abi::flag::OPEN_KILL_SUIDGID != 0,
+        },
         opcode::STATFS => Operation::StatFs,
         opcode::FLUSH => Operation::Flush,
         opcode::RELEASE => Operation::Release,

@@ -232,7 +232,7 @@ struct Session {
 }
 
 fn start(config: &Config, vfs: Arc<Vfs>, device: OwnedFd) -> Result<Session, Error> {
-    let mode = OpenMode::choose(config.io)?;
+    let mode = OpenMode::choose(config.io, config.copy_up)?;
     let device = Arc::new(Device::new(device)?);
     let listener = Arc::clone(&device);
     vfs.listen(Listener::new(move |node| {

@@ -12,6 +12,7 @@ mod reach;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use parking_lot::{Mutex, RwLock};
@@ -43,6 +44,8 @@ struct Layer {
     dev: Dev,
     /// How directories on that device end.
     end: dir::End,
+    /// How long what is known of it may be believed, if others change it.
+    settles: Option<Duration>,
     /// Where their descriptors are counted.
     cache: Arc<FdCache>,
     /// Of an upper whose modes bind us.
@@ -141,6 +144,7 @@ impl LayerDir {
         number: u16,
         keeping: Keeping,
         aufs: bool,
+        settles: Option<Duration>,
         cache: &Arc<FdCache>,
         grants: Option<Arc<Grants>>,
     ) -> Result<Arc<Self>> {
@@ -153,6 +157,7 @@ impl LayerDir {
             aufs,
             dev: Dev::new(stat.dev),
             end: dir::End::of(fd.as_fd())?,
+            settles,
             cache: Arc::clone(cache),
             grants,
         };
@@ -207,6 +212,12 @@ impl LayerDir {
     #[must_use]
     pub fn layer(&self) -> u16 {
         self.layer.number
+    }
+
+    /// How long what is known of the layer may be believed; `None` for ever.
+    #[must_use]
+    pub fn settles(&self) -> Option<Duration> {
+        self.layer.settles
     }
 
     /// Where the layer keeps owners, modes and types.
@@ -467,18 +478,6 @@ macro_rules! kind_of_dir {
         pub struct $name(Arc<LayerDir>);
 
         impl $name {
-            /// The root of a layer, opened.
-            pub(super) fn root(
-                fd: OwnedFd,
-                layer: u16,
-                keeping: Keeping,
-                aufs: bool,
-                cache: &Arc<FdCache>,
-                grants: Option<Arc<Grants>>,
-            ) -> Result<Self> {
-                Ok(Self(LayerDir::root(fd, layer, keeping, aufs, cache, grants)?))
-            }
-
             /// The directory `name` in this one, which `stat` was found for.
             #[must_use]
             pub fn child(&self, name: Name<'_>, stat: &Stat) -> Self {
@@ -500,6 +499,19 @@ kind_of_dir! {
 }
 
 impl LowerDir {
+    /// The root of a layer, opened. What is known of it is to be believed for as long as `settles`
+    /// says.
+    pub(super) fn root(
+        fd: OwnedFd,
+        layer: u16,
+        keeping: Keeping,
+        aufs: bool,
+        settles: Option<Duration>,
+        cache: &Arc<FdCache>,
+    ) -> Result<Self> {
+        Ok(Self(LayerDir::root(fd, layer, keeping, aufs, settles, cache, None)?))
+    }
+
     /// The directory `name` in this one, of which only a listing has told. It is looked at when it
     /// is opened.
     #[must_use]
@@ -525,6 +537,18 @@ impl Drop for LayerDir {
 }
 
 impl UpperDir {
+    /// The root of the layer, or another directory that is changed by us alone, opened.
+    pub(super) fn root(
+        fd: OwnedFd,
+        layer: u16,
+        keeping: Keeping,
+        aufs: bool,
+        cache: &Arc<FdCache>,
+        grants: Option<Arc<Grants>>,
+    ) -> Result<Self> {
+        Ok(Self(LayerDir::root(fd, layer, keeping, aufs, None, cache, grants)?))
+    }
+
     /// A descriptor to act on.
     pub(super) fn fd(&self) -> Result<Arc<Fd>> {
         self.0.fd()

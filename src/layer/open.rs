@@ -58,7 +58,8 @@ pub fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
                 true => keeping_of_frozen(&fd, config)?,
                 false => Keeping::of_trusted_root(Target::Fd(fd.as_fd()))?,
             };
-            LowerDir::root(without_mounts(path, fd), layer, keeping, aufs, cache, None)
+            let settles = config.lowers_settle();
+            LowerDir::root(without_mounts(path, fd), layer, keeping, aufs, settles, cache)
         })
         .collect::<Result<Vec<_>>>()?;
     let data_only = lowers.split_off(config.lowers.len());

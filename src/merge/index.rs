@@ -8,6 +8,7 @@
 use smallvec::SmallVec;
 
 use super::names::{self, NameMap};
+use super::seen::Seen;
 use super::stack::DirStack;
 use crate::error::{Errno, Error, Result};
 use crate::format::aufs::AufsName;
@@ -86,6 +87,8 @@ pub struct Index {
     entries: NameMap<Packed>,
     /// The levels of all names, one list behind the other.
     levels: Box<[u16]>,
+    /// Of lowers that change.
+    seen: Option<Box<Seen>>,
 }
 
 /// What is kept of an [`Entry`]. Only of what shows are type and inode number ever asked for; what
@@ -116,6 +119,29 @@ impl Index {
     /// # Errors
     /// Any error of any layer: a listing is complete or it is an error.
     pub fn build(dir: &DirStack) -> Result<Self> {
+        let seen = Seen::of(dir)?;
+        let listed = Self::list(dir)?;
+        Ok(Self { seen, ..listed })
+    }
+
+    /// Whether it may not be believed any more without another look.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.is_due())
+    }
+
+    /// Looks again whether the lowers are as they were; if so it may be believed for a while.
+    ///
+    /// # Errors
+    /// What stat(2) says of any of them.
+    pub fn is_still_true(&mut self, dir: &DirStack) -> Result<bool> {
+        match &mut self.seen {
+            Some(seen) => seen.is_still_true(dir),
+            None => Ok(true),
+        }
+    }
+
+    fn list(dir: &DirStack) -> Result<Self> {
         let mut building = Building::default();
         if let Some(upper) = &dir.upper
             && building.add_upper(upper.dir())?
@@ -334,7 +360,7 @@ impl Building {
             entries.insert(name, Packed { ino, first, levels: count, upper, kind });
         }
         entries.shrink();
-        Ok(Index { entries, levels: levels.into() })
+        Ok(Index { entries, levels: levels.into(), seen: None })
     }
 }
 

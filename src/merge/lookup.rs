@@ -207,7 +207,8 @@ impl Search<'_> {
             let above = lower.dir();
             // What follows the topmost directory is known from the listing to be one, and nothing
             // else that could be learned of it is asked for.
-            if !self.gathered.lowers.is_empty()
+            if above.settles().is_none()
+                && !self.gathered.lowers.is_empty()
                 && !self.is_undecided()
                 && self.rules.traps.is_empty()
             {

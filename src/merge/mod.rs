@@ -22,6 +22,7 @@ mod names;
 pub mod owner;
 pub mod remove;
 pub mod rename;
+mod seen;
 pub mod signs;
 pub mod stack;
 pub mod subtree;

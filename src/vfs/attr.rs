@@ -61,6 +61,9 @@ impl Vfs {
         let place = leaf.place.read();
         let keeping = self.keeping(leaf, &place.real);
         let stat = self.with_leaf(leaf, &place, |target| self.look(keeping, target))?;
+        if self.lowers_settle.is_some() && matches!(place.real, Real::Lower { .. }) {
+            self.check_is_still(node, &stat, leaf.layer)?;
+        }
         self.before_count(node, &place);
         let stat = Stat { nlink: Self::shown_nlink(&place, &stat), ..stat };
         if let Contents::Elsewhere(data) = place.data() {

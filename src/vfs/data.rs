@@ -9,12 +9,12 @@ use std::sync::atomic::Ordering;
 
 use super::attr::Privilege;
 use super::node::Node;
-use super::{NodeId, Vfs};
+use super::{Change, NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::layer::{Fd, Keeping, Upper};
 use crate::merge::copyup::Data;
 use crate::merge::lookup::Contents;
-use crate::sys::{FileType, Name, Target, at, file};
+use crate::sys::{FileType, Name, Target, at, file, stat};
 
 /// A write.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +54,13 @@ impl Vfs {
         let fd = match (place.in_lower()?, place.real.orphaned()) {
             _ if !place.has_own_data() => open_source(place.data())?.into(),
             (Some((dir, name)), _) => {
-                Fd::ending(dir.dir().open_to_read(Name::new(name)?)?, place.real.size())
+                let fd = dir.dir().open_to_read(Name::new(name)?)?;
+                if self.lowers_settle.is_some() {
+                    self.check_is_still(node, &stat::fstat(fd.as_fd())?, dir.dir().layer())?;
+                    fd.into()
+                } else {
+                    Fd::ending(fd, place.real.size())
+                }
             }
             (None, Some(fd)) => return Ok(Arc::clone(fd)),
             (None, None) => {
@@ -116,6 +122,32 @@ impl Vfs {
         let node = self.node(id)?;
         let fd = self.file_to_write(&node)?;
         self.drop_set_id(&node, fd.as_ref().as_fd(), Privilege::LosesSetId)
+    }
+
+    /// Copies a file up that is opened to write.
+    ///
+    /// # Errors
+    /// EROFS; what copy-up says.
+    pub fn copy_up_to_write(&self, id: NodeId) -> Result<()> {
+        let needs = self.needs_copy_up(id);
+        let node = self.node(id)?;
+        self.copy_up(&node, Data::All)?;
+        self.complete(&node)?;
+        // The client takes an open for no change.
+        if needs {
+            self.tell_changed(id);
+        }
+        Ok(())
+    }
+
+    /// Empties a file that is opened to be written anew (`O_TRUNC`); no data is copied up.
+    ///
+    /// # Errors
+    /// As [`Vfs::setattr`].
+    pub fn empty(&self, id: NodeId, privilege: Privilege) -> Result<()> {
+        self.setattr(id, &Change { size: Some(0), ..Change::NONE }, privilege)?;
+        self.tell_changed(id);
+        Ok(())
     }
 
     /// Keeps a file's descriptor open until [`Vfs::unpin`]: for a server that could not open it

@@ -47,7 +47,9 @@ impl Vfs {
         let in_lower = matches!(found.what, What::Lower(_));
         let merged = matches!(&found.what, What::Dir(dir) if dir.is_merged());
         let stat = presented(&found.stat, merged);
+        let fresh = self.fresh_dirs(&found);
         let node = self.table.intern(found, parent, name, 1);
+        self.renew(&node, fresh).inspect_err(|_| self.table.forget(node.id, 1))?;
         // Another name of the same file may have brought it into the upper already.
         let moved_on = in_lower
             && node.as_leaf().is_ok_and(|leaf| leaf.place.read().real.upper_key().is_some());
@@ -103,7 +105,8 @@ impl Vfs {
     pub(super) fn names<'a>(&self, dir: &'a Dir) -> Result<RwLockReadGuard<'a, Names>> {
         {
             let names = dir.names.read();
-            if names.index.is_some() || names.dead || !dir.stack.read().is_merged() {
+            let is_current = names.index.as_ref().is_some_and(|index| !index.is_due());
+            if is_current || names.dead || !dir.stack.read().is_merged() {
                 return Ok(names);
             }
         }
@@ -159,13 +162,19 @@ pub(super) fn shown_by<'a>(
     }
 }
 
-/// Builds the index of a merged directory that has none.
+/// Builds the index of a merged directory that has none, or one that is not true any more.
 pub(super) fn ensure_index(dir: &Dir, names: &mut Names) -> Result<()> {
-    if names.index.is_none() && !names.dead {
-        let stack = dir.stack.read().clone();
-        if stack.is_merged() {
-            names.index = Some(Index::build(&stack)?);
-        }
+    let is_current = names.index.as_ref().is_some_and(|index| !index.is_due());
+    if is_current || names.dead {
+        return Ok(());
+    }
+    let stack = dir.stack.read().clone();
+    let still_true = match &mut names.index {
+        Some(index) => index.is_still_true(&stack)?,
+        None => !stack.is_merged(),
+    };
+    if !still_true {
+        names.index = Some(Index::build(&stack)?);
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ mod attr;
 mod copyup;
 mod create;
 mod data;
+mod expiry;
 mod exports;
 mod flags;
 mod handles;
@@ -57,6 +58,7 @@ use parking_lot::Mutex;
 use crate::config::{Config, RenameLower, Xattrs};
 use crate::error::{Errno, Result};
 use crate::layer::{FdCache, Stack, Upper, open};
+use crate::merge::descent::Memory;
 use crate::merge::{DirStack, Owners, Rules};
 use crate::sys::{Stat, creds, memory};
 
@@ -98,6 +100,8 @@ pub struct Vfs {
     /// Called when attributes change that the client did not ask to change.
     listener: OnceLock<Listener>,
     begun: Instant,
+    /// How long what is known of the lowers may be believed, if they change.
+    lowers_settle: Option<Duration>,
 }
 
 /// Told of a node whose attributes the client has to ask for again.
@@ -159,6 +163,7 @@ impl Vfs {
             rename_lower: config.rename_lower,
             listener: OnceLock::new(),
             begun: Instant::now(),
+            lowers_settle: config.lowers_settle(),
         })
     }
 
@@ -241,7 +246,7 @@ impl Vfs {
             links: self.links(),
             traps: &self.stack.traps,
             has_upper: self.is_writable(),
-            memory: Some(&self.table),
+            memory: self.lowers_settle.is_none().then_some(&self.table as &dyn Memory),
         }
     }
 

@@ -30,6 +30,11 @@ impl Known {
         self.0.store(IS_KNOWN | append_only | immutable, Ordering::Relaxed);
     }
 
+    /// They are to be looked up anew.
+    pub fn forget(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
     fn get(&self) -> Option<Protection> {
         let bits = self.0.load(Ordering::Relaxed);
         (bits & IS_KNOWN != 0).then_some(Protection {

@@ -88,7 +88,7 @@ impl Table {
     }
 
     /// The node that an object on a layer has, or would have, as far as that is known already.
-    fn id(&self, key: Key) -> Option<NodeId> {
+    pub fn id(&self, key: Key) -> Option<NodeId> {
         match self.aliases.get(&key) {
             Some(id) => Some(*id),
             None => self.ids.of_key(key),

@@ -1,6 +1,6 @@
 //! Telling a client of directories whose attributes move although it changes something else.
 //!
-//! Who changes all files of a lower directory copies them up one by one, and each copy moves the
+//! A change of all files of a lower directory copies them up one by one, and each copy moves the
 //! directory's time of change. To tell of each would make the client ask for the attributes of the
 //! directory before each next file. So one telling serves for a while, in which attributes are
 //! given out for no longer than that while.

@@ -96,7 +96,8 @@ fn direct_writes_one_by_one_are_seen_by_other_readers() {
     });
 }
 
-/// What is appended past the kernel's pages is seen through them at once, with the new size.
+/// Bytes that are appended past the kernel's pages are seen through them at once, and so is the new
+/// size.
 #[test]
 fn direct_appends_are_seen_by_other_readers() {
     needs!(mount);

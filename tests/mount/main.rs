@@ -18,6 +18,8 @@
 mod support;
 
 mod acl;
+mod changing;
+mod copy_up_by;
 mod create;
 mod defects;
 mod direct;

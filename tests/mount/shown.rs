@@ -1,5 +1,5 @@
-//! What stat(2) shows is what is there, whatever way it changed: the kernel keeps attributes until
-//! it is told that they are not true any more.
+//! stat(2) shows what is there, whatever way it changed: the kernel keeps attributes until it is
+//! told that they are not true any more.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;

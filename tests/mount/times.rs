@@ -226,7 +226,7 @@ fn when_it_was_born() {
     }
 }
 
-/// What reading would move the access time of, on a file system that keeps access times: one that
+/// A time of access that any reading would move, on a file system that keeps these times: one that
 /// is older than the last change.
 const LONG_AGO: (i64, i64) = (1_000, 1);
 
@@ -251,7 +251,7 @@ fn access_times_of_the_layers_move_when_somebody_says_so_and_never_else() {
     let s = Scratch::new();
     let text = "x".repeat(9000);
     s.lower(0).file("read", &text).file("d/written", &text).file("chmodded", &text);
-    s.lower(0).file("source", &text).file("d/beside", "");
+    s.lower(0).file("source", &text).file("d/beside", "").symlink("link", "read");
     s.upper.file("own/f", &text);
     let m = s.mount();
     m.file("made", &text).file("target", "");
@@ -264,9 +264,10 @@ fn access_times_of_the_layers_move_when_somebody_says_so_and_never_else() {
     for path in ["made", "d/written", "chmodded", "own/f", "d", "own", ""] {
         age(&s.upper, path);
     }
-    for path in ["read", "source", "d/written", "d", ""] {
+    for path in ["read", "source", "d/written", "d", "link", ""] {
         age(s.lower(0), path);
     }
+    assert_eq!(fs::read_link(m.path("link")).unwrap(), Path::new("read"));
     append("made");
     append("own/f");
     for path in ["made", "d/written", "chmodded", "own/f", "read"] {
@@ -283,6 +284,10 @@ fn access_times_of_the_layers_move_when_somebody_says_so_and_never_else() {
     }
     for path in ["read", "source", "d/written", "d", ""] {
         assert_eq!(atime(s.lower(0), path), LONG_AGO, "{path} in the lower");
+    }
+    if crate::support::raw::knows_mount_setattr() {
+        let link = fs::symlink_metadata(s.lower(0).path("link")).unwrap();
+        assert_eq!((link.atime(), link.atime_nsec()), LONG_AGO, "the link in the lower");
     }
     set(&m.path("made"), TimeSpec::new(5_000, 0), TimeSpec::UTIME_OMIT).unwrap();
     assert_eq!(atime(&s.upper, "made"), (5_000, 0));

@@ -118,6 +118,13 @@ pub fn ioctl(file: &File, request: libc::c_ulong) -> io::Result<()> {
     check(unsafe { libc::ioctl(file.as_raw_fd(), request, 0) })
 }
 
+/// Whether the kernel has mount_setattr(2), of Linux 5.12.
+pub fn knows_mount_setattr() -> bool {
+    // SAFETY: no pointers; without a size it fails in any case.
+    unsafe { libc::syscall(libc::SYS_mount_setattr, -1, 0, 0, 0, 0) };
+    Error::last_os_error().raw_os_error() != Some(libc::ENOSYS)
+}
+
 /// syncfs(2).
 pub fn sync_filesystem(file: &File) -> io::Result<()> {
     // SAFETY: no pointers.

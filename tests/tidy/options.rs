@@ -75,6 +75,7 @@ const EFFECTS: &[(&str, &[&str])] = &[
     ),
     ("cli::effects::a_killed_server_is_unmounted_where_that_is_asked_for", &["auto_unmount"]),
     ("cli::traffic::timeout_says_how_long_the_kernel_remembers", &["timeout"]),
+    ("mount::copy_up_by::by_default_the_first_change_copies_up", &["copy_up"]),
     ("mount::passthrough::files_of_the_upper_are_written_without_the_server", &["io"]),
     ("cli::traffic::writeback_gathers_small_writes", &["writeback"]),
     ("cli::traffic::max_write_is_the_largest_request", &["max_write"]),

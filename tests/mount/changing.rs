@@ -1,0 +1,177 @@
+//! Lower layers that something changes behind the mount, with `timeout=`: after that time the mount
+//! shows what a new one would.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::support::{Dir, Mount, Scratch};
+use crate::{needs, not_the_kernels};
+
+/// All that is below a directory: type, and contents or target.
+fn see(dir: &Path) -> BTreeMap<PathBuf, String> {
+    let mut all = BTreeMap::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(here) = dirs.pop() {
+        for entry in fs::read_dir(&here).unwrap() {
+            let path = entry.unwrap().path();
+            let kind = fs::symlink_metadata(&path).unwrap().file_type();
+            let what = if kind.is_dir() {
+                dirs.push(path.clone());
+                "directory".to_owned()
+            } else if kind.is_symlink() {
+                format!("to {}", fs::read_link(&path).unwrap().display())
+            } else {
+                format!("file of {}", runs(&fs::read(&path).unwrap()))
+            };
+            all.insert(path.strip_prefix(dir).unwrap().to_owned(), what);
+        }
+    }
+    all
+}
+
+/// How often each byte comes, one behind the other.
+fn runs(bytes: &[u8]) -> String {
+    let parts = bytes.chunk_by(|left, right| left == right);
+    parts.map(|part| format!("{} {:?}, ", part.len(), char::from(part[0]))).collect()
+}
+
+type Change = fn(&Dir);
+
+/// Puts a new object in the place of an old one in one step.
+fn replace(dir: &Dir, name: &str, make: impl FnOnce(&Path)) {
+    let new = dir.path("new");
+    make(&new);
+    fs::rename(&new, dir.path(name)).unwrap();
+}
+
+/// Changes of what `fill` makes, in a directory of a lower.
+const CHANGES: [(&str, Change); 15] = [
+    ("a file grows in place", |d| fs::write(d.path("f"), "B".repeat(9000)).unwrap()),
+    ("a file shrinks in place", |d| fs::write(d.path("f"), "B".repeat(10)).unwrap()),
+    ("a file changes in place", |d| fs::write(d.path("f"), "B".repeat(3000)).unwrap()),
+    ("a file is appended to", |d| {
+        let file = File::options().write(true).open(d.path("f")).unwrap();
+        file.write_all_at(&[b'B'; 6000], 3000).unwrap();
+    }),
+    ("a file is replaced", |d| replace(d, "f", |new| fs::write(new, "B".repeat(9000)).unwrap())),
+    ("a file is replaced by one of its size", |d| {
+        replace(d, "f", |new| fs::write(new, "B".repeat(3000)).unwrap());
+    }),
+    ("a file is removed and made anew", |d| {
+        fs::remove_file(d.path("f")).unwrap();
+        fs::write(d.path("f"), "B".repeat(3000)).unwrap();
+    }),
+    ("a file goes", |d| fs::remove_file(d.path("f")).unwrap()),
+    ("a file becomes a directory", |d| {
+        fs::remove_file(d.path("f")).unwrap();
+        d.file("f/inside", "x");
+    }),
+    ("a file becomes a link", |d| replace(d, "f", |new| symlink("elsewhere", new).unwrap())),
+    ("a link leads elsewhere", |d| {
+        fs::remove_file(d.path("l")).unwrap();
+        symlink("there_now", d.path("l")).unwrap();
+    }),
+    ("a name is added", |d| {
+        d.file("added", "x").dir("added_dir");
+    }),
+    ("a directory goes", |d| fs::remove_dir_all(d.path("sub")).unwrap()),
+    ("a directory becomes a file", |d| {
+        fs::remove_dir_all(d.path("sub")).unwrap();
+        d.file("sub", "x");
+    }),
+    ("a directory is replaced", |d| {
+        fs::rename(d.path("sub"), d.path("moved")).unwrap();
+        d.file("sub/other", "x");
+    }),
+];
+
+fn fill(dir: &Dir) {
+    dir.file("f", "A".repeat(3000)).symlink("l", "there").file("sub/g", "g").file("sub/h", "h");
+}
+
+/// Layers where `merged` is a directory of all, `both` of the two lowers, `one` of the lower one
+/// alone, `covered` of the upper and the lower one.
+fn build() -> Scratch {
+    let s = Scratch::with_lowers(2);
+    for name in ["merged", "both", "one", "covered"] {
+        fill(&s.lower(1).dir(name).sub(name));
+    }
+    s.lower(0).file("merged/top", "x").file("merged/sub/top", "x").file("both/top", "x");
+    s.upper.file("merged/upper", "x").file("covered/sub/upper", "x");
+    s
+}
+
+fn show_as_new(s: &Scratch, m: &Mount, what: &str) {
+    let fresh = s.base().dir("fresh").path("fresh");
+    let mut lowers = vec![s.upper.root().to_owned()];
+    lowers.extend(s.lowers().iter().map(|lower| lower.root().to_owned()));
+    let fresh = s.setup().lowers(lowers).read_only().mountpoint(&fresh).mount();
+    let (old, new) = (see(m.root()), see(fresh.root()));
+    let differs = |path: &&PathBuf| old.get(*path) != new.get(*path);
+    let paths: Vec<_> = old.keys().chain(new.keys()).filter(differs).collect();
+    let both =
+        |path: &&PathBuf| format!("{path:?}: {:?}, not {:?}", old.get(*path), new.get(*path));
+    let text: Vec<_> = paths.iter().map(both).collect();
+    assert!(paths.is_empty(), "{what}:\n{}", text.join("\n"));
+}
+
+/// With `timeout=0` a file that was replaced was read as its old beginning, a hole, and its new
+/// end; changes that kept the size never showed, nor did new names in merged directories.
+fn all_changes_show(option: &str, after: Duration) {
+    for (name, change) in CHANGES {
+        let s = build();
+        let m = s.setup().option(option).mount();
+        see(m.root());
+        see(m.root());
+        for dir in ["merged", "both", "one", "covered"] {
+            change(&s.lower(1).sub(dir));
+        }
+        std::thread::sleep(after);
+        show_as_new(&s, &m, &format!("{option}, {name}"));
+        // The mount can still be changed, with what is there now.
+        m.file("merged/new", "x").file("covered/new", "x").file("one/new", "x");
+        show_as_new(&s, &m, &format!("{option}, {name}, and changed"));
+    }
+}
+
+#[test]
+fn with_no_lifetime_changes_of_lowers_show_at_once() {
+    needs!(mount);
+    not_the_kernels!("its lowers must not change");
+    all_changes_show("timeout=0", Duration::ZERO);
+}
+
+#[test]
+fn with_a_lifetime_changes_of_lowers_show_after_it() {
+    needs!(mount);
+    not_the_kernels!("its lowers must not change");
+    all_changes_show("timeout=0.3", Duration::from_millis(400));
+}
+
+/// Writes that the kernel gathers would hide what the file has become.
+#[test]
+fn changes_show_with_writes_that_are_gathered_too() {
+    needs!(mount);
+    not_the_kernels!("its lowers must not change");
+    let s = build();
+    let m = s.setup().option("timeout=0,writeback=1").mount();
+    assert_eq!(m.read("one/f"), "A".repeat(3000));
+    s.lower(1).file("one/f", "B".repeat(9000));
+    assert_eq!(m.read("one/f"), "B".repeat(9000));
+    assert!(m.log().contains("writeback=1 has no effect"), "{}", m.log());
+}
+
+/// Without the option nobody looks again.
+#[test]
+fn by_default_lowers_do_not_change() {
+    needs!(mount);
+    not_the_kernels!("its lowers must not change");
+    let s = build();
+    let m = s.mount();
+    see(m.root());
+    s.lower(1).file("merged/added", "x");
+    assert!(!m.names("merged").contains(&"added".to_owned()));
+}
