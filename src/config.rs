@@ -7,6 +7,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::id::Id;
+
 /// Everything that a mount needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -216,7 +218,7 @@ pub enum IdView {
     /// By ranges, which do not overlap on either side.
     Mapped(Vec<IdRange>),
     /// All as this one.
-    All(u32),
+    All(Id),
 }
 
 /// Ids that follow one another, on the layers and in the mount.

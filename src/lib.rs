@@ -11,8 +11,8 @@
 //!
 //! # Dependencies
 //! Left may use right, nothing else: `main` → [`cli`] → [`fuse`] → [`control`] → [`vfs`] →
-//! [`merge`] → [`layer`] → [`format`](mod@format) → [`sys`] → [`error`]. [`config`] is plain data
-//! for all of them.
+//! [`merge`] → [`layer`] → [`format`](mod@format) → [`sys`] → [`error`]. [`config`] and
+//! [`id`] are plain data for all of them.
 //! [`tools`] stands beside [`vfs`]: below [`cli`], above [`merge`].
 //!
 //! # Invariants
@@ -35,6 +35,7 @@ pub mod docs;
 pub mod error;
 pub mod format;
 pub mod fuse;
+pub mod id;
 pub mod layer;
 pub mod merge;
 pub mod sys;

@@ -12,6 +12,7 @@ use super::request::{Request, UsageError};
 use super::table::{IGNORED, IGNORED_PREFIXES, OPTIONS};
 use crate::config::{Config, IdRange};
 use crate::format::idmap;
+use crate::id::Id;
 
 /// A word, and what it sets.
 pub type Word = (&'static str, fn(&mut Request));
@@ -42,6 +43,8 @@ pub enum Takes {
         /// Where it goes.
         set: fn(&mut Request, u32),
     },
+    /// An id of a user or a group.
+    Id(fn(&mut Request, Id)),
     /// Ids that become others.
     Map(fn(&mut Request, Vec<IdRange>)),
     /// One of some words.
@@ -197,6 +200,7 @@ impl MountOption {
             Takes::Switch(set) => set(request, self.switch(value)?),
             Takes::Seconds(set) => set(request, self.seconds(value)?),
             Takes::Number { min, max, set } => set(request, self.number(value, min, max)?),
+            Takes::Id(set) => set(request, self.id(value)?),
             Takes::Map(set) => set(request, self.map(value)?),
             Takes::Fixed { value: only, .. } if only.as_bytes() == value => {}
             Takes::Fixed { why, .. } => {
@@ -246,6 +250,12 @@ impl MountOption {
         parse(value)
             .filter(|number| (min..=max).contains(number))
             .ok_or_else(|| self.wrong(value, &format!("a whole number from {min} to {max}")))
+    }
+
+    fn id(&self, value: &[u8]) -> Result<Id, UsageError> {
+        parse(value)
+            .and_then(Id::new)
+            .ok_or_else(|| self.wrong(value, "a whole number from 0 to 4294967294"))
     }
 
     fn map(&self, value: &[u8]) -> Result<Vec<IdRange>, UsageError> {

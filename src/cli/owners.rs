@@ -2,6 +2,7 @@
 
 use super::request::UsageError;
 use crate::config::{IdRange, IdView, Owners};
+use crate::id::Id;
 
 /// What was asked for users, or for groups.
 #[derive(Debug, Default)]
@@ -9,7 +10,7 @@ pub struct Ids {
     /// `uidmapping`, `gidmapping`.
     pub map: Option<Vec<IdRange>>,
     /// `squash_to_uid`, `squash_to_gid`.
-    pub all: Option<u32>,
+    pub all: Option<Id>,
 }
 
 impl Ids {
@@ -23,10 +24,10 @@ impl Ids {
         match (self.map, self.all, squash_to_root) {
             (Some(_), Some(_), _) => both(&map, &all),
             (Some(_), None, true) => both(&map, "squash_to_root"),
-            (None, Some(id), true) if id != 0 => both(&all, "squash_to_root"),
+            (None, Some(id), true) if id != Id::ROOT => both(&all, "squash_to_root"),
             (Some(ranges), None, false) => Ok(IdView::Mapped(ranges)),
             (None, Some(id), _) => Ok(IdView::All(id)),
-            (None, None, true) => Ok(IdView::All(0)),
+            (None, None, true) => Ok(IdView::All(Id::ROOT)),
             (None, None, false) => Ok(IdView::Same),
         }
     }

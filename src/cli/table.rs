@@ -22,10 +22,6 @@ pub const IGNORED: &[&str] = &[
 /// How words begin that are for programs in user space only.
 pub const IGNORED_PREFIXES: &[&str] = &["x-", "X-"];
 
-/// The largest id that somebody can have; the next is that of nobody (`INVALID_UID`,
-/// linux/uidgid.h).
-const LAST_ID: u32 = u32::MAX - 1;
-
 /// Every mount option, in the order of the help.
 pub const OPTIONS: &[MountOption] = &[
     MountOption {
@@ -195,11 +191,7 @@ pub const OPTIONS: &[MountOption] = &[
         name: "squash_to_uid",
         metavar: "UID",
         group: Group::Owners,
-        takes: Takes::Number {
-            min: 0,
-            max: LAST_ID,
-            set: |request, id| request.uids.all = Some(id),
-        },
+        takes: Takes::Id(|request, id| request.uids.all = Some(id)),
         help: "Everything belongs to this user",
         doc: "New objects belong to whoever runs the mount; chown succeeds and changes no user.",
     },
@@ -207,11 +199,7 @@ pub const OPTIONS: &[MountOption] = &[
         name: "squash_to_gid",
         metavar: "GID",
         group: Group::Owners,
-        takes: Takes::Number {
-            min: 0,
-            max: LAST_ID,
-            set: |request, id| request.gids.all = Some(id),
-        },
+        takes: Takes::Id(|request, id| request.gids.all = Some(id)),
         help: "The same for the group",
         doc: "",
     },

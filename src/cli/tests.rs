@@ -15,6 +15,7 @@ use crate::config::{
     Access, Config, CopyLimit, Durability, IdRange, IdView, IndexChoice, NamespaceChoice, Numbers,
     Owners, Permissions, RenameLower,
 };
+use crate::id::Id;
 
 fn call(args: &[&str]) -> (Result<Call, UsageError>, Vec<String>) {
     let args = ["ovlmerge"].iter().chain(args);
@@ -129,6 +130,10 @@ fn runtimes(#[case] options: &str) {
 
 type Change = fn(&mut Config);
 
+fn all(id: u32) -> IdView {
+    IdView::All(Id::new(id).unwrap())
+}
+
 fn mapped(ranges: &[(u32, u32, u32)]) -> IdView {
     let ranges = ranges.iter().map(|&(stored, shown, len)| IdRange { stored, shown, len });
     IdView::Mapped(ranges.collect())
@@ -217,14 +222,14 @@ fn each_option_of_the_overlay() {
         ("gidmapping=0:1:5:5:0:1", |c| c.owners.gids = mapped(&[(0, 1, 5), (5, 0, 1)])),
         ("uidmapping=0:1:5,uidmapping=0:2:5", |c| c.owners.uids = mapped(&[(0, 2, 5)])),
         ("squash_to_uid=5,gidmapping=0:1:5", |c| {
-            c.owners = Owners { uids: IdView::All(5), gids: mapped(&[(0, 1, 5)]) };
+            c.owners = Owners { uids: all(5), gids: mapped(&[(0, 1, 5)]) };
         }),
-        ("squash_to_gid=4294967294", |c| c.owners.gids = IdView::All(4_294_967_294)),
+        ("squash_to_gid=4294967294", |c| c.owners.gids = all(4_294_967_294)),
         ("squash_to_root", |c| {
-            c.owners = Owners { uids: IdView::All(0), gids: IdView::All(0) };
+            c.owners = Owners { uids: all(0), gids: all(0) };
         }),
         ("squash_to_root,squash_to_uid=0", |c| {
-            c.owners = Owners { uids: IdView::All(0), gids: IdView::All(0) };
+            c.owners = Owners { uids: all(0), gids: all(0) };
         }),
     ]);
 }

@@ -195,7 +195,7 @@ fn on(on: bool) -> &'static str {
 fn ids(view: &IdView) -> Value {
     match view {
         IdView::Same => Value::Null,
-        IdView::All(id) => json!(id),
+        IdView::All(id) => json!(id.number()),
         IdView::Mapped(ranges) => ranges
             .iter()
             .map(

@@ -7,13 +7,13 @@ use serde_json::{Map, Value, json};
 use super::{LONGEST, options};
 use crate::config::{Config, NamespaceChoice, WhiteoutChoice};
 use crate::error::Result;
-use crate::format::origin::NO_UUID;
 use crate::format::overlay::Namespace;
 use crate::format::override_stat::Spelling;
 use crate::format::text::printable;
 use crate::layer::upper::{Forms, OpaqueForm, WhiteoutForm};
 use crate::layer::{Keeping, Tally};
 use crate::sys::file::FsKind;
+use crate::sys::ioctl::Uuid;
 use crate::sys::process::Usage;
 use crate::vfs::Vfs;
 use crate::vfs::statistics::{Caches, Features, LayerFacts, Role};
@@ -232,7 +232,7 @@ fn of_layer(layer: &LayerFacts, config: &Config) -> Value {
     let kind = layer.file_system;
     put("filesystem", file_system(kind.magic).into());
     put("device", format!("{}:{}", libc::major(layer.dev), libc::minor(layer.dev)).into());
-    put("uuid", layer.uuid.filter(|uuid| *uuid != NO_UUID).map(|uuid| uuid_text(&uuid)).into());
+    put("uuid", layer.uuid.map(|uuid| uuid_text(&Uuid::bytes(Some(uuid)))).into());
     put("read_only", kind.read_only.into());
     let owners = match layer.keeping {
         Keeping::Inode => "inode",

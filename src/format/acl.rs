@@ -1,6 +1,9 @@
 //! POSIX ACLs as the `system.posix_acl_*` attributes carry them, as far as creating objects and
 //! mapping owners needs.
 //!
+//! An entry may be for an id that has no number in this user namespace. Then the kernel gives out
+//! `(uid_t) -1`, and takes no ACL with that in it: such entries are left out.
+//!
 //! The file systems below apply a default ACL by themselves when an object is created in its
 //! directory. What is built in the work directory and moved into place has to get it from us.
 //!
@@ -8,6 +11,7 @@
 //! acl(5), "Object creation and default ACLs"; linux/posix_acl_xattr.h for the layout.
 
 use crate::error::{Errno, Result};
+use crate::id::Id;
 
 /// Version word at the front (`POSIX_ACL_XATTR_VERSION`).
 const VERSION: u32 = 2;
@@ -62,27 +66,33 @@ pub fn inherit(default_acl: &[u8], mode: u32) -> Result<Inherited> {
 }
 
 /// An ACL with other ids in it: `of_user` and `of_group` say which. An entry whose id has none
-/// goes: there is nobody whom it could mean.
+/// goes: there is nobody whom it could mean. So does one whose id has no number here.
 ///
 /// # Errors
 /// EIO for bytes that are not an ACL.
 pub fn with_ids(
     bytes: &[u8],
-    of_user: impl Fn(u32) -> Option<u32>,
-    of_group: impl Fn(u32) -> Option<u32>,
+    of_user: impl Fn(Id) -> Option<Id>,
+    of_group: impl Fn(Id) -> Option<Id>,
 ) -> Result<Vec<u8>> {
     let mut entries = parse(bytes)?;
     entries.retain_mut(|entry| {
-        let id = u32::from_le_bytes(entry.id);
-        let other = match entry.tag {
-            USER => of_user(id),
-            GROUP => of_group(id),
+        entry.id = match entry.tag {
+            USER => entry.id.and_then(&of_user),
+            GROUP => entry.id.and_then(&of_group),
             _ => return true,
         };
-        entry.id = other.unwrap_or(id).to_le_bytes();
-        other.is_some()
+        entry.id.is_some()
     });
     Ok(emit(&entries))
+}
+
+/// An ACL of a layer without the entries for ids that have no number here.
+///
+/// # Errors
+/// EIO for bytes that are not an ACL.
+pub fn of_known_ids(bytes: &[u8]) -> Result<Vec<u8>> {
+    with_ids(bytes, Some, Some)
 }
 
 /// How many entries an ACL has.
@@ -96,7 +106,8 @@ pub fn len(bytes: &[u8]) -> Result<usize> {
 struct Entry {
     tag: u16,
     perm: u16,
-    id: [u8; 4],
+    /// Of a user or group. The others have none.
+    id: Option<Id>,
 }
 
 fn parse(bytes: &[u8]) -> Result<Vec<Entry>> {
@@ -109,7 +120,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<Entry>> {
         [t0, t1, p0, p1, i0, i1, i2, i3] => Some(Entry {
             tag: u16::from_le_bytes([t0, t1]),
             perm: u16::from_le_bytes([p0, p1]),
-            id: [i0, i1, i2, i3],
+            id: Id::new(u32::from_le_bytes([i0, i1, i2, i3])),
         }),
         _ => None,
     };
@@ -121,7 +132,7 @@ fn emit(entries: &[Entry]) -> Vec<u8> {
     for e in entries {
         out.extend_from_slice(&e.tag.to_le_bytes());
         out.extend_from_slice(&e.perm.to_le_bytes());
-        out.extend_from_slice(&e.id);
+        out.extend_from_slice(&Id::or_none(e.id).to_le_bytes());
     }
     out
 }
@@ -131,7 +142,7 @@ mod tests {
     use super::*;
 
     fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
-        let entry = |&(tag, perm, id): &(u16, u16, u32)| Entry { tag, perm, id: id.to_le_bytes() };
+        let entry = |&(tag, perm, id): &(u16, u16, u32)| Entry { tag, perm, id: Id::new(id) };
         emit(&entries.iter().map(entry).collect::<Vec<_>>())
     }
 
@@ -170,7 +181,9 @@ mod tests {
             (MASK, 7, u32::MAX),
             (OTHER, 5, u32::MAX),
         ];
-        let after = with_ids(&acl(&before), |id| id.checked_sub(10), |id| Some(id + 1)).unwrap();
+        let less = |id: Id| Id::new(id.number().checked_sub(10)?);
+        let more = |id: Id| Id::new(id.number() + 1);
+        let after = with_ids(&acl(&before), less, more).unwrap();
         let mut expected = before.to_vec();
         expected[1].2 = 990;
         expected[4].2 = 1001;
@@ -178,6 +191,25 @@ mod tests {
         assert_eq!(after, acl(&expected));
         assert_eq!(len(&after).unwrap(), 6);
         assert!(with_ids(b"rubbish", Some, Some).is_err());
+    }
+
+    /// The kernel gives out the largest number for an id that a user namespace lacks, and takes it
+    /// from nobody.
+    #[test]
+    fn ids_without_a_number_go() {
+        let all = [
+            (USER_OBJ, 7, u32::MAX),
+            (USER, 6, u32::MAX),
+            (USER, 5, 9),
+            (GROUP_OBJ, 7, u32::MAX),
+            (GROUP, 4, u32::MAX),
+            (MASK, 7, u32::MAX),
+            (OTHER, 5, u32::MAX),
+        ];
+        let known: Vec<_> = [0, 2, 3, 5, 6].map(|at: usize| all[at]).to_vec();
+        assert_eq!(of_known_ids(&acl(&all)).unwrap(), acl(&known));
+        assert_eq!(of_known_ids(&acl(&known)).unwrap(), acl(&known));
+        assert!(of_known_ids(b"rubbish").is_err());
     }
 
     #[test]

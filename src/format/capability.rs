@@ -7,6 +7,8 @@
 //! capabilities(7), "File capability extended attribute versioning"; `struct vfs_ns_cap_data` of
 //! linux/capability.h.
 
+use crate::id::Id;
+
 /// The attribute.
 pub const NAME: &[u8] = b"security.capability";
 
@@ -23,12 +25,12 @@ const ROOT_ID: usize = 4;
 ///
 /// # Errors
 /// `None` if there is no other.
-pub fn with_root(value: Vec<u8>, other: impl Fn(u32) -> Option<u32>) -> Option<Vec<u8>> {
+pub fn with_root(value: Vec<u8>, other: impl Fn(Id) -> Option<Id>) -> Option<Vec<u8>> {
     let version = value.first_chunk().map(|word| u32::from_le_bytes(*word) & REVISION);
     let (Some(REVISION_3), LEN) = (version, value.len()) else { return Some(value) };
     let (caps, root) = value.split_last_chunk::<ROOT_ID>()?;
-    let root = other(u32::from_le_bytes(*root))?;
-    Some([caps, &root.to_le_bytes()].concat())
+    let root = other(Id::new(u32::from_le_bytes(*root))?)?;
+    Some([caps, &root.number().to_le_bytes()].concat())
 }
 
 #[cfg(test)]
@@ -44,9 +46,10 @@ mod tests {
 
     #[test]
     fn only_version_3_names_a_user() {
-        let plus = |id: u32| id.checked_add(10);
+        let plus = |id: Id| Id::new(id.number().checked_add(10)?);
         assert_eq!(with_root(version_3(5), plus), Some(version_3(15)));
         assert_eq!(with_root(version_3(u32::MAX), plus), None);
+        assert_eq!(with_root(version_3(u32::MAX), Some), None, "nobody");
         let version_2 = [&[1, 0, 0, 2][..], &[7; 16]].concat();
         for other in
             [version_2, vec![], vec![3], vec![1, 0, 0, 3], [&version_3(5)[..], b"x"].concat()]

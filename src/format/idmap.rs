@@ -5,10 +5,7 @@
 //! the id in the container, which is the one in its image, and `B` the id outside.
 
 use crate::config::IdRange;
-
-/// The id that nobody has (`INVALID_UID`, linux/uidgid.h). The kernel shows an object whose owner
-/// this is as one of the overflow id, and lets nobody change it.
-pub const INVALID: u32 = u32::MAX;
+use crate::id::Id;
 
 /// Reads the value of an option.
 ///
@@ -86,24 +83,24 @@ impl IdMap {
 
     /// How an id of the layers appears in the mount, if it does.
     #[must_use]
-    pub fn shown(&self, id: u32) -> Option<u32> {
+    pub fn shown(&self, id: Id) -> Option<Id> {
         let (range, offset) = find(&self.by_stored, id, |range| range.stored)?;
-        range.shown.checked_add(offset)
+        Id::new(range.shown.checked_add(offset)?)
     }
 
     /// Which id of the layers appears as this one.
     #[must_use]
-    pub fn stored(&self, id: u32) -> Option<u32> {
+    pub fn stored(&self, id: Id) -> Option<Id> {
         let (range, offset) = find(&self.by_shown, id, |range| range.shown)?;
-        range.stored.checked_add(offset)
+        Id::new(range.stored.checked_add(offset)?)
     }
 }
 
 /// The range that an id lies in, and how far behind its beginning.
-fn find(ranges: &[IdRange], id: u32, start: fn(&IdRange) -> u32) -> Option<(&IdRange, u32)> {
-    let behind = ranges.partition_point(|range| start(range) <= id);
+fn find(ranges: &[IdRange], id: Id, start: fn(&IdRange) -> u32) -> Option<(&IdRange, u32)> {
+    let behind = ranges.partition_point(|range| start(range) <= id.number());
     let range = ranges.get(behind.checked_sub(1)?)?;
-    let offset = id.checked_sub(start(range))?;
+    let offset = id.number().checked_sub(start(range))?;
     (offset < range.len).then_some((range, offset))
 }
 
@@ -113,8 +110,21 @@ mod tests {
     use proptest::prelude::*;
     use proptest::test_runner::RngSeed;
 
-    fn map(text: &str) -> IdMap {
-        IdMap::new(&parse(text.as_bytes()).unwrap())
+    fn map(text: &str) -> Numbers {
+        Numbers(IdMap::new(&parse(text.as_bytes()).unwrap()))
+    }
+
+    /// A map asked with numbers.
+    struct Numbers(IdMap);
+
+    impl Numbers {
+        fn shown(&self, id: u32) -> Option<u32> {
+            self.0.shown(Id::new(id)?).map(Id::number)
+        }
+
+        fn stored(&self, id: u32) -> Option<u32> {
+            self.0.stored(Id::new(id)?).map(Id::number)
+        }
     }
 
     #[test]
@@ -135,7 +145,6 @@ mod tests {
         assert_eq!(keep.shown(1002), Some(1002));
         assert_eq!(keep.shown(1_051_074), None);
         assert_eq!(map("0:0:4294967295").shown(4_294_967_294), Some(4_294_967_294));
-        assert_eq!(map("0:0:4294967295").shown(INVALID), None);
     }
 
     #[test]
@@ -180,7 +189,7 @@ mod tests {
         ) {
             let words: Vec<_> = ranges.iter().map(|(a, b, n)| format!("{a}:{b}:{n}")).collect();
             if let Ok(ranges) = parse(words.join(":").as_bytes()) {
-                let map = IdMap::new(&ranges);
+                let map = Numbers(IdMap::new(&ranges));
                 let by_hand = ranges
                     .iter()
                     .find(|r| (r.stored..r.stored + r.len).contains(&id))

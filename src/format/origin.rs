@@ -4,6 +4,8 @@
 //! or nothing for "copied up, from where is not known". We write it so that the kernel can go on
 //! with the same inode numbers, and read the number out of it.
 
+use crate::sys::ioctl::{UUID_LEN, Uuid};
+
 /// Version, magic, length, flags, type, UUID of the file system; in bytes.
 const HEADER: usize = 21;
 const VERSION: u8 = 0;
@@ -21,11 +23,6 @@ const INO64_GEN: u8 = 0x81;
 /// Object id and tree (btrfs, without and with a parent).
 const BTRFS: [u8; 3] = [0x4d, 0x4e, 0x4f];
 
-/// Bytes of the UUID of a file system; all zero if there is none, or none is known.
-pub const UUID_LEN: usize = 16;
-/// The UUID of a file system that has none.
-pub const NO_UUID: [u8; UUID_LEN] = [0; UUID_LEN];
-
 /// What a handle in a value is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -38,8 +35,8 @@ pub enum Side {
 /// What a value says of the object that it is a handle of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// The file system.
-    pub uuid: [u8; UUID_LEN],
+    /// The file system, if it has a UUID and the one who wrote the value knew it.
+    pub uuid: Option<Uuid>,
     /// The tree of numbers within it, on btrfs, where a file system has several.
     pub tree: Option<u64>,
     /// The inode number.
@@ -48,12 +45,12 @@ pub struct Origin {
 
 /// The value for a handle, as the kernel writes it.
 #[must_use]
-pub fn encode(side: Side, uuid: &[u8; UUID_LEN], kind: u8, handle: &[u8]) -> Vec<u8> {
+pub fn encode(side: Side, uuid: Option<Uuid>, kind: u8, handle: &[u8]) -> Vec<u8> {
     let endian = if cfg!(target_endian = "big") { BIG_ENDIAN } else { 0 };
     let flags = endian | if side == Side::Upper { PATH_UPPER } else { 0 };
     let Ok(len) = u8::try_from(HEADER + handle.len()) else { return Vec::new() };
     let mut out = vec![VERSION, MAGIC, len, flags, kind];
-    out.extend_from_slice(uuid);
+    out.extend_from_slice(&Uuid::bytes(uuid));
     out.extend_from_slice(handle);
     out
 }
@@ -78,7 +75,7 @@ pub fn decode(value: &[u8]) -> Option<Origin> {
         (kind, _) if BTRFS.contains(&kind) => (long(0)?, Some(long(8)?)),
         _ => return None,
     };
-    Some(Origin { uuid: *uuid, tree, ino })
+    Some(Origin { uuid: Uuid::new(*uuid), tree, ino })
 }
 
 /// Whether a value is of the form of a handle, of whatever kind (`ovl_check_fb_len`,
@@ -142,7 +139,9 @@ pub fn has_short_numbers(kind: u8, handle: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const UUID: [u8; UUID_LEN] = [0x54; UUID_LEN];
+    fn uuid() -> Option<Uuid> {
+        Uuid::new([0x54; UUID_LEN])
+    }
 
     fn ino(value: &[u8]) -> Option<u64> {
         decode(value).map(|origin| origin.ino)
@@ -155,15 +154,15 @@ mod tests {
             0x00, 0xfb, 0x1d, 0x00, 0x01, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x3d,
             0x43, 0x99, 0x00, 0x43, 0x17, 0x5f, 0xd1,
         ];
-        assert_eq!(decode(&value), Some(Origin { uuid: NO_UUID, tree: None, ino: 0x0099_433d }));
-        assert_eq!(encode(Side::Lower, &NO_UUID, 1, &value[21..]), value);
+        assert_eq!(decode(&value), Some(Origin { uuid: None, tree: None, ino: 0x0099_433d }));
+        assert_eq!(encode(Side::Lower, None, 1, &value[21..]), value);
         let value = [
             0x00, 0xfb, 0x1d, 0x04, 0x01, 0x54, 0x94, 0xe7, 0x19, 0xa0, 0x05, 0x40, 0x4f, 0x93,
             0x1a, 0xd1, 0xfe, 0x05, 0xb3, 0xf5, 0x94, 0x01, 0x08, 0, 0, 0xea, 0xe7, 0x9b, 0x12,
         ];
         assert_eq!(ino(&value), Some(0x801));
-        let uuid = value[5..21].try_into().unwrap();
-        assert_eq!(encode(Side::Upper, &uuid, 1, &value[21..]), value);
+        let uuid = Uuid::new(value[5..21].try_into().unwrap());
+        assert_eq!(encode(Side::Upper, uuid, 1, &value[21..]), value);
     }
 
     /// tmpfs has the generation first. The number was once read from bytes 1 and 2, so that no copy
@@ -171,19 +170,19 @@ mod tests {
     #[test]
     fn a_value_of_tmpfs() {
         let handle = [0x17, 0x3c, 0x28, 0xc0, 0x3f, 0xa5, 0x76, 0, 1, 0, 0, 0];
-        assert_eq!(ino(&encode(Side::Lower, &UUID, 1, &handle)), Some(0x1_0076_a53f));
+        assert_eq!(ino(&encode(Side::Lower, uuid(), 1, &handle)), Some(0x1_0076_a53f));
     }
 
     #[test]
     fn trees_of_btrfs_are_told_apart() {
         let handle = [300u64.to_ne_bytes(), 256u64.to_ne_bytes()].concat();
-        let value = encode(Side::Lower, &UUID, 0x4d, &[&handle[..], &[0; 4]].concat());
-        assert_eq!(decode(&value), Some(Origin { uuid: UUID, tree: Some(256), ino: 300 }));
+        let value = encode(Side::Lower, uuid(), 0x4d, &[&handle[..], &[0; 4]].concat());
+        assert_eq!(decode(&value), Some(Origin { uuid: uuid(), tree: Some(256), ino: 300 }));
     }
 
     #[test]
     fn values_as_the_kernel_takes_them() {
-        let good = encode(Side::Lower, &UUID, 1, &[1, 0, 0, 0, 2, 0, 0, 0]);
+        let good = encode(Side::Lower, uuid(), 1, &[1, 0, 0, 0, 2, 0, 0, 0]);
         assert_eq!(read(&good), Value::Handle { kind: 1, bytes: &good[21..] });
         for cut in 1..good.len() {
             assert_eq!(read(&good[..cut]), Value::Malformed, "{cut}");
@@ -203,7 +202,7 @@ mod tests {
 
     #[test]
     fn rubbish_says_nothing() {
-        let lower = |kind, handle: &[u8]| encode(Side::Lower, &UUID, kind, handle);
+        let lower = |kind, handle: &[u8]| encode(Side::Lower, uuid(), kind, handle);
         let good = lower(1, &[1, 0, 0, 0, 2, 0, 0, 0]);
         assert_eq!(ino(&good), Some(1));
         for cut in 0..good.len() {

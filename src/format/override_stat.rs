@@ -11,6 +11,8 @@
 
 use std::ffi::CStr;
 
+use crate::id::Id;
+use crate::sys::creds::Owner;
 use crate::sys::{FileType, Stat};
 
 /// Under which name a layer has the attribute.
@@ -46,8 +48,8 @@ const MINORS: u32 = 1 << 20;
 /// What a value says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Override {
-    uid: u32,
-    gid: u32,
+    uid: Id,
+    gid: Id,
     mode: u32,
     kind: Option<FileType>,
     rdev: u64,
@@ -63,15 +65,14 @@ pub fn apply(real: &Stat, value: &[u8]) -> Option<Stat> {
         (FileType::Regular, kind) if kind != FileType::Directory => kind,
         _ => return None,
     };
+    let (uid, gid) = (uid.number(), gid.number());
     Some(Stat { uid, gid, mode: kind.mode() | mode, rdev, ..*real })
 }
 
 fn parse(value: &[u8]) -> Option<Override> {
     let mut words = std::str::from_utf8(value).ok()?.split(':');
     let (uid, gid) = (number(words.next()?, 10)?, number(words.next()?, 10)?);
-    if uid == u32::MAX || gid == u32::MAX {
-        return None;
-    }
+    let (uid, gid) = (Id::new(uid)?, Id::new(gid)?);
     let mode = number(words.next()?, 8)?;
     if mode & !(libc::S_IFMT | 0o7777) != 0 {
         return None;
@@ -121,9 +122,10 @@ fn number(word: &str, radix: u32) -> Option<u32> {
     if digits { u32::from_str_radix(word, radix).ok() } else { None }
 }
 
-/// The value for an object that is to be shown as `stat`.
+/// The value for an object that is to be shown as `stat`; `None` if an owner has no number.
 #[must_use]
-pub fn value(stat: &Stat) -> Vec<u8> {
+pub fn value(stat: &Stat) -> Option<Vec<u8>> {
+    let Owner { uid, gid } = stat.owner()?;
     let (major, minor) = (libc::major(stat.rdev), libc::minor(stat.rdev));
     let kind = match stat.kind() {
         FileType::Regular => "file".to_owned(),
@@ -134,7 +136,7 @@ pub fn value(stat: &Stat) -> Vec<u8> {
         FileType::BlockDevice => format!("block-{major}-{minor}"),
         FileType::CharDevice => format!("char-{major}-{minor}"),
     };
-    format!("{}:{}:{:04o}:{kind}", stat.uid, stat.gid, stat.permissions()).into_bytes()
+    Some(format!("{uid}:{gid}:{:04o}:{kind}", stat.permissions()).into_bytes())
 }
 
 #[cfg(test)]
@@ -195,6 +197,14 @@ mod tests {
             let stat = apply(&dir, value.as_bytes()).unwrap();
             assert_eq!((stat.uid, stat.gid, stat.mode), (7, 8, 0o040_755), "{value}");
         }
+    }
+
+    #[test]
+    fn nobody_gets_no_value() {
+        let real = real(libc::S_IFREG | 0o600);
+        assert_eq!(value(&real).unwrap(), b"1000:1000:0600:file");
+        assert_eq!(value(&Stat { uid: u32::MAX, ..real }), None);
+        assert_eq!(value(&Stat { gid: u32::MAX, ..real }), None);
     }
 
     #[test]
@@ -269,7 +279,7 @@ mod tests {
             let meant = Stat { uid: ids.0, gid: ids.1, rdev, ..real(kind | perm) };
             let is_dir = kind == libc::S_IFDIR;
             let bare = real(if is_dir { libc::S_IFDIR | 0o700 } else { libc::S_IFREG | 0o600 });
-            prop_assert_eq!(apply(&bare, &value(&meant)), Some(meant));
+            prop_assert_eq!(apply(&bare, &value(&meant).unwrap()), Some(meant));
         }
 
         /// No bytes make a directory of a file, a whiteout of anything, or a panic.

@@ -28,7 +28,7 @@ impl Askers {
     /// For the mount of this process.
     pub fn new(config: &Config) -> Self {
         let place = if config.device.is_none() { Root::ours() } else { None };
-        Self { owner: creds::effective().uid, place }
+        Self { owner: creds::effective().uid.number(), place }
     }
 
     /// Whether the one who sent this request may have an answer.

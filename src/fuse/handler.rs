@@ -23,6 +23,7 @@ use crate::config::{Access, Config};
 use crate::control;
 use crate::error::{Errno, Result, best_effort};
 use crate::format::overlay::ACL_ACCESS;
+use crate::id::Id;
 use crate::sys::xattr::SetMode;
 use crate::sys::{creds, ioctl};
 use crate::vfs::{
@@ -352,7 +353,7 @@ impl Handler {
         (mode, umask): (u32, u32),
         body: Body<'_>,
     ) -> Answer<Entry> {
-        let wanted = Wanted { uid: header.uid, gid: header.gid, mode, umask };
+        let wanted = wanted(header, mode, umask)?;
         self.run("create", |vfs| vfs.create(header.node, name, body, &wanted))
     }
 
@@ -383,8 +384,8 @@ impl Handler {
 
     fn create_unnamed(&self, header: &Header, flags: i32, mode: (u32, u32), reply: Reply) {
         let (mode, umask) = mode;
-        let wanted = Wanted { uid: header.uid, gid: header.gid, mode, umask };
-        let answer = self.run("tmpfile", |vfs| vfs.create_unnamed(header.node, &wanted));
+        let answer = wanted(header, mode, umask)
+            .and_then(|wanted| self.run("tmpfile", |vfs| vfs.create_unnamed(header.node, &wanted)));
         self.finish_created(header, flags, answer, reply);
     }
 
@@ -546,6 +547,13 @@ impl Pages {
         let told = self.device.forget_pages(self.id.0, self.offset, length);
         best_effort("telling the kernel of pages that are lost", told);
     }
+}
+
+/// What the caller wants to make. The kernel sends none whose ids the mount lacks.
+fn wanted(header: &Header, mode: u32, umask: u32) -> Answer<Wanted> {
+    let (uid, gid) = (Id::new(header.uid), Id::new(header.gid));
+    let (Some(uid), Some(gid)) = (uid, gid) else { return Err(Errno::EOVERFLOW) };
+    Ok(Wanted { uid, gid, mode, umask })
 }
 
 /// Answers a request that gives nothing.

@@ -3,6 +3,7 @@
 use super::abi::{self, opcode, setattr};
 use super::negotiation::Offer;
 use super::wire::{Input, Malformed};
+use crate::id::Id;
 use crate::sys::Time;
 use crate::sys::at::SetTime;
 use crate::vfs::{Change, NodeId};
@@ -371,10 +372,15 @@ fn set_attr<'a>(i: &mut Input<'a>) -> Result<Operation<'a>, Malformed> {
         (true, true) => SetTime::Now,
         (true, false) => SetTime::At(Time { sec: sec.cast_signed(), nsec }),
     };
+    // The kernel asks for no other owner than one that there is (notify_change, fs/attr.c).
+    let id = |set, number| match has(set) {
+        true => Id::new(number).map(Some).ok_or(Malformed),
+        false => Ok(None),
+    };
     let change = Change {
         mode: has(setattr::MODE).then_some(mode),
-        uid: has(setattr::UID).then_some(uid),
-        gid: has(setattr::GID).then_some(gid),
+        uid: id(setattr::UID, uid)?,
+        gid: id(setattr::GID, gid)?,
         size: has(setattr::SIZE).then_some(size),
         atime: time(setattr::ATIME, setattr::ATIME_NOW, atime, atime_nsec),
         mtime: time(setattr::MTIME, setattr::MTIME_NOW, mtime, mtime_nsec),

@@ -4,16 +4,17 @@
 use std::os::fd::BorrowedFd;
 
 use crate::error::Result;
-use crate::format::origin::{self, NO_UUID, Origin, Side, UUID_LEN};
-use crate::sys::{Name, handle, ioctl, stat};
+use crate::format::origin::{self, Origin, Side};
+use crate::sys::ioctl::{self, Uuid};
+use crate::sys::{Name, handle, stat};
 
 /// One file system; on btrfs, one of its trees of numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileSystem {
     /// Device number.
     pub dev: u64,
-    /// The UUID, if it is known.
-    pub uuid: Option<[u8; UUID_LEN]>,
+    /// The UUID, if it has one that is known.
+    pub uuid: Option<Uuid>,
     /// The tree, on btrfs.
     pub tree: Option<u64>,
     /// Its handles say that its numbers have no more than 32 bits.
@@ -28,7 +29,7 @@ impl FileSystem {
     pub fn of(dir: BorrowedFd<'_>) -> Result<Self> {
         let dev = stat::fstat(dir)?.dev;
         let handle = handle::of_open(dir).ok();
-        let value = |h: &handle::Handle| origin::encode(Side::Lower, &NO_UUID, h.kind, &h.bytes);
+        let value = |h: &handle::Handle| origin::encode(Side::Lower, None, h.kind, &h.bytes);
         Ok(Self {
             dev,
             uuid: ioctl::fs_uuid(dir),
@@ -106,12 +107,13 @@ impl FileSystems {
         let all_in_one = self.lowers.len() == 1;
         let mut candidates = self.lowers.iter().filter(|fs| {
             let same_tree = fs.tree == origin.tree || fs.tree.is_none() || origin.tree.is_none();
-            match fs.uuid {
-                Some(uuid) if origin.uuid != NO_UUID => uuid == origin.uuid && same_tree,
+            match (fs.uuid, origin.uuid) {
+                (Some(uuid), Some(of_origin)) => uuid == of_origin && same_tree,
                 // Written without one: by a mount whose lowers were on one file system.
-                Some(_) => all_in_one,
+                (Some(_), None) => all_in_one,
                 // btrfs tells the kernel none (Linux 6.18), but the tree.
-                None => same_tree && (all_in_one || origin.uuid == NO_UUID),
+                (None, None) => same_tree,
+                (None, Some(_)) => same_tree && all_in_one,
             }
         });
         let found = candidates.next()?;
@@ -135,9 +137,9 @@ impl FileSystems {
     #[must_use]
     pub fn origin(&self, dev: u64, dir: BorrowedFd<'_>, name: Name<'_>) -> Vec<u8> {
         let fs = self.lowers.iter().find(|fs| fs.dev == dev);
-        let uuid = fs.and_then(|fs| fs.uuid).unwrap_or(NO_UUID);
+        let uuid = fs.and_then(|fs| fs.uuid);
         match handle::of(dir, name) {
-            Ok(handle) => origin::encode(Side::Lower, &uuid, handle.kind, &handle.bytes),
+            Ok(handle) => origin::encode(Side::Lower, uuid, handle.kind, &handle.bytes),
             Err(_) => Vec::new(),
         }
     }
@@ -146,14 +148,14 @@ impl FileSystems {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::ioctl::UUID_LEN;
 
     fn fs(dev: u64, uuid: u8) -> FileSystem {
-        let uuid = (uuid != 0).then_some([uuid; UUID_LEN]);
-        FileSystem { dev, uuid, tree: None, short_numbers: true }
+        FileSystem { dev, uuid: Uuid::new([uuid; UUID_LEN]), tree: None, short_numbers: true }
     }
 
     fn origin(uuid: u8) -> Origin {
-        Origin { uuid: [uuid; UUID_LEN], tree: None, ino: 9 }
+        Origin { uuid: Uuid::new([uuid; UUID_LEN]), tree: None, ino: 9 }
     }
 
     #[test]

@@ -166,9 +166,9 @@ impl Grants {
             FileType::Symlink => false,
             _ => !if_dir,
         };
-        let in_group = found.gid == self.us.gid || self.groups.contains(&found.gid);
+        let in_group = found.gid == self.us.gid.number() || self.groups.contains(&found.gid);
         let keeps_all = found.mode & libc::S_ISGID == 0 || in_group;
-        of_kind && found.uid == self.us.uid && found.mode & ALL != ALL && keeps_all
+        of_kind && found.uid == self.us.uid.number() && found.mode & ALL != ALL && keeps_all
     }
 
     /// Attributes found by `look`, with the mode that shows in the mount.

@@ -7,6 +7,7 @@ use nix::fcntl::OFlag;
 use crate::error::{Errno, Result};
 use crate::format::overlay::Dialect;
 use crate::format::override_stat::{self, Spelling};
+use crate::id::Id;
 use crate::sys::{FileType, Stat, Target, at, creds, file, stat, xattr};
 
 /// Where a layer keeps owner, mode and type.
@@ -36,10 +37,10 @@ impl Keeping {
             matches!(found, Self::Xattr(Spelling::Containers | Spelling::FuseOverlayfs));
         let us = creds::effective();
         // Either may mount in a way that lets set-id bits count.
-        let privileged = us.uid == 0 || creds::has_capability(creds::CAP_SYS_ADMIN)?;
+        let privileged = us.uid == Id::ROOT || creds::has_capability(creds::CAP_SYS_ADMIN)?;
         if takes_trust && privileged && creds::in_initial_user_namespace() {
             let owner = stat::stat(root)?.uid;
-            if owner != us.uid {
+            if owner != us.uid.number() {
                 tracing::warn!(
                     "owners in extended attributes of user {owner}'s layer do not count"
                 );
@@ -52,6 +53,15 @@ impl Keeping {
     /// The attributes of an object.
     pub fn stat(self, target: Target<'_>) -> Result<Stat> {
         self.meant(target, stat::stat(target)?)
+    }
+
+    /// Whether an object whose inode says `real` has its owner in an attribute.
+    ///
+    /// # Errors
+    /// Those of getxattr(2).
+    pub fn has_attribute(self, target: Target<'_>, real: &Stat) -> Result<bool> {
+        let Self::Xattr(spelling) = self else { return Ok(false) };
+        Ok(is_kept_in_xattr(real) && xattr::get_if_set(target, spelling.key())?.is_some())
     }
 
     /// The attributes of an object whose inode says `real`.

@@ -22,7 +22,7 @@ use crate::config::IndexChoice;
 use crate::error::{Errno, Error, Result, best_effort};
 use crate::format::links::{Count, handle_of};
 use crate::format::metacopy::FileMarks;
-use crate::format::origin::{self, NO_UUID, Side};
+use crate::format::origin::{self, Side};
 use crate::format::overlay::{Mark, Namespace};
 use crate::sys::xattr::SetMode;
 use crate::sys::{FileType, Name, Stat, Target, at, handle, ioctl, xattr};
@@ -111,10 +111,10 @@ impl LinkIndex {
             }
             return Ok(None);
         };
-        let uuid = ioctl::fs_uuid(root).unwrap_or(NO_UUID);
+        let uuid = ioctl::fs_uuid(root);
         let index = Self {
             workdir: at::reopen_dir(workdir)?,
-            mark: origin::encode(Side::Upper, &uuid, handle.kind, &handle.bytes),
+            mark: origin::encode(Side::Upper, uuid, handle.kind, &handle.bytes),
             namespace,
             cache: Arc::clone(cache),
             grants: grants.cloned(),
@@ -299,14 +299,14 @@ impl Upper {
 /// one: of another the index would say what is not so (`ovl_get_indexdir`, fs/overlayfs/super.c).
 fn claim_lower(site: &Site<'_>, namespace: Namespace) -> Result<()> {
     let Ok(handle) = handle::of_open(site.lower) else { return Ok(()) };
-    let mark = |uuid| origin::encode(Side::Lower, &uuid, handle.kind, &handle.bytes);
-    let uuid = ioctl::fs_uuid(site.lower).unwrap_or(NO_UUID);
+    let mark = |uuid| origin::encode(Side::Lower, uuid, handle.kind, &handle.bytes);
+    let uuid = ioctl::fs_uuid(site.lower);
     let root = Target::Fd(site.root);
     let mut claimed = false;
     for namespace in Namespace::BOTH {
         let found = xattr::get_if_set(root, namespace.key(Mark::Origin))?;
         let Some(found) = found.filter(|found| origin::is_handle(found)) else { continue };
-        if ![mark(uuid), mark(NO_UUID)].contains(&found) {
+        if ![mark(uuid), mark(None)].contains(&found) {
             let what = "upperdir was written over another lowerdir; put that one on top again, or \
                         mount with index=off";
             return Err(Error::new(Errno::ESTALE, what));

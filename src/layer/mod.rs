@@ -10,6 +10,7 @@ pub mod fdcache;
 pub mod filesystems;
 mod grants;
 mod guard;
+mod idmapped;
 pub mod keeping;
 pub mod links;
 pub mod marks;

@@ -10,6 +10,7 @@ use super::dir::LowerDir;
 use super::fdcache::FdCache;
 use super::filesystems::{FileSystem, FileSystems};
 use super::grants;
+use super::idmapped::Mounts;
 use super::keeping::Keeping;
 use super::overlap::{self, Opened};
 use super::upper::Upper;
@@ -75,7 +76,14 @@ fn open_lowers(config: &Config) -> Result<Vec<Opened<'_>>> {
         _ => ("lowerdir", path),
     });
     let data_only = config.data_only.iter().map(|path| ("data-only lowerdir", path));
-    merged.chain(data_only).map(|(option, path)| opened(option, path)).collect()
+    let mounts = Mounts::for_owners(&config.owners);
+    merged
+        .chain(data_only)
+        .map(|(option, path)| {
+            let lower = opened(option, path)?;
+            Ok(Opened { fd: mounts.unmapped(path, lower.fd)?, ..lower })
+        })
+        .collect()
 }
 
 fn opened<'a>(option: &'static str, path: &'a Path) -> Result<Opened<'a>> {
@@ -188,7 +196,7 @@ fn check_writable(upper: &OwnedFd) -> Result<()> {
     match faccessat(upper, ".", AccessFlags::W_OK, AtFlags::AT_EACCESS).map_err(Error::from) {
         Err(err) if err.errno() == Errno::EACCES => {
             let owner = stat::fstat(upper.as_fd())?.uid;
-            if owner == creds::effective().uid { Ok(()) } else { Err(err) }
+            if owner == creds::effective().uid.number() { Ok(()) } else { Err(err) }
         }
         other => other,
     }

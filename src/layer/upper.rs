@@ -33,6 +33,7 @@ use crate::format::overlay::{Mark, Namespace};
 use crate::sys::at::{Replace, SetTime};
 use crate::sys::creds::{self, Owner};
 use crate::sys::file::FsKind;
+use crate::sys::overflow::Overflow;
 use crate::sys::xattr::SetMode;
 use crate::sys::{Name, Stat, Target, at, file, xattr};
 
@@ -51,7 +52,7 @@ pub struct Upper {
     forms: Forms,
     owner: Owner,
     /// What stat(2) shows for ids that have no place in our user namespace.
-    unmapped: Option<Owner>,
+    overflow: Option<Overflow>,
     /// A new file has no attributes but those that we give it.
     bare_files: bool,
     /// How a file is made and opened.
@@ -127,7 +128,7 @@ impl Upper {
             work: Arc::new(work),
             forms,
             owner: creds::effective(),
-            unmapped: creds::overflow_owner(),
+            overflow: Overflow::of_this_namespace(),
             squashed: Squashed::by(config),
             keeping,
             bare_files,

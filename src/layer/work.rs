@@ -163,7 +163,7 @@ fn make_plain(dir: BorrowedFd<'_>) -> Result<()> {
         }
     }
     let (found, us) = (stat::stat(target)?, creds::effective());
-    if (found.uid, found.gid) != (us.uid, us.gid) {
+    if found.owner() != Some(us) {
         at::chown(target, Some(us.uid), Some(us.gid))?;
     }
     at::chmod(target, 0o700)

@@ -1,6 +1,7 @@
 //! Changing the attributes of an object that is in the upper.
 
 use crate::error::Result;
+use crate::id::Id;
 use crate::layer::Upper;
 use crate::sys::at::SetTime;
 use crate::sys::{Target, at};
@@ -11,9 +12,9 @@ pub struct Change {
     /// Permission bits.
     pub mode: Option<u32>,
     /// Owner.
-    pub uid: Option<u32>,
+    pub uid: Option<Id>,
     /// Group.
-    pub gid: Option<u32>,
+    pub gid: Option<Id>,
     /// Size in bytes; regular files only.
     pub size: Option<u64>,
     /// Access time.

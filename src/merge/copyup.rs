@@ -267,7 +267,7 @@ struct Original<'a> {
 /// them.
 fn finish(upper: &Upper, from: &Original<'_>, to: Target<'_>, made: &Stat) -> Result<()> {
     let Original { target, was, keeping, bare, change } = *from;
-    let given = upper.give_owner(to, made, was, keeping)?;
+    let given = upper.give_owner(to, made, (target, was, keeping))?;
     let has_acl =
         !bare && xattr::copy((target, keeping.dialect()), (to, upper.keeping().dialect()))?;
     // A new mode takes the place of the old one, unless something has to be done between the two.

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use crate::error::{Result, best_effort};
 use crate::format::acl;
 use crate::format::overlay::{ACL_ACCESS, ACL_DEFAULT};
+use crate::id::Id;
 use crate::layer::upper::Attributes;
 use crate::layer::{Keeping, Over, Staged, Upper, UpperDir};
 use crate::sys::xattr::{self, SetMode};
@@ -41,9 +42,9 @@ pub enum Body<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
     /// File system user of the caller.
-    pub uid: u32,
+    pub uid: Id,
     /// File system group of the caller.
-    pub gid: u32,
+    pub gid: Id,
     /// Permission bits before the umask.
     pub mode: u32,
     /// The caller's umask; a default ACL takes its place.
@@ -88,7 +89,7 @@ pub struct Parent<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inherit {
     /// The group, if the directory has the setgid bit.
-    pub group: Option<u32>,
+    pub group: Option<Id>,
     /// Whether it has a default ACL.
     pub default_acl: bool,
 }
@@ -97,7 +98,7 @@ impl Inherit {
     /// That of a directory with these attributes, made in one that passes `self` on.
     #[must_use]
     pub fn passed_on(self, made: &Stat) -> Self {
-        let group = (made.mode & libc::S_ISGID != 0).then_some(made.gid);
+        let group = if made.mode & libc::S_ISGID != 0 { Id::new(made.gid) } else { None };
         Self { group, default_acl: self.default_acl }
     }
 
@@ -159,8 +160,8 @@ pub fn unnamed(upper: &Upper, parent: &Parent<'_>, request: &Request) -> Result<
 
 /// Owner, mode and ACLs of the object to be.
 struct Plan {
-    uid: u32,
-    gid: u32,
+    uid: Id,
+    gid: Id,
     mode: u32,
     access: Option<Vec<u8>>,
     default: Option<Vec<u8>>,
@@ -211,6 +212,7 @@ impl Plan {
     fn apply_default_acl(&mut self, upper: &Upper, dir: &UpperDir, body: Body<'_>) -> Result<()> {
         let bytes = upper.with_dir(dir, |target| xattr::get_if_set(target, ACL_DEFAULT))?;
         let Some(bytes) = bytes else { return Ok(()) };
+        let bytes = acl::of_known_ids(&bytes)?;
         let inherited = acl::inherit(&bytes, self.mode)?;
         self.in_place = false;
         self.mode = inherited.mode;

@@ -8,12 +8,14 @@ use crate::config;
 use crate::error::{Errno, Error, Result};
 use crate::format::acl;
 use crate::format::capability;
-use crate::format::idmap::{self, IdMap};
+use crate::format::idmap::IdMap;
 use crate::format::overlay::is_acl;
+use crate::id::Id;
 use crate::merge::attr::Change;
 use crate::merge::create::Request;
 use crate::sys::Stat;
 use crate::sys::creds::{self, Owner};
+use crate::sys::overflow::Each;
 
 /// How owners appear.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ enum View {
     Same,
     Map(IdMap),
     /// All are this one.
-    All(u32),
+    All(Id),
 }
 
 impl View {
@@ -50,7 +52,7 @@ impl View {
         }
     }
 
-    fn shown(&self, id: u32) -> Option<u32> {
+    fn shown(&self, id: Id) -> Option<Id> {
         match self {
             Self::Same => Some(id),
             Self::Map(map) => map.shown(id),
@@ -58,9 +60,14 @@ impl View {
         }
     }
 
+    /// The same of what a file system says.
+    fn shown_number(&self, number: u32) -> u32 {
+        Id::or_none(Id::new(number).and_then(|id| self.shown(id)))
+    }
+
     /// Ids in an ACL, where they tell people apart whose files look the same; also the root that
     /// file capabilities are for.
-    fn shown_in_acl(&self, id: u32) -> Option<u32> {
+    fn shown_in_acl(&self, id: Id) -> Option<Id> {
         match self {
             Self::Map(map) => map.shown(id),
             Self::Same | Self::All(_) => Some(id),
@@ -68,7 +75,7 @@ impl View {
     }
 
     /// The opposite of [`Self::shown_in_acl`].
-    fn stored_in_acl(&self, id: u32) -> Option<u32> {
+    fn stored_in_acl(&self, id: Id) -> Option<Id> {
         match self {
             Self::Map(map) => map.stored(id),
             Self::Same | Self::All(_) => Some(id),
@@ -80,13 +87,12 @@ impl View {
     ///
     /// # Errors
     /// As [`Self::stored`].
-    fn maker(&self, id: u32, ours: u32) -> Result<u32> {
-        const ROOT: u32 = 0;
+    fn maker(&self, id: Id, ours: Id) -> Result<Id> {
         match self {
             Self::Map(map)
-                if id == ROOT && map.stored(id).is_none() && map.shown(ROOT).is_some() =>
+                if id == Id::ROOT && map.stored(id).is_none() && map.shown(Id::ROOT).is_some() =>
             {
-                Ok(ROOT)
+                Ok(Id::ROOT)
             }
             _ => self.stored(id, ours),
         }
@@ -95,7 +101,7 @@ impl View {
     /// # Errors
     /// EOVERFLOW for an id that the map lacks (`fsuidgid_has_mapping`, linux/fs.h, and
     /// notify_change in fs/attr.c say so of an id-mapped mount).
-    fn stored(&self, id: u32, ours: u32) -> Result<u32> {
+    fn stored(&self, id: Id, ours: Id) -> Result<Id> {
         match self {
             Self::Same => Ok(id),
             Self::Map(map) => map.stored(id).ok_or_else(|| {
@@ -106,7 +112,7 @@ impl View {
     }
 
     /// An id that an object is to be given; none where it would not be seen.
-    fn given(&self, id: Option<u32>) -> Result<Option<u32>> {
+    fn given(&self, id: Option<Id>) -> Result<Option<Id>> {
         match (self, id) {
             (Self::All(_), _) | (_, None) => Ok(None),
             (_, Some(id)) => self.stored(id, id).map(Some),
@@ -125,17 +131,29 @@ impl Owners {
         Self::Changed(Box::new(Views { uid, gid, ours: creds::effective() }))
     }
 
-    /// Attributes as users see them. An owner that the map lacks becomes one that is nobody
-    /// ([`idmap::INVALID`]).
+    /// Attributes as users see them. An owner that the map lacks becomes the number that is
+    /// nobody's, which the kernel shows as the overflow id; nobody may change such an object.
     #[must_use]
     pub fn shown(&self, stat: Stat) -> Stat {
         match self {
             Self::Plain => stat,
             Self::Changed(views) => Stat {
-                uid: views.uid.shown(stat.uid).unwrap_or(idmap::INVALID),
-                gid: views.gid.shown(stat.gid).unwrap_or(idmap::INVALID),
+                uid: views.uid.shown_number(stat.uid),
+                gid: views.gid.shown_number(stat.gid),
                 ..stat
             },
+        }
+    }
+
+    /// Whether users, and groups, can be told apart.
+    #[must_use]
+    pub fn shows_each(&self) -> Each {
+        match self {
+            Self::Plain => Each { uid: true, gid: true },
+            Self::Changed(views) => {
+                let apart = |view: &View| !matches!(view, View::All(_));
+                Each { uid: apart(&views.uid), gid: apart(&views.gid) }
+            }
         }
     }
 
@@ -248,16 +266,20 @@ mod tests {
         IdView::Mapped(vec![IdRange { stored: 0, shown: 5000, len: 1000 }])
     }
 
-    const REQUEST: Request = Request { uid: 5007, gid: 7, mode: 0o644, umask: 0 };
+    const fn id(number: u32) -> Id {
+        Id::new(number).unwrap()
+    }
+
+    const REQUEST: Request = Request { uid: id(5007), gid: id(7), mode: 0o644, umask: 0 };
 
     #[test]
     fn users_and_groups_have_views_of_their_own() {
         let owners = owners(to_5000(), IdView::Same);
         let stored = owners.stored_request(&REQUEST).unwrap();
-        assert_eq!((stored.uid, stored.gid, stored.mode), (7, 7, 0o644));
-        let change = Change { uid: Some(5001), gid: Some(5001), ..Change::NONE };
+        assert_eq!((stored.uid, stored.gid, stored.mode), (id(7), id(7), 0o644));
+        let change = Change { uid: Some(id(5001)), gid: Some(id(5001)), ..Change::NONE };
         let stored = owners.stored_change(&change).unwrap();
-        assert_eq!((stored.uid, stored.gid), (Some(1), Some(5001)));
+        assert_eq!((stored.uid, stored.gid), (Some(id(1)), Some(id(5001))));
     }
 
     #[test]
@@ -265,23 +287,24 @@ mod tests {
         let owners = owners(to_5000(), to_5000());
         let err = owners.stored_request(&REQUEST).unwrap_err();
         assert_eq!(err.errno(), Errno::EOVERFLOW, "its group is 7");
-        let change = Change { uid: Some(6000), ..Change::NONE };
+        let change = Change { uid: Some(id(6000)), ..Change::NONE };
         assert_eq!(owners.stored_change(&change).unwrap_err().errno(), Errno::EOVERFLOW);
-        let change = Change { uid: Some(0), ..Change::NONE };
+        let change = Change { uid: Some(id(0)), ..Change::NONE };
         assert_eq!(owners.stored_change(&change).unwrap_err().errno(), Errno::EOVERFLOW);
         let change = Change { mode: Some(0o600), ..Change::NONE };
         assert_eq!(owners.stored_change(&change).unwrap(), change);
-        let root = owners.stored_request(&Request { uid: 0, gid: 0, ..REQUEST }).unwrap();
-        assert_eq!((root.uid, root.gid), (0, 0));
+        let root =
+            owners.stored_request(&Request { uid: Id::ROOT, gid: Id::ROOT, ..REQUEST }).unwrap();
+        assert_eq!((root.uid, root.gid), (Id::ROOT, Id::ROOT));
     }
 
     #[test]
     fn where_all_look_the_same_nobody_gets_anything() {
-        let owners = owners(IdView::All(7), IdView::Same);
-        let change = Change { uid: Some(1), gid: Some(2), ..Change::NONE };
+        let owners = owners(IdView::All(id(7)), IdView::Same);
+        let change = Change { uid: Some(id(1)), gid: Some(id(2)), ..Change::NONE };
         let stored = owners.stored_change(&change).unwrap();
-        assert_eq!((stored.uid, stored.gid), (None, Some(2)));
+        assert_eq!((stored.uid, stored.gid), (None, Some(id(2))));
         let stored = owners.stored_request(&REQUEST).unwrap();
-        assert_eq!((stored.uid, stored.gid), (creds::effective().uid, 7));
+        assert_eq!((stored.uid, stored.gid), (creds::effective().uid, id(7)));
     }
 }

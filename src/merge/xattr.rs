@@ -6,6 +6,7 @@
 use std::ffi::CString;
 
 use crate::error::{Errno, Error, Result};
+use crate::format::acl;
 use crate::format::overlay::{self, Dialect};
 use crate::sys::Target;
 use crate::sys::xattr::{self as sys, SetMode};
@@ -25,11 +26,20 @@ fn stored(name: &[u8], dialect: Dialect, otherwise: Errno) -> Result<CString> {
 /// # Errors
 /// ENODATA also for what is hidden.
 pub fn get(target: Target<'_>, dialect: Dialect, name: &[u8]) -> Result<Vec<u8>> {
-    match sys::get(target, &stored(name, dialect, Errno::ENODATA)?) {
+    let found = match sys::get(target, &stored(name, dialect, Errno::ENODATA)?) {
         Err(err) if sys::is_absent(&err) && overlay::has_two_places(name, dialect) => {
             sys::get(target, &stored(name, Dialect::Plain, Errno::ENODATA)?)
         }
         other => other,
+    };
+    found.map(|value| of_known_ids(name, value))
+}
+
+/// An ACL without the entries that the kernel takes from nobody; anything else as it is.
+fn of_known_ids(name: &[u8], value: Vec<u8>) -> Vec<u8> {
+    match overlay::is_acl(name) {
+        true => acl::of_known_ids(&value).unwrap_or(value),
+        false => value,
     }
 }
 
@@ -119,7 +129,7 @@ pub fn copy(from: Stored<'_>, to: Stored<'_>) -> Result<bool> {
         let Some(name) = overlay::shown(stored, from.1) else { continue };
         let key = CString::new(stored).map_err(|_| Errno::EIO)?;
         let value = match sys::get(from.0, &key) {
-            Ok(value) => value,
+            Ok(value) => of_known_ids(&name, value),
             // EOVERFLOW: a capability for ids that do not exist here (fs/xattr.c).
             Err(err) if sys::is_absent(&err) || err.errno() == Errno::EOVERFLOW => continue,
             Err(err) => return Err(err),

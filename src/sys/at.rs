@@ -17,6 +17,7 @@ use nix::sys::stat::Mode;
 
 use super::stat::{self, Time};
 use crate::error::{Errno, Error, Result};
+use crate::id::Id;
 
 /// The longest name that Linux file systems take (`NAME_MAX`, limits.h), in bytes.
 pub const NAME_MAX: usize = 255;
@@ -363,9 +364,8 @@ pub(super) fn check_sys_len(result: libc::c_long) -> Result<usize> {
 
 /// fchownat(2); `None` leaves an id as it is. Set-id bits and file capabilities of a file go, as
 /// chown(2) says.
-pub fn chown(target: Target<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
-    // (uid_t) -1 means "unchanged" (chown(2)).
-    let (uid, gid) = (uid.unwrap_or(u32::MAX), gid.unwrap_or(u32::MAX));
+pub fn chown(target: Target<'_>, uid: Option<Id>, gid: Option<Id>) -> Result<()> {
+    let (uid, gid) = (Id::or_none(uid), Id::or_none(gid));
     target.with_at(|dir, path, flags| {
         // SAFETY: the path is a NUL-terminated string that outlives the call.
         check(unsafe { libc::fchownat(dir, path, uid, gid, flags) })

@@ -4,6 +4,7 @@
 
 use super::at::check;
 use crate::error::Result;
+use crate::id::Id;
 
 /// Bit of CAP_DAC_OVERRIDE in linux/capability.h.
 pub const CAP_DAC_OVERRIDE: u32 = 1;
@@ -14,15 +15,17 @@ pub const CAP_SYS_ADMIN: u32 = 21;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// User.
-    pub uid: u32,
+    pub uid: Id,
     /// Group.
-    pub gid: u32,
+    pub gid: Id,
 }
 
 /// The ids that this process creates files with.
 #[must_use]
 pub fn effective() -> Owner {
-    Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
+    // geteuid(2) has no other answer than an id: one that is not mapped is the overflow id.
+    let id = |number| Id::new(number).unwrap_or(Id::ROOT);
+    Owner { uid: id(nix::unistd::geteuid().as_raw()), gid: id(nix::unistd::getegid().as_raw()) }
 }
 
 /// Whether this thread has the capability in its own user namespace (capget(2)).
@@ -87,25 +90,6 @@ pub fn lift_file_size() -> Result<()> {
         setrlimit(Resource::RLIMIT_FSIZE, hard, hard)?;
     }
     Ok(())
-}
-
-/// The ids by which this user namespace shows owners that it does not know (user_namespaces(7));
-/// `None` in the initial one, which knows all.
-#[must_use]
-pub fn overflow_owner() -> Option<Owner> {
-    if in_initial_user_namespace() {
-        return None;
-    }
-    // The kernel's default (DEFAULT_OVERFLOWUID, linux/highuid.h).
-    const NOBODY: u32 = 65534;
-    let read = |path| {
-        let text = std::fs::read_to_string(path).ok();
-        text.and_then(|text| text.trim().parse().ok()).unwrap_or(NOBODY)
-    };
-    Some(Owner {
-        uid: read("/proc/sys/kernel/overflowuid"),
-        gid: read("/proc/sys/kernel/overflowgid"),
-    })
 }
 
 /// Raises the soft limit of open files to the hard one and returns it.

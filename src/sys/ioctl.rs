@@ -29,10 +29,29 @@ const GETFSUUID: u32 = 0x8011_1500;
 /// Bytes of a file system's UUID.
 pub const UUID_LEN: usize = 16;
 
+/// The UUID of a file system: any but the one of zeros, which says that there is none
+/// (`uuid_is_null`, linux/uuid.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uuid([u8; UUID_LEN]);
+
+impl Uuid {
+    /// The UUID that these bytes are, if they are one.
+    #[must_use]
+    pub fn new(bytes: [u8; UUID_LEN]) -> Option<Self> {
+        (bytes != [0; UUID_LEN]).then_some(Self(bytes))
+    }
+
+    /// As the kernel writes it, or that there is none.
+    #[must_use]
+    pub fn bytes(uuid: Option<Self>) -> [u8; UUID_LEN] {
+        uuid.map_or([0; UUID_LEN], |uuid| uuid.0)
+    }
+}
+
 /// The UUID of a file system; `None` where it has none or nobody tells.
 #[must_use]
-pub fn fs_uuid(fd: BorrowedFd<'_>) -> Option<[u8; UUID_LEN]> {
-    told(fd).or_else(|| uuid::by_kind(fd))
+pub fn fs_uuid(fd: BorrowedFd<'_>) -> Option<Uuid> {
+    told(fd).or_else(|| uuid::by_kind(fd)).and_then(Uuid::new)
 }
 
 fn told(fd: BorrowedFd<'_>) -> Option<[u8; UUID_LEN]> {

@@ -17,6 +17,8 @@ pub mod ioctl;
 pub mod locks;
 pub mod memory;
 pub mod mount;
+pub mod mountinfo;
+pub mod overflow;
 pub mod process;
 pub mod stat;
 pub mod trail;

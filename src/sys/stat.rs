@@ -6,7 +6,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 
 use super::at::{Target, check};
+use super::creds::Owner;
 use crate::error::{Errno, Result};
+use crate::id::Id;
 
 /// Seconds since 1970 (negative before) and nanoseconds (always forward, below 10^9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -194,6 +196,12 @@ impl Stat {
     #[must_use]
     pub fn is_whiteout_device(&self) -> bool {
         self.kind() == FileType::CharDevice && self.rdev == 0
+    }
+
+    /// User and group, if both have a number here.
+    #[must_use]
+    pub fn owner(&self) -> Option<Owner> {
+        Some(Owner { uid: Id::new(self.uid)?, gid: Id::new(self.gid)? })
     }
 
     /// The same object: same file system, same inode.

@@ -8,6 +8,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::sys::mountinfo::unescape;
+
 /// As what an overlay uses a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -62,32 +64,6 @@ fn uses(table: &[u8], role: Role) -> Vec<PathBuf> {
 
 fn path(bytes: Vec<u8>) -> PathBuf {
     OsString::from_vec(bytes).into()
-}
-
-/// `\ooo` to the byte that it stands for (`seq_escape_str`, lib/seq_file.c).
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, behind)) = rest.split_first() {
-        let octal = behind.get(..3).filter(|digits| *first == b'\\' && digits.iter().all(is_octal));
-        let byte =
-            octal.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        match (byte, behind.get(3..)) {
-            (Some(byte), Some(behind)) => {
-                bytes.push(byte);
-                rest = behind;
-            }
-            _ => {
-                bytes.push(*first);
-                rest = behind;
-            }
-        }
-    }
-    bytes
-}
-
-fn is_octal(byte: &u8) -> bool {
-    (b'0'..=b'7').contains(byte)
 }
 
 /// Lower directories, with `::` before those for data alone, and `\:` for a colon in a name.

@@ -9,7 +9,8 @@ use crate::error::{Context, Errno, Error, Result};
 use crate::layer::{FdCache, Stack, open};
 use crate::merge::owner::Owners;
 use crate::merge::{DirStack, Rules};
-use crate::sys::{at, creds, stat};
+use crate::sys::overflow::Overflow;
+use crate::sys::{Stat, at, creds, stat};
 
 /// Which layers are compared, and how they are read.
 #[derive(Clone, Debug)]
@@ -63,6 +64,8 @@ pub(super) struct Views {
     pub below: View,
     /// How owners appear.
     pub owners: Owners,
+    /// Owners that our user namespace lacks.
+    pub overflow: Option<Overflow>,
 }
 
 impl Layers {
@@ -80,6 +83,12 @@ impl Layers {
 }
 
 impl Views {
+    /// Whether an object with these attributes on its layer may have an owner that our user
+    /// namespace lacks.
+    pub fn show_overflow(&self, stat: &Stat) -> bool {
+        self.overflow.as_ref().is_some_and(|overflow| overflow.is_shown(stat))
+    }
+
     /// # Errors
     /// As [`Layers::open`].
     pub fn open(layers: &Layers) -> Result<Self> {
@@ -90,6 +99,7 @@ impl Views {
             merged: layers.open()?,
             below: View::open(&below, &cache)?,
             owners: Owners::new(&config.owners),
+            overflow: Overflow::of_this_namespace(),
         })
     }
 }

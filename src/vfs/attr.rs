@@ -260,9 +260,10 @@ impl Vfs {
         let (source, keeping) = (stack.meta_dir()?.fd()?, stack.meta_dir()?.keeping());
         let upper = self.upper()?;
         upper.with_dir(upper_dir, |target| {
-            let given = upper.give_owner(target, &stat::stat(target)?, &shown, keeping)?;
-            let lends = (Target::Fd(source.as_ref().as_fd()), keeping.dialect());
-            visible::replace(lends, (target, upper.keeping().dialect()))?;
+            let lends = Target::Fd(source.as_ref().as_fd());
+            let now = stat::stat(target)?;
+            let given = upper.give_owner(target, &now, (lends, &shown, keeping))?;
+            visible::replace((lends, keeping.dialect()), (target, upper.keeping().dialect()))?;
             upper.give_mode(target, None, &shown, given)?;
             let (atime, mtime) = (at::SetTime::At(shown.atime), at::SetTime::At(shown.mtime));
             at::set_times(target, atime, mtime)?;

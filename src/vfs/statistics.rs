@@ -11,7 +11,7 @@ use crate::error::{Errno, Result};
 use crate::layer::upper::Forms;
 use crate::layer::{Keeping, LayerDir, Tally, Upper, UpperDir};
 use crate::sys::file::{self, FsKind};
-use crate::sys::ioctl;
+use crate::sys::ioctl::{self, Uuid};
 use std::sync::Arc;
 
 /// What a layer is for.
@@ -38,7 +38,7 @@ pub struct LayerFacts {
     /// Device number of that.
     pub dev: u64,
     /// Its UUID, if it tells (`FS_IOC_GETFSUUID`, Linux 6.9).
-    pub uuid: Option<[u8; 16]>,
+    pub uuid: Option<Uuid>,
     /// Where it keeps owners, modes and types.
     pub keeping: Keeping,
 }

@@ -1,6 +1,7 @@
 //! The operations that are cut off, each on layers made for it.
 
 use ovlmerge::error::Result;
+use ovlmerge::id::Id;
 use ovlmerge::sys::at::SetTime;
 use ovlmerge::sys::stat::Time;
 use ovlmerge::sys::xattr::SetMode;
@@ -18,9 +19,10 @@ pub struct Case {
 }
 
 const ROOT: NodeId = NodeId::ROOT;
-const REQUEST: Request = Request { uid: 0, gid: 0, mode: 0o755, umask: 0o022 };
+const REQUEST: Request = Request { uid: Id::ROOT, gid: Id::ROOT, mode: 0o755, umask: 0o022 };
 /// Not the owner that files are made with, so that more than one call is needed.
-const GIVEN_AWAY: Request = Request { uid: 1000, gid: 1000, ..REQUEST };
+const GIVEN_AWAY: Request =
+    Request { uid: Id::new(1000).unwrap(), gid: Id::new(1000).unwrap(), ..REQUEST };
 
 fn file_in_lower(dirs: &Dirs) {
     dirs.file("lower/d/f", "old content").set("lower/d/f", "user.x", "1");
@@ -226,7 +228,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "chown of a lower directory",
         prepare: file_in_lower,
-        act: |c| change(c, b"d", Change { uid: Some(3), ..Change::NONE }),
+        act: |c| change(c, b"d", Change { uid: Id::new(3), ..Change::NONE }),
     },
     Case {
         name: "chmod of a lower file that leaves the data below",
@@ -269,7 +271,7 @@ pub const CASES: &[Case] = &[
         prepare: file_in_lower,
         act: |c| {
             let mtime = SetTime::At(Time { sec: 5, nsec: 6 });
-            change(c, b"d/f", Change { uid: Some(3), mtime, ..MODE })
+            change(c, b"d/f", Change { uid: Id::new(3), mtime, ..MODE })
         },
     },
     Case {
@@ -301,18 +303,18 @@ pub const CASES: &[Case] = &[
         },
         act: |c| {
             c.walk(b"e/g")?;
-            change(c, b"d/f", Change { gid: Some(3), ..Change::NONE })
+            change(c, b"d/f", Change { gid: Id::new(3), ..Change::NONE })
         },
     },
     Case {
         name: "chown of a lower hard link whose other name nobody has looked up",
         prepare: hard_link,
-        act: |c| change(c, b"d/f", Change { gid: Some(3), ..Change::NONE }),
+        act: |c| change(c, b"d/f", Change { gid: Id::new(3), ..Change::NONE }),
     },
     Case {
         name: "chown of a lower hard link that is in the index",
         prepare: indexed,
-        act: |c| change(c, b"e/g", Change { gid: Some(3), ..Change::NONE }),
+        act: |c| change(c, b"e/g", Change { gid: Id::new(3), ..Change::NONE }),
     },
     Case {
         name: "unlink of a lower name of a file in the index",

@@ -2,6 +2,7 @@
 
 use nix::sys::stat::{SFlag, makedev};
 use ovlmerge::error::Errno;
+use ovlmerge::id::Id;
 use ovlmerge::sys::at::SetTime;
 use ovlmerge::sys::xattr::SetMode;
 use ovlmerge::vfs::{Body, Change, NodeId, Privilege, Write};
@@ -136,7 +137,9 @@ fn a_change_with_a_copy_up_is_the_change_of_a_copy() {
     let mut changes = Vec::new();
     let time = |sec| SetTime::At(ovlmerge::sys::Time { sec, nsec: 7 });
     for mode in [None, Some(0o600), Some(0o640), Some(0o6755)] {
-        for (uid, gid) in [(None, None), (Some(0), None), (None, Some(9)), (Some(8), Some(9))] {
+        for (uid, gid) in
+            [(None, None), (Id::new(0), None), (None, Id::new(9)), (Id::new(8), Id::new(9))]
+        {
             for (atime, mtime) in [(SetTime::Omit, SetTime::Omit), (SetTime::Omit, time(5))] {
                 changes.push(Change { mode, uid, gid, atime, mtime, ..Change::NONE });
             }

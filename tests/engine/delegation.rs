@@ -1,6 +1,7 @@
 //! Directories marked `dirmeta_delegate`: names from all layers, metadata from the first that is
 //! not marked.
 
+use ovlmerge::id::Id;
 use ovlmerge::vfs::{Body, Change, NodeId};
 
 use crate::MODE;
@@ -112,7 +113,7 @@ fn a_change_of_a_marked_upper_takes_all_over_and_drops_the_mark() {
         let client = layers.open();
         let before = see(&client, b"d");
         assert_eq!(names(&before), [b"user.real"]);
-        let change = Change { uid: Some(99), ..Change::NONE };
+        let change = Change { uid: Id::new(99), ..Change::NONE };
         client.change(client.walk(b"d").unwrap(), change).unwrap();
         let wanted = Seen { uid: 99, ..before };
         assert_eq!(see(&client, b"d"), wanted, "{mark}");
@@ -144,7 +145,7 @@ fn the_root_delegates_too() {
     layers.mode("lower1", 0o751).set("lower0", TRUSTED, "y").set("upper", USER, "y");
     let client = layers.open();
     assert_eq!(client.vfs.getattr(NodeId::ROOT).unwrap().permissions(), 0o751);
-    client.change(NodeId::ROOT, Change { gid: Some(5), ..Change::NONE }).unwrap();
+    client.change(NodeId::ROOT, Change { gid: Id::new(5), ..Change::NONE }).unwrap();
     let stat = client.vfs.getattr(NodeId::ROOT).unwrap();
     assert_eq!((stat.permissions(), stat.gid), (0o751, 5));
 }

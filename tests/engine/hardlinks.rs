@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use ovlmerge::config::IndexChoice;
 use ovlmerge::error::Errno;
+use ovlmerge::id::Id;
 use ovlmerge::vfs::{Change, NodeId, Privilege, RenameMode, Vfs};
 
 use crate::client::Client;
@@ -188,7 +189,7 @@ fn as_many_names_as_there_can_be() {
         .collect();
     assert_eq!(nodes.len(), 1);
     let node = *nodes.first().unwrap();
-    let owner = Change { uid: Some(7), ..Change::NONE };
+    let owner = Change { uid: Id::new(7), ..Change::NONE };
     client.vfs.setattr(node, &owner, Privilege::KeepsSetId).unwrap();
     assert_eq!(client.vfs.getattr(node).unwrap().nlink, names);
     assert_eq!(layers.names("upper").len(), 1);

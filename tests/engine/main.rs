@@ -25,6 +25,7 @@ mod parallel;
 mod which;
 
 use ovlmerge::error::Result;
+use ovlmerge::id::Id;
 use ovlmerge::vfs::{Body, Change, Entry, NodeId, Privilege, Request, Write};
 
 use client::Client;
@@ -44,7 +45,7 @@ macro_rules! needs_root {
     };
 }
 
-pub const REQUEST: Request = Request { uid: 0, gid: 0, mode: 0o777, umask: 0o022 };
+pub const REQUEST: Request = Request { uid: Id::ROOT, gid: Id::ROOT, mode: 0o777, umask: 0o022 };
 
 impl Client {
     pub fn make(&self, dir: NodeId, name: &[u8], body: Body<'_>) -> Result<Entry> {

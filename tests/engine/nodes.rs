@@ -4,6 +4,7 @@ use std::path::Path;
 
 use ovlmerge::config::IndexChoice;
 use ovlmerge::error::Errno;
+use ovlmerge::id::Id;
 use ovlmerge::sys::xattr::SetMode;
 use ovlmerge::vfs::{Body, Change, NodeId, RenameMode};
 
@@ -32,7 +33,7 @@ fn an_unlinked_file_stays_usable() {
         client.write(f, 7, b" and more").unwrap();
         assert_eq!(client.content(f).unwrap(), b"content and more", "{what}");
         client.change(f, Change { size: Some(3), ..Change::NONE }).unwrap();
-        client.change(f, Change { mode: Some(0o400), uid: Some(5), ..Change::NONE }).unwrap();
+        client.change(f, Change { mode: Some(0o400), uid: Id::new(5), ..Change::NONE }).unwrap();
         client.vfs.setxattr(f, b"user.y", b"2", SetMode::Create).unwrap();
         client.vfs.removexattr(f, b"user.x").unwrap();
         client.vfs.fsync(f, false).unwrap();

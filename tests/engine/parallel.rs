@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ovlmerge::config::{Config, Permissions};
 use ovlmerge::error::Errno;
+use ovlmerge::id::Id;
 use ovlmerge::vfs::{Body, Change, NodeId, Privilege, RenameMode, Vfs, Write};
 
 use crate::layers::Layers;
@@ -248,8 +249,8 @@ fn owner_and_mode_change_at_once() {
             for round in 0..=ROUNDS {
                 let change = match number {
                     0 => Change { mode: Some(round % 0o777), ..Change::NONE },
-                    1 => Change { uid: Some(round), ..Change::NONE },
-                    _ => Change { gid: Some(round), ..Change::NONE },
+                    1 => Change { uid: Id::new(round), ..Change::NONE },
+                    _ => Change { gid: Id::new(round), ..Change::NONE },
                 };
                 vfs.setattr(node, &change, Privilege::KeepsSetId).unwrap();
             }

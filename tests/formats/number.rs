@@ -145,11 +145,11 @@ struct Apart {
 
 impl Apart {
     fn new(make: fn(u64) -> LoopFs, mebibytes: u64) -> Self {
-        let apart = Self {
-            scratch: Scratch::new(),
-            upper: make(mebibytes),
-            lowers: [make(mebibytes), make(mebibytes)],
-        };
+        Self::of(make(mebibytes), [make(mebibytes), make(mebibytes)])
+    }
+
+    fn of(upper: LoopFs, lowers: [LoopFs; 2]) -> Self {
+        let apart = Self { scratch: Scratch::new(), upper, lowers };
         fill(&apart.lowers[0].dir().sub("layer"));
         let lowest = apart.lowers[1].dir();
         lowest.file("layer/a/below", "").file("layer/low/f", "").symlink("layer/low/l", "f");
@@ -262,6 +262,18 @@ fn of_subvolumes_of_btrfs() {
         assert_eq!(after.get(path), Some(number), "{}", path.display());
     }
     assert_listed_as_shown(&m);
+}
+
+/// A UUID of zeros is none. Taken for one, it led a mark without a UUID nowhere as soon as the
+/// lowers lay on two file systems: their numbers changed with the next mount.
+#[test]
+fn of_a_file_system_whose_uuid_is_all_zero() {
+    needs!(mount, loop_device);
+    let none = || LoopFs::ext4_with_uuid(16, "00000000-0000-0000-0000-000000000000");
+    let some = || LoopFs::ext4(16);
+    for lowers in [[none(), some()], [some(), none()]] {
+        assert_constant(&Apart::of(some(), lowers), "xino=on");
+    }
 }
 
 /// Two images of one file system have one UUID: an origin leads to neither, and no number is lost

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use ovlmerge::config::{Config, IndexChoice, Permissions, RenameLower, UpperDirs};
 use ovlmerge::error::Error;
+use ovlmerge::id::Id as Owner;
 use ovlmerge::sys::FileType;
 use ovlmerge::sys::at::SetTime;
 use ovlmerge::sys::stat::Time;
@@ -247,6 +248,7 @@ impl Case {
             What::Device => NewBody::Node { kind: libc::S_IFCHR, rdev: DEVICE },
         };
         let (uid, gid) = OWNERS[usize::from(make.owner)];
+        let (uid, gid) = (Owner::new(uid).unwrap(), Owner::new(gid).unwrap());
         let request = Request { uid, gid, mode: make.mode, umask: UMASK };
         self.client.vfs.create(parent, make.name, body, &request).map(|entry| {
             self.client.note(entry);
@@ -376,7 +378,7 @@ fn change(attr: Attr) -> Change {
         Attr::Mode(mode) => Change { mode: Some(mode), ..Change::NONE },
         Attr::Owner(owner) => {
             let (uid, gid) = OWNERS[usize::from(owner)];
-            Change { uid: Some(uid), gid: Some(gid), ..Change::NONE }
+            Change { uid: Owner::new(uid), gid: Owner::new(gid), ..Change::NONE }
         }
         Attr::Mtime(time) => {
             let time = Time { sec: 1000 + i64::from(time), nsec: 7 };

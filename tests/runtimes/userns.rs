@@ -1,8 +1,7 @@
 //! Containers in user namespaces of their own: podman tells the program how owners are mapped.
 //!
-//! Only for an ordinary user. As root, podman 4.3 maps the owners of the layers twice where there
-//! is a mount program, once by id-mapped mounts and once by telling the program, so that no program
-//! can show the right ones.
+//! As root, podman 4.3 hands over lowers whose mounts map owners, and tells the program the same
+//! map once more.
 
 use std::collections::BTreeSet;
 
@@ -56,7 +55,21 @@ fn without_podmans(tree: BTreeSet<String>) -> BTreeSet<String> {
 #[case::in_pieces(&["--uidmap=0:100:2", "--uidmap=2:500:999", "--gidmap=0:1:2", "--gidmap=2:9:999"])]
 fn owners_are_those_of_the_container(#[case] options: &[&str]) {
     needs_runtimes!();
-    let space = Space::new(Who::User);
+    owners_stay(Who::User, options);
+}
+
+/// The owners of the layers were mapped twice: files of the image belonged to nobody.
+#[rstest]
+#[case::shifted(&["--uidmap=0:100000:1000", "--gidmap=0:200000:1000"])]
+#[case::by_one(&["--uidmap=0:1:1000", "--gidmap=0:1:1000"])]
+#[case::in_pieces(&["--uidmap=0:5000:2", "--uidmap=2:100:999", "--gidmap=0:1:2", "--gidmap=2:9:999"])]
+fn owners_are_those_of_the_container_of_root(#[case] options: &[&str]) {
+    needs_runtimes!();
+    owners_stay(Who::Root, options);
+}
+
+fn owners_stay(who: Who, options: &[&str]) {
+    let space = Space::new(who);
     let store = Store::new(&space, "store", Driver::Program);
     let run = ["run", "--name=one"];
     let out = store.podman(&[&run, options, &[BASE, "sh", "-euc", AS_ROOT]].concat());

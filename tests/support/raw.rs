@@ -457,3 +457,33 @@ impl Aligned {
         file.read_at(&mut self.memory[self.start..self.start + self.length], 0).unwrap()
     }
 }
+
+/// Mounts a directory at another so that owners appear as a user namespace maps them
+/// (mount_setattr(2), `MOUNT_ATTR_IDMAP`).
+pub fn mount_idmapped(source: &Path, target: &Path, namespace: &File) -> io::Result<()> {
+    // linux/mount.h.
+    const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
+    let [source, target] = [source, target].map(|it| CString::new(it.as_os_str().as_bytes()));
+    let (source, target) = (source?, target?);
+    let flags = 1 | libc::O_CLOEXEC; // OPEN_TREE_CLONE
+    // SAFETY: the path is NUL-terminated and outlives the call.
+    let tree = check_long(unsafe {
+        libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, source.as_ptr(), flags)
+    })?;
+    // `struct mount_attr`: set, clear, propagation, namespace.
+    let attr = [0x10_0000u64, 0, 0, u64::try_from(namespace.as_raw_fd()).unwrap()];
+    let (empty, size) = (c"".as_ptr(), size_of_val(&attr));
+    // SAFETY: the path is NUL-terminated, and `attr` has `size` bytes.
+    check_long(unsafe {
+        let call = libc::SYS_mount_setattr;
+        libc::syscall(call, tree, empty, libc::AT_EMPTY_PATH, attr.as_ptr(), size)
+    })?;
+    // SAFETY: both paths are NUL-terminated and outlive the call.
+    check_long(unsafe {
+        let (call, flags) = (libc::SYS_move_mount, MOVE_MOUNT_F_EMPTY_PATH);
+        libc::syscall(call, tree, empty, libc::AT_FDCWD, target.as_ptr(), flags)
+    })?;
+    // SAFETY: it was made above, and nobody else knows it.
+    unsafe { libc::close(i32::try_from(tree).unwrap()) };
+    Ok(())
+}

@@ -142,6 +142,36 @@ fn sizes_that_are_lies() {
     refused(header.as_bytes(), &[], &["an extended header of 8589934591 bytes"]);
 }
 
+/// chown(2) takes the largest number for "leave the owner as it is": a program with the setuid bit
+/// became one of whoever unpacked the layer.
+#[test]
+fn an_owner_that_nobody_can_be() {
+    needs!(root);
+    for key in ["uid", "gid"] {
+        for number in ["4294967295", "-1", "4294967296", "18446744073709551615"] {
+            let bytes = [with_record(key, number, &["f a = 1"]), vec![0; 1024]].concat();
+            for more in [&[][..], &["-o", "xattr_permissions=2"], &["-o", "squash_to_root"]] {
+                refused(&bytes, more, &[if number.len() > 11 { key } else { number }]);
+            }
+        }
+        let mut binary = entry("f a = 1");
+        let at = if key == "uid" { 108 } else { 116 };
+        // The form of GNU tar for numbers above seven octal digits.
+        binary[at..at + 8].copy_from_slice(&[0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+        binary.resize(binary.len() + 1024, 0);
+        set_check_sum(&mut binary);
+        refused(&binary, &[], &["4294967295", "nobody"]);
+    }
+}
+
+/// Of the header in front.
+fn set_check_sum(bytes: &mut [u8]) {
+    let mut header = tar::Header::new_ustar();
+    header.as_mut_bytes().copy_from_slice(&bytes[..512]);
+    header.set_cksum();
+    bytes[..512].copy_from_slice(header.as_bytes());
+}
+
 #[test]
 fn what_is_no_archive() {
     needs!(root);

@@ -129,7 +129,7 @@ fn restore(root: BorrowedFd<'_>, said: &Said) -> Result<()> {
     }
     let target = Target::Fd(here.as_fd());
     let found = stat::stat(target)?;
-    let is_it = found.ino == said.ino && found.uid == creds::effective().uid;
+    let is_it = found.ino == said.ino && found.uid == creds::effective().uid.number();
     if is_it && found.mode & OWNERS == super::ALL && found.kind() != FileType::Symlink {
         at::chmod(target, found.permissions() & !OWNERS | said.bits)?;
     }

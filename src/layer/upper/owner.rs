@@ -8,6 +8,7 @@ use super::{Squashed, Upper};
 use crate::config::{Config, IdView, Permissions};
 use crate::error::{Errno, Error, Result};
 use crate::format::override_stat::{self, Spelling};
+use crate::id::Id;
 use crate::layer::grants::Grants;
 use crate::layer::keeping::{Keeping, is_kept_in_xattr};
 use crate::sys::xattr::SetMode;
@@ -27,9 +28,9 @@ pub enum Given {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attributes {
     /// User.
-    pub uid: u32,
+    pub uid: Id,
     /// Group.
-    pub gid: u32,
+    pub gid: Id,
     /// Type and permission bits.
     pub mode: u32,
     /// Device that a device node stands for.
@@ -75,7 +76,7 @@ pub(super) fn keeping(root: Target<'_>, asked: Permissions) -> Result<Keeping> {
         }
         Keeping::Inode => {}
     }
-    let written = override_stat::value(&stat::stat(root)?);
+    let written = override_stat::value(&stat::stat(root)?).ok_or(Errno::EOVERFLOW)?;
     let set = xattr::set(root, wanted.key(), &written, SetMode::Any);
     set.map_err(|err| {
         let advice = match (err.errno(), asked) {
@@ -117,7 +118,8 @@ impl Upper {
 
     fn keep(&self, target: Target<'_>, meant: &Stat) -> Result<()> {
         let Keeping::Xattr(spelling) = self.keeping else { return Err(Errno::EINVAL.into()) };
-        xattr::set(target, spelling.key(), &override_stat::value(meant), SetMode::Any)
+        let value = override_stat::value(meant).ok_or(Errno::EOVERFLOW)?;
+        xattr::set(target, spelling.key(), &value, SetMode::Any)
     }
 
     /// Owner, mode and type of an object in the making.
@@ -129,6 +131,7 @@ impl Upper {
         if FileType::from_mode(mode) == FileType::Symlink || self.keeping == Keeping::Inode {
             return self.chown(target, Some(uid), Some(gid));
         }
+        let (uid, gid) = (uid.number(), gid.number());
         self.keep(target, &Stat { uid, gid, mode, rdev, ..stat::stat(target)? })
     }
 
@@ -136,7 +139,7 @@ impl Upper {
     ///
     /// # Errors
     /// Those of chown(2) and setxattr(2). A symbolic link that cannot keep an owner keeps its own.
-    pub fn chown(&self, target: Target<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+    pub fn chown(&self, target: Target<'_>, uid: Option<Id>, gid: Option<Id>) -> Result<()> {
         if self.keeping == Keeping::Inode {
             return at::chown(target, uid, gid);
         }
@@ -150,7 +153,8 @@ impl Upper {
             };
         }
         let was = self.keeping.meant(target, real)?;
-        let mut new = Stat { uid: uid.unwrap_or(was.uid), gid: gid.unwrap_or(was.gid), ..was };
+        let (uid, gid) = (uid.map_or(was.uid, Id::number), gid.map_or(was.gid, Id::number));
+        let mut new = Stat { uid, gid, ..was };
         if !real.kind().is_dir() {
             new.mode = without_set_id(new.mode);
             self.drop_capability(target)?;
@@ -207,9 +211,9 @@ impl Upper {
         Ok(())
     }
 
-    /// Gives a copy, which is as `now` says so far, the owner of its original, which `from` keeps.
-    /// As chown(2) takes set-id bits and capabilities away, attributes and [`Self::give_mode`] come
-    /// after it.
+    /// Gives a copy, which is as `now` says so far, the owner of `original`, which is as `was` says
+    /// and whose layer has its owners in `from`. As chown(2) takes set-id bits and capabilities
+    /// away, attributes and [`Self::give_mode`] come after it.
     ///
     /// # Errors
     /// Those of chown(2); EOVERFLOW for an owner whom our user namespace does not know.
@@ -217,31 +221,30 @@ impl Upper {
         &self,
         copy: Target<'_>,
         now: &Stat,
-        was: &Stat,
-        from: Keeping,
+        (original, was, from): (Target<'_>, &Stat, Keeping),
     ) -> Result<Given> {
-        if from == Keeping::Inode {
-            self.check_owner(was)?;
-        }
+        self.check_owner(original, was, from)?;
         if self.keeping != Keeping::Inode && was.kind() != FileType::Symlink {
             // With the mode, in one.
             return Ok(Given::Owner);
         }
+        let owner = was.owner().ok_or(Errno::EOVERFLOW)?;
+        let (uid, gid) = (Some(owner.uid), Some(owner.gid));
         let squashed = self.squashed;
         if !squashed.uid && !squashed.gid {
-            if (now.uid, now.gid) != (was.uid, was.gid) || self.may_be_unmapped(now) {
-                self.chown(copy, Some(was.uid), Some(was.gid))?;
+            if (now.uid, now.gid) != (was.uid, was.gid) || self.shows_overflow(now) {
+                self.chown(copy, uid, gid).map_err(unknown_id)?;
             }
             return Ok(Given::Owner);
         }
         // What can be seen has to be right.
         if !squashed.uid {
-            self.chown(copy, Some(was.uid), None)?;
+            self.chown(copy, uid, None)?;
         }
         if !squashed.gid {
-            self.chown(copy, None, Some(was.gid))?;
+            self.chown(copy, None, gid)?;
         }
-        match self.chown(copy, Some(was.uid), Some(was.gid)) {
+        match self.chown(copy, uid, gid) {
             // Not ours to give (chown(2)), or not known in our user namespace.
             Err(err) if matches!(err.errno(), Errno::EPERM | Errno::EINVAL) => Ok(Given::Nothing),
             other => other.map(|()| Given::Owner),
@@ -297,23 +300,36 @@ impl Upper {
     }
 
     /// Whether the ids of an object may stand for others that have no place in our user namespace.
-    fn may_be_unmapped(&self, stat: &Stat) -> bool {
-        self.unmapped.is_some_and(|nobody| stat.uid == nobody.uid || stat.gid == nobody.gid)
+    fn shows_overflow(&self, stat: &Stat) -> bool {
+        self.overflow.as_ref().is_some_and(|overflow| overflow.is_shown(stat))
     }
 
     /// # Errors
     /// EOVERFLOW for an owner whom our user namespace does not know (as the kernel's copy-up says):
     /// the copy would be somebody else's.
-    fn check_owner(&self, was: &Stat) -> Result<()> {
-        let Some(nobody) = self.unmapped else { return Ok(()) };
-        let lost_uid = was.uid == nobody.uid && !self.squashed.uid;
-        let lost_gid = was.gid == nobody.gid && !self.squashed.gid;
-        if lost_uid || lost_gid {
-            let text = "its owner is not mapped into this user namespace";
-            return Err(Error::new(Errno::EOVERFLOW, text));
+    fn check_owner(&self, original: Target<'_>, was: &Stat, from: Keeping) -> Result<()> {
+        let Some(overflow) = self.overflow.as_ref().filter(|it| it.is_shown(was)) else {
+            return Ok(());
+        };
+        // A number in an attribute is the number of somebody.
+        if from != Keeping::Inode && from.has_attribute(original, &stat::stat(original)?)? {
+            return Ok(());
+        }
+        let lacks = overflow.lacks(original, was)?;
+        if lacks.uid && !self.squashed.uid || lacks.gid && !self.squashed.gid {
+            return Err(not_mapped());
         }
         Ok(())
     }
+}
+
+fn not_mapped() -> Error {
+    Error::new(Errno::EOVERFLOW, "its owner is not mapped into this user namespace")
+}
+
+/// chown(2) says EINVAL of an id that our user namespace lacks.
+fn unknown_id(err: Error) -> Error {
+    if err.errno() == Errno::EINVAL { not_mapped() } else { err }
 }
 
 fn without_set_id(mode: u32) -> u32 {

@@ -5,6 +5,7 @@ use std::ffi::CString;
 
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::overlay::{self, is_acl};
+use crate::id::Id;
 use crate::layer::Upper;
 use crate::layer::keeping::Keeping;
 use crate::layer::upper::Attributes;
@@ -88,7 +89,7 @@ impl<'a> Metadata<'a> {
         if self.upper.keeping() == Keeping::Inode {
             return Ok(());
         }
-        let new = Attributes { uid: 0, gid: 0, mode: libc::S_IFDIR | mode, rdev: 0 };
+        let new = Attributes { uid: Id::ROOT, gid: Id::ROOT, mode: libc::S_IFDIR | mode, rdev: 0 };
         self.upper.set_new(target, &new)
     }
 

@@ -11,7 +11,7 @@ use super::{Finding, Place, Problem};
 use crate::error::{Context, Errno, Result};
 use crate::format::links::{Count, handle_of};
 use crate::format::metacopy::FileMarks;
-use crate::format::origin::{NO_UUID, Side, encode, is_handle};
+use crate::format::origin::{Side, encode, is_handle};
 use crate::format::overlay::{Mark, Namespace};
 use crate::layer::work;
 use crate::merge::lookup::{What, lookup};
@@ -82,8 +82,8 @@ impl LinkIndex {
         let Some(upper) = view.rules().roots.first() else { return Ok(false) };
         let fd = upper.dir().fd()?;
         let Ok(handle) = handle::of_open(fd.as_ref().as_fd()) else { return Ok(false) };
-        let uuids = [ioctl::fs_uuid(fd.as_ref().as_fd()).unwrap_or(NO_UUID), NO_UUID];
-        let own = uuids.map(|uuid| encode(Side::Upper, &uuid, handle.kind, &handle.bytes));
+        let uuids = [ioctl::fs_uuid(fd.as_ref().as_fd()), None];
+        let own = uuids.map(|uuid| encode(Side::Upper, uuid, handle.kind, &handle.bytes));
         for namespace in Namespace::BOTH {
             let key = namespace.key(Mark::Upper);
             let found = xattr::get_if_set(Target::Fd(self.fd.as_fd()), key)?;

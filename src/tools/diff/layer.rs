@@ -166,12 +166,13 @@ impl Sink for LayerWriter<'_> {
             (false, path) => path.to_vec(),
         };
         let is_link = kind == Kind::HardLink;
+        let owner = object.owner()?;
         let entry = Entry {
             path,
             kind,
             mode: stat.permissions(),
-            uid: stat.uid,
-            gid: stat.gid,
+            uid: owner.uid,
+            gid: owner.gid,
             mtime: self.mtime(stat),
             size: if kind == Kind::File { stat.size } else { 0 },
             link,

@@ -4,14 +4,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::error::{Context, Errno, Error, Result};
-use crate::format::idmap;
 use crate::layer::{Keeping, LayerDir};
 use crate::merge::lookup::Contents;
 use crate::merge::owner::Owners;
 use crate::merge::{DirStack, Found, What, xattr as shown};
-use crate::sys::{FileType, Name, Stat, Target, xattr};
+use crate::sys::creds::Owner;
+use crate::sys::overflow::Overflow;
+use crate::sys::{FileType, Name, Stat, Target, stat, xattr};
 use crate::tools::oci::entry::Attributes;
 use crate::tools::oci::printable;
+use crate::tools::views::Views;
 
 /// Attributes that say something of one machine, and that nobody may carry to another: labels of
 /// SELinux, signatures over inode numbers (security/integrity/evm), ACLs of a mounted NFS.
@@ -27,7 +29,9 @@ pub struct Object<'a> {
     /// The lowers have something under this path.
     pub below: bool,
     holder: Holder<'a>,
-    owners: &'a Owners,
+    views: &'a Views,
+    /// On its layer it shows the overflow id.
+    shows_overflow: bool,
 }
 
 #[derive(Debug)]
@@ -38,9 +42,10 @@ enum Holder<'a> {
 
 impl<'a> Object<'a> {
     /// The root directory.
-    pub(super) fn root(stat: Stat, stack: &'a DirStack, owners: &'a Owners) -> Self {
-        let stat = owners.shown(stat);
-        Self { path: b"", stat, below: true, holder: Holder::Dir(stack), owners }
+    pub(super) fn root(stat: Stat, stack: &'a DirStack, views: &'a Views) -> Self {
+        let (shows_overflow, stat) = (views.show_overflow(&stat), views.owners.shown(stat));
+        let holder = Holder::Dir(stack);
+        Self { path: b"", stat, below: true, holder, views, shows_overflow }
     }
 
     /// What was looked up as `name`.
@@ -49,14 +54,16 @@ impl<'a> Object<'a> {
         name: Name<'a>,
         found: &'a Found,
         below: bool,
-        owners: &'a Owners,
+        views: &'a Views,
     ) -> Result<Self> {
         let holder = match &found.what {
             What::Dir(stack) => Holder::Dir(stack),
             What::Lower(dir) => Holder::Leaf { dir: dir.dir(), name, data: &found.data },
             What::Upper | What::Linked => return Err(Errno::EIO.into()),
         };
-        Ok(Self { path, stat: owners.shown(found.stat), below, holder, owners })
+        let shows_overflow = views.show_overflow(&found.stat);
+        let stat = views.owners.shown(found.stat);
+        Ok(Self { path, stat, below, holder, views, shows_overflow })
     }
 
     /// Type of the object.
@@ -93,7 +100,7 @@ impl<'a> Object<'a> {
     /// # Errors
     /// Those of listxattr(2) and getxattr(2).
     pub fn xattrs(&self) -> Result<Attributes> {
-        self.on_target(|target, keeping| attributes(target, keeping, self.owners))
+        self.on_target(|target, keeping| attributes(target, keeping, &self.views.owners))
             .context(|| printable(self.path))
     }
 
@@ -139,25 +146,45 @@ impl<'a> Object<'a> {
     }
 
     /// # Errors
-    /// EOVERFLOW if the owner is nobody in the view that was asked for.
-    pub(super) fn check_owner(&self) -> Result<()> {
-        if self.stat.uid == idmap::INVALID || self.stat.gid == idmap::INVALID {
-            let text = "its owner has no id in uidmapping or gidmapping";
+    /// EOVERFLOW if the owner is nobody in the view that was asked for, or in our user namespace.
+    pub(super) fn owner(&self) -> Result<Owner> {
+        let text = "its owner has no id in uidmapping or gidmapping";
+        let owner = self.stat.owner().ok_or_else(|| Error::new(Errno::EOVERFLOW, text))?;
+        if let Some(overflow) = self.views.overflow.as_ref().filter(|_| self.shows_overflow)
+            && self.on_target(|target, keeping| self.is_unmapped(overflow, target, keeping))?
+        {
+            let text = "its owner is not mapped into this user namespace";
             return Err(Error::new(Errno::EOVERFLOW, text));
         }
-        Ok(())
+        Ok(owner)
+    }
+
+    fn is_unmapped(
+        &self,
+        overflow: &Overflow,
+        target: Target<'_>,
+        keeping: Keeping,
+    ) -> Result<bool> {
+        let real = stat::stat(target)?;
+        // A number in an attribute is that of somebody.
+        if keeping.has_attribute(target, &real)? {
+            return Ok(false);
+        }
+        let lacks = overflow.lacks(target, &real)?;
+        let shown = self.views.owners.shows_each();
+        Ok(lacks.uid && shown.uid || lacks.gid && shown.gid)
     }
 
     /// Whether a directory has the metadata of another: mode, owner, time of the last change,
     /// extended attributes.
     pub(super) fn same_metadata(&self, stat: &Stat, other: &DirStack) -> Result<bool> {
         let facts = |stat: Stat| (stat.mode, stat.uid, stat.gid, stat.mtime);
-        if facts(self.stat) != facts(self.owners.shown(*stat)) {
+        if facts(self.stat) != facts(self.views.owners.shown(*stat)) {
             return Ok(false);
         }
         let other = other.meta_dir()?;
         let (fd, keeping) = (other.fd()?, other.keeping());
-        let theirs = attributes(Target::Fd(fd.as_ref().as_fd()), keeping, self.owners)?;
+        let theirs = attributes(Target::Fd(fd.as_ref().as_fd()), keeping, &self.views.owners)?;
         Ok(self.xattrs()? == theirs)
     }
 }

@@ -88,8 +88,8 @@ impl Walk<'_> {
     fn root(&mut self) -> Result<()> {
         let (merged, below) = (self.views.merged.root()?, self.views.below.root()?);
         let (stat, was) = (merged.stat()?, below.stat()?);
-        let object = Object::root(stat, &merged, &self.views.owners);
-        object.check_owner().context(|| "the root directory")?;
+        let object = Object::root(stat, &merged, self.views);
+        object.owner().context(|| "the root directory")?;
         let whole = !merges_with(&merged, &below)?;
         let all = self.rules.parents == Parents::All || self.needs_marker(&merged, &below)?;
         if all || !object.same_metadata(&was, &below)? {
@@ -143,9 +143,8 @@ impl Walk<'_> {
             Some((below, index)) => lookup(self.views.below.rules(), below, Some(index), name)?,
             None => None,
         };
-        let owners = &self.views.owners;
-        let object = Object::found(path, name, &found, below.is_some(), owners)?;
-        object.check_owner()?;
+        let object = Object::found(path, name, &found, below.is_some(), self.views)?;
+        object.owner()?;
         if found.stat.kind() == FileType::Socket {
             self.sink.skipped(path, "a socket");
             return Ok(None);

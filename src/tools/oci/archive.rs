@@ -10,6 +10,7 @@ use super::header::{BLOCK, padding};
 use super::pax;
 use super::records::{self, Records};
 use crate::error::{Context, Errno, Error, Result};
+use crate::id::Id;
 use crate::sys::stat::Time;
 
 /// The longest path and target that are read (`PATH_MAX`, limits.h), in bytes.
@@ -207,7 +208,10 @@ fn read_entry(header: &tar::Header, size: u64, mut said: Said<'_>) -> Result<Ent
         return Err(bad("a path of more than 4096 bytes"));
     }
     let kind = kind(old.linkflag[0], &path)?;
-    let id = |id: i64| u32::try_from(id).map_err(|_| bad(format_args!("an owner {id}")));
+    let id = |number: i64| {
+        let id = u32::try_from(number).ok().and_then(Id::new);
+        id.ok_or_else(|| bad(format_args!("an owner {number}, which nobody can be")))
+    };
     let size = said.number("size", i64::try_from(size).map_err(|_| Errno::EFBIG)?)?;
     let size = u64::try_from(size).map_err(|_| bad("an entry of negative size"))?;
     let mtime = match said.get("mtime") {
@@ -258,7 +262,8 @@ mod tests {
     use super::*;
 
     fn written(path: &[u8], mtime: Time, size: u64) -> Entry {
-        let (uid, gid, mode) = (3_000_000_000, 7, 0o640);
+        let (uid, gid) = (Id::new(3_000_000_000).unwrap(), Id::new(7).unwrap());
+        let mode = 0o640;
         Entry { mode, uid, gid, mtime, size, ..Entry::new(path.to_vec(), Kind::File) }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::id::Id;
 use crate::sys::stat::Time;
 
 /// What kind of entry it is.
@@ -36,9 +37,9 @@ pub struct Entry {
     /// Permission bits.
     pub mode: u32,
     /// Owner.
-    pub uid: u32,
+    pub uid: Id,
     /// Group.
-    pub gid: u32,
+    pub gid: Id,
     /// Last change of the contents.
     pub mtime: Time,
     /// Length of the data that follows, in bytes.
@@ -59,8 +60,8 @@ impl Entry {
             path,
             kind,
             mode: 0,
-            uid: 0,
-            gid: 0,
+            uid: Id::ROOT,
+            gid: Id::ROOT,
             mtime: Time::default(),
             size: 0,
             link: Vec::new(),

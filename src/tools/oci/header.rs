@@ -8,6 +8,7 @@ use tar::EntryType;
 use super::entry::{Entry, Kind};
 use super::{XATTR, pax};
 use crate::error::{Errno, Error, Result};
+use crate::id::Id;
 
 /// Archives consist of blocks of this size (pax(1), ustar interchange format), in bytes.
 pub const BLOCK: usize = 512;
@@ -50,7 +51,7 @@ impl Entry {
             put_name(&mut header, &name)?;
             header.set_entry_type(EntryType::XHeader);
             header.set_mode(0o644);
-            set_ids(&mut header, 0, 0);
+            set_ids(&mut header, Id::ROOT, Id::ROOT);
             header.set_mtime(0);
             header.set_size(records.len() as u64);
             header.set_cksum();
@@ -106,7 +107,7 @@ impl Entry {
             add("hdrcharset", b"BINARY");
         }
         for (key, id) in [("uid", self.uid), ("gid", self.gid)] {
-            if id > LARGEST_ID {
+            if id.number() > LARGEST_ID {
                 add(key, id.to_string().as_bytes());
             }
         }
@@ -136,13 +137,13 @@ pub fn padding(len: u64) -> usize {
     if over == 0 { 0 } else { BLOCK - over }
 }
 
-fn fits(id: u32) -> u32 {
-    if id > LARGEST_ID { 0 } else { id }
+fn fits(id: Id) -> Id {
+    if id.number() > LARGEST_ID { Id::ROOT } else { id }
 }
 
-fn set_ids(header: &mut tar::Header, uid: u32, gid: u32) {
-    header.set_uid(uid.into());
-    header.set_gid(gid.into());
+fn set_ids(header: &mut tar::Header, uid: Id, gid: Id) {
+    header.set_uid(uid.number().into());
+    header.set_gid(gid.number().into());
 }
 
 /// Directory, with its slash, and last component, without one.
@@ -201,7 +202,13 @@ mod tests {
         let path = [b"d/".as_slice(), &[0xff; 120]].concat();
         let xattrs = [(b"user.b".to_vec(), b"\0b".to_vec()), (b"user.a".to_vec(), vec![])].into();
         let mtime = Time { sec: -1, nsec: 500_000_000 };
-        let entry = Entry { path: path.clone(), uid: 3_000_000_000, mtime, xattrs, ..plain() };
+        let entry = Entry {
+            path: path.clone(),
+            uid: Id::new(3_000_000_000).unwrap(),
+            mtime,
+            xattrs,
+            ..plain()
+        };
         let bytes = entry.encode().unwrap();
         read(&bytes, |entry| {
             assert_eq!(&*entry.path_bytes(), path);

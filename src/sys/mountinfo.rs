@@ -1,0 +1,73 @@
+//! The mounts that this process sees (proc_pid_mountinfo(5)).
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use crate::error::Result;
+
+/// One mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Its number, as [`super::stat::mount_id`] has it.
+    pub id: u64,
+    /// The file system: major and minor number of its device.
+    pub device: Vec<u8>,
+    /// Where it is mounted.
+    pub point: PathBuf,
+    /// It maps owners (mount_setattr(2), `MOUNT_ATTR_IDMAP`).
+    pub is_idmapped: bool,
+}
+
+/// All of them.
+///
+/// # Errors
+/// Those of read(2); ENOENT without procfs.
+pub fn mounts() -> Result<Vec<Mount>> {
+    let text = std::fs::read("/proc/self/mountinfo")?;
+    Ok(text.split(|byte| *byte == b'\n').filter_map(parse).collect())
+}
+
+/// `ID PARENT DEVICE ROOT POINT OPTIONS ...`
+fn parse(line: &[u8]) -> Option<Mount> {
+    let mut words = line.split(|byte| *byte == b' ');
+    let id = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
+    let device = words.nth(1)?.to_vec();
+    let point = PathBuf::from(OsString::from_vec(unescape(words.nth(1)?)));
+    let is_idmapped = words.next()?.split(|byte| *byte == b',').any(|word| word == b"idmapped");
+    Some(Mount { id, device, point, is_idmapped })
+}
+
+/// A blank, a tab, the end of a line and a backslash are written as `\` and three octal digits
+/// (`mangle`, fs/proc_namespace.c).
+#[must_use]
+pub fn unescape(word: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(word.len());
+    let mut rest = word;
+    while let Some((first, behind)) = rest.split_first() {
+        let digits = behind.get(..3).filter(|_| *first == b'\\');
+        let text = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        let code = text.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        out.push(code.unwrap_or(*first));
+        rest = if code.is_some() { behind.get(3..).unwrap_or_default() } else { behind };
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_kernel() {
+        let plain = b"29 1 8:1 / /a\\040b\\134 rw,relatime shared:1 - ext4 /dev/sda1 rw";
+        let expected =
+            Mount { id: 29, device: b"8:1".to_vec(), point: "/a b\\".into(), is_idmapped: false };
+        assert_eq!(parse(plain), Some(expected));
+        let mapped = b"30 29 8:1 /store /m rw,idmapped,noatime - ext4 /dev/sda1 rw";
+        assert!(parse(mapped).unwrap().is_idmapped);
+        for rubbish in [&b""[..], b"x", b"1 2 3 4 5"] {
+            assert_eq!(parse(rubbish), None);
+        }
+    }
+}

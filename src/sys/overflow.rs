@@ -1,0 +1,326 @@
+//! Whether the owner that an object seems to have is its owner.
+//!
+//! An owner that a user namespace lacks is shown as the overflow id, usually 65534
+//! (user_namespaces(7)). Where that is an id of the namespace too, nobody for most systems, stat(2)
+//! shows both alike. So a process in a namespace below ours is asked, in which that id is root and
+//! no other is mapped: it sees root where the owner is real. It is called when it is first needed,
+//! and leaves when it has nothing to do.
+//!
+//! # References
+//! user_namespaces(7), "Unmapped user and group IDs"; unix(7), `SCM_RIGHTS`.
+
+#![allow(unsafe_code)]
+
+use std::fs;
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use nix::fcntl::OFlag;
+use nix::sys::socket::{self, AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType};
+use parking_lot::Mutex;
+
+use super::at::{self, Target};
+use super::creds::{self, Owner};
+use super::stat::Stat;
+use crate::error::{Errno, Error, Result};
+use crate::id::Id;
+
+/// What holds for a user and for a group, each on its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Each {
+    /// For the user.
+    pub uid: bool,
+    /// For the group.
+    pub gid: bool,
+}
+
+/// The overflow ids of this user namespace.
+#[derive(Debug)]
+pub struct Overflow {
+    ids: Owner,
+    /// Which of them are ids of this namespace.
+    mapped: Each,
+    witness: Mutex<Option<Witness>>,
+}
+
+impl Overflow {
+    /// Those of this user namespace; `None` in the initial one, which lacks no id.
+    #[must_use]
+    pub fn of_this_namespace() -> Option<Self> {
+        if creds::in_initial_user_namespace() {
+            return None;
+        }
+        let ids = ids()?;
+        let mapped = Each {
+            uid: is_mapped("/proc/self/uid_map", ids.uid),
+            gid: is_mapped("/proc/self/gid_map", ids.gid),
+        };
+        Some(Self { ids, mapped, witness: Mutex::new(None) })
+    }
+
+    /// Whether attributes show one of the ids.
+    #[must_use]
+    pub fn is_shown(&self, stat: &Stat) -> bool {
+        let shown = self.shown(stat);
+        shown.uid || shown.gid
+    }
+
+    fn shown(&self, stat: &Stat) -> Each {
+        let Owner { uid, gid } = self.ids;
+        Each { uid: stat.uid == uid.number(), gid: stat.gid == gid.number() }
+    }
+
+    /// Which owners of an object with these attributes the namespace lacks.
+    ///
+    /// # Errors
+    /// Those of openat(2); EOVERFLOW where it cannot be told, as there can be no further namespace.
+    pub fn lacks(&self, object: Target<'_>, stat: &Stat) -> Result<Each> {
+        let shown = self.shown(stat);
+        if !(shown.uid && self.mapped.uid || shown.gid && self.mapped.gid) {
+            return Ok(shown);
+        }
+        let opened;
+        let fd = match object {
+            Target::Fd(fd) => fd,
+            Target::At(dir, name) => {
+                opened = at::open(dir, name, OFlag::O_PATH, 0)?;
+                opened.as_fd()
+            }
+        };
+        let [uid, gid] = self.ask(fd).map_err(|err| {
+            let text = "whether its owner is mapped into this user namespace cannot be told";
+            Error::new(Errno::EOVERFLOW, format!("{text}: {err}"))
+        })?;
+        let is_root = |seen| seen == Id::ROOT.number();
+        Ok(Each { uid: shown.uid && !is_root(uid), gid: shown.gid && !is_root(gid) })
+    }
+
+    /// What the witness sees: user and group.
+    fn ask(&self, object: BorrowedFd<'_>) -> Result<[u32; 2]> {
+        let mut witness = self.witness.lock();
+        if let Some(there) = &*witness
+            && let Ok(seen) = there.ask(object)
+        {
+            return Ok(seen);
+        }
+        witness.insert(Witness::call(self.ids, self.mapped)?).ask(object)
+    }
+}
+
+/// What the kernel shows for owners that have no id: in a user namespace that lacks it, or behind a
+/// mount that does not map it.
+#[must_use]
+pub fn ids() -> Option<Owner> {
+    let uid = number("/proc/sys/kernel/overflowuid")?;
+    Some(Owner { uid, gid: number("/proc/sys/kernel/overflowgid")? })
+}
+
+/// The number in a file of procfs; the kernel's default without one.
+fn number(path: &str) -> Option<Id> {
+    // DEFAULT_OVERFLOWUID, linux/highuid.h.
+    const NOBODY: u32 = 65534;
+    let text = fs::read_to_string(path).ok();
+    Id::new(text.and_then(|text| text.trim().parse().ok()).unwrap_or(NOBODY))
+}
+
+/// Whether an id is one of a namespace with this map. Without procfs the answer is no.
+fn is_mapped(path: &str, id: Id) -> bool {
+    fs::read_to_string(path).is_ok_and(|map| maps(&map, id))
+}
+
+/// Whether one of the lines `INSIDE OUTSIDE COUNT` of a map has an id (user_namespaces(7)).
+fn maps(map: &str, id: Id) -> bool {
+    map.lines().any(|line| {
+        let mut words = line.split_ascii_whitespace().map(str::parse::<u64>);
+        let (Some(Ok(first)), _, Some(Ok(count))) = (words.next(), words.next(), words.next())
+        else {
+            return false;
+        };
+        (first..first.saturating_add(count)).contains(&id.number().into())
+    })
+}
+
+/// A process that sees root for one user and one group, and somebody else for all others.
+#[derive(Debug)]
+struct Witness {
+    socket: OwnedFd,
+}
+
+/// How long it waits for the next question, in milliseconds. It keeps memory from being given back.
+const IDLE: i32 = 5000;
+
+/// Its first words: its number, or 0 and an errno. The others: user, group, and an errno or 0.
+type Words<const N: usize> = [u32; N];
+
+impl Witness {
+    fn call(ids: Owner, mapped: Each) -> Result<Self> {
+        let (kind, flags) = (SockType::SeqPacket, SockFlag::SOCK_CLOEXEC);
+        let (ours, theirs) = socket::socketpair(AddressFamily::Unix, kind, None, flags)?;
+        // SAFETY: the child, which has this thread alone, does system calls and nothing else.
+        let child = unsafe { libc::fork() };
+        match child {
+            0 => begin(theirs.as_raw_fd()),
+            1.. => drop(theirs),
+            _ => return Err(Errno::last().into()),
+        }
+        // It has left the witness to the system, which takes note of its end.
+        // SAFETY: a null pointer for a status that nobody wants.
+        unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+        let witness = Self { socket: ours };
+        let [pid, errno] = witness.hear()?;
+        if pid == 0 {
+            return Err(Errno::from_raw(errno.cast_signed()).into());
+        }
+        for (file, id, wanted) in [("uid", ids.uid, mapped.uid), ("gid", ids.gid, mapped.gid)] {
+            if !wanted {
+                continue;
+            }
+            // Who is not privileged may map the own group if the others cannot be dropped.
+            let denied = fs::write(format!("/proc/{pid}/setgroups"), "deny");
+            let written = fs::write(format!("/proc/{pid}/{file}_map"), format!("0 {id} 1"));
+            if let Err(err) = written {
+                tracing::debug!(?denied, "{file} {id} cannot be told from others: {err}");
+            }
+        }
+        Ok(witness)
+    }
+
+    fn ask(&self, object: BorrowedFd<'_>) -> Result<[u32; 2]> {
+        let fds = [object.as_raw_fd()];
+        let (data, control) = ([IoSlice::new(b"?")], [ControlMessage::ScmRights(&fds)]);
+        let (socket, flags) = (self.socket.as_raw_fd(), MsgFlags::MSG_NOSIGNAL);
+        socket::sendmsg::<()>(socket, &data, &control, flags, None)?;
+        match self.hear()? {
+            [uid, gid, 0] => Ok([uid, gid]),
+            [.., errno] => Err(Errno::from_raw(errno.cast_signed()).into()),
+        }
+    }
+
+    /// # Errors
+    /// EIO if it is gone.
+    fn hear<const N: usize>(&self) -> Result<Words<N>> {
+        let mut words: Words<N> = [0; N];
+        let (to, len) = (words.as_mut_ptr().cast(), size_of::<Words<N>>());
+        let read = loop {
+            // SAFETY: `words` has room for `len` bytes, and any bytes are numbers.
+            let read = unsafe { libc::recv(self.socket.as_raw_fd(), to, len, 0) };
+            if read >= 0 || Errno::last() != Errno::EINTR {
+                break read;
+            }
+        };
+        match usize::try_from(read) {
+            Ok(read) if read == len => Ok(words),
+            Ok(_) => Err(Errno::EIO.into()),
+            Err(_) => Err(Errno::last().into()),
+        }
+    }
+}
+
+/// The child: makes the witness a child of nobody who would have to wait for it.
+fn begin(socket: RawFd) -> ! {
+    // SAFETY: as in `Witness::call`.
+    let witness = unsafe { libc::fork() };
+    if witness == 0 {
+        testify(socket);
+    }
+    if witness < 0 {
+        say(socket, [0, last_errno()]);
+    }
+    // SAFETY: ends this process without running anything.
+    unsafe { libc::_exit(0) }
+}
+
+/// The witness: says of each object that it is handed who owns it.
+fn testify(socket: RawFd) -> ! {
+    close_all_but(socket);
+    let socket = 0;
+    // SAFETY: the path is a NUL-terminated literal. Where it fails the old directory is kept.
+    unsafe { libc::chdir(c"/".as_ptr()) };
+    // SAFETY: no memory is passed; this process has one thread.
+    let alone = unsafe { libc::unshare(libc::CLONE_NEWUSER) } == 0;
+    say(socket, if alone { [std::process::id(), 0] } else { [0, last_errno()] });
+    while alone {
+        let mut ready = libc::pollfd { fd: socket, events: libc::POLLIN, revents: 0 };
+        // SAFETY: `ready` is one entry.
+        let found = unsafe { libc::poll(&raw mut ready, 1, IDLE) };
+        let Some(object) = (found > 0).then(|| take(socket)).flatten() else { break };
+        say(socket, owner_of(object));
+        // SAFETY: the descriptor came with the question, for us alone.
+        unsafe { libc::close(object) };
+    }
+    // SAFETY: ends this process without running anything.
+    unsafe { libc::_exit(0) }
+}
+
+/// Keeps one descriptor, as number 0: the others hold locks, mounts and pipes that somebody waits
+/// for.
+fn close_all_but(kept: RawFd) {
+    // How far to go by hand before Linux 5.9; who leaves in a moment may keep some.
+    const MANY: RawFd = 1 << 16;
+    // SAFETY: nothing in this process uses the descriptors that are closed here and below.
+    unsafe { libc::dup2(kept, 0) };
+    // SAFETY: the same.
+    if unsafe { libc::syscall(libc::SYS_close_range, 1, u32::MAX, 0) } != 0 {
+        for fd in 1..MANY {
+            // SAFETY: the same.
+            unsafe { libc::close(fd) };
+        }
+    }
+}
+
+/// The descriptor that comes with the next question; `None` at the end of them.
+fn take(socket: RawFd) -> Option<RawFd> {
+    let (mut byte, mut control) = (0u8, [0u64; 4]);
+    let mut part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    // SAFETY: msghdr is plain data, for which all zeroes is a valid value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&control);
+    // SAFETY: the message points to a buffer of one byte and one for control data, both alive.
+    let received = unsafe { libc::recvmsg(socket, &raw mut message, libc::MSG_CMSG_CLOEXEC) };
+    if received <= 0 {
+        return None;
+    }
+    // SAFETY: the kernel has filled the message.
+    let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    if header.is_null() {
+        return None;
+    }
+    // SAFETY: our own side of the socket sends one descriptor with each byte and nothing else.
+    Some(unsafe { libc::CMSG_DATA(header).cast::<RawFd>().read_unaligned() })
+}
+
+fn owner_of(object: RawFd) -> Words<3> {
+    // SAFETY: statx is plain data, for which all zeroes is a valid value.
+    let mut found: libc::statx = unsafe { std::mem::zeroed() };
+    let wanted = libc::STATX_UID | libc::STATX_GID;
+    // SAFETY: the path is a NUL-terminated literal, and there is room for one statx.
+    let done =
+        unsafe { libc::statx(object, c"".as_ptr(), libc::AT_EMPTY_PATH, wanted, &raw mut found) };
+    if done == 0 { [found.stx_uid, found.stx_gid, 0] } else { [0, 0, last_errno()] }
+}
+
+fn say<const N: usize>(socket: RawFd, words: Words<N>) {
+    let (from, len) = (words.as_ptr().cast(), size_of_val(&words));
+    // SAFETY: `words` has `len` bytes. Who does not hear it sees the socket closed.
+    unsafe { libc::send(socket, from, len, libc::MSG_NOSIGNAL) };
+}
+
+fn last_errno() -> u32 {
+    nix::errno::Errno::last_raw().cast_unsigned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_have_ids_or_not() {
+        let map = "         0     100000      65534\n     70000     165534          2\n";
+        let has = |id| maps(map, Id::new(id).unwrap());
+        assert_eq!([0, 65533, 65534, 70_001, 70_002].map(has), [true, true, false, true, false]);
+        assert!(!maps("", Id::ROOT) && !maps("0 0", Id::ROOT) && !maps("x y z", Id::ROOT));
+        assert!(maps("0 0 4294967295", Id::new(u32::MAX - 1).unwrap()));
+    }
+}
