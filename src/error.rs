@@ -82,6 +82,13 @@ impl Errno {
         if raw > 0 { Self(raw) } else { Self::EIO }
     }
 
+    /// Whether it may come from anywhere and go again: want of memory or descriptors, a disk that
+    /// answers nothing, something that is being replaced.
+    #[must_use]
+    pub fn may_pass(self) -> bool {
+        [Self::EIO, Self::ENOMEM, Self::EMFILE, Self::ENFILE, Self::ESTALE].contains(&self)
+    }
+
     /// The number, as errno(3) has it.
     #[must_use]
     pub fn raw(self) -> i32 {
@@ -109,6 +116,8 @@ impl fmt::Debug for Errno {
 #[derive(Clone)]
 pub struct Error {
     errno: Errno,
+    /// What is there makes no sense: that stays so, however often it is looked at.
+    is_fact: bool,
     context: Option<Box<str>>,
 }
 
@@ -130,6 +139,19 @@ impl Error {
         self
     }
 
+    /// Says that something which was read makes no sense, such as a mark. Any other error says that
+    /// it could not be found out: nobody may remember one of those.
+    #[must_use]
+    pub fn fact(self) -> Self {
+        Self { is_fact: true, ..self }
+    }
+
+    /// Whether it says that what is there makes no sense.
+    #[must_use]
+    pub fn is_fact(&self) -> bool {
+        self.is_fact
+    }
+
     /// An error with its context from the start.
     #[must_use]
     pub fn new(errno: Errno, what: impl fmt::Display) -> Self {
@@ -139,7 +161,7 @@ impl Error {
 
 impl From<Errno> for Error {
     fn from(errno: Errno) -> Self {
-        Self { errno, context: None }
+        Self { errno, is_fact: false, context: None }
     }
 }
 

@@ -58,7 +58,10 @@ impl DirMarks {
     /// EINVAL for one that is none (fs/overlayfs/namei.c).
     pub fn redirect_to_follow(self) -> Result<Option<Redirect>> {
         match self.broken_redirect {
-            true => Err(Error::new(Errno::EINVAL, "a redirect that is neither name nor path")),
+            true => {
+                let text = "a redirect that is neither name nor path";
+                Err(Error::new(Errno::EINVAL, text).fact())
+            }
             false => Ok(self.redirect),
         }
     }

@@ -86,7 +86,8 @@ fn check(value: &[u8]) -> Result<()> {
     if well_formed {
         return Ok(());
     }
-    Err(Error::new(Errno::EIO, format!("metacopy mark of unknown form ({} bytes)", value.len())))
+    let text = format!("metacopy mark of unknown form ({} bytes)", value.len());
+    Err(Error::new(Errno::EIO, text).fact())
 }
 
 #[cfg(test)]

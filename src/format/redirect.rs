@@ -29,7 +29,8 @@ impl Redirect {
     /// # Errors
     /// EINVAL for what is neither a name nor an absolute path (fs/overlayfs/namei.c says the same).
     pub fn parse(value: &[u8]) -> Result<Self> {
-        let bad = || Error::new(Errno::EINVAL, format!("redirect \"{}\"", value.escape_ascii()));
+        let text = || format!("redirect \"{}\"", value.escape_ascii());
+        let bad = || Error::new(Errno::EINVAL, text()).fact();
         if value.len() > LONGEST {
             return Err(bad());
         }

@@ -141,3 +141,6 @@ pub mod flag {
 
 /// `FUSE_NOTIFY_INVAL_INODE`.
 pub const NOTIFY_INVAL_INODE: i32 = 2;
+
+/// `FUSE_NOTIFY_INVAL_ENTRY`.
+pub const NOTIFY_INVAL_ENTRY: i32 = 3;

@@ -95,6 +95,17 @@ impl Device {
         // ENOENT: the kernel does not know the node any more.
         self.send(&[message.finish(0, abi::NOTIFY_INVAL_INODE, 0)])
     }
+
+    /// Makes the kernel look a name up again. Waits for whoever changes names in that directory
+    /// (`fuse_reverse_inval_entry`, fs/fuse/dir.c), so it must not be called by a thread that they
+    /// wait for.
+    pub fn forget_name(&self, parent: u64, name: &[u8]) -> Result<()> {
+        let mut message = Message::new();
+        let len = u32::try_from(name.len()).map_err(|_| Errno::EINVAL)?;
+        message.u64(parent).u32(len).zeros(4).bytes(name).zeros(1);
+        // ENOENT: the kernel does not know the name.
+        self.send(&[message.finish(0, abi::NOTIFY_INVAL_ENTRY, 0)])
+    }
 }
 
 /// Whether an answer was not taken because the caller was killed, or the mount went.

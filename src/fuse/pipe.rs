@@ -7,8 +7,9 @@ use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::unistd::{pipe2, read, write};
 
 use super::device::nobody_waits;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::layer::Fd;
+use crate::sys::descriptors::with_room;
 
 /// What a pipe takes, in bytes: 64 pages. An unprivileged user may have 256 such pipes before they
 /// get smaller (pipe(7), `pipe-user-pages-soft`); we have one for each thread that reads requests.
@@ -32,7 +33,8 @@ impl Pipe {
     /// EMFILE, ENFILE (pipe(2)); EPERM for a user with too many pipes (`F_SETPIPE_SZ`, fcntl(2)).
     pub fn new() -> Result<Self> {
         // Something that does not fit shall be an error, not wait for somebody to take it.
-        let (out, into) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        let flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        let (out, into) = with_room(|| pipe2(flags).map_err(Error::from))?;
         fcntl(&into, FcntlArg::F_SETPIPE_SZ(CAPACITY))?;
         Ok(Self { out, into })
     }

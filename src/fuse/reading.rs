@@ -11,6 +11,7 @@ use super::handler::{Handler, finish_with};
 use super::pipe::{self, Pipe};
 use super::reply::Reply;
 use crate::error::Errno;
+use crate::sys::memory;
 use crate::vfs::NodeId;
 
 /// From so many bytes on, three calls and one copy are cheaper than two calls and two copies.
@@ -18,7 +19,7 @@ use crate::vfs::NodeId;
 const WORTH: usize = 64 << 10;
 
 thread_local! {
-    static ROOM: RefCell<Room> = const { RefCell::new(Room { buffer: Vec::new(), pipe: None }) };
+    static ROOM: RefCell<Room> = RefCell::new(Room { buffer: memory::ready(WORTH), pipe: None });
 }
 
 /// What a thread reads with.

@@ -20,7 +20,7 @@ use super::tell::Desk;
 use super::waiting::Waiting;
 use crate::config::{Access, Config, MountOptions};
 use crate::error::{Errno, Error, best_effort};
-use crate::sys::{creds, mount};
+use crate::sys::{creds, memory, mount};
 use crate::vfs::{Listener, NodeId, Vfs};
 
 /// Why a mount did not come to be, or ended badly: a sentence for people.
@@ -56,6 +56,9 @@ pub fn serve(config: &Config, ready: impl FnOnce()) -> Result<(), StartError> {
         check_mountpoint(&config.mountpoint)?;
     }
     best_effort("limits of the caller stay", creds::lift_file_size());
+    if let Err(err) = memory::serve_writeback() {
+        tracing::debug!("little memory may make us wait for ourselves: {err}");
+    }
     let vfs = Arc::new(Vfs::open(config)?);
     let served = Arc::clone(&vfs);
     // The leash of a helper is held until the end.
@@ -234,10 +237,7 @@ struct Session {
 fn start(config: &Config, vfs: Arc<Vfs>, device: OwnedFd) -> Result<Session, Error> {
     let mode = OpenMode::choose(config.io, config.copy_up)?;
     let device = Arc::new(Device::new(device)?);
-    let listener = Arc::clone(&device);
-    vfs.listen(Listener::new(move |node| {
-        best_effort("telling the kernel of new attributes", listener.forget_attributes(node.0));
-    }));
+    vfs.listen(listener(&device));
     let threads = config.threads.unwrap_or_else(default_threads);
     let desk = Desk::new(&device, config, threads);
     let session = Session {
@@ -249,6 +249,24 @@ fn start(config: &Config, vfs: Arc<Vfs>, device: OwnedFd) -> Result<Session, Err
     };
     session.shake_hands()?;
     Ok(session)
+}
+
+/// Passes on to the kernel what it has to ask for again.
+fn listener(device: &Arc<Device>) -> Listener {
+    let (for_nodes, for_names) = (Arc::clone(device), Arc::clone(device));
+    let changed = move |node: NodeId| {
+        best_effort("telling the kernel of new attributes", for_nodes.forget_attributes(node.0));
+    };
+    let doubted = move |parent: NodeId, name: &[u8]| {
+        let (device, name) = (Arc::clone(&for_names), name.to_vec());
+        // The request that failed holds the lock of the directory in the kernel.
+        let tell = move || {
+            best_effort("telling the kernel of a name", device.forget_name(parent.0, &name));
+        };
+        let thread = std::thread::Builder::new().name("names".into()).spawn(tell);
+        best_effort("telling the kernel of a name", thread.map(drop).map_err(Error::from));
+    };
+    Listener::new(changed, doubted)
 }
 
 impl Session {
@@ -299,7 +317,7 @@ impl Session {
     }
 
     fn serve(&self, number: u32) -> Result<(), Error> {
-        let mut buffer = vec![0; self.buffer];
+        let mut buffer = memory::ready(self.buffer);
         let extended = self.handler.agreed().setxattr_ext;
         let mut waiter = self.waiting.waiter(number, &self.device)?;
         while let Some(len) = self.waiting.next(&mut waiter, &self.device, &mut buffer)? {

@@ -23,7 +23,8 @@ use nix::sys::resource::{UsageWho, getrusage};
 use parking_lot::{Condvar, Mutex};
 
 use super::device::{Device, Received};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::sys::descriptors::with_room;
 
 /// A request that comes as soon as this after an answer, waking included, would have been worth
 /// spinning for.
@@ -103,7 +104,8 @@ impl Waiting {
     /// # Errors
     /// EMFILE, ENOMEM (epoll_create1(2), epoll_ctl(2)).
     pub fn waiter(&self, number: u32, device: &Device) -> Result<Waiter> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let flags = EpollCreateFlags::EPOLL_CLOEXEC;
+        let epoll = with_room(|| Epoll::new(flags).map_err(Error::from))?;
         // Exclusive: one request wakes one thread.
         let readable = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE, 0);
         epoll.add(device.as_fd(), readable)?;

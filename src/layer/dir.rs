@@ -123,9 +123,10 @@ impl Closable for LayerDir {
         &self.slot
     }
 
-    /// A root has no directory above from which it could be opened again.
+    /// A root has no directory above from which it could be opened again. Asked while others hold
+    /// locks, so one whose place is being changed stays open too.
     fn pinned(&self) -> bool {
-        self.place.read().is_none()
+        self.place.try_read().is_none_or(|place| place.is_none())
     }
 }
 

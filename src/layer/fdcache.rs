@@ -12,6 +12,8 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
+use crate::sys::descriptors::{GivesWay, ask_to_give_way};
+
 /// An open descriptor, and what concerns it alone: there are far more objects than descriptors.
 #[derive(Debug)]
 pub struct Fd {
@@ -129,16 +131,19 @@ impl std::fmt::Debug for FdCache {
 }
 
 impl FdCache {
-    /// A cache for `limit` descriptors.
+    /// A cache for `limit` descriptors, which gives way where there is no room for others.
     #[must_use]
-    pub fn new(limit: usize) -> Self {
-        Self { limit: limit.max(16), queue: Mutex::new(VecDeque::new()) }
+    pub fn new(limit: usize) -> Arc<Self> {
+        let cache = Arc::new(Self { limit: limit.max(16), queue: Mutex::new(VecDeque::new()) });
+        let weak: Weak<Self> = Arc::downgrade(&cache);
+        ask_to_give_way(weak);
+        cache
     }
 
     /// A cache sized after the number of files that this process may open (RLIMIT_NOFILE). A
     /// quarter is left for unlinked files in use, listings and the rest.
     #[must_use]
-    pub fn for_open_files(rlimit: u64) -> Self {
+    pub fn for_open_files(rlimit: u64) -> Arc<Self> {
         // Above this, open files cost more kernel memory than opening them again costs time.
         const ENOUGH: u64 = 16384;
         Self::new(usize::try_from((rlimit / 4 * 3).min(ENOUGH)).unwrap_or(1024))
@@ -162,19 +167,38 @@ impl FdCache {
     pub fn opened(&self, owner: Weak<dyn Closable>) {
         let mut queue = self.queue.lock();
         queue.push_back(owner);
-        // Bounded: after one round everything has lost its second chance.
-        let mut looks = queue.len() * 2;
-        while queue.len() > self.limit && looks > 0 {
-            looks -= 1;
-            let Some(oldest) = queue.pop_front() else { break };
-            let Some(owner) = oldest.upgrade() else { continue };
-            if owner.pinned() || owner.slot().was_used() {
-                queue.push_back(oldest);
-            } else {
-                owner.slot().take();
-            }
+        close(&mut queue, |left, _| left <= self.limit);
+    }
+}
+
+impl GivesWay for FdCache {
+    /// Closes a part of what was not used lately. Not all: most of it will be used again.
+    fn give_way(&self) -> bool {
+        /// One in so many.
+        const PART: usize = 8;
+        let mut queue = self.queue.lock();
+        let wanted = (queue.len() / PART).max(1);
+        close(&mut queue, |_, closed| closed >= wanted) > 0
+    }
+}
+
+/// Takes descriptors out of their places, those that were not used for the longest time first,
+/// until `enough` says so of how many are left and how many were closed. Returns the latter.
+fn close(queue: &mut VecDeque<Weak<dyn Closable>>, enough: impl Fn(usize, usize) -> bool) -> usize {
+    // Bounded: after one round everything has lost its second chance.
+    let (mut looks, mut closed) = (queue.len() * 2, 0);
+    while looks > 0 && !enough(queue.len(), closed) {
+        looks -= 1;
+        let Some(oldest) = queue.pop_front() else { break };
+        let Some(owner) = oldest.upgrade() else { continue };
+        if owner.pinned() || owner.slot().was_used() {
+            queue.push_back(oldest);
+        } else if owner.slot().take().and_then(Arc::into_inner).is_some() {
+            // Else somebody uses it just now, and closes it afterwards.
+            closed += 1;
         }
     }
+    closed
 }
 
 #[cfg(test)]
@@ -215,6 +239,24 @@ mod tests {
         assert!(open_now <= 21, "{open_now} are open");
         assert!(things[0].slot.get().is_some(), "pinned");
         assert!(things[99].slot.get().is_some(), "the newest is there");
+    }
+
+    #[test]
+    fn what_is_neither_pinned_nor_in_use_gives_way() {
+        let cache = FdCache::new(200);
+        let things: Vec<_> =
+            (0..100).map(|i| Arc::new(Thing { pin: i == 0, ..Thing::default() })).collect();
+        for thing in &things {
+            open(&cache, thing);
+        }
+        let in_use = things[1].slot.get();
+        let is_open = |thing: &&Arc<Thing>| thing.slot.0.load().is_some();
+        assert!(cache.give_way());
+        let left = things.iter().filter(is_open).count();
+        assert!((80..100).contains(&left), "{left} are left");
+        while cache.give_way() {}
+        assert_eq!(things.iter().filter(is_open).count(), 1, "what is pinned stays");
+        assert!(things[0].slot.get().is_some() && in_use.is_some());
     }
 
     #[test]

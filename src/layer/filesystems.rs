@@ -134,13 +134,16 @@ impl FileSystems {
 
     /// The value of `P origin` for the entry `name` of a directory of a lower on device `dev`;
     /// empty ("from where is not known") where there are no handles.
-    #[must_use]
-    pub fn origin(&self, dev: u64, dir: BorrowedFd<'_>, name: Name<'_>) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// Those of name_to_handle_at(2) that say nothing of handles: EIO, ENOMEM.
+    pub fn origin(&self, dev: u64, dir: BorrowedFd<'_>, name: Name<'_>) -> Result<Vec<u8>> {
         let fs = self.lowers.iter().find(|fs| fs.dev == dev);
         let uuid = fs.and_then(|fs| fs.uuid);
         match handle::of(dir, name) {
-            Ok(handle) => origin::encode(Side::Lower, uuid, handle.kind, &handle.bytes),
-            Err(_) => Vec::new(),
+            Ok(handle) => Ok(origin::encode(Side::Lower, uuid, handle.kind, &handle.bytes)),
+            Err(err) if err.errno().may_pass() => Err(err),
+            Err(_) => Ok(Vec::new()),
         }
     }
 }

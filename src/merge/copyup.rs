@@ -245,7 +245,7 @@ fn note_origin(
         return upper.set_index_mark(copy, &plan.handle);
     }
     if was.nlink == 1 {
-        upper.set_origin(copy, &lower.filesystems.origin(was.dev, dir, lower.name));
+        upper.set_origin(copy, &lower.filesystems.origin(was.dev, dir, lower.name)?);
     }
     Ok(())
 }

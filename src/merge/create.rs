@@ -245,9 +245,17 @@ fn make_in_place(
         }
     };
     let stat = match &file {
-        Some(file) => stat::fstat(file.as_fd())?,
-        None => upper.with_entry(dir, name, stat::stat)?,
+        Some(file) => stat::fstat(file.as_fd()),
+        None => upper.with_entry(dir, name, stat::stat),
     };
+    // Nobody has seen it yet, as the directory is locked.
+    let stat = stat.inspect_err(|_| {
+        let undone = match body {
+            Body::Dir => upper.rmdir(dir, name),
+            _ => upper.unlink(dir, name),
+        };
+        best_effort("what was made stays, although making it failed", undone);
+    })?;
     Ok(Created { stat, file })
 }
 

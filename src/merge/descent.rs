@@ -70,7 +70,7 @@ impl Rules<'_> {
             return Ok(());
         }
         let text = format!("redirect_dir=nofollow, and there is a redirect ({redirect:?})");
-        Err(Error::new(Errno::EPERM, text))
+        Err(Error::new(Errno::EPERM, text).fact())
     }
 }
 

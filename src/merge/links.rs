@@ -73,7 +73,7 @@ pub fn plan(rules: Rules<'_>, dir: &LowerDir, name: Name<'_>, stat: &Stat) -> Re
 
 fn handle(rules: Rules<'_>, dir: &LowerDir, name: Name<'_>, stat: &Stat) -> Result<Vec<u8>> {
     let fd = dir.dir().fd()?;
-    Ok(rules.filesystems.origin(stat.dev, fd.as_ref().as_fd(), name))
+    rules.filesystems.origin(stat.dev, fd.as_ref().as_fd(), name)
 }
 
 /// What the index has for the entry `name` of a directory of a lower.

@@ -81,7 +81,8 @@ pub enum Contents {
     Own,
     /// In another file (metacopy).
     Elsewhere(Box<Source>),
-    /// In another file, which is not there: reading is EIO.
+    /// In another file, which is not there, or which the marks do not tell: reading is EIO. Never
+    /// because of an error that may pass.
     Missing,
 }
 
@@ -339,7 +340,7 @@ impl Search<'_> {
             let memory = self.rules.memory.filter(|_| stat.nlink == 1);
             match memory.and_then(|memory| memory.unmarked(origin)) {
                 Some(known) => found.bare = known.bare,
-                None => self.read_marks(above, &mut found, has_origin),
+                None => self.read_marks(above, &mut found, has_origin)?,
             }
         }
         if let What::Lower(dir) = &found.what {
@@ -376,7 +377,10 @@ impl Search<'_> {
 
     /// What the marks of a non-directory say. Marks that make no sense cost the object its data,
     /// not its directory the listing.
-    fn read_marks(&self, above: &Arc<LayerDir>, found: &mut Found, has_origin: bool) {
+    ///
+    /// # Errors
+    /// What keeps them from being read: the object is not found then, and looked up again later.
+    fn read_marks(&self, above: &Arc<LayerDir>, found: &mut Found, has_origin: bool) -> Result<()> {
         let source = |marks: FileMarks| match marks.metacopy {
             true => self.source(above.layer(), marks.redirect).map(Some),
             false => Ok(None),
@@ -385,7 +389,7 @@ impl Search<'_> {
         if let Ok(marks) = &marks {
             found.bare = marks.no_attributes;
             if has_origin {
-                self.read_origin(marks, found);
+                self.read_origin(marks, found)?;
             }
         }
         found.data = match marks.and_then(source) {
@@ -394,27 +398,34 @@ impl Search<'_> {
                 found.stat.blocks = place.stat.blocks;
                 Contents::Elsewhere(Box::new(Source { dir: place.above, name: place.name }))
             }
-            Err(err) => {
+            Err(err) if err.is_fact() => {
                 tracing::warn!("{}: {err}", self.name);
                 Contents::Missing
             }
+            Err(err) => return Err(err),
         };
+        Ok(())
     }
 
     /// A copy has the number of its original. Of one that has other names in its lower only the
     /// index knows that no other copy has it too (`ovl_getattr`, fs/overlayfs/inode.c).
-    fn read_origin(&self, marks: &FileMarks, found: &mut Found) {
-        if let Ok(Some(linked)) = links::of_upper(self.rules, &found.stat, marks) {
+    fn read_origin(&self, marks: &FileMarks, found: &mut Found) -> Result<()> {
+        let linked = match links::of_upper(self.rules, &found.stat, marks) {
+            Err(err) if err.is_fact() => None,
+            other => other?,
+        };
+        if let Some(linked) = linked {
             found.stat.nlink = linked.count;
             found.linked = Some(Box::new(linked));
         } else if marks.count.is_some() {
-            return;
+            return Ok(());
         }
         if let Some(origin) = &marks.origin
             && let Some(dev) = self.rules.filesystems.device_of(origin)
         {
             found.origin = Key { dev, ino: origin.ino, layer: 0 };
         }
+        Ok(())
     }
 
     /// The file that holds the data of a metacopy file.
@@ -449,7 +460,7 @@ impl Search<'_> {
 fn no_data(refused: Result<()>) -> Error {
     match refused {
         Err(err) => err,
-        Ok(()) => Error::new(Errno::EIO, "a metacopy file, and no layer below has its data"),
+        Ok(()) => Error::new(Errno::EIO, "a metacopy file, and no layer below has its data").fact(),
     }
 }
 

@@ -10,11 +10,12 @@
 #![allow(unsafe_code)]
 
 use std::fmt;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::Mode;
 
+use super::descriptors::{opened, with_room};
 use super::stat::{self, Time};
 use crate::error::{Errno, Error, Result};
 use crate::id::Id;
@@ -38,13 +39,13 @@ impl<'a> Name<'a> {
     /// EINVAL for what is not one component; ENAMETOOLONG above [`NAME_MAX`] (path_resolution(7)).
     pub fn new(bytes: &'a [u8]) -> Result<Self> {
         if bytes.len() > NAME_MAX {
-            return Err(Errno::ENAMETOOLONG.into());
+            return Err(Error::from(Errno::ENAMETOOLONG).fact());
         }
         let hostile = bytes.is_empty()
             || bytes == b"."
             || bytes == b".."
             || bytes.iter().any(|b| matches!(b, b'/' | 0));
-        if hostile { Err(Errno::EINVAL.into()) } else { Ok(Self(bytes)) }
+        if hostile { Err(Error::from(Errno::EINVAL).fact()) } else { Ok(Self(bytes)) }
     }
 
     /// The bytes, without a terminator.
@@ -146,17 +147,9 @@ pub fn owns_what_it_makes(dir: BorrowedFd<'_>, name: Name<'_>) -> bool {
 }
 
 fn open_as_asked(dir: BorrowedFd<'_>, name: Name<'_>, flags: OFlag, mode: u32) -> Result<OwnedFd> {
-    let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    loop {
-        // SAFETY: the name is a NUL-terminated string that outlives the call.
-        let fd = name.with_c(|c| unsafe { libc::openat(dir.as_raw_fd(), c, flags.bits(), mode) });
-        match check(fd) {
-            // SAFETY: openat returned a new descriptor that nobody else owns.
-            Ok(fd) => return Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-            Err(err) if err.errno() == Errno::EINTR => {}
-            Err(err) => return Err(err),
-        }
-    }
+    let (dir, flags) = (dir.as_raw_fd(), (flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits());
+    // SAFETY: the name is a NUL-terminated string that outlives the call.
+    opened(|| name.with_c(|name| unsafe { libc::openat(dir, name, flags, mode) }))
 }
 
 /// Opens an object; one that there is an `O_PATH` descriptor of, through procfs.
@@ -166,9 +159,7 @@ pub fn open_target(target: Target<'_>, flags: OFlag) -> Result<OwnedFd> {
         Target::Fd(fd) => quietly(flags | OFlag::O_CLOEXEC, |flags| {
             let path = proc_path(fd);
             // SAFETY: the path ends with the NUL that `proc_path` puts there.
-            let fd = check(unsafe { libc::open(path.as_ptr().cast(), flags.bits()) })?;
-            // SAFETY: open returned a new descriptor that nobody else owns.
-            Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+            opened(|| unsafe { libc::open(path.as_ptr().cast(), flags.bits()) })
         }),
     }
 }
@@ -181,9 +172,7 @@ pub fn open_target(target: Target<'_>, flags: OFlag) -> Result<OwnedFd> {
 pub fn tmpfile(dir: BorrowedFd<'_>, flags: OFlag, mode: u32) -> Result<OwnedFd> {
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC | flags;
     // SAFETY: the path is a NUL-terminated literal.
-    let fd = check(unsafe { libc::openat(dir.as_raw_fd(), c".".as_ptr(), flags.bits(), mode) })?;
-    // SAFETY: openat returned a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    opened(|| unsafe { libc::openat(dir.as_raw_fd(), c".".as_ptr(), flags.bits(), mode) })
 }
 
 /// Opens the directory `dir` once more, with an offset of its own.
@@ -191,9 +180,7 @@ pub fn reopen_dir(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     quietly(flags, |flags| {
         // SAFETY: the path is a NUL-terminated literal.
-        let fd = check(unsafe { libc::openat(dir.as_raw_fd(), c".".as_ptr(), flags.bits()) })?;
-        // SAFETY: openat returned a new descriptor that nobody else owns.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+        opened(|| unsafe { libc::openat(dir.as_raw_fd(), c".".as_ptr(), flags.bits()) })
     })
 }
 
@@ -201,9 +188,7 @@ pub fn reopen_dir(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
 pub fn open_parent(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
     let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
     // SAFETY: the path is a NUL-terminated literal.
-    let fd = check(unsafe { libc::openat(dir.as_raw_fd(), c"..".as_ptr(), flags) })?;
-    // SAFETY: openat returned a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    opened(|| unsafe { libc::openat(dir.as_raw_fd(), c"..".as_ptr(), flags) })
 }
 
 /// mkdirat(2). The mode is reduced by the umask of the process, which the daemon sets to 0.
@@ -431,12 +416,13 @@ pub fn private_view(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
     let flags = OPEN_TREE_CLONE
         | libc::c_long::from(libc::O_CLOEXEC)
         | libc::c_long::from(libc::AT_EMPTY_PATH);
-    // SAFETY: the path is a NUL-terminated literal.
-    let tree = unsafe { libc::syscall(libc::SYS_open_tree, dir.as_raw_fd(), c"".as_ptr(), flags) };
-    check_sys(tree)?;
-    let tree = RawFd::try_from(tree).map_err(|_| Errno::EMFILE)?;
-    // SAFETY: open_tree returned a new descriptor that nobody else owns.
-    let tree = unsafe { OwnedFd::from_raw_fd(tree) };
+    let tree = opened(|| {
+        let dir = dir.as_raw_fd();
+        // SAFETY: the path is a NUL-terminated literal.
+        let tree = unsafe { libc::syscall(libc::SYS_open_tree, dir, c"".as_ptr(), flags) };
+        // A descriptor, or -1.
+        libc::c_int::try_from(tree).unwrap_or(-1)
+    })?;
     let tree = std::os::fd::AsFd::as_fd(&tree);
     // Where it cannot be had, `O_NOATIME` sees to most of it.
     keep_access_times(tree).ok();
@@ -470,7 +456,7 @@ fn keep_access_times(view: BorrowedFd<'_>) -> Result<()> {
 pub fn open_root(path: &std::path::Path) -> Result<OwnedFd> {
     let open = |flags: OFlag| {
         let flags = flags | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        nix::fcntl::open(path, flags, Mode::empty()).map_err(Error::from)
+        with_room(|| nix::fcntl::open(path, flags, Mode::empty()).map_err(Error::from))
     };
     match quietly(OFlag::O_RDONLY, open) {
         Err(err) if err.errno() == Errno::EACCES => open(OFlag::O_PATH),

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::at::check;
+use super::descriptors::proc_text;
 use crate::error::Result;
 use crate::id::Id;
 
@@ -56,7 +57,7 @@ pub fn has_capability(bit: u32) -> Result<bool> {
 /// (user_namespaces(7)). Without procfs the answer is no, which is the safe one.
 #[must_use]
 pub fn in_initial_user_namespace() -> bool {
-    let Ok(map) = std::fs::read_to_string("/proc/self/uid_map") else { return false };
+    let Ok(map) = proc_text("/proc/self/uid_map") else { return false };
     let mut words = map.split_ascii_whitespace();
     words.next() == Some("0") && words.next() == Some("0") && words.next() == Some("4294967295")
 }
@@ -65,7 +66,7 @@ pub fn in_initial_user_namespace() -> bool {
 /// procfs, or where its ids cannot be seen, only `gid`.
 #[must_use]
 pub fn groups_of(pid: u32, gid: u32) -> Vec<u32> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = proc_text(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
     line.split_ascii_whitespace().filter_map(|id| id.parse().ok()).chain([gid]).collect()
 }

@@ -3,9 +3,10 @@
 #![allow(unsafe_code)]
 
 use std::ffi::c_char;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use super::at::{Name, check};
+use super::descriptors::opened;
 use crate::error::{Errno, Result};
 
 /// The longest handle (`MAX_HANDLE_SZ`, linux/exportfs.h), in bytes.
@@ -48,11 +49,9 @@ pub fn open(mount: BorrowedFd<'_>, handle: &Handle) -> Result<OwnedFd> {
     raw.bytes = u32::try_from(handle.bytes.len()).map_err(|_| Errno::EINVAL)?;
     raw.kind = handle.kind.into();
     let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-    let raw = (&raw mut raw).cast();
+    let raw: *mut libc::file_handle = (&raw mut raw).cast();
     // SAFETY: `raw` begins as struct file_handle does and has as many bytes as it states.
-    let fd = check(unsafe { libc::open_by_handle_at(mount.as_raw_fd(), raw, flags) })?;
-    // SAFETY: the call has just made this descriptor, and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    opened(|| unsafe { libc::open_by_handle_at(mount.as_raw_fd(), raw, flags) })
 }
 
 /// `struct file_handle` with all the room there can be.

@@ -9,6 +9,7 @@ pub mod backing;
 pub mod copy;
 pub mod creds;
 pub mod daemon;
+pub mod descriptors;
 pub mod dir;
 pub mod file;
 pub mod fusermount;

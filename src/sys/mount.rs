@@ -17,6 +17,7 @@ use nix::sys::socket::{self, AddressFamily, ControlMessageOwned, MsgFlags, SockF
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::FsFlags;
 
+use super::descriptors::with_room;
 use super::fusermount;
 use crate::error::{Context, Errno, Error, Result};
 
@@ -300,8 +301,11 @@ fn unmount_with_helper(mountpoint: &Path) -> Result<()> {
 
 fn run_helper(how: &str, mountpoint: &Path) -> Result<()> {
     let args: [OsString; 3] = [how.into(), "--".into(), mountpoint.into()];
-    let output = fusermount::command()?.args(args).stdin(Stdio::null()).output();
-    let output = output.map_err(Error::from).context(|| "fusermount3 cannot be started")?;
+    let run = || {
+        let mut command = fusermount::command()?;
+        command.args(&args).stdin(Stdio::null()).output().map_err(Error::from)
+    };
+    let output = with_room(run).context(|| "fusermount3 cannot be started")?;
     if output.status.success() {
         return Ok(());
     }

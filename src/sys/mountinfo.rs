@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use crate::error::Result;
+use super::descriptors::with_room;
+use crate::error::{Error, Result};
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub struct Mount {
 /// # Errors
 /// Those of read(2); ENOENT without procfs.
 pub fn mounts() -> Result<Vec<Mount>> {
-    let text = std::fs::read("/proc/self/mountinfo")?;
+    let text = with_room(|| std::fs::read("/proc/self/mountinfo").map_err(Error::from))?;
     Ok(text.split(|byte| *byte == b'\n').filter_map(parse).collect())
 }
 

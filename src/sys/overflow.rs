@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 
 use super::at::{self, Target};
 use super::creds::{self, Owner};
+use super::descriptors::proc_text;
 use super::stat::Stat;
 use crate::error::{Errno, Error, Result};
 use crate::id::Id;
@@ -119,13 +120,13 @@ pub fn ids() -> Option<Owner> {
 fn number(path: &str) -> Option<Id> {
     // DEFAULT_OVERFLOWUID, linux/highuid.h.
     const NOBODY: u32 = 65534;
-    let text = fs::read_to_string(path).ok();
+    let text = proc_text(path).ok();
     Id::new(text.and_then(|text| text.trim().parse().ok()).unwrap_or(NOBODY))
 }
 
 /// Whether an id is one of a namespace with this map. Without procfs the answer is no.
 fn is_mapped(path: &str, id: Id) -> bool {
-    fs::read_to_string(path).is_ok_and(|map| maps(&map, id))
+    proc_text(path).is_ok_and(|map| maps(&map, id))
 }
 
 /// Whether one of the lines `INSIDE OUTSIDE COUNT` of a map has an id (user_namespaces(7)).

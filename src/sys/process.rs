@@ -9,7 +9,8 @@ use nix::fcntl::OFlag;
 
 use super::Name;
 use super::at;
-use crate::error::Result;
+use super::descriptors::{proc_text, with_room};
+use crate::error::{Error, Result};
 
 /// How much of the machine this process takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,9 +27,10 @@ impl Usage {
     /// That of now; 0 for what procfs does not tell.
     #[must_use]
     pub fn of_this_process() -> Self {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let status = proc_text("/proc/self/status").unwrap_or_default();
         let number = |key| field(&status, key).and_then(|text| text.parse().ok()).unwrap_or(0);
-        let descriptors = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        let list = with_room(|| fs::read_dir("/proc/self/fd").map_err(Error::from));
+        let descriptors = list.map_or(0, Iterator::count);
         Self {
             // In KiB, whatever it calls them.
             resident: number("VmRSS:") * 1024,
@@ -52,7 +54,7 @@ fn fields<'a>(status: &'a str, key: &str) -> Option<&'a str> {
 /// namespace.
 #[must_use]
 pub fn filesystem_user(pid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let status = proc_text(format!("/proc/{pid}/status")).ok()?;
     fields(&status, "Uid:")?.split_ascii_whitespace().nth(3)?.parse().ok()
 }
 
@@ -60,7 +62,8 @@ pub fn filesystem_user(pid: u32) -> Option<u32> {
 /// whether it lives in other mounts than we do.
 #[must_use]
 pub fn describe(pid: u32) -> String {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let line = with_room(|| fs::read(format!("/proc/{pid}/cmdline")).map_err(Error::from));
+    let line = line.unwrap_or_default();
     let words: Vec<_> = line.split(|byte| *byte == 0).filter(|word| !word.is_empty()).collect();
     let program = words.first().and_then(|word| word.rsplit(|byte| *byte == b'/').next());
     let last = words.get(1..).and_then(<[_]>::last);
@@ -158,7 +161,7 @@ impl Root {
     }
 
     fn of(process: &str) -> Option<Self> {
-        Self::parse(&fs::read_to_string(format!("/proc/{process}/mountinfo")).ok()?)
+        Self::parse(&proc_text(format!("/proc/{process}/mountinfo")).ok()?)
     }
 
     /// A thread whose root directory is not the root of a mount has no line for it.

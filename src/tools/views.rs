@@ -76,7 +76,7 @@ impl Layers {
     pub(super) fn open(&self) -> Result<View> {
         let Self { upper, config } = self;
         check_upper(upper, &config.lowers)?;
-        let cache = Arc::new(FdCache::for_open_files(creds::raise_open_files()?));
+        let cache = FdCache::for_open_files(creds::raise_open_files()?);
         let all = [std::slice::from_ref(upper), &config.lowers].concat();
         View::open(&Config { lowers: all, upper: None, ..config.clone() }, &cache)
     }
@@ -93,7 +93,7 @@ impl Views {
     /// As [`Layers::open`].
     pub fn open(layers: &Layers) -> Result<Self> {
         let config = &layers.config;
-        let cache = Arc::new(FdCache::for_open_files(creds::raise_open_files()?));
+        let cache = FdCache::for_open_files(creds::raise_open_files()?);
         let below = Config { upper: None, ..config.clone() };
         Ok(Self {
             merged: layers.open()?,

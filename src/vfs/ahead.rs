@@ -10,6 +10,9 @@
 //! How many are copied ahead grows while the guess is right and falls back to none when it is
 //! wrong. The next guess is in the other order, listed or sorted, and after that it takes twice as
 //! many copy-ups in a row each time, so that little is copied in vain.
+//!
+//! With `fsync=strict` nothing is copied ahead: the change that comes later would have to be forced
+//! out by itself.
 
 use std::sync::Arc;
 
@@ -164,7 +167,7 @@ impl Vfs {
     ) -> Result<Copied> {
         let upper = self.upper()?;
         let waits = was.kind() == FileType::Regular && upper.must_sync(was.size);
-        if !waits || was.nlink > 1 || was.size > LARGEST {
+        if !waits || upper.is_strict() || was.nlink > 1 || was.size > LARGEST {
             return copyup::build(upper, from, was, Data::All);
         }
         if let Some(mut copied) = self.ahead.take(&original(from.dir, from.name.bytes())?, was) {

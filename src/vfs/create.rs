@@ -31,6 +31,16 @@ impl Vfs {
         body: Body<'_>,
         request: &Request,
     ) -> Result<Entry> {
+        self.changing_names(&[(parent, name)], || self.create_named(parent, name, body, request))
+    }
+
+    fn create_named(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        body: Body<'_>,
+        request: &Request,
+    ) -> Result<Entry> {
         if let Body::Node { kind: libc::S_IFCHR, rdev: 0 } = body {
             return Err(Errno::EPERM.into());
         }

@@ -22,6 +22,12 @@ impl Vfs {
     /// object without a name, as linkat(2) says of one that was unlinked; EMLINK and the rest of
     /// linkat(2).
     pub fn link(&self, id: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry> {
+        self.changing_attributes(id, || {
+            self.changing_names(&[(parent, name)], || self.link_named(id, parent, name))
+        })
+    }
+
+    fn link_named(&self, id: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry> {
         let (node, parent) = (self.node(id)?, self.node(parent)?);
         let name = self.new_name(name)?;
         if node.kind() == FileType::Directory {

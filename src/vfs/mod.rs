@@ -22,6 +22,7 @@ mod attr;
 mod copyup;
 mod create;
 mod data;
+mod doubt;
 mod expiry;
 mod exports;
 mod flags;
@@ -104,14 +105,26 @@ pub struct Vfs {
     lowers_settle: Option<Duration>,
 }
 
-/// Told of a node whose attributes the client has to ask for again.
+/// Told of what the client has to ask for again.
 #[derive(Clone)]
-pub struct Listener(Arc<dyn Fn(NodeId) + Send + Sync>);
+pub struct Listener {
+    changed: Arc<dyn Fn(NodeId) + Send + Sync>,
+    doubted: Arc<dyn Fn(NodeId, &[u8]) + Send + Sync>,
+}
 
 impl Listener {
-    /// A listener that calls `told`, before the operation that changed something returns.
-    pub fn new(told: impl Fn(NodeId) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(told))
+    /// A listener that calls `changed` with a node whose attributes are others, and `doubted` with
+    /// a name of which nobody knows whether it is there. Both are called before the operation
+    /// returns.
+    pub fn new(
+        changed: impl Fn(NodeId) + Send + Sync + 'static,
+        doubted: impl Fn(NodeId, &[u8]) + Send + Sync + 'static,
+    ) -> Self {
+        Self { changed: Arc::new(changed), doubted: Arc::new(doubted) }
+    }
+
+    fn doubted(&self, parent: NodeId, name: &[u8]) {
+        (self.doubted)(parent, name);
     }
 }
 
@@ -138,7 +151,7 @@ impl Vfs {
     /// # Errors
     /// What is wrong with a layer, in a sentence that names it.
     pub fn open(config: &Config) -> Result<Self> {
-        let cache = Arc::new(FdCache::for_open_files(creds::raise_open_files()?));
+        let cache = FdCache::for_open_files(creds::raise_open_files()?);
         let stack = open::open(config, &cache)?;
         redirect::check_option(config, &stack)?;
         let delegation = config.dirmeta_delegate;
@@ -173,8 +186,8 @@ impl Vfs {
     }
 
     fn tell_changed(&self, id: NodeId) {
-        if let Some(Listener(told)) = self.listener.get() {
-            told(id);
+        if let Some(listener) = self.listener.get() {
+            (listener.changed)(id);
         }
     }
 

@@ -33,6 +33,10 @@ impl Vfs {
     /// EROFS; ENOENT; EISDIR; EPERM for what is immutable or append-only, or in such a directory;
     /// what [`remove::unlink`] says.
     pub fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<()> {
+        self.changing_names(&[(parent, name)], || self.unlink_named(parent, name))
+    }
+
+    fn unlink_named(&self, parent: NodeId, name: &[u8]) -> Result<()> {
         let parent = &self.node(parent)?;
         let name = Name::new(name)?;
         let upper = self.upper()?;
@@ -204,6 +208,10 @@ impl Vfs {
     /// # Errors
     /// EROFS; ENOENT; ENOTDIR; ENOTEMPTY; what [`remove::rmdir`] says.
     pub fn rmdir(&self, parent: NodeId, name: &[u8]) -> Result<()> {
+        self.changing_names(&[(parent, name)], || self.rmdir_named(parent, name))
+    }
+
+    fn rmdir_named(&self, parent: NodeId, name: &[u8]) -> Result<()> {
         let parent = self.node(parent)?;
         let name = Name::new(name)?;
         let upper = self.upper()?;

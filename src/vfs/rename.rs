@@ -120,7 +120,8 @@ impl Vfs {
         new_name: &[u8],
         mode: RenameMode,
     ) -> Result<()> {
-        self.rename_if((parent, name), (new_parent, new_name), mode, false).map(drop)
+        let (from, to) = ((parent, name), (new_parent, new_name));
+        self.changing_names(&[from, to], || self.rename_if(from, to, mode, false).map(drop))
     }
 
     /// The same, unless it copies a file or a directory up; says whether it is done.
@@ -133,7 +134,7 @@ impl Vfs {
         to: (NodeId, &[u8]),
         mode: RenameMode,
     ) -> Result<bool> {
-        self.rename_if(from, to, mode, true)
+        self.changing_names(&[from, to], || self.rename_if(from, to, mode, true))
     }
 
     fn rename_if(

@@ -170,3 +170,20 @@ fn what_is_copied_ahead_can_be_removed_renamed_and_written() {
     drop(client);
     check(&layers.open());
 }
+
+/// With `fsync=strict` a copy is on the disk with its metadata before its name is. Copies that were
+/// made ahead had been forced out before they got the change.
+#[test]
+fn strict_copies_are_forced_out_one_by_one() {
+    needs_root!();
+    let layers = flat();
+    let mut config = layers.config();
+    config.durability = ovlmerge::config::Durability::Strict;
+    let client = Client::with(&config).unwrap();
+    for changed in 1..=40 {
+        change(&client, &format!("d/{}", name(changed)));
+        // The directory is one of its own.
+        assert_eq!(syncs(&client), changed as u64 + 1);
+    }
+    assert_eq!(client.vfs.tally().unwrap().copy_ups.get(), 40, "none is copied ahead");
+}

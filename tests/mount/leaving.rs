@@ -26,7 +26,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// Ends a connection from the kernel's side: its waiting callers get an error, and the server
 /// nothing more to read (Documentation/filesystems/fuse/fuse.rst).
-fn abort(m: &Mount) {
+pub fn abort(m: &Mount) {
     let home = Scratch::new();
     let control = home.base().sub("control").dir("").root().to_owned();
     mount(Some("none"), &control, Some("fusectl"), MsFlags::empty(), None::<&str>).unwrap();

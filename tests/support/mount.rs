@@ -33,6 +33,7 @@ pub struct Setup {
     missing_syscall: Option<i64>,
     open_files: Option<u64>,
     missing_capability: Option<u8>,
+    group: Option<PathBuf>,
 }
 
 impl Setup {
@@ -49,6 +50,7 @@ impl Setup {
             missing_syscall: None,
             open_files: None,
             missing_capability: None,
+            group: None,
         }
     }
 
@@ -115,6 +117,12 @@ impl Setup {
         self
     }
 
+    /// In a control group, by its `cgroup.procs`.
+    pub fn group(mut self, procs: &Path) -> Self {
+        self.group = Some(procs.to_owned());
+        self
+    }
+
     /// The value of `-o`.
     pub fn option_string(&self) -> OsString {
         let lowers: Vec<_> = self.lowers.iter().map(|path| escaped(path)).collect();
@@ -157,6 +165,9 @@ impl Setup {
         }
         if let Some(number) = self.missing_capability {
             raw::drop_capability(&mut command, number);
+        }
+        if let Some(procs) = &self.group {
+            raw::enter_group(&mut command, procs);
         }
         command
     }

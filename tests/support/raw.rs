@@ -487,3 +487,10 @@ pub fn mount_idmapped(source: &Path, target: &Path, namespace: &File) -> io::Res
     unsafe { libc::close(i32::try_from(tree).unwrap()) };
     Ok(())
 }
+
+/// Runs the command in a control group, by its `cgroup.procs`.
+pub fn enter_group(command: &mut Command, procs: &Path) {
+    let procs = File::options().write(true).open(procs).unwrap();
+    // SAFETY: write(2) alone, of a descriptor that the closure owns; nothing allocates.
+    unsafe { command.pre_exec(move || std::io::Write::write_all(&mut &procs, b"0")) };
+}

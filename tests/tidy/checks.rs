@@ -172,6 +172,43 @@ pub fn unwraps(source: &Source) -> Vec<Violation> {
         .collect()
 }
 
+/// Where descriptors may be made otherwise: before the mount, and taken over from others.
+const BEFORE_THE_MOUNT: [&str; 5] = [
+    "src/sys/descriptors.rs",
+    "src/sys/daemon.rs",
+    "src/sys/locks.rs",
+    "src/sys/mount.rs",
+    "src/sys/uuid.rs",
+];
+
+/// What makes a descriptor without asking others to give way if there is no room.
+pub fn descriptors_past_the_gate(source: &Source) -> Vec<Violation> {
+    let below = ["src/sys/", "src/layer/", "src/merge/", "src/vfs/", "src/control/", "src/fuse/"];
+    let is_below = below.iter().any(|dir| source.path.starts_with(dir));
+    if !is_below || BEFORE_THE_MOUNT.contains(&&*source.path) {
+        return Vec::new();
+    }
+    let lets_in = |i: usize| {
+        let statement = source.shipped[..i].rsplit(';').next().unwrap_or_default();
+        statement.contains("with_room(")
+    };
+    [
+        "from_raw_fd(",
+        "File::open(",
+        "File::options(",
+        "fs::read",
+        "pipe2(",
+        "Epoll::new(",
+        "try_clone(",
+    ]
+    .into_iter()
+    .flat_map(|call| source.shipped.match_indices(call))
+    // A link is read without a descriptor.
+    .filter(|(i, call)| !source.shipped[i + call.len()..].starts_with("_link") && !lets_in(*i))
+    .map(|(i, call)| at(source, i, format!("{call} past the gate of sys/descriptors.rs")))
+    .collect()
+}
+
 /// Directories of whoever wrote it, in code, strings or comments.
 pub fn machine_paths(source: &Source) -> Vec<Violation> {
     let text = source.shipped_text();
@@ -277,6 +314,11 @@ mod tests {
 
     #[test]
     fn an_unwrap_outside_of_tests_is_found() {
+        assert_eq!(descriptors_past_the_gate(&source("fn f() { File::open(p)?; }")).len(), 1);
+        assert!(
+            descriptors_past_the_gate(&source("fn f() { with_room(|| File::open(p))?; }"))
+                .is_empty()
+        );
         assert_eq!(unwraps(&source("fn f() { a().unwrap() }")).len(), 1);
         assert_eq!(unwraps(&source("fn f() { a().expect(\"b\") }")).len(), 1);
         assert!(unwraps(&source("fn f() { a().unwrap_or(1) } // .unwrap()")).is_empty());

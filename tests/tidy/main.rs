@@ -96,6 +96,11 @@ fn nothing_panics_on_purpose() {
 }
 
 #[test]
+fn descriptors_come_through_the_gate() {
+    check(Source::is_product, checks::descriptors_past_the_gate);
+}
+
+#[test]
 fn modules_use_only_what_is_below_them() {
     check(Source::is_product, modules::upward_uses);
 }

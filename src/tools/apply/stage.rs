@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 
@@ -86,7 +85,7 @@ impl Stage {
         let path = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
         let dirs = UpperDirs { upper: path.join(ROOT), work: path.join(WORK) };
         let config = Config { lowers: Vec::new(), upper: Some(dirs), ..config.clone() };
-        let cache = Arc::new(FdCache::for_open_files(creds::raise_open_files()?));
+        let cache = FdCache::for_open_files(creds::raise_open_files()?);
         let upper = open::open(&config, &cache)?.upper.ok_or(Errno::EIO)?;
         Ok((links, upper))
     }

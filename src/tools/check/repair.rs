@@ -3,7 +3,6 @@
 //! Each step leaves what a mount shows as it is, so that a repair may stop anywhere.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::index::LinkIndex;
 use super::{Finding, Place, Problem, leftovers, scan};
@@ -28,7 +27,7 @@ pub(super) fn repair(
     let dirs = UpperDirs { upper: layers.upper.clone(), work: work.to_owned() };
     // Nobody else may use it meanwhile.
     let config = Config { upper: Some(dirs), strict: true, ..layers.config.clone() };
-    let cache = Arc::new(FdCache::for_open_files(creds::raise_open_files()?));
+    let cache = FdCache::for_open_files(creds::raise_open_files()?);
     let upper = open::open(&config, &cache)?.upper.ok_or(Errno::EIO)?;
     for finding in findings.iter().filter(|finding| finding.place == Place::Upper) {
         mend(&upper, namespace, finding).context(|| printable(&finding.path))?;
