@@ -10,7 +10,7 @@ use super::guard::Guard;
 use super::work::Work;
 use crate::error::{Errno, Result, best_effort};
 use crate::sys::at::Replace;
-use crate::sys::{Name, Target, at};
+use crate::sys::{Name, Target, at, stat};
 
 /// What stands at the name where something is to appear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +106,23 @@ impl Staged {
     /// The object, to be finished before it is published.
     pub fn target(&self) -> Result<Target<'_>> {
         Ok(Target::At(self.work.fd(), Name::new(self.name.as_bytes())?))
+    }
+
+    /// Sets a mark on the object when it has the mode that it is to have, which may keep us from it:
+    /// attributes of the `user.` namespace take `w` (xattr(7)).
+    ///
+    /// # Errors
+    /// Those of `set` and of chmod(2).
+    pub fn mark(&self, mut set: impl FnMut(Target<'_>) -> Result<()>) -> Result<()> {
+        let target = self.target()?;
+        match set(target) {
+            Err(err) if err.errno() == Errno::EACCES => {}
+            other => return other,
+        }
+        let mode = stat::stat(target)?.permissions();
+        at::chmod(target, mode | libc::S_IWUSR)?;
+        set(target)?;
+        at::chmod(target, mode)
     }
 
     /// The object, to be synced, if it is a directory that we may read.

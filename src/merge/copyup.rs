@@ -332,7 +332,7 @@ impl Copied {
     /// lower has leads to it from then on.
     pub fn publish_in_index(self, upper: &Upper, plan: &Plan, count: u32) -> Result<()> {
         // The entry will be its only link.
-        upper.set_count(self.staged.target()?, Count::by_upper(count, 1))?;
+        self.staged.mark(|copy| upper.set_count(copy, Count::by_upper(count, 1)))?;
         upper.publish_in_index(self.staged, Name::new(&plan.entry)?, &plan.handle)?;
         upper.tally().copy_ups.count();
         Ok(())

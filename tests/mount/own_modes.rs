@@ -457,10 +457,15 @@ fn an_upper_that_may_not_be_written_is_taken_from_its_owner() {
     as_user(NOBODY, NOBODY, || fs::write(own.home.path("lower/f"), "x").unwrap());
     let mounted = own.mount();
     let mnt = own.home.path("mnt");
-    as_user(NOBODY, NOBODY, || chmod(&mnt, 0o555).unwrap());
+    as_user(NOBODY, NOBODY, || {
+        // The kernel knows whose the root is once somebody has looked.
+        fs::metadata(&mnt).unwrap();
+        chmod(&mnt, 0o555).unwrap();
+    });
     drop(mounted);
     let mounted = own.mount();
     as_user(NOBODY, NOBODY, || {
+        fs::metadata(&mnt).unwrap();
         append(mnt.join("f")).unwrap();
         assert_eq!(fs::read_to_string(mnt.join("f")).unwrap(), "x+");
         crate::support::assert_errno(fs::write(mnt.join("new"), ""), libc::EACCES);
