@@ -143,7 +143,7 @@ fn where_other_redirects_are_not_followed() {
 #[test]
 fn in_the_user_namespace() {
     needs_both!();
-    needs!(overlay_data_only);
+    needs!(overlay_data_only, overlay_data_only_of_users);
     let s = Scratch::with_lowers(3);
     s.lower(0).file("plain", "");
     s.lower(2).file("objects/1", vec![b'1'; 5000]);

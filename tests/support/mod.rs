@@ -39,6 +39,11 @@ pub fn binary() -> PathBuf {
     }
 }
 
+/// Whether everything is mounted with `io=passthrough`, which excludes `writeback=1`.
+pub fn passthrough_everywhere() -> bool {
+    std::env::var("OVLMERGE_TEST_OPTIONS").is_ok_and(|options| options.contains("io=passthrough"))
+}
+
 /// What is mounted by [`Setup::mount`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {

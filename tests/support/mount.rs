@@ -290,16 +290,12 @@ impl Mount {
     /// when the mount ends is lost, with every FUSE file system.
     #[track_caller]
     pub fn wait_for_writes_of_mapping(&self, writes: u64) {
-        let by_kernel = self.option_string_has("io=passthrough");
+        let asked = self.setup.options.iter().any(|option| option == "io=passthrough");
+        let by_kernel = asked || super::passthrough_everywhere();
         if Engine::current() == Engine::Program && !by_kernel && release::running() < (6, 16) {
             let come = wait_for(PATIENCE, || self.writes_taken() >= writes);
             assert!(come, "{} of {writes} writes", self.writes_taken());
         }
-    }
-
-    fn option_string_has(&self, option: &str) -> bool {
-        let everywhere = std::env::var("OVLMERGE_TEST_OPTIONS").unwrap_or_default();
-        self.setup.options.iter().any(|given| given == option) || everywhere.contains(option)
     }
 
     /// Whether something is mounted there now.

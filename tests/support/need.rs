@@ -130,11 +130,18 @@ pub fn overlay_data_only(test: &str) -> bool {
     has(test, feature, || release::overlay(options, |_| (), |_| true))
 }
 
-/// Attributes of users (`userxattr`) in the kernel's overlayfs, and overlays of users.
-pub fn overlay_userxattr(test: &str) -> bool {
-    let feature = Feature { since: (5, 11), what: "userxattr in the kernel's overlayfs" };
-    let options = "lowerdir=@/l,upperdir=@/u,workdir=@/w,userxattr";
-    has(test, feature, || release::overlay(options, |_| (), |_| true))
+/// Data-only layers in the kernel's overlayfs, found by attributes of users.
+pub fn overlay_data_only_of_users(test: &str) -> bool {
+    let what = "data-only layers with userxattr in the kernel's overlayfs";
+    let prepare = |base: &Path| {
+        let base = Dir::new(base);
+        base.file("d/o", "data").file("l/f", "....");
+        base.xattr("l/f", "user.overlay.metacopy", "").xattr("l/f", "user.overlay.redirect", "/o");
+    };
+    let look = |base: &Path| std::fs::read(base.join("m/f")).is_ok_and(|data| data == b"data");
+    has(test, Feature { since: (6, 16), what }, || {
+        release::overlay("lowerdir=@/l::@/d,userxattr", prepare, look)
+    })
 }
 
 /// Whiteouts by attributes in the kernel's overlayfs.
