@@ -177,7 +177,8 @@ fn nobody_in_an_attribute() {
     let lower = format!(",lowerdir={}", s.base().path("lower1").display());
     let script = "chmod 640 file; stat -c '%n %u:%g %a' file";
     let said = mounted(&s, Engine::Ours, &lower, [ALL, ALL], script);
-    assert_eq!(said, "file 65534:65534 640\n");
+    // The server of the first mount may not be gone yet, which is warned of.
+    assert!(said.ends_with("file 65534:65534 640\n"), "{said}");
     let copy = format!("./file f {NOBODY}:{NOBODY} 640\n");
     assert_eq!(held(&s.upper), copy, "a real owner again");
 }
