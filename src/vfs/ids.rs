@@ -90,10 +90,10 @@ impl Ids {
         Self { filesystems, scheme, strangers, next_stranger, next_free, names }
     }
 
-    /// The key of a name that is a file of its own. Two names of one directory have the same one
-    /// with a probability of 2^-64.
-    pub fn key_of_name(&self, parent: NodeId, name: &[u8]) -> Key {
-        Key { dev: parent.0, ino: self.names.hash_one(name), layer: NAME }
+    /// The key of a name that is a file of its own, for as long as it stands for this object. Two
+    /// names of one directory have the same one with a probability of 2^-64.
+    pub fn key_of_name(&self, parent: NodeId, name: &[u8], object: (u64, u64)) -> Key {
+        Key { dev: parent.0, ino: self.names.hash_one((name, object)), layer: NAME }
     }
 
     /// The key of a file of lowers that the index keeps together.
@@ -271,9 +271,10 @@ mod tests {
         for numbers in [Numbers::Plain, Numbers::Tagged, Numbers::Short] {
             for (count, short) in [(1, false), (3, false), (3, true)] {
                 let ids = ids(count, short, numbers);
-                let key = ids.key_of_name(NodeId(5), b"name");
-                assert_ne!(key, ids.key_of_name(NodeId(5), b"other"));
-                assert_ne!(key, ids.key_of_name(NodeId(6), b"name"));
+                let key = ids.key_of_name(NodeId(5), b"name", (0, 77));
+                assert_ne!(key, ids.key_of_name(NodeId(5), b"other", (0, 77)));
+                assert_ne!(key, ids.key_of_name(NodeId(6), b"name", (0, 77)));
+                assert_ne!(key, ids.key_of_name(NodeId(5), b"name", (0, 78)));
                 let id = ids.of_key(key).unwrap();
                 assert_eq!(ids.of_key(key), Some(id));
                 for id in [id, ids.free(key)] {

@@ -115,7 +115,8 @@ impl Table {
     pub fn by_entry(&self, object: Key, parent: &Arc<Node>, name: &[u8]) -> Option<Held<'_>> {
         let is_it = |node: &Arc<Node>| node.is_called(parent, name);
         let of = |key| self.id(key).and_then(|id| self.get(id)).filter(is_it);
-        let node = of(object).or_else(|| of(self.ids.key_of_name(parent.id, name)))?;
+        let by_name = || of(self.ids.key_of_name(parent.id, name, (object.dev, object.ino)));
+        let node = of(object).or_else(by_name)?;
         Some(Held { node, table: self })
     }
 
@@ -123,7 +124,8 @@ impl Table {
     fn keys(&self, found: &Found, parent: NodeId, name: &[u8]) -> (Key, Key) {
         match found.names {
             Names::Apart => {
-                let key = self.ids.key_of_name(parent, name);
+                let object = (found.origin.dev, found.origin.ino);
+                let key = self.ids.key_of_name(parent, name, object);
                 (key, key)
             }
             Names::Together => {
