@@ -28,6 +28,9 @@ pub enum Engine {
     OvlmergeRedirect,
     /// With `index=on` as well.
     OvlmergeIndex,
+    /// With `copy_up=open`: being opened for writing is a change, as for the kernel. Of a name that
+    /// is a file of its own that shows.
+    OvlmergeOpen,
     FuseOverlayfs,
 }
 
@@ -57,6 +60,7 @@ impl Engine {
         match (self, links) {
             (Self::Kernel, Links::InLower) => Self::KernelIndex,
             (Self::Ovlmerge, Links::InLower) => Self::OvlmergeIndex,
+            (Self::Ovlmerge, Links::Apart) => Self::OvlmergeOpen,
             _ => self,
         }
     }
@@ -70,6 +74,7 @@ impl Engine {
             Self::OvlmergeCopy => Self::ours("rename_lower=copy"),
             Self::OvlmergeRedirect => Self::ours("rename_lower=off,redirect_dir=on"),
             Self::OvlmergeIndex => Self::ours("rename_lower=off,index=on"),
+            Self::OvlmergeOpen => Self::ours("rename_lower=off,copy_up=open"),
             Self::FuseOverlayfs => format!("@mount {} -", Self::FUSE_OVERLAYFS),
         }
     }
