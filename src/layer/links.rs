@@ -36,8 +36,8 @@ pub(super) struct Site<'a> {
     pub workdir: BorrowedFd<'a>,
     /// The root of the upper.
     pub root: BorrowedFd<'a>,
-    /// That of the topmost lower.
-    pub lower: BorrowedFd<'a>,
+    /// That of the topmost lower, if there is any.
+    pub lower: Option<BorrowedFd<'a>>,
     pub keeping: Keeping,
     pub cache: &'a Arc<FdCache>,
     pub grants: Option<&'a Arc<Grants>>,
@@ -298,9 +298,10 @@ impl Upper {
 /// Notes on the root of the upper which lower it was first used with, or sees whether it is that
 /// one: of another the index would say what is not so (`ovl_get_indexdir`, fs/overlayfs/super.c).
 fn claim_lower(site: &Site<'_>, namespace: Namespace) -> Result<()> {
-    let Ok(handle) = handle::of_open(site.lower) else { return Ok(()) };
+    let Some(lower) = site.lower else { return Ok(()) };
+    let Ok(handle) = handle::of_open(lower) else { return Ok(()) };
     let mark = |uuid| origin::encode(Side::Lower, uuid, handle.kind, &handle.bytes);
-    let uuid = ioctl::fs_uuid(site.lower);
+    let uuid = ioctl::fs_uuid(lower);
     let root = Target::Fd(site.root);
     let mut claimed = false;
     for namespace in Namespace::BOTH {

@@ -43,7 +43,7 @@ pub fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
     }
     let upper = match writable {
         Some(two) => {
-            let lower = lowers.first().ok_or(Errno::EINVAL)?.fd.as_fd();
+            let lower = lowers.first().map(|lower| lower.fd.as_fd());
             Some(take_upper(two, lower, claims, config, cache)?)
         }
         None => None,
@@ -150,7 +150,7 @@ fn open_writable(dirs: &UpperDirs) -> Result<[Opened<'_>; 2]> {
 
 fn take_upper(
     [upper, work]: [Opened<'_>; 2],
-    lower: BorrowedFd<'_>,
+    lower: Option<BorrowedFd<'_>>,
     claims: Claims,
     config: &Config,
     cache: &Arc<FdCache>,

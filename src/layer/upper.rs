@@ -86,14 +86,14 @@ struct Squashed {
 
 impl Upper {
     /// Takes over an opened upper and its work directory, and finds out what markers they can hold.
-    /// `lower` is the root of the topmost lower.
+    /// `lower` is the root of the topmost lower, if there is any.
     ///
     /// # Errors
     /// EOPNOTSUPP if the upper cannot hold the form that was asked for; what [`LinkIndex`] says.
     pub fn new(
         root: OwnedFd,
         work: Work,
-        lower: BorrowedFd<'_>,
+        lower: Option<BorrowedFd<'_>>,
         config: &Config,
         cache: &Arc<FdCache>,
     ) -> Result<Self> {
