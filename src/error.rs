@@ -58,6 +58,7 @@ errnos!(
     ERANGE,
     ENAMETOOLONG,
     ENOTCONN,
+    ECONNABORTED,
     ENOSYS,
     EPROTO,
     ENOTEMPTY,

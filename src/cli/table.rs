@@ -483,7 +483,8 @@ pub const OPTIONS: &[MountOption] = &[
             max: 1024,
             set: |request, threads| request.config.threads = Some(threads),
         },
-        help: "How many threads serve requests. Default: by the number of processors",
+        help: "How many threads serve requests. More come while these wait for a layer, and go \
+               again. Default: by the number of processors",
         doc: "",
     },
     MountOption {

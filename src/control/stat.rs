@@ -1,5 +1,6 @@
 //! The statistics of a mount.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -39,14 +40,42 @@ pub struct Connection {
     pub told_of_open: bool,
     /// The kernel reads and writes files of the upper by itself.
     pub passthrough: bool,
-    /// Threads that read requests.
-    pub readers: u32,
-    /// Threads for what may take long: now, and at most.
-    pub slow: (usize, usize),
+    /// Threads that read requests: while none is held up, now, and at most.
+    pub readers: (u32, u32, u32),
+    /// Requests that wait for longer than a moment.
+    pub held_up: Vec<HeldUp>,
     /// Requests by name.
     pub requests: Vec<(String, u64)>,
     /// Answers that were an error, by errno.
     pub errors: Vec<(String, u64)>,
+}
+
+/// A request that waits for something.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HeldUp {
+    /// By the name of linux/fuse.h.
+    pub request: String,
+    /// The thread that asked; 0 if we cannot see it.
+    pub program: u32,
+    /// The number of the object.
+    pub node: u64,
+    /// For how long.
+    pub seconds: f64,
+    /// The layer whose answer it waits for, if it is one.
+    pub layer: Option<u16>,
+    /// The object in that layer, or the directory that it is in.
+    pub path: Option<String>,
+}
+
+impl fmt::Display for HeldUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { request, program, seconds, .. } = self;
+        write!(f, "{request} of process {program} has waited for {seconds:.0} s")?;
+        match (self.layer, &self.path) {
+            (Some(layer), Some(path)) => write!(f, ", for layer {layer} at /{path}"),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Everything but the layers, of which there may be more than fit into an answer.
@@ -76,10 +105,11 @@ pub fn summary(vfs: &Vfs, config: &Config, connection: &Connection) -> Value {
         },
         "threads": {
             "all": usage.threads,
-            "readers": connection.readers,
-            "slow": connection.slow.0,
-            "slow_limit": connection.slow.1,
+            "readers": connection.readers.0,
+            "readers_now": connection.readers.1,
+            "readers_limit": connection.readers.2,
         },
+        "held_up": connection.held_up.iter().map(of_held_up).collect::<Vec<_>>(),
         "layer_count": vfs.layers().len(),
     })
 }
@@ -197,6 +227,18 @@ fn of_tally(tally: &Tally) -> Value {
         "reflinks": reflinks.get(),
         "whiteouts": whiteouts.get(),
         "fsyncs": syncs.get(),
+    })
+}
+
+fn of_held_up(held_up: &HeldUp) -> Value {
+    let HeldUp { request, program, node, seconds, layer, path } = held_up;
+    json!({
+        "request": request,
+        "process": program,
+        "node": node,
+        "seconds": seconds,
+        "layer": layer,
+        "path": path.as_ref().map(|path| format!("/{path}")),
     })
 }
 

@@ -78,6 +78,12 @@ pub mod opcode {
         TMPFILE = 51,
         STATX = 52,
     }
+
+    /// The name of a request; its number if nobody knows it.
+    pub fn name(number: u32) -> String {
+        let known = NAMES.iter().find(|(known, _)| *known == number);
+        known.map_or_else(|| number.to_string(), |(_, name)| (*name).to_owned())
+    }
 }
 
 /// What INIT agrees on.

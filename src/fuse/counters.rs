@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::abi::opcode;
 
-/// Threads with numbers of their own; more of them share. As many as there are readers at most.
+/// Threads with numbers of their own; more of them share. As many as there are readers while none
+/// is held up.
 const SHARDS: usize = 8;
 
 /// Operations by number; what is beyond counts as the last.
@@ -66,10 +67,7 @@ impl Counters {
 
     /// Requests by name, those that did not come left out.
     pub fn requests(&self) -> Vec<(String, u64)> {
-        let name = |number: usize| {
-            let known = opcode::NAMES.iter().find(|(known, _)| *known as usize == number);
-            known.map_or_else(|| format!("{number}"), |(_, name)| (*name).to_owned())
-        };
+        let name = |number: usize| opcode::name(u32::try_from(number).unwrap_or(u32::MAX));
         self.sums(|shard| &shard.requests).map(|(number, sum)| (name(number), sum)).collect()
     }
 

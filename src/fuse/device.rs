@@ -5,6 +5,7 @@ use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::uio::writev;
 use nix::unistd::read;
 
@@ -61,6 +62,12 @@ impl Device {
                 Err(err) => return Err(Error::from(err).context("reading from /dev/fuse")),
             }
         }
+    }
+
+    /// Whether there are requests that nobody has taken. What cannot be found out counts as no.
+    pub fn has_requests(&self) -> bool {
+        let mut device = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+        poll(&mut device, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
     /// Sends one message. That nobody waits for it any more is not an error.

@@ -1,15 +1,16 @@
 //! Requests to operations, results to answers.
 //!
-//! A request whose operation may copy a file or wait for the disk is answered from the pool; all
-//! others on the thread that read it. A panic in an operation is EIO for that request and a line in
-//! the log; the mount lives on.
+//! Each is answered by the thread that read it. A panic in an operation is EIO for that request and
+//! a line in the log; the mount lives on.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::abi::{flag, open};
 use super::answer::{Answer, guarded};
+use super::crew::Crew;
 use super::device::Device;
+use super::held_up::Callers;
 use super::inode_flags;
 use super::negotiation::{self, Agreed, Offer};
 use super::opening::OpenMode;
@@ -35,7 +36,9 @@ use crate::vfs::{
 pub struct Handler {
     pub(super) vfs: Arc<Vfs>,
     pub(super) config: Config,
-    pub(super) pool: Pool,
+    pub(super) crew: Arc<Crew>,
+    pub(super) callers: Callers,
+    pool: Pool,
     pub(super) open_mode: OpenMode,
     pub(super) desk: Desk,
     pub(super) passthrough: Arc<Passthrough>,
@@ -56,7 +59,7 @@ impl Handler {
         vfs: Arc<Vfs>,
         config: &Config,
         open_mode: OpenMode,
-        device: &Arc<Device>,
+        (device, crew): (&Arc<Device>, &Arc<Crew>),
         desk: Desk,
     ) -> Self {
         let owner = || nix::unistd::geteuid().as_raw();
@@ -66,6 +69,8 @@ impl Handler {
             vfs,
             can_sync,
             config: config.clone(),
+            crew: Arc::clone(crew),
+            callers: Callers::default(),
             pool: Pool::default(),
             open_mode,
             desk,
@@ -83,7 +88,7 @@ impl Handler {
         self.agreed.get().copied().unwrap_or_default()
     }
 
-    /// Takes one request. It is answered before this returns, or later from the pool.
+    /// Takes one request. It is answered before this returns.
     pub fn handle(&self, request: &Request<'_>, reply: Reply) {
         let header = &request.header;
         if self.is_stranger(header, &request.operation) {
@@ -151,8 +156,7 @@ impl Handler {
             // Once for files and once for directories; the kernel then syncs without us.
             Operation::Fsync { .. } if !self.can_sync => reply.error(Errno::ENOSYS),
             Operation::Fsync { data_only } => {
-                let act = move |vfs: &Vfs| vfs.fsync(id, data_only);
-                self.run_slow("fsync", true, act, move |answer| finish(answer, reply));
+                finish(self.run_slow("fsync", true, |vfs| vfs.fsync(id, data_only)), reply);
             }
             // As the kernel says of attributes that its file systems only read (fs/xattr.c).
             Operation::SetXattr { name, .. } | Operation::RemoveXattr { name }
@@ -174,17 +178,16 @@ impl Handler {
                 finish_with(answer, reply, |reply, bytes| reply.attribute(&bytes, size));
             }
             Operation::RemoveXattr { name } => {
-                let (name, slow) = (name.to_vec(), self.vfs.needs_copy_up(id));
-                let act = move |vfs: &Vfs| vfs.removexattr(id, &name);
-                self.run_slow("removexattr", slow, act, move |answer| finish(answer, reply));
+                let slow = self.vfs.needs_copy_up(id);
+                finish(self.run_slow("removexattr", slow, |vfs| vfs.removexattr(id, name)), reply);
             }
             Operation::Ioctl { command, data, room } => {
                 self.ioctl(id, command, data, room, reply);
             }
             Operation::Fallocate { offset, length, mode } => {
                 let who = self.privilege(header);
-                let act = move |vfs: &Vfs| vfs.fallocate(id, mode, offset, length, who);
-                self.run_slow("fallocate", true, act, move |answer| finish(answer, reply));
+                let act = |vfs: &Vfs| vfs.fallocate(id, mode, offset, length, who);
+                finish(self.run_slow("fallocate", true, act), reply);
             }
             Operation::Seek { offset, whence } => {
                 let answer = self.run("lseek", |vfs| vfs.seek(id, offset, whence));
@@ -194,16 +197,15 @@ impl Handler {
                 // What one answer can count (a 32-bit number, in whole pages).
                 let length = length.min(1 << 30);
                 let who = self.privilege(header);
-                let act =
-                    move |vfs: &Vfs| vfs.copy_range((id, offset), (to, to_offset), length, who);
-                let reply = move |answer| finish_with(answer, reply, Reply::written);
-                self.run_slow("copy_file_range", true, act, reply);
+                let act = |vfs: &Vfs| vfs.copy_range((id, offset), (to, to_offset), length, who);
+                let answer = self.run_slow("copy_file_range", true, act);
+                finish_with(answer, reply, Reply::written);
             }
             // It waits for the writes before it, where the kernel does not do so by itself.
             Operation::Flush if !self.agreed().writes_at_close => reply.ok(),
+            Operation::Interrupt { unique } => self.interrupt(unique, reply),
             // ENOSYS means "never ask again". FLUSH: writes have reached the layer when they are
-            // answered. ACCESS: with default_permissions the kernel decides by itself. INTERRUPT:
-            // what is under way goes on.
+            // answered. ACCESS: with default_permissions the kernel decides by itself.
             _ => reply.error(Errno::ENOSYS),
         }
     }
@@ -253,20 +255,17 @@ impl Handler {
         guarded(name, || act(&self.vfs))
     }
 
-    /// Runs one operation, and `reply` with what it gave; elsewhere if `slow`.
+    /// Runs one operation that will probably copy a file or wait for the disk if `slow`.
     pub(super) fn run_slow<T>(
         &self,
         name: &'static str,
         slow: bool,
-        act: impl FnOnce(&Vfs) -> Result<T> + Send + 'static,
-        reply: impl FnOnce(Answer<T>) + Send + 'static,
-    ) {
+        act: impl FnOnce(&Vfs) -> Result<T>,
+    ) -> Answer<T> {
         if slow {
-            let vfs = Arc::clone(&self.vfs);
-            self.pool.run(move || reply(guarded(name, || act(&vfs))));
-        } else {
-            reply(guarded(name, || act(&self.vfs)));
+            self.crew.will_wait();
         }
+        self.run(name, act)
     }
 
     /// How long the kernel may remember things. From its caches it would serve everybody, so with
@@ -306,7 +305,9 @@ impl Handler {
         match self.run("lookup", |vfs| vfs.lookup(header.node, name)) {
             Ok(entry) => {
                 self.walkers.looked_up(header.pid);
-                reply.entry(&entry, self.entry_lives(&entry));
+                if !reply.entry(&entry, self.entry_lives(&entry)) {
+                    self.forget_one(entry.node, 1);
+                }
             }
             // An absent name is remembered too.
             Err(Errno::ENOENT) if !self.lifetime().is_zero() => {
@@ -337,13 +338,12 @@ impl Handler {
             (true, true) => Privilege::LosesSetId,
             (false, _) => self.privilege(header),
         };
-        let act = move |vfs: &Vfs| {
+        let slow = self.vfs.needs_copy_up(id);
+        let answer = self.run_slow("setattr", slow, |vfs| {
             let stat = vfs.setattr(id, &change, who)?;
             Ok((stat, vfs.settles_in(id).map_or(lifetime, |time| time.min(lifetime))))
-        };
-        self.run_slow("setattr", self.vfs.needs_copy_up(id), act, move |answer| {
-            finish_with(answer, reply, |reply, (stat, lives)| reply.attributes(&stat, lives));
         });
+        finish_with(answer, reply, |reply, (stat, lives)| reply.attributes(&stat, lives));
     }
 
     fn create_entry(
@@ -374,7 +374,9 @@ impl Handler {
             }
             _ => Err(Errno::ENOSYS),
         };
-        finish_with(answer, reply, |reply, entry| reply.entry(&entry, self.entry_lives(&entry)));
+        finish_with(answer, reply, |reply, entry| {
+            reply.entry(&entry, self.entry_lives(&entry));
+        });
     }
 
     fn create(&self, header: &Header, name: &[u8], flags: i32, mode: (u32, u32), reply: Reply) {
@@ -397,31 +399,24 @@ impl Handler {
             // Whiteouts are made by us alone, as in the kernel's overlayfs.
             _ => return reply.error(Errno::EINVAL),
         };
-        match self.run("rename", |vfs| vfs.rename_at_once(from, to, mode)) {
-            Ok(true) => reply.ok(),
-            Ok(false) => {
-                let (from, to) = ((from.0, from.1.to_vec()), (to.0, to.1.to_vec()));
-                let act = move |vfs: &Vfs| vfs.rename(from.0, &from.1, to.0, &to.1, mode);
-                self.run_slow("rename", true, act, move |answer| finish(answer, reply));
-            }
-            Err(errno) => reply.error(errno),
-        }
+        finish(self.run("rename", |vfs| vfs.rename(from.0, from.1, to.0, to.1, mode)), reply);
     }
 
     fn link(&self, id: NodeId, parent: NodeId, name: &[u8], reply: Reply) {
-        let (name, slow) = (name.to_vec(), self.vfs.needs_copy_up(id));
+        let slow = self.vfs.needs_copy_up(id);
         let attributes = self.attributes_of_file_live(id);
         let lifetime = Lifetime { name: self.lifetime(), attributes };
-        let act = move |vfs: &Vfs| vfs.link(id, parent, &name);
-        self.run_slow("link", slow, act, move |answer| {
-            finish_with(answer, reply, |reply, entry| reply.entry(&entry, lifetime));
+        let answer = self.run_slow("link", slow, |vfs| vfs.link(id, parent, name));
+        finish_with(answer, reply, |reply, entry| {
+            reply.entry(&entry, lifetime);
         });
     }
 
     fn open_dir(&self, reply: Reply) {
         // The kernel would keep a listing for as long as the time of the topmost directory stays.
         if self.lifetime().is_zero() || self.config.lowers_settle().is_some() {
-            return reply.opened(OpenedAs::default());
+            reply.opened(OpenedAs::default());
+            return;
         }
         if self.agreed().no_opendir {
             // Listings are kept by the kernel, and readers are known by their position: there is
@@ -434,13 +429,17 @@ impl Handler {
     fn read_dir(&self, header: &Header, offset: u64, size: usize, plus: bool, reply: Reply) {
         let id = header.node;
         let mut listing = Listing::new(size);
+        let mut told = Vec::new();
         let answer = if plus {
             let attributes = self.walkers.want(header.pid);
             let mut by_name = 0;
             let answer = self.run("readdirplus", |vfs| {
                 vfs.readdir_plus(id, offset, attributes, |entry, given| match given {
                     Plus::Known(node) => {
-                        listing.push_plus(&entry, Some(&node), self.entry_lives(&node))
+                        let lives = self.entry_lives(&node);
+                        let fits = listing.push_plus(&entry, Some(&node), lives);
+                        told.extend(fits.then_some((node.node, 1)));
+                        fits
                     }
                     Plus::NameOnly => {
                         by_name += u32::from(!matches!(entry.name, b"." | b".."));
@@ -453,7 +452,11 @@ impl Handler {
         } else {
             self.run("readdir", |vfs| vfs.readdir(id, offset, |entry| listing.push(&entry)))
         };
-        finish_with(answer, reply, |reply, ()| reply.listing(listing));
+        finish_with(answer, reply, |reply, ()| {
+            if !reply.listing(listing) {
+                self.forget(told);
+            }
+        });
         if self.vfs.may_read_ahead() {
             let vfs = Arc::clone(&self.vfs);
             self.pool.run(move || vfs.read_ahead());
@@ -466,27 +469,14 @@ impl Handler {
         let privilege = if kill { Privilege::LosesSetId } else { Privilege::KeepsSetId };
         let whole = flags & flag::WRITE_CACHE != 0;
         let pages = whole.then(|| Pages { device: Arc::clone(&self.device), id, offset });
-        if self.vfs.needs_copy_up(id) {
-            let (data, length) = (data.to_vec(), data.len());
-            let act =
-                move |vfs: &Vfs| vfs.write(id, &Write { offset, data: &data, privilege, whole });
-            let reply = move |answer: Answer<usize>| {
-                let failed = answer.is_err();
-                finish_with(answer, reply, Reply::written);
-                if let Some(pages) = pages.filter(|_| failed) {
-                    pages.are_not_kept(length);
-                }
-            };
-            self.run_slow("write", true, act, reply);
-        } else {
-            let write = Write { offset, data, privilege, whole };
-            let (answer, length) = (self.run("write", |vfs| vfs.write(id, &write)), data.len());
-            let failed = answer.is_err();
-            finish_with(answer, reply, Reply::written);
-            if let Some(pages) = pages.filter(|_| failed) {
-                // The kernel may have to write some of them again before it lets go of them.
-                self.pool.run(move || pages.are_not_kept(length));
-            }
+        let write = Write { offset, data, privilege, whole };
+        let (slow, length) = (self.vfs.needs_copy_up(id), data.len());
+        let answer = self.run_slow("write", slow, |vfs| vfs.write(id, &write));
+        let failed = answer.is_err();
+        finish_with(answer, reply, Reply::written);
+        if let Some(pages) = pages.filter(|_| failed) {
+            // The kernel may have to write some of them again before it lets go of them.
+            self.pool.run(move || pages.are_not_kept(length));
         }
     }
 
@@ -510,26 +500,23 @@ impl Handler {
         let (pid, gid) = (header.pid, header.gid);
         let groups = asked.then(|| creds::groups_of(pid, gid));
         let groups = groups.or(kills_setgid.then(Vec::new));
-        let (name, value) = (name.to_vec(), value.to_vec());
-        let act = move |vfs: &Vfs| {
-            vfs.setxattr(id, &name, &value, mode)?;
+        let act = |vfs: &Vfs| {
+            vfs.setxattr(id, name, value, mode)?;
             match groups {
                 Some(groups) => vfs.drop_foreign_setgid(id, &groups),
                 None => Ok(()),
             }
         };
         let slow = self.vfs.needs_copy_up(id);
-        self.run_slow("setxattr", slow, act, move |answer| finish(answer, reply));
+        finish(self.run_slow("setxattr", slow, act), reply);
     }
 
     fn ioctl(&self, id: NodeId, command: u32, data: &[u8], room: usize, reply: Reply) {
         let sets = matches!(command, ioctl::SETFLAGS | ioctl::FSSETXATTR);
         let slow = sets && self.vfs.needs_copy_up(id);
-        let data = data.to_vec();
-        let act = move |vfs: &Vfs| inode_flags::run(vfs, id, command, &data);
-        self.run_slow("ioctl", slow, act, move |answer| {
-            finish_with(answer, reply, |reply, out| reply.ioctl(out.get(..room).unwrap_or(&out)));
-        });
+        let act = |vfs: &Vfs| inode_flags::run(vfs, id, command, data);
+        let answer = self.run_slow("ioctl", slow, act);
+        finish_with(answer, reply, |reply, out| reply.ioctl(out.get(..room).unwrap_or(&out)));
     }
 }
 

@@ -99,6 +99,9 @@ struct Exit {
 
 impl Exit {
     fn ask(&mut self, signal: Signal) {
+        if let Some(handler) = self.handler.upgrade() {
+            handler.let_callers_go();
+        }
         let Some(mountpoint) = self.ours.take() else {
             tracing::info!("{signal}: leaving");
             return self.leave(INSISTED);

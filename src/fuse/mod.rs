@@ -7,7 +7,9 @@
 //! * [`handler`]: requests to operations of the tree; [`answer`]: what fails, and what panics.
 //! * [`walkers`]: who gets attributes with the names of a listing; [`inode_flags`]: chattr(1).
 //! * [`opening`]: opening files; [`passthrough`]: those that the kernel reads and writes by itself.
-//! * [`waiting`]: how threads wait for requests; [`pool`]: threads for what may take long.
+//! * [`crew`]: the threads that read requests, with [`seat`]s; [`waiting`]: how they wait for them.
+//! * [`held_up`]: requests that wait for a layer, and their callers; [`pool`]: work that no request
+//!   waits for.
 //! * [`tell`]: what the mount tells about itself, and [`asker`]: whom; [`counters`].
 //!
 //! # What the kernel may remember
@@ -20,8 +22,10 @@ mod abi;
 mod answer;
 mod asker;
 mod counters;
+mod crew;
 mod device;
 mod handler;
+mod held_up;
 mod in_flight;
 mod inode_flags;
 mod leaving;
@@ -33,6 +37,7 @@ mod pool;
 mod reading;
 mod reply;
 mod request;
+mod seat;
 pub mod session;
 mod tell;
 mod waiting;

@@ -29,8 +29,10 @@ pub struct Agreed {
 }
 
 /// Requests that the kernel has under way in the background (readahead, delayed writes) before it
-/// holds others back; three quarters of it count as congestion, as in the kernel's own defaults.
-pub const MAX_BACKGROUND: u16 = 16;
+/// holds others back: as many as there can be readers. With fewer, those that wait for one layer
+/// would hold up the others. Three quarters of it count as congestion, as in the kernel's own
+/// defaults. An unprivileged mount gets no more than `max_user_bgreq` (fs/fuse/inode.c).
+pub const MAX_BACKGROUND: u16 = 1000;
 const CONGESTION: u16 = MAX_BACKGROUND / 4 * 3;
 
 /// How many file systems stand on one another below us, for passthrough: one, that of the upper,

@@ -142,7 +142,12 @@ impl Handler {
             }
         };
         let slow = copies && self.vfs.needs_copy_up(id);
-        self.run_slow("open", slow, act, move |answer| finish_with(answer, reply, Reply::opened));
+        let answer = self.run_slow("open", slow, act);
+        finish_with(answer, reply, |reply, how| {
+            if !reply.opened(how) {
+                self.release(id);
+            }
+        });
     }
 
     fn pass_through(&self, header: &Header, id: NodeId, flags: i32) -> Answer<OpenedAs> {

@@ -1,4 +1,5 @@
-//! Threads for what may take long, so that whoever reads requests never waits.
+//! Threads for work that no request waits for: reading ahead, giving memory back, and telling the
+//! kernel of pages that are lost.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,9 +7,10 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-/// More jobs at a time than this wait for one another: copies and syncs compete for the disk
-/// anyway.
-const MOST_THREADS: usize = 32;
+use super::answer::guarded;
+
+/// One for each kind of work: one that hangs does not hold up the other.
+const MOST_THREADS: usize = 3;
 
 /// How long a thread waits for work before it goes.
 const IDLE: Duration = Duration::from_secs(10);
@@ -45,9 +47,9 @@ impl Pool {
             match thread.spawn(move || pool.work()) {
                 Ok(_) => state.threads += 1,
                 Err(err) if state.threads == 0 => {
-                    tracing::warn!("no thread to be had ({err}); a slow request blocks others");
+                    tracing::debug!("no thread to be had: {err}");
                     drop(state);
-                    return job();
+                    return run(job);
                 }
                 Err(_) => {}
             }
@@ -56,18 +58,13 @@ impl Pool {
         ready.notify_one();
     }
 
-    /// How many threads there are now, and how many there may be.
-    pub fn fill(&self) -> (usize, usize) {
-        (self.shared.0.lock().threads, MOST_THREADS)
-    }
-
     fn work(&self) {
         let (state, ready) = &*self.shared;
         let mut state = state.lock();
         loop {
             if let Some(job) = state.jobs.pop_front() {
                 drop(state);
-                job();
+                run(job);
                 state = self.shared.0.lock();
                 continue;
             }
@@ -82,16 +79,39 @@ impl Pool {
     }
 }
 
+/// A job that panics takes no thread with it: there would be fewer for ever.
+fn run(job: impl FnOnce()) {
+    let done = guarded("work in the background", || {
+        job();
+        Ok(())
+    });
+    // Why it is not done is in the log.
+    done.ok();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::Barrier;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_job_that_panics_leaves_room_for_others() {
+        let pool = Pool::default();
+        for _ in 0..4 * MOST_THREADS {
+            pool.run(|| panic!("a bug"));
+        }
+        let (done, wait) = mpsc::channel();
+        pool.run(move || done.send(()).unwrap());
+        wait.recv_timeout(IDLE / 2).unwrap();
+        assert!(pool.shared.0.lock().threads > 0);
+    }
 
     #[test]
     fn jobs_that_wait_for_one_another_all_run() {
         let pool = Pool::default();
-        let together = Arc::new(Barrier::new(9));
-        for _ in 0..8 {
+        let together = Arc::new(Barrier::new(MOST_THREADS + 1));
+        for _ in 0..MOST_THREADS {
             let together = Arc::clone(&together);
             pool.run(move || {
                 together.wait();

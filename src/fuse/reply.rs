@@ -1,12 +1,14 @@
 //! Answers.
 
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::abi::OUT_HEADER;
-use super::in_flight::Taken;
+use super::device::Device;
 use super::passthrough::OpenedAs;
 use super::pipe::Pipe;
+use super::seat::Seat;
 use super::wire::{self, Message};
 use crate::error::{Errno, best_effort};
 use crate::sys::file::FsStat;
@@ -20,9 +22,11 @@ const NAME_LEN: u32 = 255;
 /// ever.
 #[derive(Debug)]
 pub struct Reply {
-    taken: Taken,
+    device: Arc<Device>,
     unique: u64,
     open: bool,
+    /// Where the request is served, and may be answered by somebody else.
+    seat: Option<Arc<Seat>>,
 }
 
 impl Drop for Reply {
@@ -51,22 +55,42 @@ impl Lifetime {
 
 impl Reply {
     /// For the request with this number.
-    pub fn new(taken: Taken, unique: u64) -> Self {
-        Self { taken, unique, open: true }
+    pub fn new(device: &Arc<Device>, unique: u64) -> Self {
+        Self { device: Arc::clone(device), unique, open: true, seat: None }
     }
 
-    fn message(&mut self, errno: i32, message: &mut Message) {
-        self.open = false;
-        if errno != 0 {
-            self.taken.device().counters.failed(errno);
+    /// For the request with this number that is served at a seat.
+    pub fn from_seat(device: &Arc<Device>, unique: u64, seat: &Arc<Seat>) -> Self {
+        Self { device: Arc::clone(device), unique, open: true, seat: Some(Arc::clone(seat)) }
+    }
+
+    /// Whether this is the one answer; else somebody else has given it.
+    fn claim(&mut self) -> bool {
+        let seat = self.seat.as_ref();
+        std::mem::replace(&mut self.open, false) && seat.is_none_or(|seat| seat.claim(self.unique))
+    }
+
+    /// False if somebody else has answered.
+    fn message(&mut self, errno: i32, message: &mut Message) -> bool {
+        if !self.claim() {
+            return false;
         }
-        let sent = self.taken.device().send(&[message.finish(self.unique, -errno, 0)]);
+        if errno != 0 {
+            self.device.counters.failed(errno);
+        }
+        let sent = self.device.send(&[message.finish(self.unique, -errno, 0)]);
         best_effort("an answer is lost", sent);
+        true
     }
 
     /// Nothing to tell.
     pub fn ok(mut self) {
         self.message(0, &mut Message::new());
+    }
+
+    /// There is no answer to this request.
+    pub fn none(mut self) {
+        self.open = false;
     }
 
     /// It failed.
@@ -81,9 +105,11 @@ impl Reply {
 
     /// Bytes.
     pub fn data(mut self, data: &[u8]) {
-        self.open = false;
+        if !self.claim() {
+            return;
+        }
         let header = self.header(data.len());
-        best_effort("an answer is lost", self.taken.device().send(&[&header, data]));
+        best_effort("an answer is lost", self.device.send(&[&header, data]));
     }
 
     /// The header of an answer with so many bytes.
@@ -93,23 +119,26 @@ impl Reply {
 
     /// What is in the pipe: the header and so many bytes. False if the pipe is of no use after it.
     pub fn piped(mut self, pipe: &Pipe, len: usize) -> bool {
-        self.open = false;
-        let sent = pipe.send(self.taken.device().as_fd(), OUT_HEADER + len);
+        if !self.claim() {
+            // What is in the pipe is for nobody.
+            return false;
+        }
+        let sent = pipe.send(self.device.as_fd(), OUT_HEADER + len);
         let useful = matches!(sent, Ok(true));
         best_effort("an answer is lost", sent.map(drop));
         useful
     }
 
-    /// A listing.
-    pub fn listing(mut self, listing: Listing) {
-        self.message(0, &mut { listing.message });
+    /// A listing. False if somebody else has answered: the kernel does not know what is in it.
+    pub fn listing(mut self, listing: Listing) -> bool {
+        self.message(0, &mut { listing.message })
     }
 
-    /// A name with its node.
-    pub fn entry(self, entry: &Entry, lifetime: Lifetime) {
+    /// A name with its node. False as for [`Self::listing`].
+    pub fn entry(mut self, entry: &Entry, lifetime: Lifetime) -> bool {
         let mut message = Message::new();
         put_entry(&mut message, entry, lifetime);
-        self.fields(message);
+        self.message(0, &mut message)
     }
 
     /// A name that is not there, to be remembered: an entry without a node.
@@ -127,11 +156,11 @@ impl Reply {
         self.fields(message);
     }
 
-    /// A file or directory, opened.
-    pub fn opened(self, how: OpenedAs) {
+    /// A file or directory, opened. False if somebody else has answered: it is not open.
+    pub fn opened(mut self, how: OpenedAs) -> bool {
         let mut message = Message::new();
         put_opened(&mut message, how);
-        self.fields(message);
+        self.message(0, &mut message)
     }
 
     /// Attributes.

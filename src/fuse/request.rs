@@ -160,6 +160,10 @@ pub enum Operation<'a> {
         to_offset: u64,
         length: u64,
     },
+    /// The caller of another request got a signal.
+    Interrupt {
+        unique: u64,
+    },
     /// Anything else: ENOSYS.
     Unknown,
 }
@@ -173,6 +177,31 @@ impl Iterator for Forgets<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         Some((NodeId(self.0.u64().ok()?), self.0.u64().ok()?))
+    }
+}
+
+impl Request<'_> {
+    /// Whether the request changes nothing that anybody could see, so that it may end anywhere.
+    pub fn only_reads(&self) -> bool {
+        let empties =
+            matches!(self.operation, Operation::Open { flags, .. } if flags & libc::O_TRUNC != 0);
+        !empties
+            && matches!(
+                self.header.opcode,
+                opcode::LOOKUP
+                    | opcode::GETATTR
+                    | opcode::STATX
+                    | opcode::READLINK
+                    | opcode::OPEN
+                    | opcode::READ
+                    | opcode::STATFS
+                    | opcode::GETXATTR
+                    | opcode::LISTXATTR
+                    | opcode::OPENDIR
+                    | opcode::READDIR
+                    | opcode::READDIRPLUS
+                    | opcode::LSEEK
+            )
     }
 }
 
@@ -230,6 +259,7 @@ fn operation<'a>(
         opcode::OPENDIR => Operation::OpenDir,
         opcode::REMOVEXATTR => Operation::RemoveXattr { name: i.name()? },
         opcode::DESTROY => Operation::Destroy,
+        opcode::INTERRUPT => Operation::Interrupt { unique: i.u64()? },
         opcode::INIT => init(i)?,
         opcode::SYMLINK
         | opcode::MKNOD

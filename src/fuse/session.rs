@@ -2,12 +2,15 @@
 
 use std::fmt;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
 use nix::mount::MsFlags;
 
 use super::abi;
+use super::answer::guarded;
+use super::crew::Crew;
 use super::device::Device;
 use super::handler::Handler;
 use super::in_flight::Taken;
@@ -16,8 +19,9 @@ use super::negotiation;
 use super::opening::OpenMode;
 use super::reply::Reply;
 use super::request::{Operation, Request};
+use super::seat::{Call, Seat};
 use super::tell::Desk;
-use super::waiting::Waiting;
+use super::waiting::{Next, Waiter, Waiting};
 use crate::config::{Access, Config, MountOptions};
 use crate::error::{Errno, Error, best_effort};
 use crate::sys::{creds, memory, mount};
@@ -78,6 +82,7 @@ pub fn serve(config: &Config, ready: impl FnOnce()) -> Result<(), StartError> {
     };
     leaving::take_signals(signals, config, &session.device, &session.handler)?;
     ready();
+    let session = Arc::new(session);
     let end = session.run();
     Ok(leaving::finish(&session.device, &served, None).and(end)?)
 }
@@ -230,8 +235,7 @@ struct Session {
     handler: Arc<Handler>,
     /// Bytes of a thread's buffer.
     buffer: usize,
-    threads: u32,
-    waiting: Waiting,
+    crew: Arc<Crew>,
 }
 
 fn start(config: &Config, vfs: Arc<Vfs>, device: OwnedFd) -> Result<Session, Error> {
@@ -239,13 +243,13 @@ fn start(config: &Config, vfs: Arc<Vfs>, device: OwnedFd) -> Result<Session, Err
     let device = Arc::new(Device::new(device)?);
     vfs.listen(listener(&device));
     let threads = config.threads.unwrap_or_else(default_threads);
-    let desk = Desk::new(&device, config, threads);
+    let crew = Arc::new(Crew::new(threads, creds::raise_open_files()?, Waiting::new(config.spin)));
+    let desk = Desk::new(&device, config);
     let session = Session {
-        handler: Arc::new(Handler::new(vfs, config, mode, &device, desk)),
+        handler: Arc::new(Handler::new(vfs, config, mode, (&device, &crew), desk)),
         device,
         buffer: negotiation::max_write(config) as usize + abi::ROOM_BESIDES_DATA,
-        threads,
-        waiting: Waiting::new(config.spin),
+        crew,
     };
     session.shake_hands()?;
     Ok(session)
@@ -273,9 +277,11 @@ impl Session {
     /// Answers INIT, which the kernel sends first.
     fn shake_hands(&self) -> Result<(), Error> {
         let mut buffer = vec![0; self.buffer];
-        let mut waiter = self.waiting.waiter(1, &self.device)?;
+        let waiting = &self.crew.waiting;
+        let mut waiter = waiting.waiter(1, &self.device)?;
         loop {
-            let Some(len) = self.waiting.next(&mut waiter, &self.device, &mut buffer)? else {
+            let Next::Request(len) = waiting.next(&mut waiter, &self.device, &mut buffer, None)?
+            else {
                 return Err(Error::new(Errno::ENOTCONN, "unmounted before it was used"));
             };
             let request = buffer.get(..len).unwrap_or_default();
@@ -283,10 +289,7 @@ impl Session {
                 return Err(Error::new(Errno::EPROTO, "the kernel does not speak FUSE"));
             };
             self.device.counters.came(request.header.opcode);
-            let Some(taken) = Taken::from(&self.device) else {
-                return Err(Error::new(Errno::ENOTCONN, "ended before it was used"));
-            };
-            let reply = Reply::new(taken, request.header.unique);
+            let reply = Reply::new(&self.device, request.header.unique);
             let Operation::Init(offer) = request.operation else {
                 reply.error(Errno::EIO);
                 continue;
@@ -298,39 +301,72 @@ impl Session {
         }
     }
 
-    /// Serves until unmounted, with this thread and others.
-    fn run(&self) -> Result<(), Error> {
-        std::thread::scope(|scope| {
-            let others: Vec<_> = (2..=self.threads)
-                .map(|number| {
-                    let thread = std::thread::Builder::new().name(format!("reader-{number}"));
-                    thread.spawn_scoped(scope, move || self.serve(number))
-                })
-                .collect::<Result<_, _>>()
-                .map_err(Error::from)?;
-            let mut end = self.serve(1);
-            for other in others {
-                end = end.and(other.join().unwrap_or_else(|_| Err(Errno::EIO.into())));
-            }
-            end
-        })
+    /// Serves until unmounted.
+    fn run(self: &Arc<Self>) -> Result<(), Error> {
+        let (wanted, ..) = self.crew.fill();
+        (0..wanted).try_for_each(|_| self.add_reader())?;
+        let end = self.crew.watch(
+            || self.device.has_requests(),
+            || self.add_reader(),
+            || self.handler.look_after_callers(),
+        );
+        self.crew.finish();
+        end
     }
 
-    fn serve(&self, number: u32) -> Result<(), Error> {
-        let mut buffer = memory::ready(self.buffer);
-        let extended = self.handler.agreed().setxattr_ext;
-        let mut waiter = self.waiting.waiter(number, &self.device)?;
-        while let Some(len) = self.waiting.next(&mut waiter, &self.device, &mut buffer)? {
-            // None is taken any more: the process is about to leave.
-            let Some(taken) = Taken::from(&self.device) else { break };
-            let client = self.take(taken, buffer.get(..len).unwrap_or_default(), extended);
-            self.waiting.served(&mut waiter, client);
+    /// Has one more thread read requests.
+    fn add_reader(self: &Arc<Self>) -> Result<(), Error> {
+        let seat = self.crew.join();
+        let (session, sits) = (Arc::clone(self), Arc::clone(&seat));
+        let started = self.crew.waiting.waiter(seat.number, &self.device).and_then(|waiter| {
+            let thread = std::thread::Builder::new().name(format!("reader-{}", seat.number));
+            thread.spawn(move || session.read(&sits, waiter)).map(drop).map_err(Error::from)
+        });
+        if started.is_err() {
+            self.crew.withdraw(&seat);
         }
-        Ok(())
+        started
+    }
+
+    /// The life of a thread that reads requests.
+    fn read(&self, seat: &Arc<Seat>, mut waiter: Waiter) {
+        seat.sit_down();
+        match catch_unwind(AssertUnwindSafe(|| self.serve(seat, &mut waiter))) {
+            Ok(Ok(Next::Nothing)) => {}
+            Ok(Ok(_)) => self.crew.leave(seat, Ok(())),
+            Ok(Err(err)) => self.crew.leave(seat, Err(err)),
+            Err(_) => self.crew.leave(seat, Err(Errno::EIO.into())),
+        }
+    }
+
+    /// Serves requests until the mount is gone, or until the thread is not needed any more.
+    fn serve(&self, seat: &Arc<Seat>, waiter: &mut Waiter) -> Result<Next, Error> {
+        let (wanted, ..) = self.crew.fill();
+        // There may be many of those that are added, and each has little to do.
+        let mut buffer = match seat.number <= wanted {
+            true => memory::ready(self.buffer),
+            false => vec![0; self.buffer],
+        };
+        let extended = self.handler.agreed().setxattr_ext;
+        let waiting = &self.crew.waiting;
+        loop {
+            match waiting.next(waiter, &self.device, &mut buffer, self.crew.patience())? {
+                Next::Request(len) => {
+                    let bytes = buffer.get(..len).unwrap_or_default();
+                    // None is taken any more: the process is about to leave.
+                    let Some(taken) = Taken::from(&self.device) else { return Ok(Next::Gone) };
+                    // Whatever it comes to, the reader goes on.
+                    let client = guarded("request", || Ok(self.take(taken, bytes, extended, seat)));
+                    waiting.served(waiter, client.unwrap_or(0));
+                }
+                Next::Nothing if !self.crew.may_retire(seat) => {}
+                end => return Ok(end),
+            }
+        }
     }
 
     /// Serves one request and returns the number of its client.
-    fn take(&self, taken: Taken, bytes: &[u8], extended: bool) -> u32 {
+    fn take(&self, taken: Taken, bytes: &[u8], extended: bool, seat: &Arc<Seat>) -> u32 {
         let request = match Request::parse(bytes, extended) {
             Ok(request) => request,
             Err(header) => {
@@ -342,12 +378,14 @@ impl Session {
             }
         };
         self.device.counters.came(request.header.opcode);
-        // These two get no answer.
+        let call = Call::new(request.header, request.only_reads());
+        let _serving = self.crew.begin(seat, call, Some(taken));
+        // These get no answer.
         match request.operation {
             Operation::Forget { count } => self.handler.forget([(request.header.node, count)]),
             Operation::BatchForget(forgets) => self.handler.forget(forgets),
             _ => {
-                let reply = Reply::new(taken, request.header.unique);
+                let reply = Reply::from_seat(&self.device, request.header.unique, seat);
                 self.handler.handle(&request, reply);
             }
         }
@@ -355,9 +393,9 @@ impl Session {
     }
 }
 
-/// Threads that read requests. A wake-up on another CPU costs ten times one on the same, so few are
-/// better than many; two, so that one slow request of the kind that is not handed to the pool (a
-/// read from a slow disk) does not hold up everything.
+/// Threads that read requests while none of them is held up. A wake-up on another CPU costs ten
+/// times one on the same, so few are better than many; two, so that a request beside a slow one does
+/// not have to wait until there is another thread.
 #[must_use]
 pub fn default_threads() -> u32 {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);

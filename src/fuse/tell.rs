@@ -16,26 +16,24 @@ use crate::config::Config;
 use crate::control::stat::{self, Connection};
 use crate::control::{Question, which};
 use crate::error::Errno;
-use crate::vfs::Vfs;
 
 /// What answers are made of besides the tree.
 #[derive(Debug)]
 pub struct Desk {
     device: Arc<Device>,
     askers: Askers,
-    readers: u32,
     begun: Instant,
 }
 
 impl Desk {
-    /// For a connection that so many threads read.
-    pub fn new(device: &Arc<Device>, config: &Config, readers: u32) -> Self {
-        Self {
-            device: Arc::clone(device),
-            askers: Askers::new(config),
-            readers,
-            begun: Instant::now(),
-        }
+    /// For a connection.
+    pub fn new(device: &Arc<Device>, config: &Config) -> Self {
+        Self { device: Arc::clone(device), askers: Askers::new(config), begun: Instant::now() }
+    }
+
+    /// The connection.
+    pub fn device(&self) -> &Arc<Device> {
+        &self.device
     }
 }
 
@@ -64,18 +62,15 @@ impl Handler {
             }
             Some(Ok(question)) => question,
         };
-        let (node, config, connection) = (header.node, self.config.clone(), self.connection());
-        let act = move |vfs: &Vfs| {
+        let answer = self.run("telling", |vfs| {
             let answer = match question {
-                Question::Stat => stat::summary(vfs, &config, &connection),
-                Question::Layers(from) => stat::layers(vfs, &config, from)?.into(),
-                Question::Which(below) => which::answer(vfs, node, &below)?,
+                Question::Stat => stat::summary(vfs, &self.config, &self.connection()),
+                Question::Layers(from) => stat::layers(vfs, &self.config, from)?.into(),
+                Question::Which(below) => which::answer(vfs, header.node, &below)?,
             };
             Ok(answer.to_string())
-        };
-        self.run_slow("telling", true, act, move |answer| {
-            finish_with(answer, reply, |reply, text| reply.attribute(text.as_bytes(), room));
         });
+        finish_with(answer, reply, |reply, text| reply.attribute(text.as_bytes(), room));
         None
     }
 
@@ -100,8 +95,8 @@ impl Handler {
             max_background: negotiation::MAX_BACKGROUND,
             told_of_open: self.open_mode() != OpenMode::NotAsked,
             passthrough: agreed.passthrough,
-            readers: self.desk.readers,
-            slow: self.pool.fill(),
+            readers: self.crew.fill(),
+            held_up: self.held_up(),
             requests: counters.requests(),
             errors: errors.map(|(errno, sum)| (Errno::from_raw(errno).to_string(), sum)).collect(),
         }

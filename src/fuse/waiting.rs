@@ -39,6 +39,8 @@ const IN_VAIN: u8 = 4;
 const CROWD: u8 = 4;
 /// For how long a thread does not spin after it stood in the way of others.
 const REST: Duration = Duration::from_millis(5);
+/// A request that takes so long waits for something. Its client is not worth spinning for.
+const LONG: Duration = Duration::from_millis(1);
 /// For how long threads rely on the spinner.
 const PATIENCE: Duration = Duration::from_millis(10);
 
@@ -59,6 +61,24 @@ pub struct Waiting {
     given_up: Condvar,
 }
 
+/// What a thread waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A request of this length.
+    Request(usize),
+    /// Nothing came for as long as it was to wait.
+    Nothing,
+    /// The mount is gone.
+    Gone,
+}
+
+/// Why a thread sleeps no longer.
+enum Woken {
+    ForRequest,
+    ForSpinner,
+    InVain,
+}
+
 /// One thread that waits and serves.
 #[derive(Debug)]
 pub struct Waiter {
@@ -76,6 +96,8 @@ struct Pace {
     crowd: u8,
     /// The client of the last request.
     client: u32,
+    /// When the last request was taken, after `Waiting::start`.
+    taken: Duration,
     /// The last request was not there yet when it was asked for.
     had_to_wait: bool,
     /// No spinning before that.
@@ -112,7 +134,7 @@ impl Waiting {
         Ok(Waiter { number, epoll, pace: Pace::default() })
     }
 
-    /// The next request, whose length is returned; `None` once the mount is gone.
+    /// The next request. With `patience`, a thread sleeps no longer than that.
     ///
     /// # Errors
     /// What [`Device::take`] says.
@@ -121,10 +143,15 @@ impl Waiting {
         waiter: &mut Waiter,
         device: &Device,
         buffer: &mut [u8],
-    ) -> Result<Option<usize>> {
+        patience: Option<Duration>,
+    ) -> Result<Next> {
         loop {
             let received = match self.spinner.load(Ordering::Relaxed) {
-                NOBODY => self.sleep(waiter, device, buffer)?,
+                NOBODY => match self.sleep(waiter, patience)? {
+                    Woken::InVain => return Ok(Next::Nothing),
+                    Woken::ForSpinner => Received::Nothing,
+                    Woken::ForRequest => device.take(buffer)?,
+                },
                 spinner if spinner == waiter.number => self.spin(waiter, device, buffer)?,
                 spinner => {
                     self.park(spinner);
@@ -133,15 +160,16 @@ impl Waiting {
             };
             let len = match received {
                 Received::Nothing => continue,
-                Received::Gone => return Ok(None),
+                Received::Gone => return Ok(Next::Gone),
                 Received::Request(len) => len,
             };
             if !self.spin.is_zero() {
                 let now = self.start.elapsed();
                 let before = self.last.swap(nanoseconds(now), Ordering::Relaxed);
                 waiter.pace.took(now.saturating_sub(Duration::from_nanos(before)));
+                waiter.pace.taken = now;
             }
-            return Ok(Some(len));
+            return Ok(Next::Request(len));
         }
     }
 
@@ -150,12 +178,17 @@ impl Waiting {
         if self.spin.is_zero() {
             return;
         }
-        self.last.store(nanoseconds(self.start.elapsed()), Ordering::Relaxed);
+        let now = self.start.elapsed();
+        self.last.store(nanoseconds(now), Ordering::Relaxed);
         let pace = &mut waiter.pace;
         let other_client = std::mem::replace(&mut pace.client, client) != client;
+        let was_long = now.saturating_sub(pace.taken) >= LONG;
+        if was_long {
+            pace.quick = 0;
+        }
         let me = waiter.number;
         if self.spinner.load(Ordering::Relaxed) == me {
-            if pace.is_crowded(other_client) {
+            if pace.is_crowded(other_client) || was_long {
                 pace.rest();
                 self.give_up(me);
                 self.given_up.notify_all();
@@ -166,17 +199,28 @@ impl Waiting {
         }
     }
 
-    fn sleep(&self, waiter: &Waiter, device: &Device, buffer: &mut [u8]) -> Result<Received> {
+    /// Has nobody spin, as the thread that does will wait for something else now.
+    pub fn stop_spinning(&self) {
+        let spinner = self.spinner.load(Ordering::Relaxed);
+        if spinner != NOBODY {
+            self.give_up(spinner);
+            self.given_up.notify_all();
+        }
+    }
+
+    fn sleep(&self, waiter: &Waiter, patience: Option<Duration>) -> Result<Woken> {
         let mut events = [EpollEvent::empty()];
-        match waiter.epoll.wait(&mut events, EpollTimeout::NONE) {
+        let timeout = patience.and_then(|most| EpollTimeout::try_from(most).ok());
+        match waiter.epoll.wait(&mut events, timeout.unwrap_or(EpollTimeout::NONE)) {
+            Ok(0) => return Ok(Woken::InVain),
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(err) => return Err(err.into()),
         }
-        match self.spinner.load(Ordering::Relaxed) {
-            NOBODY => device.take(buffer),
+        Ok(match self.spinner.load(Ordering::Relaxed) {
+            NOBODY => Woken::ForRequest,
             // What woke us is for the spinner, which looks once more before it sleeps.
-            _ => Ok(Received::Nothing),
-        }
+            _ => Woken::ForSpinner,
+        })
     }
 
     fn spin(&self, waiter: &mut Waiter, device: &Device, buffer: &mut [u8]) -> Result<Received> {
@@ -278,7 +322,7 @@ mod tests {
     use nix::unistd::write;
     use std::os::fd::OwnedFd;
 
-    const LONG: Duration = Duration::from_secs(1);
+    const FOR_EVER: Duration = Duration::from_secs(1);
 
     /// A device, and the end at which requests go in.
     fn device() -> (Device, OwnedFd) {
@@ -297,7 +341,7 @@ mod tests {
     fn serve(waiting: &Waiting, waiter: &mut Waiter, end: (&Device, &OwnedFd), clients: &[u32]) {
         clients.iter().for_each(|_| assert_eq!(write(end.1, b"request").unwrap(), 7));
         for client in clients {
-            assert_eq!(waiting.next(waiter, end.0, &mut [0; 64]).unwrap(), Some(7));
+            assert_eq!(waiting.next(waiter, end.0, &mut [0; 64], None).unwrap(), Next::Request(7));
             waiting.served(waiter, *client);
         }
     }
@@ -309,7 +353,7 @@ mod tests {
     #[test]
     fn a_busy_client_is_waited_for_without_sleep() {
         let (device, end) = device();
-        let waiting = waiting(LONG);
+        let waiting = waiting(FOR_EVER);
         let mut waiter = waiting.waiter(1, &device).unwrap();
         serve(&waiting, &mut waiter, (&device, &end), &[7]);
         assert!(!spins(&waiting), "after a single request");
@@ -329,7 +373,7 @@ mod tests {
     #[test]
     fn several_clients_get_several_threads() {
         let (device, end) = device();
-        let waiting = waiting(LONG);
+        let waiting = waiting(FOR_EVER);
         let mut waiter = waiting.waiter(1, &device).unwrap();
         serve(&waiting, &mut waiter, (&device, &end), &[7; 20]);
         assert!(spins(&waiting));
@@ -350,20 +394,50 @@ mod tests {
                 }
                 write(&end, b"late").unwrap();
             });
-            assert_eq!(waiting.next(&mut waiter, &device, &mut [0; 64]).unwrap(), Some(4));
+            assert_eq!(
+                waiting.next(&mut waiter, &device, &mut [0; 64], None).unwrap(),
+                Next::Request(4)
+            );
         });
     }
 
     #[test]
     fn a_spinner_that_hangs_in_a_request_holds_up_nobody() {
         let (device, end) = device();
-        let waiting = waiting(LONG);
+        let waiting = waiting(FOR_EVER);
         let mut hanging = waiting.waiter(1, &device).unwrap();
         serve(&waiting, &mut hanging, (&device, &end), &[7; 20]);
         assert!(spins(&waiting));
         // It never asks for another one.
         write(&end, b"another").unwrap();
         let mut other = waiting.waiter(2, &device).unwrap();
-        assert_eq!(waiting.next(&mut other, &device, &mut [0; 64]).unwrap(), Some(7));
+        assert_eq!(
+            waiting.next(&mut other, &device, &mut [0; 64], None).unwrap(),
+            Next::Request(7)
+        );
+    }
+
+    /// Others are parked meanwhile, so that it costs them as much.
+    #[test]
+    fn slow_requests_are_not_spun_for() {
+        let (device, end) = device();
+        let waiting = waiting(FOR_EVER);
+        let mut waiter = waiting.waiter(1, &device).unwrap();
+        serve(&waiting, &mut waiter, (&device, &end), &[7; 20]);
+        assert!(spins(&waiting));
+        write(&end, b"slow").unwrap();
+        waiting.next(&mut waiter, &device, &mut [0; 64], None).unwrap();
+        std::thread::sleep(LONG);
+        waiting.served(&mut waiter, 7);
+        assert!(!spins(&waiting));
+    }
+
+    #[test]
+    fn a_thread_that_waits_in_vain_comes_back() {
+        let (device, _end) = device();
+        let waiting = waiting(FOR_EVER);
+        let mut waiter = waiting.waiter(1, &device).unwrap();
+        let next = waiting.next(&mut waiter, &device, &mut [0; 64], Some(LONG)).unwrap();
+        assert_eq!(next, Next::Nothing);
     }
 }

@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
@@ -48,6 +48,34 @@ fn field<'a>(status: &'a str, key: &str) -> Option<&'a str> {
 
 fn fields<'a>(status: &'a str, key: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(key))
+}
+
+/// Whether a thread is about to end, whatever it does now: each thread of a process that is killed,
+/// or that a signal ends, gets SIGKILL (`complete_signal`, kernel/signal.c).
+#[must_use]
+pub fn is_dying(pid: u32) -> bool {
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let pending = field(&status, "SigPnd:").and_then(|mask| u64::from_str_radix(mask, 16).ok());
+    let dead = field(&status, "State:").is_some_and(|state| matches!(state, "Z" | "X"));
+    dead || pending.is_some_and(|mask| mask & 1 << (libc::SIGKILL - 1) != 0)
+}
+
+/// The object that a thread of this process waits for: it is in a system call whose first argument
+/// is a descriptor. For a call on a name it is the directory of the name.
+#[must_use]
+pub fn waits_for(thread: i32) -> Option<PathBuf> {
+    let call = fs::read_to_string(format!("/proc/self/task/{thread}/syscall")).ok()?;
+    let mut words = call.split_ascii_whitespace();
+    let (_number, first) = (words.next()?.parse::<u32>().ok()?, words.next()?);
+    let descriptor = u32::from_str_radix(first.strip_prefix("0x")?, 16).ok()?;
+    fs::read_link(format!("/proc/self/fd/{descriptor}")).ok()
+}
+
+/// The path of an open file or directory.
+#[must_use]
+pub fn path_of(file: &impl AsFd) -> Option<PathBuf> {
+    let number = file.as_fd().as_raw_fd();
+    fs::read_link(format!("/proc/self/fd/{number}")).ok()
 }
 
 /// The user by whom the files are opened that a thread opens (`fsuid`), in the numbers of our user

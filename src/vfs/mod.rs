@@ -84,6 +84,8 @@ use table::Table;
 #[derive(Debug)]
 pub struct Vfs {
     stack: Stack,
+    /// What is told of the layers.
+    layer_facts: Vec<statistics::LayerFacts>,
     table: Table,
     cache: Arc<FdCache>,
     snapshots: Snapshots,
@@ -159,8 +161,9 @@ impl Vfs {
         let (snapshots, renames) = (Snapshots::default(), Mutex::new(()));
         let ids = Ids::new(stack.filesystems.clone(), config.numbers);
         let metacopy = metacopy::is_wanted(config, &stack);
-        Ok(Self {
+        let mut vfs = Self {
             stack,
+            layer_facts: Vec::new(),
             table: Table::new(root, ids, config.nfs_export.then(Exports::new)),
             cache,
             snapshots,
@@ -177,7 +180,9 @@ impl Vfs {
             listener: OnceLock::new(),
             begun: Instant::now(),
             lowers_settle: config.lowers_settle(),
-        })
+        };
+        vfs.examine_layers()?;
+        Ok(vfs)
     }
 
     /// Says whom to tell of attributes that change without being asked to. The first one stays.

@@ -121,20 +121,7 @@ impl Vfs {
         mode: RenameMode,
     ) -> Result<()> {
         let (from, to) = ((parent, name), (new_parent, new_name));
-        self.changing_names(&[from, to], || self.rename_if(from, to, mode, false).map(drop))
-    }
-
-    /// The same, unless it copies a file or a directory up; says whether it is done.
-    ///
-    /// # Errors
-    /// As [`Self::rename`].
-    pub fn rename_at_once(
-        &self,
-        from: (NodeId, &[u8]),
-        to: (NodeId, &[u8]),
-        mode: RenameMode,
-    ) -> Result<bool> {
-        self.changing_names(&[from, to], || self.rename_if(from, to, mode, true))
+        self.changing_names(&[from, to], || self.rename_if(from, to, mode))
     }
 
     fn rename_if(
@@ -142,8 +129,7 @@ impl Vfs {
         (parent, name): (NodeId, &[u8]),
         (new_parent, new_name): (NodeId, &[u8]),
         mode: RenameMode,
-        at_once: bool,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         self.upper()?;
         let (from, to) = (self.node(parent)?, self.node(new_parent)?);
         let (name, new_name) = (Name::new(name)?, self.new_name(new_name)?);
@@ -157,9 +143,6 @@ impl Vfs {
             };
             let moving = || [Some(&source), partner.as_ref()].into_iter().flatten();
             let copies = moving().any(|node| self.copies_to_move(node));
-            if copies && at_once {
-                return Ok(false);
-            }
             self.check_names(&from, NameChange::Gone)?;
             self.check_free(&source)?;
             if let Some(partner) = &partner {
@@ -193,7 +176,7 @@ impl Vfs {
             drop(one_at_a_time);
             match done {
                 Err(err) if err.errno() == Errno::EAGAIN => {}
-                other => return other.map(|()| true),
+                other => return other,
             }
         }
         Err(Errno::EBUSY.into())

@@ -9,7 +9,7 @@ use super::node::Node;
 use crate::config::RenameLower;
 use crate::error::{Errno, Result};
 use crate::layer::upper::Forms;
-use crate::layer::{Keeping, LayerDir, Tally, Upper, UpperDir};
+use crate::layer::{Fd, Keeping, LayerDir, Tally, Upper, UpperDir};
 use crate::sys::file::{self, FsKind};
 use crate::sys::ioctl::{self, Uuid};
 use std::sync::Arc;
@@ -88,11 +88,26 @@ impl Vfs {
         upper.into_iter().chain(lowers.map(|root| root.dir().layer())).collect()
     }
 
-    /// What is known of a layer.
+    /// What was found out about a layer when it was opened: one that hangs is not asked again.
     ///
     /// # Errors
-    /// ENOENT for a number that no layer has; those of fstatfs(2).
+    /// ENOENT for a number that no layer has.
     pub fn layer(&self, number: u16) -> Result<LayerFacts> {
+        let found = self.layer_facts.iter().find(|facts| facts.number == number);
+        found.copied().ok_or_else(|| Errno::ENOENT.into())
+    }
+
+    /// Finds out about all layers.
+    ///
+    /// # Errors
+    /// Those of fstatfs(2).
+    pub(super) fn examine_layers(&mut self) -> Result<()> {
+        let numbers = self.layers().into_iter();
+        self.layer_facts = numbers.map(|number| self.examine(number)).collect::<Result<_>>()?;
+        Ok(())
+    }
+
+    fn examine(&self, number: u16) -> Result<LayerFacts> {
         let (role, dir) = self.layer_root(number).ok_or(Errno::ENOENT)?;
         let fd = dir.fd()?;
         Ok(LayerFacts {
@@ -103,6 +118,13 @@ impl Vfs {
             uuid: ioctl::fs_uuid(fd.as_ref().as_fd()),
             keeping: dir.keeping(),
         })
+    }
+
+    /// The root directories of all layers, opened, with their numbers.
+    #[must_use]
+    pub fn layer_roots(&self) -> Vec<(u16, Arc<Fd>)> {
+        let open = |number| Some((number, self.layer_root(number)?.1.fd().ok()?));
+        self.layers().into_iter().filter_map(open).collect()
     }
 
     fn layer_root(&self, number: u16) -> Option<(Role, &Arc<LayerDir>)> {

@@ -179,7 +179,7 @@ impl Table {
         let _alone = self.meet(&found);
         let follows = self.ids.of_key(identity);
         let id = self.id_of(&found, identity, origin).unwrap_or_else(|| self.ids.free(identity));
-        let slot = self.nodes.slot(id);
+        let slot = self.settled_slot(id);
         match slot.node() {
             Some(known) if recognise(known, &found, parent, name) => {
                 let known = Arc::clone(known);
@@ -212,6 +212,21 @@ impl Table {
         let in_upper = matches!(found.what, What::Upper | What::Linked);
         let at = usize::try_from(found.stat.ino).unwrap_or_default() % MEETINGS;
         self.meeting.get(at).filter(|_| in_upper).map(Mutex::lock)
+    }
+
+    /// The place of a number whose node nobody is about to change. Whoever does may wait for a
+    /// layer, and must not hold up all the nodes that share the lock.
+    fn settled_slot(&self, id: NodeId) -> Slot<'_> {
+        loop {
+            let slot = self.nodes.slot(id);
+            let is_locked =
+                |node: &&Arc<Node>| node.as_leaf().is_ok_and(|leaf| leaf.place.is_locked());
+            let Some(node) = slot.node().filter(is_locked).map(Arc::clone) else { return slot };
+            drop(slot);
+            if let Ok(leaf) = node.as_leaf() {
+                drop(leaf.place.write());
+            }
+        }
     }
 
     fn alias_part(&self, id: NodeId, found: &Found) {

@@ -61,6 +61,7 @@ mod rename;
 mod rename_dir;
 mod session;
 mod shown;
+mod slow_layers;
 mod symlink;
 mod sync;
 mod times;

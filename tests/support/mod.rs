@@ -20,6 +20,7 @@ pub mod process;
 pub mod raw;
 pub mod release;
 pub mod scratch;
+pub mod slowfs;
 pub mod tree;
 pub mod user;
 
@@ -30,6 +31,7 @@ pub use kernel::Kernel;
 pub use loopfs::{Frozen, LoopFs};
 pub use mount::{Mount, Setup};
 pub use scratch::{Dir, Scratch};
+pub use slowfs::SlowFs;
 
 /// The program under test.
 pub fn binary() -> PathBuf {

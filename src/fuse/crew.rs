@@ -1,0 +1,399 @@
+//! The threads that read requests, and the watch over them.
+//!
+//! A request is served by the thread that read it, whatever it waits for: a disk, a network, a
+//! layer that hangs, a lock. Nobody has to know beforehand which requests will wait. Instead the
+//! thread that began the session keeps **watch**. When all readers are in requests, and requests
+//! that nobody takes are there or a reader waits, it adds readers. A reader that finds nothing to
+//! do for a while goes, as long as enough are left.
+//!
+//! The watch costs no system call while some reader is free: readers say with additions to memory
+//! that they begin and end a request. While no request is under way the watch sleeps.
+//!
+//! Each reader has a [`Seat`], where the request stands that it serves. So somebody else can answer
+//! a request whose reader waits for a layer that hangs, and the reader goes on alone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::in_flight::Taken;
+use super::negotiation;
+use super::seat::{Call, Seat};
+use super::waiting::Waiting;
+use crate::error::{Error, Result};
+
+/// How often the watch looks while all readers are in requests. A request that comes then waits
+/// about so long until another reader takes it.
+const LOOK: Duration = Duration::from_millis(5);
+/// The same while some reader is free.
+const GLANCE: Duration = Duration::from_secs(1);
+/// So many looks at which some reader was free, until the watch only glances.
+const CALM: u32 = 20;
+/// A request that has been served for so long waits for something: most take a hundredth of it.
+const HELD_UP: Duration = Duration::from_millis(1);
+/// How long a reader that is not needed waits for a request before it goes.
+const IDLE: Duration = Duration::from_secs(10);
+/// As many requests can wait for layers before others wait for them. Each takes a stack and a
+/// descriptor.
+const MOST: u32 = negotiation::MAX_BACKGROUND as u32;
+/// How long no reader is added after that failed.
+const REST: Duration = Duration::from_secs(1);
+
+/// What readers tell the watch, and what the watch is at. The larger one includes the smaller.
+mod alert {
+    /// Nothing happened; the watch sleeps.
+    pub const NONE: u8 = 0;
+    /// A request began; the watch glances.
+    pub const SERVING: u8 = 1;
+    /// Requests take all readers; the watch looks.
+    pub const ALL_SERVING: u8 = 2;
+    /// The same, and one of them says that it will wait.
+    pub const WILL_WAIT: u8 = 3;
+}
+
+/// All readers of a connection.
+#[derive(Debug)]
+pub struct Crew {
+    /// How they wait for requests.
+    pub waiting: Waiting,
+    wanted: u32,
+    most: u32,
+    /// Readers that are in no request.
+    free: AtomicU32,
+    /// What happened since the watch looked last.
+    noted: AtomicU8,
+    /// What the watch is at.
+    pace: AtomicU8,
+    state: Mutex<State>,
+    roused: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    seats: Vec<Arc<Seat>>,
+    /// How many seats there have been.
+    numbers: u32,
+    /// The mount is gone.
+    is_over: bool,
+    /// The first error of a reader.
+    failed: Option<Error>,
+}
+
+/// A request that is being served; it ends when this goes.
+#[derive(Debug)]
+pub struct Serving<'a> {
+    crew: &'a Crew,
+    seat: &'a Seat,
+}
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        self.seat.end();
+        self.crew.free.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Crew {
+    /// For so many readers while none is held up. Each has a descriptor, of which the process may
+    /// have `descriptors`.
+    pub fn new(wanted: u32, descriptors: u64, waiting: Waiting) -> Self {
+        // Most of them are for the layers.
+        let most = u32::try_from(descriptors / 4).unwrap_or(u32::MAX).min(MOST);
+        Self {
+            waiting,
+            wanted,
+            most: most.max(wanted),
+            free: AtomicU32::new(0),
+            noted: AtomicU8::new(alert::NONE),
+            pace: AtomicU8::new(alert::NONE),
+            state: Mutex::default(),
+            roused: Condvar::new(),
+        }
+    }
+
+    /// How many readers there are while none is held up, now, and at most.
+    pub fn fill(&self) -> (u32, u32, u32) {
+        (self.wanted, self.count(&self.state.lock()), self.most)
+    }
+
+    fn count(&self, state: &State) -> u32 {
+        u32::try_from(state.seats.len()).unwrap_or(self.most)
+    }
+
+    /// A seat for one more reader, which is free at first.
+    pub fn join(&self) -> Arc<Seat> {
+        let mut state = self.state.lock();
+        state.numbers = state.numbers.wrapping_add(1).max(1);
+        let seat = Arc::new(Seat::new(state.numbers));
+        state.seats.push(Arc::clone(&seat));
+        self.free.fetch_add(1, Ordering::SeqCst);
+        seat
+    }
+
+    /// Gives up a seat: the mount is gone, or reading from it failed.
+    pub fn leave(&self, seat: &Arc<Seat>, end: Result<()>) {
+        let mut state = self.state.lock();
+        self.remove(&mut state, seat);
+        state.is_over |= end.is_ok() || state.seats.is_empty();
+        state.failed = state.failed.take().or(end.err());
+        self.roused.notify_all();
+    }
+
+    /// Gives up a seat that nobody sat on.
+    pub fn withdraw(&self, seat: &Arc<Seat>) {
+        self.remove(&mut self.state.lock(), seat);
+    }
+
+    fn remove(&self, state: &mut State, seat: &Arc<Seat>) {
+        state.seats.retain(|other| !Arc::ptr_eq(other, seat));
+        self.free.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// How long a reader waits for a request before it asks whether it may retire.
+    pub fn patience(&self) -> Option<Duration> {
+        (self.count(&self.state.lock()) > self.wanted).then_some(IDLE)
+    }
+
+    /// Gives up the seat of a reader that waited in vain, if enough others are free.
+    pub fn may_retire(&self, seat: &Arc<Seat>) -> bool {
+        let mut state = self.state.lock();
+        let others = self.free.load(Ordering::SeqCst).saturating_sub(1);
+        if others >= self.wanted {
+            self.remove(&mut state, seat);
+        }
+        others >= self.wanted
+    }
+
+    /// Notes that a reader serves a request.
+    pub fn begin<'a>(&'a self, seat: &'a Seat, call: Call, taken: Option<Taken>) -> Serving<'a> {
+        seat.begin(call, taken);
+        let was_free = self.free.fetch_sub(1, Ordering::SeqCst);
+        self.note(if was_free <= 1 { alert::ALL_SERVING } else { alert::SERVING });
+        Serving { crew: self, seat }
+    }
+
+    /// Says that the request that this thread serves will wait for something, so that others do
+    /// not wait for this thread.
+    pub fn will_wait(&self) {
+        self.waiting.stop_spinning();
+        if self.are_all_serving() {
+            self.note(alert::WILL_WAIT);
+        }
+    }
+
+    fn are_all_serving(&self) -> bool {
+        self.free.load(Ordering::SeqCst) == 0
+    }
+
+    fn note(&self, what: u8) {
+        if self.noted.load(Ordering::SeqCst) < what {
+            self.noted.fetch_max(what, Ordering::SeqCst);
+            if self.pace.load(Ordering::SeqCst) < what {
+                self.rouse();
+            }
+        }
+    }
+
+    /// Has the watch look now.
+    pub fn rouse(&self) {
+        // It either waits already, or sees with this lock what there is to see.
+        drop(self.state.lock());
+        self.roused.notify_all();
+    }
+
+    /// The requests that are being served.
+    pub fn calls(&self) -> Vec<(Arc<Seat>, Call)> {
+        let seats = self.state.lock().seats.clone();
+        seats.into_iter().filter_map(|seat| seat.call().map(|call| (seat, call))).collect()
+    }
+
+    /// Keeps watch until the mount is gone, and returns how that went. `requests_wait` tells
+    /// whether there are some that nobody has taken, and `add` adds a reader. `look` is called
+    /// each time.
+    pub fn watch(
+        &self,
+        requests_wait: impl Fn() -> bool,
+        add: impl Fn() -> Result<()>,
+        look: impl Fn(),
+    ) -> Result<()> {
+        let mut calm = CALM;
+        let mut rests_until = None;
+        while !self.sleep() {
+            let noted = self.noted.swap(alert::NONE, Ordering::SeqCst);
+            if rests_until.is_none_or(|until| until < Instant::now()) {
+                let wanted = self.lacks(noted, &requests_wait);
+                let added = (0..wanted).try_for_each(|_| add());
+                rests_until = added.err().map(|err| {
+                    tracing::warn!("no thread for more requests, which may have to wait: {err}");
+                    Instant::now() + REST
+                });
+            }
+            look();
+            let is_tense = noted >= alert::ALL_SERVING || self.are_all_serving();
+            calm = if is_tense { 0 } else { calm.saturating_add(1) };
+            self.pace.store(self.next_pace(calm, noted), Ordering::SeqCst);
+        }
+        self.state.lock().failed.take().map_or(Ok(()), Err)
+    }
+
+    /// How many readers are to be added.
+    fn lacks(&self, noted: u8, requests_wait: &impl Fn() -> bool) -> u32 {
+        if !self.are_all_serving() {
+            return 0;
+        }
+        let readers = self.count(&self.state.lock());
+        let calls = self.calls();
+        let held_up = calls.iter().filter(|(_, call)| call.age() >= HELD_UP).count();
+        let held_up = u32::try_from(held_up).unwrap_or(self.most);
+        let lacks = match held_up {
+            // They are quick; more of them would only get into each other's way.
+            few if few < readers.div_ceil(2) => 0,
+            // Whatever waits will wait for what these wait for.
+            many if requests_wait() => many,
+            all if all >= readers => 1,
+            _ => 0,
+        };
+        let will_wait = u32::from(noted >= alert::WILL_WAIT);
+        lacks.max(will_wait).min(self.most.saturating_sub(readers))
+    }
+
+    fn next_pace(&self, calm: u32, noted: u8) -> u8 {
+        if calm < CALM {
+            alert::ALL_SERVING
+        } else if noted == alert::NONE && self.calls().is_empty() {
+            alert::NONE
+        } else {
+            alert::SERVING
+        }
+    }
+
+    /// Waits until it is time for the next look; true if the mount is gone.
+    fn sleep(&self) -> bool {
+        let mut state = self.state.lock();
+        let pace = self.pace.load(Ordering::SeqCst);
+        if !state.is_over && self.noted.load(Ordering::SeqCst) <= pace {
+            let until = match pace {
+                alert::NONE => None,
+                alert::SERVING => Some(GLANCE),
+                _ => Some(LOOK),
+            };
+            match until {
+                None => self.roused.wait(&mut state),
+                Some(until) => {
+                    self.roused.wait_for(&mut state, until);
+                }
+            }
+        }
+        state.is_over
+    }
+
+    /// Waits, once the mount is gone, until all readers have left but those whose requests change
+    /// nothing: these may hang. One without a request may just have taken one.
+    pub fn finish(&self) {
+        let is_lost = |seat: &Arc<Seat>| seat.call().is_some_and(|call| call.only_reads);
+        while !self.state.lock().seats.iter().all(is_lost) {
+            std::thread::sleep(LOOK);
+        }
+        self.calls().iter().for_each(|(seat, _)| seat.let_go());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuse::request::Header;
+    use crate::vfs::NodeId;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    fn call(only_reads: bool) -> Call {
+        let opcode = 1;
+        let header = Header { opcode, unique: 2, node: NodeId::ROOT, uid: 0, gid: 0, pid: 1 };
+        Call::new(header, only_reads)
+    }
+
+    fn crew(wanted: u32) -> (Crew, Vec<Arc<Seat>>) {
+        let crew = Crew::new(wanted, 4000, Waiting::new(Duration::ZERO));
+        let seats = (0..wanted).map(|_| crew.join()).collect();
+        (crew, seats)
+    }
+
+    /// Keeps watch while `act` runs; added readers do nothing.
+    fn watched(crew: &Crew, requests_wait: bool, act: impl FnOnce()) {
+        let add = || {
+            crew.join();
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| crew.watch(|| requests_wait, add, || {}));
+            act();
+            crew.leave(&crew.join(), Ok(()));
+        });
+    }
+
+    #[test]
+    fn readers_that_are_held_up_are_made_up_for() {
+        for (requests_wait, then) in [(true, 4), (false, 3)] {
+            let (crew, seats) = crew(2);
+            watched(&crew, requests_wait, || {
+                let _held_up: Vec<_> =
+                    seats.iter().map(|seat| crew.begin(seat, call(true), None)).collect();
+                while crew.fill().1 < then {
+                    std::thread::yield_now();
+                }
+                std::thread::sleep(4 * LOOK);
+                assert_eq!(crew.fill().1, then, "there are free ones");
+            });
+        }
+    }
+
+    #[test]
+    fn who_says_that_he_waits_is_made_up_for_at_once() {
+        let (crew, seats) = crew(1);
+        watched(&crew, false, || {
+            let _waits = crew.begin(&seats[0], call(false), None);
+            crew.will_wait();
+            while crew.fill().1 < 2 {
+                std::thread::yield_now();
+            }
+        });
+    }
+
+    #[test]
+    fn a_request_that_panics_leaves_its_reader_free() {
+        let (crew, seats) = crew(1);
+        let panics = catch_unwind(AssertUnwindSafe(|| {
+            let _serving = crew.begin(&seats[0], call(true), None);
+            panic!("a bug");
+        }));
+        assert!(panics.is_err() && !crew.are_all_serving() && seats[0].call().is_none());
+    }
+
+    #[test]
+    fn readers_retire_until_enough_are_left() {
+        let (crew, seats) = crew(2);
+        assert_eq!(crew.patience(), None);
+        assert!(!crew.may_retire(&seats[0]));
+        let more = [crew.join(), crew.join()];
+        assert_eq!(crew.patience(), Some(IDLE));
+        let held_up = crew.begin(&seats[0], call(true), None);
+        assert!(crew.may_retire(&more[0]) && !crew.may_retire(&more[1]));
+        drop(held_up);
+        assert!(crew.may_retire(&more[1]));
+    }
+
+    #[test]
+    fn the_end_waits_for_changes_alone() {
+        let (crew, seats) = crew(2);
+        let _reads = crew.begin(&seats[0], call(true), None);
+        let writes = crew.begin(&seats[1], call(false), None);
+        std::thread::scope(|scope| {
+            let end = scope.spawn(|| crew.finish());
+            std::thread::sleep(2 * LOOK);
+            assert!(!end.is_finished());
+            drop(writes);
+            crew.leave(&seats[1], Ok(()));
+        });
+    }
+}

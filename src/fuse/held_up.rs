@@ -1,0 +1,143 @@
+//! Requests that wait for a layer, and the programs that wait for them.
+//!
+//! A layer may hang: a network is gone, a server is stopped. A request that waits for it is served
+//! on, but nobody has to wait for it for ever:
+//!
+//! * The kernel lets no program go whose request was taken, not even a killed one. It tells us that
+//!   a signal came (INTERRUPT). If the program is to die, the request is answered EINTR and its
+//!   reader goes on alone. Other signals are not for us: calls on files are not interrupted by
+//!   them, and few programs would know what to do.
+//! * When the mount is to go, requests are answered ECONNABORTED, as the kernel answers those that
+//!   it finds waiting at the end of a connection.
+//!
+//! Both are for requests that only read: nothing is half done when they end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::abi::opcode;
+use super::handler::Handler;
+use super::reply::Reply;
+use super::seat::{Call, Seat};
+use crate::control::stat::HeldUp;
+use crate::error::Errno;
+use crate::format::text::printable;
+use crate::sys::process;
+use std::os::unix::ffi::OsStrExt;
+
+/// From then on a request is told of.
+const SLOW: Duration = Duration::from_secs(1);
+/// A request that is served for so long is one for the log: no disk takes as long.
+const HANGS: Duration = Duration::from_secs(10);
+
+/// What is remembered of requests that wait.
+#[derive(Debug, Default)]
+pub struct Callers {
+    /// The mount is to go.
+    are_let_go: AtomicBool,
+    /// The log has it that requests hang.
+    told: AtomicBool,
+}
+
+impl Handler {
+    /// Does what is to be done for callers whose requests wait. To be called now and then.
+    pub(super) fn look_after_callers(&self) {
+        let calls = self.crew.calls();
+        let waiting = calls.iter().filter(|(_, call)| call.is_waited_for());
+        let leaves = self.callers.are_let_go.load(Ordering::SeqCst);
+        for (seat, call) in waiting.filter(|(_, call)| call.only_reads) {
+            if leaves && call.age() >= SLOW {
+                self.answer_for(seat, call, Errno::ECONNABORTED);
+            } else if call.is_interrupted() {
+                self.answer_the_dying(seat, call);
+            }
+        }
+        self.tell_of_hanging(&calls);
+    }
+
+    /// Lets callers go whose requests wait, as the mount goes.
+    pub(super) fn let_callers_go(&self) {
+        self.callers.are_let_go.store(true, Ordering::SeqCst);
+        self.crew.rouse();
+    }
+
+    /// The caller of a request got a signal.
+    pub(super) fn interrupt(&self, unique: u64, reply: Reply) {
+        let calls = self.crew.calls();
+        let found = calls.iter().find(|(seat, _)| seat.interrupt(unique));
+        match found {
+            Some((seat, call)) => {
+                self.answer_the_dying(seat, call);
+                reply.none();
+            }
+            // It was answered, or its reader is about to begin. The kernel knows, and asks again if
+            // the request is still waited for (`fuse_dev_do_write`, fs/fuse/dev.c).
+            None => reply.error(Errno::EAGAIN),
+        }
+    }
+
+    fn answer_the_dying(&self, seat: &Arc<Seat>, call: &Call) {
+        if call.only_reads && process::is_dying(call.header.pid) {
+            self.answer_for(seat, call, Errno::EINTR);
+        }
+    }
+
+    fn answer_for(&self, seat: &Arc<Seat>, call: &Call, errno: Errno) {
+        Reply::from_seat(self.desk.device(), call.header.unique, seat).error(errno);
+        seat.let_go();
+    }
+
+    /// What waits for longer than a moment, and for which layer.
+    pub(super) fn held_up(&self) -> Vec<HeldUp> {
+        let calls = self.crew.calls();
+        let slow: Vec<_> = calls.iter().filter(|(_, call)| call.age() >= SLOW).collect();
+        if slow.is_empty() {
+            return Vec::new();
+        }
+        let roots = self.layer_roots();
+        slow.into_iter().map(|(seat, call)| held_up(seat, call, &roots)).collect()
+    }
+
+    /// Where the layers are now, as the kernel calls them.
+    fn layer_roots(&self) -> Vec<(u16, PathBuf)> {
+        let roots = self.vfs.layer_roots().into_iter();
+        roots.filter_map(|(layer, fd)| Some((layer, process::path_of(&*fd)?))).collect()
+    }
+
+    /// Says once that requests hang, and once that they do no longer.
+    fn tell_of_hanging(&self, calls: &[(Arc<Seat>, Call)]) {
+        let hanging: Vec<_> = calls.iter().filter(|(_, call)| call.age() >= HANGS).collect();
+        let told = self.callers.told.swap(!hanging.is_empty(), Ordering::Relaxed);
+        match hanging.first() {
+            Some((seat, call)) if !told => {
+                let first = held_up(seat, call, &self.layer_roots());
+                let others = hanging.len() - 1;
+                tracing::warn!("{first}; {others} more requests hang; ovlmerge stat has all");
+            }
+            None if told => tracing::warn!("no request hangs any more"),
+            _ => {}
+        }
+    }
+}
+
+fn held_up(seat: &Seat, call: &Call, roots: &[(u16, PathBuf)]) -> HeldUp {
+    // Its thread stands in a system call on a descriptor of the layer.
+    let place = process::waits_for(seat.thread());
+    let below = |(layer, root): &(u16, PathBuf)| {
+        let path = place.as_ref()?.strip_prefix(root).ok()?;
+        Some((*layer, root.components().count(), printable(path.as_os_str().as_bytes())))
+    };
+    // A layer may lie in another one.
+    let found = roots.iter().filter_map(below).max_by_key(|(_, depth, _)| *depth);
+    let (layer, path) = found.map(|(layer, _, path)| (layer, path)).unzip();
+    HeldUp {
+        request: opcode::name(call.header.opcode),
+        program: call.header.pid,
+        node: call.header.node.0,
+        seconds: call.age().as_secs_f64(),
+        layer,
+        path,
+    }
+}

@@ -1,0 +1,138 @@
+//! Where a reader's request stands while it is served.
+//!
+//! A request gets one answer. Mostly its reader gives it; where the reader waits for a layer that
+//! hangs, somebody else may. Whoever claims it first does.
+
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::unistd::gettid;
+use parking_lot::Mutex;
+
+use super::in_flight::Taken;
+use super::request::Header;
+
+/// A request that is being served.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// Who asks for what.
+    pub header: Header,
+    /// It changes nothing.
+    pub only_reads: bool,
+    begun: Instant,
+    /// It has its answer, or is about to get it.
+    answered: bool,
+    /// Its caller got a signal.
+    interrupted: bool,
+}
+
+impl Call {
+    /// One that begins now.
+    pub fn new(header: Header, only_reads: bool) -> Self {
+        Self { header, only_reads, begun: Instant::now(), answered: false, interrupted: false }
+    }
+
+    /// For how long it has been served.
+    pub fn age(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Whether somebody still waits for its answer.
+    pub fn is_waited_for(&self) -> bool {
+        !self.answered
+    }
+
+    /// Whether its caller got a signal.
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted
+    }
+}
+
+/// The place of one reader.
+#[derive(Debug)]
+pub struct Seat {
+    /// Tells readers apart, from 1.
+    pub number: u32,
+    thread: AtomicI32,
+    call: Mutex<Option<Call>>,
+    /// The end of the process waits for the request.
+    taken: Mutex<Option<Taken>>,
+}
+
+impl Seat {
+    /// A free one.
+    pub fn new(number: u32) -> Self {
+        Self { number, thread: AtomicI32::new(0), call: Mutex::default(), taken: Mutex::default() }
+    }
+
+    /// To be called by the reader itself, once.
+    pub fn sit_down(&self) {
+        self.thread.store(gettid().as_raw(), Ordering::Relaxed);
+    }
+
+    /// The reader's thread.
+    pub fn thread(&self) -> i32 {
+        self.thread.load(Ordering::Relaxed)
+    }
+
+    /// The request that is served here.
+    pub fn call(&self) -> Option<Call> {
+        *self.call.lock()
+    }
+
+    pub(super) fn begin(&self, call: Call, taken: Option<Taken>) {
+        *self.taken.lock() = taken;
+        *self.call.lock() = Some(call);
+    }
+
+    pub(super) fn end(&self) {
+        *self.call.lock() = None;
+        self.let_go();
+    }
+
+    /// The end of the process does not wait for the request that is served here.
+    pub fn let_go(&self) {
+        let taken = self.taken.lock().take();
+        drop(taken);
+    }
+
+    /// Whether the caller of this is the one to answer a request: true once.
+    pub fn claim(&self, unique: u64) -> bool {
+        self.change(unique, |call| !std::mem::replace(&mut call.answered, true))
+    }
+
+    /// Notes that the caller of a request got a signal; false if the request is not served here.
+    pub fn interrupt(&self, unique: u64) -> bool {
+        self.change(unique, |call| {
+            call.interrupted = true;
+            true
+        })
+    }
+
+    fn change(&self, unique: u64, change: impl FnOnce(&mut Call) -> bool) -> bool {
+        let mut call = self.call.lock();
+        call.as_mut().filter(|call| call.header.unique == unique).is_some_and(change)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::NodeId;
+
+    #[test]
+    fn a_request_gets_one_answer() {
+        let seat = Seat::new(1);
+        let header = Header { opcode: 1, unique: 6, node: NodeId(1), uid: 0, gid: 0, pid: 7 };
+        assert!(!seat.claim(6), "it is not there");
+        seat.begin(Call::new(header, true), None);
+        assert!(!seat.claim(4) && !seat.interrupt(4), "another one");
+        assert!(seat.interrupt(6));
+        let call = seat.call().unwrap();
+        assert!(call.is_waited_for() && call.is_interrupted());
+        assert!(seat.claim(6) && !seat.claim(6));
+        assert!(!seat.call().unwrap().is_waited_for());
+        seat.end();
+        assert!(seat.call().is_none());
+    }
+}

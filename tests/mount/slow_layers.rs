@@ -1,0 +1,317 @@
+//! Layers that are slow, and layers that hang: nobody waits for them who does not need them.
+//!
+//! The layer is served by the test. Whatever may wait for it is a program of its own, as a thread
+//! of the test that hangs could not be ended.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::mount::is_mountpoint;
+use crate::support::process::wait_for;
+use crate::support::{Dir, Mount, Scratch, Setup, SlowFs};
+use crate::{needs, not_the_kernels};
+
+const NO_PROGRAM: &str = "it has no threads of its own";
+
+/// How long may take what waits for nobody, on a busy machine.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A mount whose upper layer of lowers is healthy, and whose lowest is slow.
+struct Scene {
+    s: Scratch,
+    // After what uses it.
+    slow: SlowFs,
+    place: Dir,
+}
+
+const READERS: usize = 64;
+
+impl Scene {
+    fn new() -> Self {
+        let s = Scratch::new();
+        let source = s.base().sub("source");
+        for reader in 0..READERS {
+            source.file(format!("slow/{reader}"), format!("content of {reader}"));
+        }
+        let place = s.base().sub("slow-lower");
+        place.dir("");
+        s.lower(0).file("healthy/file", "healthy").file("healthy/other", "other");
+        let slow = SlowFs::mount(source.root(), &place);
+        Self { s, slow, place }
+    }
+
+    fn setup(&self) -> Setup {
+        let lowers = vec![self.s.lower(0).root().to_owned(), self.place.root().to_owned()];
+        self.s.setup().lowers(lowers)
+    }
+
+    /// Mounts, and has the names of both directories known.
+    fn mount(&self, options: &str) -> Mount {
+        let m = self.setup().option(options).mount();
+        assert_eq!(m.names("slow").len(), READERS);
+        assert_eq!(m.names("healthy"), ["file", "other"]);
+        m
+    }
+
+    /// Programs that read the files of the slow layer, which hang.
+    fn hang(&self, m: &Mount) -> Hanging {
+        let before = self.slow.waiting();
+        let cat = |reader| start("cat", &m.path(format!("slow/{reader}")));
+        let hanging = Hanging((0..READERS).map(cat).collect());
+        // Not less: if one of them does not even get there, it waits for another.
+        let all = wait_for(SOON, || self.slow.waiting() >= before + READERS);
+        assert!(all, "{} of {READERS} have reached the layer", self.slow.waiting());
+        hanging
+    }
+}
+
+fn start(program: &str, argument: &Path) -> Child {
+    let mut command = Command::new(program);
+    command.arg(argument).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+/// Runs a program that must end soon.
+#[track_caller]
+fn run_soon(script: &str, m: &Mount) -> Duration {
+    let begin = Instant::now();
+    let mut child = Command::new("sh")
+        .args(["-ec", script])
+        .current_dir("/")
+        .env("M", m.root())
+        .spawn()
+        .unwrap();
+    let mut ended = None;
+    if !wait_for(SOON, || {
+        ended = child.try_wait().unwrap();
+        ended.is_some()
+    }) {
+        kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGKILL).unwrap();
+        panic!("{script}: not done after {SOON:?}");
+    }
+    assert!(ended.unwrap().success(), "{script}");
+    begin.elapsed()
+}
+
+/// Programs that are killed when the test ends.
+struct Hanging(Vec<Child>);
+
+impl Hanging {
+    fn all_end(&mut self, limit: Duration) -> bool {
+        wait_for(limit, || self.0.iter_mut().all(|child| child.try_wait().unwrap().is_some()))
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            child.kill().ok();
+        }
+    }
+}
+
+/// What waits for nothing of the layer that hangs.
+const HEALTHY: [&str; 6] = [
+    "stat $M/healthy/other >/dev/null",
+    "test $(cat $M/healthy/file) = healthy",
+    "echo new > $M/healthy/new-$$",
+    "mkdir $M/healthy/dir-$$",
+    "echo more >> $M/healthy/file; sync -d $M/healthy/file",
+    "ls -l $M/healthy >/dev/null",
+];
+
+fn a_hung_layer_holds_up_nobody_else(options: &str, known: bool) {
+    let scene = Scene::new();
+    let mut m = scene.mount(options);
+    if known {
+        // Then the kernel asks for data alone, and in the background.
+        (0..READERS).for_each(|reader| drop(m.stat(format!("slow/{reader}"))));
+    }
+    scene.slow.freeze();
+    let mut hanging = scene.hang(&m);
+    for script in HEALTHY {
+        println!("{options}: {script}: {:?}", run_soon(script, &m));
+    }
+    scene.slow.thaw();
+    assert!(hanging.all_end(SOON), "requests are lost");
+    for (reader, child) in hanging.0.iter_mut().enumerate() {
+        let content = std::io::read_to_string(child.stdout.take().unwrap()).unwrap();
+        assert_eq!(content, format!("content of {reader}"));
+        assert!(child.wait().unwrap().success());
+    }
+    m.unmount();
+}
+
+#[test]
+fn a_hung_layer_holds_up_nobody_who_does_not_need_it() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    a_hung_layer_holds_up_nobody_else("rw", true);
+    a_hung_layer_holds_up_nobody_else("rw", false);
+}
+
+#[test]
+fn a_hung_layer_holds_up_nobody_with_one_thread() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    a_hung_layer_holds_up_nobody_else("threads=1", true);
+    a_hung_layer_holds_up_nobody_else("threads=1,index=on", false);
+}
+
+#[test]
+fn whoever_waits_for_a_hung_layer_can_be_killed() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    let scene = Scene::new();
+    let m = scene.mount("timeout=0");
+    scene.slow.freeze();
+    // A LOOKUP, a listing, a GETATTR and a READ.
+    let mut hanging = Hanging(vec![
+        start("stat", &m.path("slow/3")),
+        start("ls", &m.path("slow")),
+        start("cat", &m.path("slow/5")),
+    ]);
+    assert!(wait_for(SOON, || scene.slow.waiting() >= 2), "{}", scene.slow.waiting());
+    std::thread::sleep(Duration::from_millis(200));
+    let begin = Instant::now();
+    for child in &mut hanging.0 {
+        assert!(child.try_wait().unwrap().is_none(), "it does not wait");
+        child.kill().unwrap();
+    }
+    assert!(hanging.all_end(SOON), "the kill has no effect");
+    println!("killed after {:?}", begin.elapsed());
+    for child in &mut hanging.0 {
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+    }
+    scene.slow.thaw();
+    assert_eq!(m.read("slow/3"), "content of 3", "and all is as before");
+}
+
+#[test]
+fn other_signals_do_not_interrupt() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    let scene = Scene::new();
+    let m = scene.mount("timeout=0");
+    scene.slow.freeze();
+    let script = "trap : USR1; read -r line < $M/slow/3 || printf %s \"$line\"";
+    let mut shell = Command::new("sh")
+        .args(["-c", script])
+        .env("M", m.root())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let before = scene.slow.waiting();
+    assert!(wait_for(SOON, || scene.slow.waiting() > before || before > 0));
+    std::thread::sleep(Duration::from_millis(200));
+    kill(Pid::from_raw(shell.id().try_into().unwrap()), Signal::SIGUSR1).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    scene.slow.thaw();
+    let content = std::io::read_to_string(shell.stdout.take().unwrap()).unwrap();
+    assert_eq!(content, "content of 3");
+    assert!(shell.wait().unwrap().success());
+}
+
+#[test]
+fn a_hung_mount_ends_with_a_signal() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    let scene = Scene::new();
+    let mut m = scene.mount("rw");
+    scene.slow.freeze();
+    let mut hanging = scene.hang(&m);
+    kill(Pid::from_raw(m.pid().unwrap()), Signal::SIGTERM).unwrap();
+    assert!(wait_for(SOON, || !is_mountpoint(m.root())), "it stays mounted");
+    assert!(hanging.all_end(SOON), "its users wait for ever");
+    scene.slow.thaw();
+    assert!(m.server_leaves(SOON));
+}
+
+#[test]
+fn a_hung_mount_can_be_detached() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    let scene = Scene::new();
+    let mut m = scene.mount("rw");
+    scene.slow.freeze();
+    let mut hanging = scene.hang(&m);
+    umount2(m.root(), MntFlags::MNT_DETACH).unwrap();
+    for child in &mut hanging.0 {
+        child.kill().unwrap();
+    }
+    assert!(hanging.all_end(SOON));
+    scene.slow.thaw();
+    assert!(m.server_leaves(SOON));
+}
+
+/// The report comes from a mount that hangs, and so does that of SIGUSR1.
+#[test]
+fn what_waits_for_which_layer_is_told() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    let scene = Scene::new();
+    let m = scene.setup().option("rw").env("OVLMERGE_LOG", "info").mount();
+    assert_eq!(m.names("slow").len(), READERS);
+    scene.slow.freeze();
+    let _hanging = scene.hang(&m);
+    let held_up = || m.statistics()["held_up"].as_array().unwrap().clone();
+    assert!(wait_for(SOON, || held_up().len() == READERS), "{:?}", held_up());
+    for one in held_up() {
+        assert_eq!(one["layer"], 2, "{one}");
+        assert!(one["seconds"].as_f64().unwrap() >= 1.0 && one["process"] != 0, "{one}");
+        assert!(one["path"].as_str().unwrap().starts_with("/slow"), "{one}");
+    }
+    let readers = &m.statistics()["threads"]["readers_now"];
+    assert!(readers.as_u64().unwrap() as usize > READERS, "{readers}");
+    kill(Pid::from_raw(m.pid().unwrap()), Signal::SIGUSR1).unwrap();
+    assert!(wait_for(SOON, || m.log().contains("held_up")), "{}", m.log());
+    let told = || m.log().matches("for layer 2 at /slow").count();
+    assert!(wait_for(SOON, || told() > 0), "{}", m.log());
+    scene.slow.thaw();
+    assert!(wait_for(SOON, || m.log().contains("no request hangs")), "{}", m.log());
+    assert_eq!(told(), 1, "{}", m.log());
+    // And the threads go again.
+    let few = || m.statistics()["threads"]["readers_now"].as_u64().unwrap() < 8;
+    assert!(wait_for(Duration::from_secs(60), few), "{}", m.statistics()["threads"]);
+}
+
+/// Each operation of the layer takes a moment; that many readers wait at the same time.
+#[test]
+fn slow_requests_are_served_side_by_side() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    const AT_A_TIME: usize = 32;
+    for options in ["threads=1,timeout=0", "timeout=0"] {
+        let scene = Scene::new();
+        let m = scene.mount(options);
+        scene.slow.delay(Duration::from_millis(5));
+        let reads = |threads: usize, each: usize| {
+            let begin = Instant::now();
+            std::thread::scope(|scope| {
+                for thread in 0..threads {
+                    let path = m.path(format!("slow/{thread}"));
+                    scope.spawn(move || (0..each).for_each(|_| drop(fs::metadata(&path).unwrap())));
+                }
+            });
+            (threads * each) as f64 / begin.elapsed().as_secs_f64()
+        };
+        // A busy machine may have no time for it: then once more.
+        let ratio = (0..5)
+            .map(|_| {
+                let one = reads(1, 20);
+                let ratio = reads(AT_A_TIME, 60) / one;
+                println!(
+                    "{options}: {one:.0} operations/s by one, {ratio:.1} times as many by all"
+                );
+                ratio
+            })
+            .find(|ratio| *ratio >= 20.0);
+        assert!(ratio.is_some(), "{options}");
+    }
+}
