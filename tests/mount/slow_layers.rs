@@ -40,6 +40,7 @@ impl Scene {
         for reader in 0..READERS {
             source.file(format!("slow/{reader}"), format!("content of {reader}"));
         }
+        source.file("linked/a", "a and b").hard_link("linked/b", "linked/a");
         let place = s.base().sub("slow-lower");
         place.dir("");
         s.lower(0).file("healthy/file", "healthy").file("healthy/other", "other");
@@ -162,6 +163,26 @@ fn a_hung_layer_holds_up_nobody_with_one_thread() {
     not_the_kernels!(NO_PROGRAM);
     a_hung_layer_holds_up_nobody_else("threads=1", true);
     a_hung_layer_holds_up_nobody_else("threads=1,index=on", false);
+}
+
+/// With an index, the file is copied before one of its names goes.
+#[test]
+fn a_name_that_goes_with_a_copy_holds_up_nobody() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    let scene = Scene::new();
+    let m = scene.mount("threads=1,index=on");
+    assert_eq!(m.stat("linked/a").len(), 7);
+    scene.slow.freeze();
+    let mut hanging = Hanging(vec![start("rm", &m.path("linked/a"))]);
+    assert!(wait_for(SOON, || scene.slow.waiting() > 0));
+    run_soon(HEALTHY[0], &m);
+    run_soon(HEALTHY[3], &m);
+    assert!(hanging.0[0].try_wait().unwrap().is_none(), "it does not wait");
+    scene.slow.thaw();
+    assert!(hanging.all_end(SOON));
+    assert_eq!(m.names("linked"), ["b"]);
+    assert_eq!(m.read("linked/b"), "a and b");
 }
 
 #[test]
