@@ -40,10 +40,6 @@ impl Taken {
         (!requests.closed.load(Ordering::SeqCst)).then_some(taken)
     }
 
-    /// The connection that it came from.
-    pub fn device(&self) -> &Arc<Device> {
-        &self.0
-    }
 }
 
 impl Drop for Taken {

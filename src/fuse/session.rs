@@ -372,7 +372,7 @@ impl Session {
             Err(header) => {
                 tracing::error!("a request that makes no sense: {header:?}");
                 if let Some(header) = header {
-                    Reply::new(taken, header.unique).error(Errno::EIO);
+                    Reply::new(&self.device, header.unique).error(Errno::EIO);
                 }
                 return 0;
             }

@@ -134,12 +134,12 @@ fn a_hung_layer_holds_up_nobody_else(options: &str, known: bool) {
         // Then the kernel asks for data alone, and in the background.
         (0..READERS).for_each(|reader| drop(m.stat(format!("slow/{reader}"))));
     }
-    scene.slow.freeze();
+    let frozen = scene.slow.freeze();
     let mut hanging = scene.hang(&m);
     for script in HEALTHY {
         println!("{options}: {script}: {:?}", run_soon(script, &m));
     }
-    scene.slow.thaw();
+    frozen.thaw();
     assert!(hanging.all_end(SOON), "requests are lost");
     for (reader, child) in hanging.0.iter_mut().enumerate() {
         let content = std::io::read_to_string(child.stdout.take().unwrap()).unwrap();
@@ -173,13 +173,13 @@ fn a_name_that_goes_with_a_copy_holds_up_nobody() {
     let scene = Scene::new();
     let m = scene.mount("threads=1,index=on");
     assert_eq!(m.stat("linked/a").len(), 7);
-    scene.slow.freeze();
+    let frozen = scene.slow.freeze();
     let mut hanging = Hanging(vec![start("rm", &m.path("linked/a"))]);
     assert!(wait_for(SOON, || scene.slow.waiting() > 0));
     run_soon(HEALTHY[0], &m);
     run_soon(HEALTHY[3], &m);
     assert!(hanging.0[0].try_wait().unwrap().is_none(), "it does not wait");
-    scene.slow.thaw();
+    frozen.thaw();
     assert!(hanging.all_end(SOON));
     assert_eq!(m.names("linked"), ["b"]);
     assert_eq!(m.read("linked/b"), "a and b");
@@ -191,7 +191,7 @@ fn whoever_waits_for_a_hung_layer_can_be_killed() {
     not_the_kernels!(NO_PROGRAM);
     let scene = Scene::new();
     let m = scene.mount("timeout=0");
-    scene.slow.freeze();
+    let frozen = scene.slow.freeze();
     // A LOOKUP, a listing, a GETATTR and a READ.
     let mut hanging = Hanging(vec![
         start("stat", &m.path("slow/3")),
@@ -210,7 +210,7 @@ fn whoever_waits_for_a_hung_layer_can_be_killed() {
     for child in &mut hanging.0 {
         assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
     }
-    scene.slow.thaw();
+    frozen.thaw();
     assert_eq!(m.read("slow/3"), "content of 3", "and all is as before");
 }
 
@@ -220,7 +220,7 @@ fn other_signals_do_not_interrupt() {
     not_the_kernels!(NO_PROGRAM);
     let scene = Scene::new();
     let m = scene.mount("timeout=0");
-    scene.slow.freeze();
+    let frozen = scene.slow.freeze();
     let script = "trap : USR1; read -r line < $M/slow/3 || printf %s \"$line\"";
     let mut shell = Command::new("sh")
         .args(["-c", script])
@@ -233,7 +233,7 @@ fn other_signals_do_not_interrupt() {
     std::thread::sleep(Duration::from_millis(200));
     kill(Pid::from_raw(shell.id().try_into().unwrap()), Signal::SIGUSR1).unwrap();
     std::thread::sleep(Duration::from_millis(200));
-    scene.slow.thaw();
+    frozen.thaw();
     let content = std::io::read_to_string(shell.stdout.take().unwrap()).unwrap();
     assert_eq!(content, "content of 3");
     assert!(shell.wait().unwrap().success());
@@ -245,12 +245,12 @@ fn a_hung_mount_ends_with_a_signal() {
     not_the_kernels!(NO_PROGRAM);
     let scene = Scene::new();
     let mut m = scene.mount("rw");
-    scene.slow.freeze();
+    let frozen = scene.slow.freeze();
     let mut hanging = scene.hang(&m);
     kill(Pid::from_raw(m.pid().unwrap()), Signal::SIGTERM).unwrap();
     assert!(wait_for(SOON, || !is_mountpoint(m.root())), "it stays mounted");
     assert!(hanging.all_end(SOON), "its users wait for ever");
-    scene.slow.thaw();
+    frozen.thaw();
     assert!(m.server_leaves(SOON));
 }
 
@@ -260,14 +260,14 @@ fn a_hung_mount_can_be_detached() {
     not_the_kernels!(NO_PROGRAM);
     let scene = Scene::new();
     let mut m = scene.mount("rw");
-    scene.slow.freeze();
+    let frozen = scene.slow.freeze();
     let mut hanging = scene.hang(&m);
     umount2(m.root(), MntFlags::MNT_DETACH).unwrap();
     for child in &mut hanging.0 {
         child.kill().unwrap();
     }
     assert!(hanging.all_end(SOON));
-    scene.slow.thaw();
+    frozen.thaw();
     assert!(m.server_leaves(SOON));
 }
 
@@ -279,7 +279,7 @@ fn what_waits_for_which_layer_is_told() {
     let scene = Scene::new();
     let m = scene.setup().option("rw").env("OVLMERGE_LOG", "info").mount();
     assert_eq!(m.names("slow").len(), READERS);
-    scene.slow.freeze();
+    let frozen = scene.slow.freeze();
     let _hanging = scene.hang(&m);
     let held_up = || m.statistics()["held_up"].as_array().unwrap().clone();
     assert!(wait_for(SOON, || held_up().len() == READERS), "{:?}", held_up());
@@ -294,7 +294,7 @@ fn what_waits_for_which_layer_is_told() {
     assert!(wait_for(SOON, || m.log().contains("held_up")), "{}", m.log());
     let told = || m.log().matches("for layer 2 at /slow").count();
     assert!(wait_for(SOON, || told() > 0), "{}", m.log());
-    scene.slow.thaw();
+    frozen.thaw();
     assert!(wait_for(SOON, || m.log().contains("no request hangs")), "{}", m.log());
     assert_eq!(told(), 1, "{}", m.log());
     // And the threads go again.

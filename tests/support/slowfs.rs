@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
+use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,8 +15,8 @@ use std::time::{Duration, SystemTime};
 
 use fuser::{
     BackgroundSession, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry,
-    ReplyOpen, Request,
+    INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData,
+    ReplyDirectory, ReplyEntry, ReplyOpen, Request,
 };
 use parking_lot::{Condvar, Mutex};
 
@@ -74,15 +75,11 @@ impl SlowFs {
         self.gate.behaviour.lock().delay = delay;
     }
 
-    /// No request is answered from now on.
-    pub fn freeze(&self) {
+    /// No request is answered until what is returned goes. It has to go before the mount that waits
+    /// for it, which could not end else.
+    pub fn freeze(&self) -> Frozen {
         self.gate.behaviour.lock().is_frozen = true;
-    }
-
-    /// All requests are answered.
-    pub fn thaw(&self) {
-        self.gate.behaviour.lock().is_frozen = false;
-        self.gate.thawed.notify_all();
+        Frozen(Arc::clone(&self.gate))
     }
 
     /// Each request fails from now on, or none.
@@ -96,10 +93,26 @@ impl SlowFs {
     }
 }
 
+/// A file system that answers nothing.
+#[must_use]
+#[derive(Debug)]
+pub struct Frozen(Arc<Gate>);
+
+impl Frozen {
+    /// All requests are answered.
+    pub fn thaw(self) {}
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.0.behaviour.lock().is_frozen = false;
+        self.0.thawed.notify_all();
+    }
+}
+
 impl Drop for SlowFs {
     fn drop(&mut self) {
         self.delay(Duration::ZERO);
-        self.thaw();
         if let Some(Err(err)) = self.session.take().map(BackgroundSession::umount_and_join) {
             eprintln!("a slow file system stays: {err}");
         }
@@ -181,6 +194,12 @@ fn attributes(found: &Metadata) -> FileAttr {
 const NEVER: Duration = Duration::ZERO;
 
 impl Filesystem for Shown {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // Lookups in one directory side by side.
+        config.add_capabilities(InitFlags::FUSE_PARALLEL_DIROPS).ok();
+        Ok(())
+    }
+
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = name.to_owned();
         self.later(move |this, passed| match passed.and_then(|()| this.look_up(parent, &name)) {
