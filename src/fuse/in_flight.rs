@@ -39,7 +39,6 @@ impl Taken {
         let taken = Self(Arc::clone(device));
         (!requests.closed.load(Ordering::SeqCst)).then_some(taken)
     }
-
 }
 
 impl Drop for Taken {
