@@ -3,7 +3,6 @@
 //! The layer is served by the test. Whatever may wait for it is a program of its own, as a thread
 //! of the test that hangs could not be ended.
 
-use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
