@@ -34,7 +34,9 @@ pub fn ask_to_give_way(who: Weak<dyn GivesWay>) {
 fn make_room() -> bool {
     // Not locked while descriptors are closed: what goes with them may be one of those asked.
     let asked = ASKED.read().clone();
-    asked.iter().filter_map(Weak::upgrade).fold(false, |any, who| who.give_way() || any)
+    let gave_way = asked.iter().filter_map(Weak::upgrade).filter(|who| who.give_way());
+    // All of them are asked, not only the first that gives way.
+    gave_way.count() > 0
 }
 
 /// Runs what opens something, again if there is no room, as long as room can be made.

@@ -240,17 +240,21 @@ fn testify(socket: RawFd) -> ! {
     // SAFETY: no memory is passed; this process has one thread.
     let alone = unsafe { libc::unshare(libc::CLONE_NEWUSER) } == 0;
     say(socket, if alone { [std::process::id(), 0] } else { [0, last_errno()] });
-    while alone {
-        let mut ready = libc::pollfd { fd: socket, events: libc::POLLIN, revents: 0 };
-        // SAFETY: `ready` is one entry.
-        let found = unsafe { libc::poll(&raw mut ready, 1, IDLE) };
-        let Some(object) = (found > 0).then(|| take(socket)).flatten() else { break };
-        say(socket, owner_of(object));
-        // SAFETY: the descriptor came with the question, for us alone.
-        unsafe { libc::close(object) };
-    }
+    while alone && answer_one(socket) {}
     // SAFETY: ends this process without running anything.
     unsafe { libc::_exit(0) }
+}
+
+/// Waits for one question and answers it; false if none comes.
+fn answer_one(socket: RawFd) -> bool {
+    let mut ready = libc::pollfd { fd: socket, events: libc::POLLIN, revents: 0 };
+    // SAFETY: `ready` is one entry.
+    let found = unsafe { libc::poll(&raw mut ready, 1, IDLE) };
+    let Some(object) = (found > 0).then(|| take(socket)).flatten() else { return false };
+    say(socket, owner_of(object));
+    // SAFETY: the descriptor came with the question, for us alone.
+    unsafe { libc::close(object) };
+    true
 }
 
 /// Keeps one descriptor, as number 0: the others hold locks, mounts and pipes that somebody waits

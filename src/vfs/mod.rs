@@ -107,11 +107,14 @@ pub struct Vfs {
     lowers_settle: Option<Duration>,
 }
 
+/// Is told of a name in a directory.
+type OfName = dyn Fn(NodeId, &[u8]) + Send + Sync;
+
 /// Told of what the client has to ask for again.
 #[derive(Clone)]
 pub struct Listener {
     changed: Arc<dyn Fn(NodeId) + Send + Sync>,
-    doubted: Arc<dyn Fn(NodeId, &[u8]) + Send + Sync>,
+    doubted: Arc<OfName>,
 }
 
 impl Listener {
