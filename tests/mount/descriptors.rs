@@ -36,7 +36,7 @@ fn list_all(m: &Mount, extra: usize) {
 fn unlinked(m: &Mount) -> Vec<File> {
     let open = |number: usize| {
         let path = m.path(format!("u{number}"));
-        let new = if number % 2 == 0 { "lower" } else { "upper" };
+        let new = if number.is_multiple_of(2) { "lower" } else { "upper" };
         if new == "upper" {
             fs::write(&path, new).unwrap();
         }
@@ -67,7 +67,7 @@ fn what_is_only_kept_gives_way() {
     for (number, file) in files.iter().enumerate() {
         let mut content = [0; 6];
         file.read_exact_at(&mut content, 0).unwrap();
-        let expected = if number % 2 == 0 { b"lower!" } else { b"upper!" };
+        let expected = if number.is_multiple_of(2) { b"lower!" } else { b"upper!" };
         assert_eq!(&content, expected, "{number}");
         file.write_all_at(b"more", 6).unwrap();
     }

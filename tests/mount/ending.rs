@@ -20,8 +20,10 @@ use crate::support::raw::Mapping;
 use crate::support::{Engine, Mount, Scratch, Setup, passthrough_everywhere};
 use crate::{needs, not_the_kernels};
 
-/// What the server does not want to be asked for, by what it was started with.
-const MODES: &[(&str, fn(Setup) -> Setup)] = &[
+/// What the server does not want to be asked for, and how it is started for that.
+type Mode = (&'static str, fn(Setup) -> Setup);
+
+const MODES: &[Mode] = &[
     ("OPEN, CREATE, FLUSH, OPENDIR", |setup| setup),
     ("FSYNC too", |setup| setup.option("volatile")),
     (GATHERED, |setup| setup.option("writeback=1")),
@@ -318,7 +320,7 @@ fn check(change: &Change, mode: fn(Setup) -> Setup, end: Ending) -> Result<(), S
 
 /// Makes all changes in all modes before it says which were lost.
 #[track_caller]
-fn nothing_is_lost(changes: &[Change], modes: &[(&str, fn(Setup) -> Setup)], end: Ending) {
+fn nothing_is_lost(changes: &[Change], modes: &[Mode], end: Ending) {
     let mut lost = Vec::new();
     let modes = if Engine::current() == Engine::Kernel { &modes[..1] } else { modes };
     for (never_asked, mode) in modes {
@@ -364,8 +366,7 @@ fn however_the_mount_ends() {
 fn with_files_that_the_kernel_writes_itself() {
     needs!(mount, passthrough);
     not_the_kernels!(WHY);
-    let modes: &[(&str, fn(Setup) -> Setup)] =
-        &[("FLUSH, OPENDIR", |setup| setup.option("io=passthrough"))];
+    let modes: &[Mode] = &[("FLUSH, OPENDIR", |setup| setup.option("io=passthrough"))];
     nothing_is_lost(MAPPED, modes, unmounted);
     nothing_is_lost(WRITTEN, modes, unmounted);
 }

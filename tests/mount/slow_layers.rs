@@ -131,7 +131,9 @@ fn a_hung_layer_holds_up_nobody_else(options: &str, known: bool) {
     let mut m = scene.mount(options);
     if known {
         // Then the kernel asks for data alone, and in the background.
-        (0..READERS).for_each(|reader| drop(m.stat(format!("slow/{reader}"))));
+        for reader in 0..READERS {
+            m.stat(format!("slow/{reader}"));
+        }
     }
     let frozen = scene.slow.freeze();
     let mut hanging = scene.hang(&m);
