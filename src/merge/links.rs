@@ -105,18 +105,34 @@ pub fn of_lower(
     Ok(Some((indexed, Linked { entry, count, lower: Some(stat.nlink), settled })))
 }
 
+/// A file of the upper, as the index has it.
+#[derive(Clone, Debug)]
+pub enum InIndex {
+    /// Not at all: it is a copy of its own.
+    No,
+    /// The count of its names is relative to the lower, of which we know nothing here. A crash
+    /// leaves that between two steps; the next name in the lower that is looked up tells the count.
+    Uncounted,
+    /// With all that there is to know.
+    Counted(Linked),
+}
+
 /// What the index has for a file of the upper with these marks.
 ///
 /// # Errors
 /// Those of the upper.
-pub fn of_upper(rules: Rules<'_>, stat: &Stat, marks: &FileMarks) -> Result<Option<Linked>> {
-    let Some(links) = rules.links.filter(|_| stat.nlink > 1) else { return Ok(None) };
-    let counted = count(marks, stat.nlink, None);
-    let (Some(count), Some(entry)) = (counted, entry_name(&marks.handle)) else {
-        return Ok(None);
+pub fn of_upper(rules: Rules<'_>, stat: &Stat, marks: &FileMarks) -> Result<InIndex> {
+    let links = rules.links.filter(|_| stat.nlink > 1 && marks.count.is_some());
+    let (Some(links), Some(entry)) = (links, entry_name(&marks.handle)) else {
+        return Ok(InIndex::No);
     };
-    let is_entry = links.is_entry_of(&entry, stat)?;
-    Ok(is_entry.then_some(Linked { entry, count, lower: None, settled: true }))
+    if !links.is_entry_of(&entry, stat)? {
+        return Ok(InIndex::No);
+    }
+    Ok(match count(marks, stat.nlink, None) {
+        Some(count) => InIndex::Counted(Linked { entry, count, lower: None, settled: true }),
+        None => InIndex::Uncounted,
+    })
 }
 
 fn count(marks: &FileMarks, upper: u32, lower: Option<u32>) -> Option<u32> {

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::descent::{Descent, Place, Rules};
 use super::index::{Entry, InUpper, Index};
-use super::links::{self, Linked};
+use super::links::{self, InIndex, Linked};
 use super::stack::{DirStack, MetaSource, lend};
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::aufs::AufsName;
@@ -410,15 +410,17 @@ impl Search<'_> {
     /// A copy has the number of its original. Of one that has other names in its lower only the
     /// index knows that no other copy has it too (`ovl_getattr`, fs/overlayfs/inode.c).
     fn read_origin(&self, marks: &FileMarks, found: &mut Found) -> Result<()> {
-        let linked = match links::of_upper(self.rules, &found.stat, marks) {
-            Err(err) if err.is_fact() => None,
+        let in_index = match links::of_upper(self.rules, &found.stat, marks) {
+            Err(err) if err.is_fact() => InIndex::No,
             other => other?,
         };
-        if let Some(linked) = linked {
-            found.stat.nlink = linked.count;
-            found.linked = Some(Box::new(linked));
-        } else if marks.count.is_some() {
-            return Ok(());
+        match in_index {
+            InIndex::Counted(linked) => {
+                found.stat.nlink = linked.count;
+                found.linked = Some(Box::new(linked));
+            }
+            InIndex::No if marks.count.is_some() => return Ok(()),
+            InIndex::No | InIndex::Uncounted => {}
         }
         if let Some(origin) = &marks.origin
             && let Some(dev) = self.rules.filesystems.device_of(origin)
