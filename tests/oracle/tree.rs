@@ -165,6 +165,13 @@ impl Tree {
         }
     }
 
+    /// Leaves out which names are of one file.
+    pub fn drop_numbers(&mut self) {
+        for attrs in self.0.values_mut() {
+            attrs.remove("same");
+        }
+    }
+
     pub fn parse(lines: &[String]) -> Self {
         let entries = lines.iter().map(|line| {
             let mut words = line.split(' ');
