@@ -40,8 +40,8 @@ const CONGESTION: u16 = MAX_BACKGROUND / 4 * 3;
 /// us (`FILESYSTEM_MAX_STACK_DEPTH`, linux/fs.h).
 const STACK_DEPTH: u32 = 1;
 
-/// The minor version of Linux 5.16. Before 5.15 the kernel writes nothing when a file is closed, once
-/// FLUSH was answered ENOSYS (`fuse_flush`, fs/fuse/file.c), and an unmount at once loses it.
+/// The minor version of Linux 5.16. Before 5.15 the kernel writes nothing when a file is closed,
+/// once FLUSH was answered ENOSYS (`fuse_flush`, fs/fuse/file.c), and an unmount at once loses it.
 const WRITES_AT_CLOSE: u32 = 35;
 
 /// Bytes of a page, in which the kernel counts the data of one request. A larger page makes the

@@ -394,8 +394,8 @@ impl Session {
 }
 
 /// Threads that read requests while none of them is held up. A wake-up on another CPU costs ten
-/// times one on the same, so few are better than many; two, so that a request beside a slow one does
-/// not have to wait until there is another thread.
+/// times one on the same, so few are better than many; two, so that a request beside a slow one
+/// does not have to wait until there is another thread.
 #[must_use]
 pub fn default_threads() -> u32 {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);

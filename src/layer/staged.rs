@@ -108,8 +108,8 @@ impl Staged {
         Ok(Target::At(self.work.fd(), Name::new(self.name.as_bytes())?))
     }
 
-    /// Sets a mark on the object when it has the mode that it is to have, which may keep us from it:
-    /// attributes of the `user.` namespace take `w` (xattr(7)).
+    /// Sets a mark on the object when it has the mode that it is to have, which may keep us from
+    /// it: attributes of the `user.` namespace take `w` (xattr(7)).
     ///
     /// # Errors
     /// Those of `set` and of chmod(2).

@@ -54,7 +54,7 @@ fn fields<'a>(status: &'a str, key: &str) -> Option<&'a str> {
 /// or that a signal ends, gets SIGKILL (`complete_signal`, kernel/signal.c).
 #[must_use]
 pub fn is_dying(pid: u32) -> bool {
-    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let Ok(status) = proc_text(format!("/proc/{pid}/status")) else { return false };
     let pending = field(&status, "SigPnd:").and_then(|mask| u64::from_str_radix(mask, 16).ok());
     let dead = field(&status, "State:").is_some_and(|state| matches!(state, "Z" | "X"));
     dead || pending.is_some_and(|mask| mask & 1 << (libc::SIGKILL - 1) != 0)
@@ -64,7 +64,7 @@ pub fn is_dying(pid: u32) -> bool {
 /// is a descriptor. For a call on a name it is the directory of the name.
 #[must_use]
 pub fn waits_for(thread: i32) -> Option<PathBuf> {
-    let call = fs::read_to_string(format!("/proc/self/task/{thread}/syscall")).ok()?;
+    let call = proc_text(format!("/proc/self/task/{thread}/syscall")).ok()?;
     let mut words = call.split_ascii_whitespace();
     let (_number, first) = (words.next()?.parse::<u32>().ok()?, words.next()?);
     let descriptor = u32::from_str_radix(first.strip_prefix("0x")?, 16).ok()?;

@@ -173,7 +173,8 @@ pub fn overlay_protattr(test: &str) -> bool {
     has(test, Feature { since: (5, 15), what }, || release::overlay(options, |_| (), look))
 }
 
-/// `FICLONE` between two mounts of one file system. Tried by nobody, as few file systems share data.
+/// `FICLONE` between two mounts of one file system. Tried by nobody, as few file systems share
+/// data.
 /// Before it copy_file_range(2) shares them.
 pub fn shares_between_mounts(test: &str) -> bool {
     let since = (5, 18);
