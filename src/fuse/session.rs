@@ -310,6 +310,8 @@ impl Session {
             || self.add_reader(),
             || self.handler.look_after_callers(),
         );
+        // The next mount waits for what the readers still have to finish.
+        self.handler.vfs.announce_end();
         self.crew.finish();
         end
     }
