@@ -15,7 +15,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::mount::{Detached, Setup};
-use crate::support::process::{output, run, text};
+use crate::support::process::{output, run, text, wait_for};
 use crate::support::user::{NOBODY, as_user};
 use crate::support::{Dir, Scratch};
 use crate::{needs, not_the_kernels};
@@ -60,7 +60,10 @@ impl Own {
 
     /// What is in the work directory and has no business there.
     fn leftovers(&self) -> Vec<String> {
-        self.home.names("work/work")
+        // The server leaves some time after the mount is gone: it writes to the disk first.
+        let names = || self.home.names("work/work");
+        wait_for(Duration::from_secs(30), || names().is_empty());
+        names()
     }
 }
 
