@@ -18,7 +18,7 @@ use crate::support::{LoopFs, Scratch, assert_errno, binary, raw};
 use crate::{needs, not_the_kernels};
 
 const NO_PROGRAM: &str = "it is no program";
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 /// The number under which the program gets the descriptor.
 const NUMBER: i32 = 204;

@@ -13,7 +13,7 @@ use crate::support::{Dir, LoopFs, Mount, Scratch, binary, raw};
 use crate::{needs, not_the_kernels};
 
 const NO_PROGRAM: &str = "it is no program";
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 fn command(place: &Dir) -> Command {
     let mut command = Command::new(binary());

@@ -13,7 +13,7 @@ use crate::{needs, not_the_kernels};
 
 const NO_PROGRAM: &str = "it has no limit of its own";
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 const DIRS: usize = 2000;
 const UNLINKED: usize = 200;

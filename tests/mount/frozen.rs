@@ -17,7 +17,7 @@ use crate::{needs, not_the_kernels};
 
 const NO_OPTION: &str = "for it this is a flag of mount(2), not an option";
 /// How long a machine may take for what takes a second.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 fn below(s: &Scratch) {
     s.lower(0).file("f", "lower").file("gone", "").file("d/x", "x").file("opaque/old", "");

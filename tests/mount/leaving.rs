@@ -22,7 +22,7 @@ use crate::support::{Dir, LoopFs, Mount, Scratch};
 use crate::{needs, not_the_kernels};
 
 const NO_PROGRAM: &str = "it is no program";
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// Ends a connection from the kernel's side: its waiting callers get an error, and the server
 /// nothing more to read (Documentation/filesystems/fuse/fuse.rst).

@@ -16,7 +16,7 @@ use crate::support::{Scratch, assert_errno, binary};
 use crate::{needs, not_the_kernels};
 
 const NO_PROGRAM: &str = "it is no program";
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 /// Callers read standard error to its end, and take exit status 0 for "it can be used".
 #[test]
