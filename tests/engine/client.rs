@@ -201,7 +201,11 @@ impl Client {
         let list = self.list(dir)?;
         for (name, kind, number) in &list {
             let entry = self.lookup(dir, name).map_err(|err| err.context(shown(name)))?;
-            assert_eq!(entry.stat.ino, entry.node.0, "{}", shown(name));
+            // A name that is a file of its own, as without an index, has a node of its own and the
+            // number of its object.
+            if entry.stat.kind().is_dir() {
+                assert_eq!(entry.stat.ino, entry.node.0, "{}", shown(name));
+            }
             assert_eq!(*kind, entry.stat.kind(), "{}: type in the listing", shown(name));
             // One that gets a number only when it is looked up.
             if *number != u64::MAX {
