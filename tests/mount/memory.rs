@@ -81,6 +81,7 @@ fn dirty(m: &Mount, group: &Group) {
 }
 
 #[test]
+#[ignore = "known failure: without CAP_SYS_RESOURCE (PR_SET_IO_FLUSHER) the server may still wait for its own pages"]
 fn a_limit_that_client_and_server_share() {
     needs!(mount);
     not_the_kernels!(NO_PROGRAM);
