@@ -33,6 +33,9 @@ const GLANCE: Duration = Duration::from_secs(1);
 const CALM: u32 = 20;
 /// A request that has been served for so long waits for something: most take a hundredth of it.
 const HELD_UP: Duration = Duration::from_millis(1);
+/// When all readers are held up for so long, another one is ready for the next request, and the
+/// watch rests.
+const STUCK: Duration = Duration::from_millis(100);
 /// How long a reader that is not needed waits for a request before it goes.
 const IDLE: Duration = Duration::from_secs(10);
 /// As many requests can wait for layers before others wait for them. Each takes a stack and a
@@ -252,7 +255,7 @@ impl Crew {
             few if few < readers.div_ceil(2) => 0,
             // Whatever waits will wait for what these wait for.
             many if requests_wait() => many,
-            all if all >= readers => 1,
+            _ if calls.iter().all(|(_, call)| call.age() >= STUCK) => 1,
             _ => 0,
         };
         let will_wait = u32::from(noted >= alert::WILL_WAIT);

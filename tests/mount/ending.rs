@@ -396,10 +396,14 @@ fn closing_a_file_waits_for_a_busy_server() {
         file.metadata().unwrap();
         let server = Pid::from_raw(m.pid().unwrap());
         kill(server, Signal::SIGSTOP).unwrap();
+        let (ready, is_ready) = std::sync::mpsc::channel();
         let goes_on = std::thread::spawn(move || {
+            // From here on it needs no memory: unmapping holds the lock of ours while it waits.
+            ready.send(()).unwrap();
             std::thread::sleep(STOPPED);
             kill(server, Signal::SIGCONT).unwrap();
         });
+        is_ready.recv().unwrap();
         match mapped {
             true => map.write(0, b"stored"),
             false => file.write_all_at(b"stored", 0).unwrap(),
