@@ -89,6 +89,13 @@ pub struct Indexed {
     pub marks: FileMarks,
 }
 
+/// Whether something was missing that may be there the next time. It says nothing of the index.
+fn lacks_resources(err: &Error) -> bool {
+    let lacks =
+        [Errno::EDQUOT, Errno::EIO, Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOSPC];
+    lacks.contains(&err.errno())
+}
+
 impl LinkIndex {
     /// That of the upper `root`; `None` where there can be none.
     ///
@@ -125,7 +132,7 @@ impl LinkIndex {
         };
         match claim_lower(site, namespace).and_then(|()| index.take_over()) {
             Ok(()) => Ok(Some(index)),
-            Err(err) if !asked_for => {
+            Err(err) if !asked_for && !lacks_resources(&err) => {
                 tracing::warn!("the index of hard links in workdir is not used: {err}");
                 Ok(None)
             }
