@@ -15,10 +15,12 @@ use tempfile::TempDir;
 const QUIET: Duration = Duration::from_millis(60);
 
 /// Locks, memory, waiting and the start of threads depend on the moment, not on the operation.
-const IGNORED: [&str; 25] = [
+const IGNORED: [&str; 27] = [
     "brk",
     "clone",
     "clone3",
+    "epoll_create1",
+    "epoll_ctl",
     "epoll_pwait",
     "epoll_wait",
     "exit",

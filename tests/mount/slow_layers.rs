@@ -28,6 +28,7 @@ struct Scene {
     // After what uses it.
     slow: SlowFs,
     place: Dir,
+    source: Dir,
 }
 
 const READERS: usize = 64;
@@ -44,7 +45,7 @@ impl Scene {
         place.dir("");
         s.lower(0).file("healthy/file", "healthy").file("healthy/other", "other");
         let slow = SlowFs::mount(source.root(), &place);
-        Self { s, slow, place }
+        Self { s, slow, place, source }
     }
 
     fn setup(&self) -> Setup {
@@ -301,4 +302,42 @@ fn what_waits_for_which_layer_is_told() {
     // And the threads go again.
     let few = || m.statistics()["threads"]["readers_now"].as_u64().unwrap() < 8;
     assert!(wait_for(Duration::from_secs(60), few), "{}", m.statistics()["threads"]);
+}
+
+/// Each operation of the layer takes a moment; that many readers wait at the same time.
+#[test]
+fn slow_requests_are_served_side_by_side() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    const AT_A_TIME: usize = 32;
+    // What is read is known afterwards: each try takes files of its own.
+    const TRIES: usize = 5;
+    const FILES: usize = 8;
+    for options in ["threads=1", "rw"] {
+        let scene = Scene::new();
+        for dir in 0..TRIES * (AT_A_TIME + 1) {
+            (0..FILES).for_each(|file| drop(scene.source.file(format!("{dir}/{file}"), "content")));
+        }
+        let m = scene.mount(options);
+        scene.slow.delay(Duration::from_millis(5));
+        let read = |dirs: std::ops::Range<usize>| {
+            let (begin, files) = (Instant::now(), dirs.len() * FILES);
+            std::thread::scope(|scope| {
+                for dir in dirs {
+                    let dir = m.sub(dir.to_string());
+                    scope.spawn(move || (0..FILES).for_each(|f| drop(dir.read(f.to_string()))));
+                }
+            });
+            files as f64 / begin.elapsed().as_secs_f64()
+        };
+        // A busy machine may have no time for it: then once more.
+        let ratio = (0..TRIES).map(|number| {
+            let first = number * (AT_A_TIME + 1);
+            let one = read(first..first + 1);
+            let ratio = read(first + 1..first + 1 + AT_A_TIME) / one;
+            println!("{options}: {one:.0} files/s by one, {ratio:.1} times as many by all");
+            ratio
+        });
+        assert!(ratio.into_iter().any(|ratio| ratio >= 20.0), "{options}");
+    }
 }
