@@ -86,7 +86,7 @@ pub struct UpperDirs {
     pub work: PathBuf,
 }
 
-/// What an upper that is only read has beside it.
+/// The surroundings of an upper that is only read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frozen {
     /// Its work directory, if one was named. It need not be there.
@@ -112,7 +112,7 @@ pub struct MountOptions {
     pub sync: bool,
     /// `dirsync`: every change to a directory reaches the disk before it returns.
     pub dirsync: bool,
-    /// Who may use the mount. `None`: everybody for a mount by user 0, its owner otherwise.
+    /// The users who may use the mount. `None`: everybody for a mount by user 0, else its owner.
     pub access: Option<Access>,
     /// Let the kernel check permissions from mode, owner and ACL. `None` (and the only sound
     /// choice) is yes.

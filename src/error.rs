@@ -83,11 +83,17 @@ impl Errno {
         if raw > 0 { Self(raw) } else { Self::EIO }
     }
 
-    /// Whether it may come from anywhere and go again: want of memory or descriptors, a disk that
-    /// answers nothing, something that is being replaced.
+    /// Whether any call may give it, whatever is asked of it, and the next time not: memory or
+    /// descriptors are short, or a disk does not answer.
+    #[must_use]
+    pub fn is_shortage(self) -> bool {
+        [Self::EIO, Self::ENOMEM, Self::EMFILE, Self::ENFILE].contains(&self)
+    }
+
+    /// Whether it may go again by itself: a shortage, or an object that is being replaced.
     #[must_use]
     pub fn may_pass(self) -> bool {
-        [Self::EIO, Self::ENOMEM, Self::EMFILE, Self::ENFILE, Self::ESTALE].contains(&self)
+        self.is_shortage() || self == Self::ESTALE
     }
 
     /// The number, as errno(3) has it.
@@ -117,7 +123,7 @@ impl fmt::Debug for Errno {
 #[derive(Clone)]
 pub struct Error {
     errno: Errno,
-    /// What is there makes no sense: that stays so, however often it is looked at.
+    /// It says that the thing that was read makes no sense. That stays so, however often one looks.
     is_fact: bool,
     context: Option<Box<str>>,
 }

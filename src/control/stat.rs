@@ -40,14 +40,25 @@ pub struct Connection {
     pub told_of_open: bool,
     /// The kernel reads and writes files of the upper by itself.
     pub passthrough: bool,
-    /// Threads that read requests: while none is held up, now, and at most.
-    pub readers: (u32, u32, u32),
+    /// Threads that read requests.
+    pub readers: Readers,
     /// Requests that wait for longer than a moment.
     pub held_up: Vec<HeldUp>,
     /// Requests by name.
     pub requests: Vec<(String, u64)>,
     /// Answers that were an error, by errno.
     pub errors: Vec<(String, u64)>,
+}
+
+/// Numbers of threads that read requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readers {
+    /// How many there are while none is held up.
+    pub wanted: u32,
+    /// How many there are now.
+    pub now: u32,
+    /// How many there may be.
+    pub most: u32,
 }
 
 /// A request that waits for something.
@@ -105,9 +116,9 @@ pub fn summary(vfs: &Vfs, config: &Config, connection: &Connection) -> Value {
         },
         "threads": {
             "all": usage.threads,
-            "readers": connection.readers.0,
-            "readers_now": connection.readers.1,
-            "readers_limit": connection.readers.2,
+            "readers": connection.readers.wanted,
+            "readers_now": connection.readers.now,
+            "readers_limit": connection.readers.most,
         },
         "held_up": connection.held_up.iter().map(of_held_up).collect::<Vec<_>>(),
         "layer_count": vfs.layers().len(),

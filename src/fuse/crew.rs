@@ -22,12 +22,13 @@ use super::in_flight::Taken;
 use super::negotiation;
 use super::seat::{Call, Seat};
 use super::waiting::Waiting;
+use crate::control::stat::Readers;
 use crate::error::{Error, Result};
 
 /// How often the watch looks while all readers are in requests. A request that comes then waits
 /// about so long until another reader takes it.
 const LOOK: Duration = Duration::from_millis(5);
-/// The same while some reader is free.
+/// How often the watch looks while some reader is free.
 const GLANCE: Duration = Duration::from_secs(1);
 /// So many looks at which some reader was free, until the watch only glances.
 const CALM: u32 = 20;
@@ -44,7 +45,8 @@ const MOST: u32 = negotiation::MAX_BACKGROUND as u32;
 /// How long no reader is added after that failed.
 const REST: Duration = Duration::from_secs(1);
 
-/// What readers tell the watch, and what the watch is at. The larger one includes the smaller.
+/// Levels of alert: readers tell the watch of one, and the watch is at one. A larger one includes
+/// the smaller ones.
 mod alert {
     /// Nothing happened; the watch sleeps.
     pub const NONE: u8 = 0;
@@ -52,7 +54,7 @@ mod alert {
     pub const SERVING: u8 = 1;
     /// Requests take all readers; the watch looks.
     pub const ALL_SERVING: u8 = 2;
-    /// The same, and one of them says that it will wait.
+    /// Requests take all readers, and one of them says that it will wait.
     pub const WILL_WAIT: u8 = 3;
 }
 
@@ -65,9 +67,9 @@ pub struct Crew {
     most: u32,
     /// Readers that are in no request.
     free: AtomicU32,
-    /// What happened since the watch looked last.
+    /// The highest level that readers told since the watch looked last.
     noted: AtomicU8,
-    /// What the watch is at.
+    /// The level that the watch is at.
     pace: AtomicU8,
     state: Mutex<State>,
     roused: Condvar,
@@ -116,9 +118,10 @@ impl Crew {
         }
     }
 
-    /// How many readers there are while none is held up, now, and at most.
-    pub fn fill(&self) -> (u32, u32, u32) {
-        (self.wanted, self.count(&self.state.lock()), self.most)
+    /// How many readers there are, and may be.
+    pub fn fill(&self) -> Readers {
+        let now = self.count(&self.state.lock());
+        Readers { wanted: self.wanted, now, most: self.most }
     }
 
     fn count(&self, state: &State) -> u32 {
@@ -342,11 +345,11 @@ mod tests {
             watched(&crew, requests_wait, || {
                 let _held_up: Vec<_> =
                     seats.iter().map(|seat| crew.begin(seat, call(true), None)).collect();
-                while crew.fill().1 < then {
+                while crew.fill().now < then {
                     std::thread::yield_now();
                 }
                 std::thread::sleep(4 * LOOK);
-                assert_eq!(crew.fill().1, then, "there are free ones");
+                assert_eq!(crew.fill().now, then, "there are free ones");
             });
         }
     }
@@ -357,7 +360,7 @@ mod tests {
         watched(&crew, false, || {
             let _waits = crew.begin(&seats[0], call(false), None);
             crew.will_wait();
-            while crew.fill().1 < 2 {
+            while crew.fill().now < 2 {
                 std::thread::yield_now();
             }
         });

@@ -59,7 +59,8 @@ impl Handler {
         vfs: Arc<Vfs>,
         config: &Config,
         open_mode: OpenMode,
-        (device, crew): (&Arc<Device>, &Arc<Crew>),
+        device: &Arc<Device>,
+        crew: &Arc<Crew>,
         desk: Desk,
     ) -> Self {
         let owner = || nix::unistd::geteuid().as_raw();

@@ -246,7 +246,7 @@ fn start(config: &Config, vfs: Arc<Vfs>, device: OwnedFd) -> Result<Session, Err
     let crew = Arc::new(Crew::new(threads, creds::raise_open_files()?, Waiting::new(config.spin)));
     let desk = Desk::new(&device, config);
     let session = Session {
-        handler: Arc::new(Handler::new(vfs, config, mode, (&device, &crew), desk)),
+        handler: Arc::new(Handler::new(vfs, config, mode, &device, &crew, desk)),
         device,
         buffer: negotiation::max_write(config) as usize + abi::ROOM_BESIDES_DATA,
         crew,
@@ -303,7 +303,7 @@ impl Session {
 
     /// Serves until unmounted.
     fn run(self: &Arc<Self>) -> Result<(), Error> {
-        let (wanted, ..) = self.crew.fill();
+        let wanted = self.crew.fill().wanted;
         (0..wanted).try_for_each(|_| self.add_reader())?;
         let end = self.crew.watch(
             || self.device.has_requests(),
@@ -343,7 +343,7 @@ impl Session {
 
     /// Serves requests until the mount is gone, or until the thread is not needed any more.
     fn serve(&self, seat: &Arc<Seat>, waiter: &mut Waiter) -> Result<Next, Error> {
-        let (wanted, ..) = self.crew.fill();
+        let wanted = self.crew.fill().wanted;
         // There may be many of those that are added, and each has little to do.
         let mut buffer = match seat.number <= wanted {
             true => memory::ready(self.buffer),

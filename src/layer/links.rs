@@ -91,9 +91,8 @@ pub struct Indexed {
 
 /// Whether something was missing that may be there the next time. It says nothing of the index.
 fn lacks_resources(err: &Error) -> bool {
-    let lacks =
-        [Errno::EDQUOT, Errno::EIO, Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOSPC];
-    lacks.contains(&err.errno())
+    let errno = err.errno();
+    errno.is_shortage() || [Errno::ENOSPC, Errno::EDQUOT].contains(&errno)
 }
 
 impl LinkIndex {

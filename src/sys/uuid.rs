@@ -19,7 +19,8 @@ use super::file::{FsKind, fs_kind};
 use super::ioctl::UUID_LEN;
 use super::stat;
 
-type Uuid = [u8; UUID_LEN];
+/// A UUID as it was read, which may be all zero.
+type Bytes = [u8; UUID_LEN];
 
 /// `EXT4_IOC_GETFSUUID` (Linux 6.0): two words, then room for the UUID.
 const EXT4_GETFSUUID: u32 = 0x8008_662c;
@@ -39,7 +40,7 @@ const SUPERBLOCK_MAGIC: usize = 0x38;
 const SUPERBLOCK_UUID: usize = 0x68;
 
 /// The UUID of the file system of `fd`, by the ways that its kind has; `None` if there is none.
-pub fn by_kind(fd: BorrowedFd<'_>) -> Option<Uuid> {
+pub fn by_kind(fd: BorrowedFd<'_>) -> Option<Bytes> {
     match fs_kind(fd).ok()?.magic {
         FsKind::EXT4 => {
             let device = stat::fstat(fd).ok()?.dev;
@@ -50,7 +51,7 @@ pub fn by_kind(fd: BorrowedFd<'_>) -> Option<Uuid> {
     }
 }
 
-fn of_ext4(fd: BorrowedFd<'_>) -> Option<Uuid> {
+fn of_ext4(fd: BorrowedFd<'_>) -> Option<Bytes> {
     let mut out = [0u8; 8 + UUID_LEN];
     let room = u32::try_from(UUID_LEN).ok()?;
     out.get_mut(..4)?.copy_from_slice(&room.to_ne_bytes());
@@ -59,7 +60,7 @@ fn of_ext4(fd: BorrowedFd<'_>) -> Option<Uuid> {
     uuid_at(&out, 8)
 }
 
-fn of_xfs(fd: BorrowedFd<'_>) -> Option<Uuid> {
+fn of_xfs(fd: BorrowedFd<'_>) -> Option<Bytes> {
     let mut out = [0u8; GEOMETRY_LEN];
     // SAFETY: the kernel writes one struct xfs_fsop_geom_v1, for which there is room.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), XFS_FSGEOMETRY.into(), out.as_mut_ptr()) }).ok()?;
@@ -67,7 +68,7 @@ fn of_xfs(fd: BorrowedFd<'_>) -> Option<Uuid> {
 }
 
 /// Reads the superblock of ext4 on the device itself, which takes privilege.
-fn on_device(device: u64) -> Option<Uuid> {
+fn on_device(device: u64) -> Option<Bytes> {
     let (major, minor) = (libc::major(device), libc::minor(device));
     let facts = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/uevent")).ok()?;
     let name = facts.lines().find_map(|line| line.strip_prefix("DEVNAME="))?;
@@ -83,7 +84,7 @@ fn on_device(device: u64) -> Option<Uuid> {
 }
 
 /// Looks for the device among those that udev has named by their UUIDs.
-fn by_link(device: u64) -> Option<Uuid> {
+fn by_link(device: u64) -> Option<Bytes> {
     let links = fs::read_dir("/dev/disk/by-uuid").ok()?;
     let mut links = links.flatten().filter(|link| is_device(&link.path(), device));
     parse(links.next()?.file_name().to_str()?)
@@ -95,7 +96,7 @@ fn is_device(path: &Path, device: u64) -> bool {
 }
 
 /// 32 hexadecimal digits with hyphens between.
-fn parse(text: &str) -> Option<Uuid> {
+fn parse(text: &str) -> Option<Bytes> {
     let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'-').collect();
     let bytes: Option<Vec<u8>> = digits
         .chunks(2)
@@ -104,7 +105,7 @@ fn parse(text: &str) -> Option<Uuid> {
     bytes?.try_into().ok()
 }
 
-fn uuid_at(bytes: &[u8], offset: usize) -> Option<Uuid> {
+fn uuid_at(bytes: &[u8], offset: usize) -> Option<Bytes> {
     bytes.get(offset..)?.first_chunk().copied()
 }
 

@@ -47,7 +47,12 @@ impl Vfs {
             },
             Err(_) => self.stat_of_leaf(node, node.as_leaf()?)?,
         };
-        Ok(Stat { ino: self.table.shown(node.id, &stat), ..self.owners.shown(stat) })
+        Ok(self.shown(node, stat))
+    }
+
+    /// Attributes of a node's object as users see them: with their number and their owners.
+    pub(super) fn shown(&self, node: &Node, stat: Stat) -> Stat {
+        Stat { ino: self.table.shown(node.id, &stat), ..self.owners.shown(stat) }
     }
 
     fn look(&self, keeping: Keeping, target: Target<'_>) -> Result<Stat> {

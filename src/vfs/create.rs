@@ -14,7 +14,7 @@ use crate::merge::create::{self, Body, Created, Parent, Request, Site};
 use crate::merge::index::InUpper;
 use crate::merge::lookup::Key;
 use crate::merge::{DirStack, Found, What};
-use crate::sys::{Name, Stat};
+use crate::sys::Name;
 
 impl Vfs {
     /// Makes an object and counts one lookup of it.
@@ -81,8 +81,7 @@ impl Vfs {
         let made = create::unnamed(self.upper()?, &into, request)?;
         let file = made.file.ok_or(Errno::EIO)?;
         let node = self.table.add_unnamed(&made.stat, file);
-        let ino = self.table.shown(node.id, &made.stat);
-        Ok(self.entry(&node, Stat { ino, ..self.owners.shown(made.stat) }))
+        Ok(self.entry(&node, self.shown(&node, made.stat)))
     }
 
     /// A name that users may give.
@@ -176,7 +175,6 @@ impl Vfs {
             let weak: std::sync::Weak<Node> = Arc::downgrade(&node);
             self.cache.opened(weak);
         }
-        let ino = self.table.shown(node.id, &stat);
-        self.entry(&node, Stat { ino, ..self.owners.shown(stat) })
+        self.entry(&node, self.shown(&node, stat))
     }
 }

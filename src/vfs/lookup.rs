@@ -57,8 +57,7 @@ impl Vfs {
             let stat = self.stat_of(&node).inspect_err(|_| self.table.forget(node.id, 1))?;
             return Ok(self.entry(&node, stat));
         }
-        let stat = self.owners.shown(self.recount(&node, stat));
-        Ok(self.entry(&node, Stat { ino: self.table.shown(node.id, &stat), ..stat }))
+        Ok(self.entry(&node, self.shown(&node, self.recount(&node, stat))))
     }
 
     /// Looks up a name without making a node.
