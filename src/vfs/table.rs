@@ -42,9 +42,9 @@ pub struct Table {
     gone: AtomicUsize,
 }
 
-/// After so many nodes went memory is given back: 8 MiB of it, if they lay side by side. That takes
-/// a few milliseconds, in which others may have to wait for memory.
-const MANY: usize = (8 << 20) / 128;
+/// So many nodes have to go before memory is given back: 2 MiB of it, if they lay side by side.
+/// That takes about a millisecond, in which others may have to wait for memory.
+const MANY: usize = (2 << 20) / 128;
 
 /// So many locks that threads hardly ever meet.
 const MEETINGS: usize = 16;
@@ -72,7 +72,8 @@ impl Table {
 
     /// Whether so many nodes went that memory can be given back; asked again, no.
     pub fn has_slack(&self) -> bool {
-        let many = |gone: usize| (gone >= MANY).then_some(0);
+        // What it takes grows with what is left, so as many have to go.
+        let many = |gone: usize| (gone >= MANY && gone >= self.len()).then_some(0);
         self.gone.fetch_update(Ordering::Relaxed, Ordering::Relaxed, many).is_ok()
     }
 
