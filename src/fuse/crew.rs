@@ -296,10 +296,9 @@ impl Crew {
     }
 
     /// Waits, once the mount is gone, until all readers have left but those whose requests change
-    /// nothing: these may hang. One without a request may just have taken one.
+    /// nothing, or nothing any more: these may hang. One without a request may just have taken one.
     pub fn finish(&self) {
-        let is_lost = |seat: &Arc<Seat>| seat.call().is_some_and(|call| call.only_reads);
-        while !self.state.lock().seats.iter().all(is_lost) {
+        while !self.state.lock().seats.iter().all(|seat| seat.is_harmless()) {
             std::thread::sleep(LOOK);
         }
         self.calls().iter().for_each(|(seat, _)| seat.let_go());

@@ -10,7 +10,9 @@
 //! * When the mount is to go, requests are answered ECONNABORTED, as the kernel answers those that
 //!   it finds waiting at the end of a connection.
 //!
-//! Both are for requests that only read: nothing is half done when they end.
+//! A request that changes something can be given up until its first change (see
+//! [`crate::sys::commit`]), for a program that is to die; and never as the mount goes, as it may
+//! carry what a program has written long ago.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,10 +47,9 @@ impl Handler {
     /// Does what is to be done for callers whose requests wait. To be called now and then.
     pub(super) fn look_after_callers(&self) {
         let calls = self.crew.calls();
-        let waiting = calls.iter().filter(|(_, call)| call.is_waited_for());
         let leaves = self.callers.are_let_go.load(Ordering::SeqCst);
-        for (seat, call) in waiting.filter(|(_, call)| call.only_reads) {
-            if leaves && call.age() >= SLOW {
+        for (seat, call) in calls.iter().filter(|(_, call)| call.is_waited_for()) {
+            if leaves && call.only_reads && call.age() >= SLOW {
                 self.answer_for(seat, call, Errno::ECONNABORTED);
             } else if call.is_interrupted() {
                 self.answer_the_dying(seat, call);
@@ -79,7 +80,7 @@ impl Handler {
     }
 
     fn answer_the_dying(&self, seat: &Arc<Seat>, call: &Call) {
-        if call.only_reads && process::is_dying(call.header.pid) {
+        if process::is_dying(call.header.pid) && seat.give_up(call.header.unique) {
             self.answer_for(seat, call, Errno::EINTR);
         }
     }

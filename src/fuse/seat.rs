@@ -1,8 +1,10 @@
 //! Where a reader's request stands while it is served.
 //!
 //! A request gets one answer. Mostly its reader gives it; where the reader waits for a layer that
-//! hangs, somebody else may. Whoever claims it first does.
+//! hangs, somebody else may. Whoever claims it first does. A request that changes something has to
+//! be given up before that, so that it changes nothing any more.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::in_flight::Taken;
 use super::request::Header;
+use crate::sys::commit::{self, Commit};
 
 /// A request that is being served.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +58,8 @@ pub struct Seat {
     pub number: u32,
     thread: AtomicI32,
     call: Mutex<Option<Call>>,
+    /// Whether the request has changed something.
+    commit: Arc<Commit>,
     /// The end of the process waits for the request.
     taken: Mutex<Option<Taken>>,
 }
@@ -62,12 +67,19 @@ pub struct Seat {
 impl Seat {
     /// A free one.
     pub fn new(number: u32) -> Self {
-        Self { number, thread: AtomicI32::new(0), call: Mutex::default(), taken: Mutex::default() }
+        Self {
+            number,
+            thread: AtomicI32::new(0),
+            call: Mutex::default(),
+            commit: Arc::default(),
+            taken: Mutex::default(),
+        }
     }
 
     /// To be called by the reader itself, once.
     pub fn sit_down(&self) {
         self.thread.store(gettid().as_raw(), Ordering::Relaxed);
+        commit::serve(&self.commit);
     }
 
     /// The reader's thread.
@@ -82,7 +94,9 @@ impl Seat {
 
     pub(super) fn begin(&self, call: Call, taken: Option<Taken>) {
         *self.taken.lock() = taken;
-        *self.call.lock() = Some(call);
+        let mut place = self.call.lock();
+        self.commit.begin();
+        *place = Some(call);
     }
 
     pub(super) fn end(&self) {
@@ -107,6 +121,16 @@ impl Seat {
             call.interrupted = true;
             true
         })
+    }
+
+    /// Gives a request up. False if it is not served here, or has changed something already.
+    pub fn give_up(&self, unique: u64) -> bool {
+        self.change(unique, |call| call.only_reads || self.commit.give_up())
+    }
+
+    /// Whether the request that is served here changes nothing any more, however long it takes.
+    pub fn is_harmless(&self) -> bool {
+        self.call().is_some_and(|call| call.only_reads || self.commit.is_given_up())
     }
 
     fn change(&self, unique: u64, change: impl FnOnce(&mut Call) -> bool) -> bool {
@@ -134,5 +158,18 @@ mod tests {
         assert!(!seat.call().unwrap().is_waited_for());
         seat.end();
         assert!(seat.call().is_none());
+    }
+
+    #[test]
+    fn a_change_is_given_up_once_and_for_itself_alone() {
+        let seat = Seat::new(1);
+        let header = |unique| Header { opcode: 9, unique, node: NodeId(1), uid: 0, gid: 0, pid: 7 };
+        assert!(!seat.is_harmless(), "nobody is there");
+        seat.begin(Call::new(header(6), false), None);
+        assert!(!seat.give_up(4) && !seat.is_harmless());
+        assert!(seat.give_up(6) && seat.is_harmless());
+        seat.end();
+        seat.begin(Call::new(header(8), false), None);
+        assert!(!seat.give_up(6) && !seat.is_harmless(), "that was the one before");
     }
 }

@@ -23,6 +23,7 @@ use rustc_hash::FxHashMap;
 use super::dir::LayerDir;
 use super::work::Work;
 use crate::error::{Errno, Error, Result, best_effort};
+use crate::sys::commit::unseen;
 use crate::sys::{FileType, Name, Stat, Target, at, creds, stat};
 
 pub(super) use notes::repair;
@@ -122,7 +123,7 @@ impl Grants {
         let Some(grants) = grants else { return Err(refused) };
         let mut held = Vec::new();
         for need in needs {
-            held.extend(grants.take(need)?);
+            held.extend(unseen(|| grants.take(need))?);
         }
         if held.is_empty() { Err(refused) } else { act() }
     }
@@ -250,6 +251,6 @@ struct Granted<'a> {
 
 impl Drop for Granted<'_> {
     fn drop(&mut self) {
-        self.grants.give_back(self.key, &self.fd);
+        unseen(|| self.grants.give_back(self.key, &self.fd));
     }
 }

@@ -15,6 +15,7 @@ use super::claim::Claim;
 use crate::config::Durability;
 use crate::error::{Context, Errno, Error, Result, best_effort};
 use crate::format::overlay::{ACL_ACCESS, ACL_DEFAULT};
+use crate::sys::commit::unseen;
 use crate::sys::trail::Trail;
 use crate::sys::{FileType, Name, Target, at, creds, dir, file, stat, xattr};
 
@@ -148,7 +149,7 @@ impl Work {
 
     /// The same of what is known to be a directory, or none.
     pub fn discard_known(&self, name: &str, is_dir: Option<bool>) -> Result<()> {
-        remove(self.fd(), (name.as_bytes().into(), is_dir))
+        unseen(|| remove(self.fd(), (name.as_bytes().into(), is_dir)))
     }
 }
 

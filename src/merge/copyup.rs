@@ -25,6 +25,7 @@ use crate::merge::lookup::{Contents, Source};
 use crate::merge::stack::DirStack;
 use crate::merge::xattr;
 use crate::sys::at::SetTime;
+use crate::sys::commit::unseen;
 use crate::sys::{FileType, Name, Stat, Target, at, file, stat};
 
 /// How much of a file's data is wanted.
@@ -126,7 +127,7 @@ pub fn build_unsynced(upper: &Upper, lower: &Lower<'_>, was: &Stat, data: Data) 
         FileType::Regular => build_file(upper, lower, was, data),
         _ => build_other(upper, lower, was),
     };
-    make().context(|| format!("copy-up of {}", lower.name))
+    unseen(make).context(|| format!("copy-up of {}", lower.name))
 }
 
 fn build_file(upper: &Upper, lower: &Lower<'_>, was: &Stat, data: Data) -> Result<Copied> {
@@ -341,6 +342,10 @@ impl Copied {
 
 /// A copy without a name, for a lower file that was unlinked while in use and is now written to.
 pub fn build_unnamed(upper: &Upper, lower: &Lower<'_>, data: Data) -> Result<OwnedFd> {
+    unseen(|| build_without_name(upper, lower, data))
+}
+
+fn build_without_name(upper: &Upper, lower: &Lower<'_>, data: Data) -> Result<OwnedFd> {
     let dir = lower.dir.dir().fd()?;
     let source = dir.as_ref().as_fd();
     let was = &lower.dir.dir().keeping().stat(Target::At(source, lower.name))?;
@@ -366,7 +371,7 @@ pub fn complete(upper: &Upper, to: BorrowedFd<'_>, source: &Source) -> Result<()
         let keys = Namespace::BOTH.map(|namespace| namespace.key(Mark::Metacopy));
         keys.into_iter().try_for_each(|key| drop_mark(Target::Fd(to), key))
     };
-    make().context(|| format!("completing the data of {}", source.name.escape_ascii()))
+    unseen(make).context(|| format!("completing the data of {}", source.name.escape_ascii()))
 }
 
 /// Makes the upper directory of a merged one, with the effective metadata and without a mark: it
@@ -395,5 +400,5 @@ pub fn directory(upper: &Upper, from: &DirStack, to: Destination<'_>) -> Result<
         upper.tally().copied_dirs.count();
         Ok(to.dir.new_child(to.name, &made))
     };
-    make().context(|| format!("copy-up of directory {}", to.name))
+    unseen(make).context(|| format!("copy-up of directory {}", to.name))
 }

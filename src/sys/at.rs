@@ -15,6 +15,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::Mode;
 
+use super::commit::before_change;
 use super::descriptors::{opened, with_room};
 use super::stat::{self, Time};
 use crate::error::{Errno, Error, Result};
@@ -123,6 +124,9 @@ pub(super) fn check_len(result: libc::ssize_t) -> Result<usize> {
 /// What is there keeps its access time where we may see to that. What is created follows `flags`:
 /// see [`owns_what_it_makes`].
 pub fn open(dir: BorrowedFd<'_>, name: Name<'_>, flags: OFlag, mode: u32) -> Result<OwnedFd> {
+    if flags.intersects(OFlag::O_CREAT | OFlag::O_TRUNC) {
+        before_change()?;
+    }
     if flags.intersects(OFlag::O_PATH | OFlag::O_CREAT) {
         return open_as_asked(dir, name, flags, mode);
     }
@@ -170,6 +174,7 @@ pub fn open_target(target: Target<'_>, flags: OFlag) -> Result<OwnedFd> {
 /// # Errors
 /// EOPNOTSUPP, EISDIR or ENOENT where the file system has no such thing (open(2)).
 pub fn tmpfile(dir: BorrowedFd<'_>, flags: OFlag, mode: u32) -> Result<OwnedFd> {
+    before_change()?;
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC | flags;
     // SAFETY: the path is a NUL-terminated literal.
     opened(|| unsafe { libc::openat(dir.as_raw_fd(), c".".as_ptr(), flags.bits(), mode) })
@@ -193,6 +198,7 @@ pub fn open_parent(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
 
 /// mkdirat(2). The mode is reduced by the umask of the process, which the daemon sets to 0.
 pub fn mkdir(dir: BorrowedFd<'_>, name: Name<'_>, mode: u32) -> Result<()> {
+    before_change()?;
     // SAFETY: the name is a NUL-terminated string that outlives the call.
     name.with_c(|c| check(unsafe { libc::mkdirat(dir.as_raw_fd(), c, mode) }))?;
     Ok(())
@@ -200,6 +206,7 @@ pub fn mkdir(dir: BorrowedFd<'_>, name: Name<'_>, mode: u32) -> Result<()> {
 
 /// mknodat(2); `mode` carries the type.
 pub fn mknod(dir: BorrowedFd<'_>, name: Name<'_>, mode: u32, rdev: u64) -> Result<()> {
+    before_change()?;
     // SAFETY: the name is a NUL-terminated string that outlives the call.
     name.with_c(|c| check(unsafe { libc::mknodat(dir.as_raw_fd(), c, mode, rdev) }))?;
     Ok(())
@@ -207,6 +214,7 @@ pub fn mknod(dir: BorrowedFd<'_>, name: Name<'_>, mode: u32, rdev: u64) -> Resul
 
 /// symlinkat(2). The target is any bytes without NUL.
 pub fn symlink(target: &[u8], dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
+    before_change()?;
     Ok(nix::unistd::symlinkat(target, dir, name.bytes())?)
 }
 
@@ -223,6 +231,7 @@ pub fn readlink(target: Target<'_>) -> Result<Vec<u8>> {
 
 /// linkat(2) without following.
 pub fn link(from: BorrowedFd<'_>, name: Name<'_>, to: BorrowedFd<'_>, new: Name<'_>) -> Result<()> {
+    before_change()?;
     Ok(nix::unistd::linkat(from, name.bytes(), to, new.bytes(), AtFlags::empty())?)
 }
 
@@ -231,6 +240,7 @@ pub fn link(from: BorrowedFd<'_>, name: Name<'_>, to: BorrowedFd<'_>, new: Name<
 /// # Errors
 /// ENOENT for a file that has lost its names (linkat(2)).
 pub fn link_unnamed(file: BorrowedFd<'_>, to: BorrowedFd<'_>, new: Name<'_>) -> Result<()> {
+    before_change()?;
     // `AT_EMPTY_PATH` wants CAP_DAC_READ_SEARCH; this way does not (open(2), O_TMPFILE).
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let flags = AtFlags::AT_SYMLINK_FOLLOW;
@@ -239,6 +249,7 @@ pub fn link_unnamed(file: BorrowedFd<'_>, to: BorrowedFd<'_>, new: Name<'_>) -> 
 
 /// unlinkat(2) of what is not a directory.
 pub fn unlink(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
+    before_change()?;
     // SAFETY: the name is a NUL-terminated string that outlives the call.
     name.with_c(|c| check(unsafe { libc::unlinkat(dir.as_raw_fd(), c, 0) }))?;
     Ok(())
@@ -246,6 +257,7 @@ pub fn unlink(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
 
 /// unlinkat(2) with `AT_REMOVEDIR`.
 pub fn rmdir(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
+    before_change()?;
     // SAFETY: the name is a NUL-terminated string that outlives the call.
     name.with_c(|c| check(unsafe { libc::unlinkat(dir.as_raw_fd(), c, libc::AT_REMOVEDIR) }))?;
     Ok(())
@@ -274,6 +286,7 @@ pub fn rename(
     new: Name<'_>,
     replace: Replace,
 ) -> Result<()> {
+    before_change()?;
     let flags = match replace {
         Replace::Yes => 0,
         Replace::No => libc::RENAME_NOREPLACE,
@@ -311,6 +324,7 @@ pub fn rename(
 
 /// Changes the permission bits (07777) of anything but a symbolic link.
 pub fn chmod(target: Target<'_>, mode: u32) -> Result<()> {
+    before_change()?;
     let mode = mode & 0o7777;
     let result = target.with_at(|dir, path, flags| {
         // SAFETY: the path is a NUL-terminated string that outlives the call.
@@ -350,6 +364,7 @@ pub(super) fn check_sys_len(result: libc::c_long) -> Result<usize> {
 /// fchownat(2); `None` leaves an id as it is. Set-id bits and file capabilities of a file go, as
 /// chown(2) says.
 pub fn chown(target: Target<'_>, uid: Option<Id>, gid: Option<Id>) -> Result<()> {
+    before_change()?;
     let (uid, gid) = (Id::or_none(uid), Id::or_none(gid));
     target.with_at(|dir, path, flags| {
         // SAFETY: the path is a NUL-terminated string that outlives the call.
@@ -388,6 +403,7 @@ impl SetTime {
 
 /// utimensat(2): access time, then modification time.
 pub fn set_times(target: Target<'_>, atime: SetTime, mtime: SetTime) -> Result<()> {
+    before_change()?;
     let times = [atime.timespec(), mtime.timespec()];
     if let Target::Fd(fd) = target {
         // SAFETY: two timespecs, as futimens wants; the descriptor is open.

@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use super::at::{check, check_len, check_sys};
+use super::commit::before_change;
 use crate::error::{Errno, Result};
 
 /// pread(2) until the buffer is full or the file ends; the length that was read.
@@ -58,6 +59,7 @@ pub fn will_need(fd: BorrowedFd<'_>) -> Result<()> {
 /// pwrite(2) until all is written. A short count is returned if a later part fails, as write(2)
 /// does; the next call then gets the error.
 pub fn write_at(fd: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<usize> {
+    before_change()?;
     let mut done = 0;
     while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
         let at = position(offset, done)?;
@@ -84,6 +86,7 @@ fn position(offset: u64, done: usize) -> Result<libc::off_t> {
 
 /// ftruncate(2).
 pub fn truncate(fd: BorrowedFd<'_>, size: u64) -> Result<()> {
+    before_change()?;
     let size = position(size, 0)?;
     // SAFETY: plain call on an open descriptor.
     check(unsafe { libc::ftruncate(fd.as_raw_fd(), size) })?;
@@ -105,6 +108,7 @@ pub fn sync(fd: BorrowedFd<'_>, data_only: bool) -> Result<()> {
 
 /// fallocate(2) with its flags as they come.
 pub fn allocate(fd: BorrowedFd<'_>, mode: i32, offset: u64, len: u64) -> Result<()> {
+    before_change()?;
     let (offset, len) = (position(offset, 0)?, position(len, 0)?);
     // SAFETY: plain call on an open descriptor.
     check(unsafe { libc::fallocate(fd.as_raw_fd(), mode, offset, len) })?;
@@ -126,6 +130,7 @@ pub fn copy_range(
     to_at: u64,
     len: usize,
 ) -> Result<usize> {
+    before_change()?;
     let (mut from_at, mut to_at) = (position(from_at, 0)?, position(to_at, 0)?);
     // SAFETY: both offsets are locals that outlive the call.
     check_len(unsafe {
@@ -253,6 +258,7 @@ pub fn unlock(fd: BorrowedFd<'_>) -> Result<()> {
 /// # Errors
 /// EOPNOTSUPP, EXDEV, EINVAL or ENOTTY where that cannot be done.
 pub fn clone_all(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    before_change()?;
     // SAFETY: FICLONE takes a descriptor by value.
     check_sys(unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE, from.as_raw_fd()) }.into())
 }

@@ -6,6 +6,7 @@
 
 pub mod at;
 pub mod backing;
+pub mod commit;
 pub mod copy;
 pub mod creds;
 pub mod daemon;

@@ -16,6 +16,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::at::{Target, check_len, check_sys, check_sys_len, proc_path};
+use super::commit::before_change;
 use crate::error::{Errno, Error, Result};
 
 /// The longest name of an attribute (`XATTR_NAME_MAX`, linux/limits.h), in bytes.
@@ -211,6 +212,7 @@ pub fn names(list: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Sets one attribute.
 pub fn set(target: Target<'_>, name: &CStr, value: &[u8], mode: SetMode) -> Result<()> {
+    before_change()?;
     if has_xattrat() {
         let args = XattrArgs {
             value: value.as_ptr() as u64,
@@ -252,6 +254,7 @@ pub fn set(target: Target<'_>, name: &CStr, value: &[u8], mode: SetMode) -> Resu
 
 /// Removes one attribute.
 pub fn remove(target: Target<'_>, name: &CStr) -> Result<()> {
+    before_change()?;
     if has_xattrat() {
         let result = target.with_at(|dir, path, flags| {
             // SAFETY: the strings are NUL-terminated and outlive the call.

@@ -16,6 +16,7 @@ use crate::merge::copyup::{self, Copied, Data, Destination, Lower};
 use crate::merge::links::{self, Linked};
 use crate::merge::lookup::{Contents, Key};
 use crate::merge::stack::MetaSource;
+use crate::sys::commit::unseen;
 use crate::sys::{FileType, Name, Stat};
 
 impl Vfs {
@@ -40,8 +41,10 @@ impl Vfs {
         loop {
             let upper = node.dir()?.stack.read().upper.clone();
             if let Some(upper) = upper {
-                self.own_metadata(node, &upper)?;
-                self.unify_marks(node, &upper)?;
+                unseen(|| {
+                    self.own_metadata(node, &upper)?;
+                    self.unify_marks(node, &upper)
+                })?;
                 return Ok(upper);
             }
             // Not recursive: a tree may be deeper than a stack.

@@ -24,6 +24,7 @@ use crate::merge::lookup::{Contents, Key};
 use crate::merge::stack::MetaSource;
 use crate::merge::subtree as merge;
 use crate::merge::{What, lookup};
+use crate::sys::commit::unseen;
 use crate::sys::{FileType, Name};
 
 /// How often the subtree is gone through anew because others changed it meanwhile. Nothing that
@@ -79,7 +80,7 @@ impl Vfs {
             return self.dir_to_write(node).map(drop);
         }
         for _ in 0..PASSES {
-            let copied = self.copy_subtree(node).map_err(as_exdev)?;
+            let copied = unseen(|| self.copy_subtree(node)).map_err(as_exdev)?;
             match self.cut_off(node, &copied) {
                 Err(err) if err.errno() == Errno::EAGAIN => {}
                 other => return other,

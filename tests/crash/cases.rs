@@ -528,3 +528,47 @@ pub const CASES: &[Case] = &[
         act: |c| rename(c, (b"d", b"sub"), (b"e", b"in"), RenameMode::Exchange),
     },
 ];
+
+/// Looks at what has marks, so that each call of reading them can fail.
+pub const LOOKS: &[Case] = &[
+    Case {
+        name: "a file whose data is below",
+        prepare: |dirs| {
+            dirs.file("lower/d/stub", "old content").metacopy();
+            let stub = std::fs::File::create(dirs.dir("upper/d").path("upper/d/stub")).unwrap();
+            stub.set_len(11).unwrap();
+            dirs.set("upper/d/stub", "trusted.overlay.metacopy", "");
+            dirs.set("upper/d", "trusted.overlay.impure", "y");
+        },
+        act: |c| c.walk(b"d/stub").map(drop),
+    },
+    Case {
+        name: "a file whose data is elsewhere below",
+        prepare: |dirs| {
+            dirs.file("lower/was/here", "old content").metacopy();
+            let stub = std::fs::File::create(dirs.dir("upper/d").path("upper/d/stub")).unwrap();
+            stub.set_len(11).unwrap();
+            dirs.set("upper/d/stub", "trusted.overlay.metacopy", "");
+            dirs.set("upper/d/stub", "trusted.overlay.redirect", "/was/here");
+        },
+        act: |c| c.walk(b"d/stub").map(drop),
+    },
+    Case { name: "a hard link in the index", prepare: indexed, act: |c| c.walk(b"d/f").map(drop) },
+    Case {
+        name: "a hard link that the index knows",
+        prepare: indexed,
+        act: |c| c.walk(b"e/g").map(drop),
+    },
+    Case {
+        name: "a directory whose lowers are elsewhere",
+        prepare: redirected_tree,
+        act: |c| {
+            let dir = c.walk(b"d")?;
+            c.list(dir)?;
+            c.list_plus(dir)?;
+            let inner = c.walk(b"d/in")?;
+            c.list_plus(inner)?;
+            c.walk(b"d/in/deep/h").map(drop)
+        },
+    },
+];

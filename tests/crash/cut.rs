@@ -1,9 +1,9 @@
 //! Cutting an operation off in the middle.
 //!
-//! The operation runs in a thread of its own whose mutating system calls are handed to us first
-//! (seccomp_unotify(2)). We count them and let them pass, or answer with an error in their place:
-//! all from one on, and for the disk that is what a killed server looks like; or one alone, and
-//! that is a full disk.
+//! The operation runs in a thread of its own whose system calls are handed to us first
+//! (seccomp_unotify(2)). We count those that change something and let them pass, or answer with an
+//! error in their place: all from one on, and for the disk that is what a killed server looks like;
+//! or one alone, and that is a full disk. Or we count all, and one of them fails.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::mpsc;
@@ -17,6 +17,8 @@ pub enum Cut {
     From(usize),
     /// This call alone fails with ENOSPC.
     NoSpaceAt(usize),
+    /// Of all calls, those that only look counted too, this one alone fails with EIO.
+    ErrorAt(usize),
 }
 
 /// What the file system knows of renameat2(2).
@@ -39,7 +41,7 @@ impl Renames {
 #[derive(Debug)]
 pub struct Ran<T> {
     pub result: T,
-    /// The mutating calls, by number, in their order.
+    /// The mutating calls, by number, in their order; with [`Cut::ErrorAt`] all calls.
     pub calls: Vec<i64>,
 }
 
@@ -81,9 +83,34 @@ const MUTATING: [i64; 33] = [
     libc::SYS_syncfs,
 ];
 
+/// Every call that looks at a file system. With the others they are all that can fail for want of
+/// memory or descriptors, or because of a bad disk.
+const LOOKING: [i64; 18] = [
+    libc::SYS_statx,
+    libc::SYS_newfstatat,
+    libc::SYS_fstat,
+    libc::SYS_getxattr,
+    libc::SYS_lgetxattr,
+    libc::SYS_fgetxattr,
+    libc::SYS_listxattr,
+    libc::SYS_llistxattr,
+    libc::SYS_flistxattr,
+    SYS_GETXATTRAT,
+    SYS_LISTXATTRAT,
+    libc::SYS_readlinkat,
+    libc::SYS_getdents64,
+    libc::SYS_ioctl,
+    libc::SYS_fstatfs,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_pread64,
+];
+
 /// Numbers of newer calls are the same on every architecture (asm-generic/unistd.h).
 const SYS_FCHMODAT2: i64 = 452;
 const SYS_SETXATTRAT: i64 = 463;
+const SYS_GETXATTRAT: i64 = 464;
+const SYS_LISTXATTRAT: i64 = 465;
 const SYS_REMOVEXATTRAT: i64 = 466;
 
 /// _IOWR('!', 0, struct seccomp_notif), _IOWR('!', 1, struct seccomp_notif_resp); linux/seccomp.h.
@@ -109,18 +136,29 @@ pub fn run<T: Send + 'static>(
     renames: Renames,
     act: impl FnOnce() -> T + Send + 'static,
 ) -> Ran<T> {
+    run_seen(cut, renames, act, |_| {})
+}
+
+/// As [`run`]; `see` is told the number of each call that counts before it is made, from 1.
+pub fn run_seen<T: Send + 'static>(
+    cut: Cut,
+    renames: Renames,
+    act: impl FnOnce() -> T + Send + 'static,
+    see: impl FnMut(usize),
+) -> Ran<T> {
     let (send, receive) = mpsc::channel();
     let worker = std::thread::spawn(move || {
         send.send(install().unwrap()).unwrap();
         act()
     });
     let listener = receive.recv().unwrap();
-    let calls = supervise(&listener, cut, renames);
+    let calls = supervise(&listener, cut, renames, see);
     let result = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     Ran { result, calls }
 }
 
-/// Hands the mutating calls of this thread, for the rest of its life, to whom has the descriptor.
+/// Hands the calls of this thread that are watched, for the rest of its life, to whom has the
+/// descriptor.
 fn install() -> Result<OwnedFd, String> {
     let load = u16::try_from(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS).unwrap();
     let equal = u16::try_from(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K).unwrap();
@@ -128,8 +166,9 @@ fn install() -> Result<OwnedFd, String> {
     let statement = |code, k| libc::sock_filter { code, jt: 0, jf: 0, k };
     // The number is the first field of struct seccomp_data.
     let mut program = vec![statement(load, 0)];
-    for (index, call) in MUTATING.iter().enumerate() {
-        let to_notify = u8::try_from(MUTATING.len() - index).unwrap();
+    let watched = [&MUTATING[..], &LOOKING[..]].concat();
+    for (index, call) in watched.iter().enumerate() {
+        let to_notify = u8::try_from(watched.len() - index).unwrap();
         let k = u32::try_from(*call).unwrap();
         program.push(libc::sock_filter { code: equal, jt: to_notify, jf: 0, k });
     }
@@ -161,15 +200,24 @@ fn install() -> Result<OwnedFd, String> {
 }
 
 /// Answers until the thread is gone.
-fn supervise(listener: &OwnedFd, cut: Cut, renames: Renames) -> Vec<i64> {
+fn supervise(
+    listener: &OwnedFd,
+    cut: Cut,
+    renames: Renames,
+    mut see: impl FnMut(usize),
+) -> Vec<i64> {
     let mut calls = Vec::new();
     while let Some(asked) = receive(listener) {
         let call = i64::from(asked.data.nr);
         let mut errno = 0;
         if renames.refuses(&asked.data) {
             errno = libc::EINVAL;
+        } else if let Cut::ErrorAt(only) = cut {
+            calls.push(call);
+            errno = if calls.len() == only { libc::EIO } else { 0 };
         } else if mutates(&asked.data) {
             calls.push(call);
+            see(calls.len());
             errno = match cut {
                 Cut::From(first) if calls.len() >= first => libc::EIO,
                 Cut::NoSpaceAt(only) if calls.len() == only => libc::ENOSPC,
@@ -183,6 +231,9 @@ fn supervise(listener: &OwnedFd, cut: Cut, renames: Renames) -> Vec<i64> {
 
 /// openat(2) does only if it creates.
 fn mutates(call: &libc::seccomp_data) -> bool {
+    if LOOKING.contains(&call.nr.into()) {
+        return false;
+    }
     let flags = match i64::from(call.nr) {
         libc::SYS_openat => call.args[2],
         libc::SYS_open => call.args[1],

@@ -26,6 +26,8 @@ mod cases;
 mod client;
 mod cut;
 mod dirs;
+mod errors;
+mod given_up;
 mod tools;
 
 use ovlmerge::error::{Errno, Error};

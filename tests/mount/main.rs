@@ -30,6 +30,7 @@ mod dirs;
 mod ending;
 mod forget;
 mod frozen;
+mod given_up;
 mod handles;
 mod hardlinks;
 mod holes;

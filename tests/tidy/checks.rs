@@ -209,6 +209,51 @@ pub fn descriptors_past_the_gate(source: &Source) -> Vec<Violation> {
     .collect()
 }
 
+/// What changes a layer, by the name of the call.
+const CHANGES: [&str; 23] = [
+    "libc::mkdirat",
+    "libc::mknodat",
+    "unistd::symlinkat(",
+    "unistd::linkat(",
+    "libc::unlinkat",
+    "libc::renameat2",
+    "SYS_fchmodat2,",
+    "libc::chmod(",
+    "libc::fchownat",
+    "libc::futimens",
+    "libc::utimensat",
+    "OFlag::O_TMPFILE |",
+    "libc::pwrite",
+    "libc::ftruncate",
+    "libc::fallocate",
+    "libc::copy_file_range",
+    "libc::FICLONE",
+    "SYS_SETXATTRAT,",
+    "libc::lsetxattr",
+    "SYS_REMOVEXATTRAT,",
+    "libc::lremovexattr",
+    "SETFLAGS.into()",
+    "FSSETXATTR.into()",
+];
+
+/// A change of a layer by a function that does not ask whether the request was given up.
+pub fn changes_past_the_commit(source: &Source) -> Vec<Violation> {
+    let layers = ["at", "copy", "dir", "file", "handle", "ioctl", "stat", "trail", "xattr"];
+    if !layers.iter().any(|file| source.path == format!("src/sys/{file}.rs")) {
+        return Vec::new();
+    }
+    let asks = |i: usize| {
+        let function = source.shipped[..i].rsplit("\npub fn ").next().unwrap_or_default();
+        function.contains("before_change()?")
+    };
+    CHANGES
+        .into_iter()
+        .flat_map(|call| source.shipped.match_indices(call))
+        .filter(|(i, _)| !asks(*i))
+        .map(|(i, call)| at(source, i, format!("{call} without before_change of sys/commit.rs")))
+        .collect()
+}
+
 /// Directories of whoever wrote it, in code, strings or comments.
 pub fn machine_paths(source: &Source) -> Vec<Violation> {
     let text = source.shipped_text();
@@ -323,6 +368,16 @@ mod tests {
         assert_eq!(unwraps(&source("fn f() { a().expect(\"b\") }")).len(), 1);
         assert!(unwraps(&source("fn f() { a().unwrap_or(1) } // .unwrap()")).is_empty());
         assert!(unwraps(&source("#[cfg(test)]\nmod t { fn f() { a().unwrap() } }")).is_empty());
+    }
+
+    #[test]
+    fn a_change_that_commits_to_nothing_is_found() {
+        let found = |body: &str| {
+            let text = format!("\npub fn f() {{ before_change()?; }}\npub fn g() {{ {body} }}");
+            changes_past_the_commit(&Source::new("src/sys/at.rs", &text)).len()
+        };
+        assert_eq!(found("check(libc::mkdirat(a))"), 1);
+        assert_eq!(found("before_change()?; check(libc::mkdirat(a))"), 0);
     }
 
     #[test]

@@ -101,6 +101,11 @@ fn descriptors_come_through_the_gate() {
 }
 
 #[test]
+fn a_request_that_was_given_up_changes_nothing() {
+    check(Source::is_product, checks::changes_past_the_commit);
+}
+
+#[test]
 fn modules_use_only_what_is_below_them() {
     check(Source::is_product, modules::upward_uses);
 }
