@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::support::{Dir, Mount, Scratch};
+use crate::support::{Dir, Mount, Scratch, passthrough_everywhere};
 use crate::{needs, not_the_kernels};
 
 /// All that is below a directory: type, and contents or target.
@@ -156,6 +156,10 @@ fn with_a_lifetime_changes_of_lowers_show_after_it() {
 fn changes_show_with_writes_that_are_gathered_too() {
     needs!(mount);
     not_the_kernels!("its lowers must not change");
+    // The two exclude one another.
+    if passthrough_everywhere() {
+        return;
+    }
     let s = build();
     let m = s.setup().option("timeout=0,writeback=1").mount();
     assert_eq!(m.read("one/f"), "A".repeat(3000));
