@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use crate::archive::{archive, entry};
-use crate::call::done;
+use crate::call::{done, pack};
 use crate::disk::disk;
 use crate::needs;
 use crate::support::process::{output, run, text};
@@ -323,6 +323,28 @@ fn in_a_user_namespace() {
     assert_eq!(disk(&out), wanted);
     assert_eq!(out.xattr_names("o"), ["user.overlay.opaque"]);
     assert_eq!(out.stat("i/f").uid(), 1234);
+}
+
+/// The kernel says no more than EINVAL.
+#[test]
+fn an_acl_with_an_id_that_the_namespace_lacks_is_named() {
+    needs!(root, userns);
+    let s = Scratch::new();
+    s.upper.file("d/f", "");
+    run("setfacl", &["-m", "u:7:r", s.upper.path("d/f").to_str().unwrap()]);
+    std::fs::write(s.base().path("layer.tar"), pack(&s, &[])).unwrap();
+    let script = format!(
+        "chmod 777 {0}; chmod a+r {0}/layer.tar; ! setpriv --reuid=0 --regid=0 --clear-groups \
+         unshare --user --map-root-user {1} apply {0}/layer.tar {0}/out 2>{0}/said",
+        s.base().root().display(),
+        s.program().display()
+    );
+    run("sh", &["-ec", &script]);
+    let said = s.base().read("said");
+    for word in ["d/f", "system.posix_acl_access", "names a user or group", "podman unshare"] {
+        assert!(said.contains(word), "{said}");
+    }
+    assert!(!s.base().exists("out"));
 }
 
 /// Owners, modes and devices of a layer, by somebody who may give and make none of them.

@@ -133,7 +133,7 @@ impl<'a> Metadata<'a> {
             let key = CString::new(stored.into_owned()).map_err(|_| Errno::EINVAL)?;
             if is_acl(name) {
                 let value = self.owners.stored_acl(value.to_vec())?;
-                return xattr::set(target, &key, &value, SetMode::Any);
+                return xattr::set(target, &key, &value, SetMode::Any).map_err(say_who_is_missing);
             }
             xattr::set(target, &key, value, SetMode::Any)
         };
@@ -150,6 +150,18 @@ impl<'a> Metadata<'a> {
             }
             other => other.context(text),
         }
+    }
+}
+
+/// An ACL with an id that the user namespace lacks is refused like one of a wrong form
+/// (`posix_acl_from_xattr`, fs/posix_acl.c).
+fn say_who_is_missing(err: Error) -> Error {
+    match err.errno() {
+        Errno::EINVAL => err.context(
+            "it is malformed, or names a user or group that cannot be had here; call this as root, \
+             or in a user namespace that has these ids (podman unshare)",
+        ),
+        _ => err,
     }
 }
 
