@@ -13,7 +13,7 @@ use super::request::UsageError;
 /// What mount(8) wants.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct HelperCall {
-    /// The same as an ordinary command line, without the program's name.
+    /// It as an ordinary command line, without the name of the program.
     pub args: Vec<OsString>,
     /// `-f`: check, and mount nothing.
     pub fake: bool,

@@ -63,7 +63,7 @@ impl Count {
         Self::Upper(count.cast_signed().wrapping_sub(nlink.cast_signed()))
     }
 
-    /// The same for the lower's.
+    /// What makes `count` out of the link count of the lower's inode.
     #[must_use]
     pub fn by_lower(count: u32, nlink: u32) -> Self {
         Self::Lower(count.cast_signed().wrapping_sub(nlink.cast_signed()))

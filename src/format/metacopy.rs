@@ -20,7 +20,7 @@ pub struct FileMarks {
     pub redirect: Option<Redirect>,
     /// The lower file that it was copied from.
     pub origin: Option<Origin>,
-    /// The same as it stands in the mark; empty if it does not.
+    /// The bytes of the mark of origin; empty if there is none.
     pub handle: Vec<u8>,
     /// How many names it has in the mount, if it is in the index of hard links.
     pub count: Option<Count>,

@@ -106,7 +106,7 @@ pub enum Dialect {
     Plain,
     /// Their own; but owners and modes are not those of the inodes, so ACLs mean nothing.
     Overridden,
-    /// The same, and `security.NAME` is `user.containers.override_security.NAME`.
+    /// As [`Self::Overridden`], and `security.NAME` is `user.containers.override_security.NAME`.
     Containers,
 }
 

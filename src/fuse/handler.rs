@@ -148,7 +148,7 @@ impl Handler {
         }
     }
 
-    /// The same for contents and extended attributes of open files.
+    /// Takes a request about contents or extended attributes.
     fn handle_data(&self, header: &Header, operation: &Operation<'_>, reply: Reply) {
         let id = header.node;
         match *operation {

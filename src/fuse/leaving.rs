@@ -25,7 +25,7 @@ use crate::vfs::Vfs;
 /// systemd-system.conf(5)).
 const STUCK: Duration = Duration::from_secs(30);
 
-/// The same after a second signal. Docker gives a container ten seconds before it kills.
+/// How long that takes after a second signal. Docker gives a container ten seconds before it kills.
 const INSISTED: Duration = Duration::from_secs(5);
 
 /// The signals that are waited for by one thread. To be blocked before any thread starts.

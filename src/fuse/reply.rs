@@ -47,7 +47,7 @@ pub struct Lifetime {
 }
 
 impl Lifetime {
-    /// The same for all.
+    /// One time for all that is told.
     pub fn of(time: Duration) -> Self {
         Self { name: time, attributes: time }
     }
@@ -315,7 +315,7 @@ impl Listing {
         fits
     }
 
-    /// The same with the node, or without if it is not told or has none.
+    /// Adds an entry with its node, or without if the node is not told or there is none.
     pub fn push_plus(
         &mut self,
         entry: &DirEntry<'_>,

@@ -77,7 +77,7 @@ impl TakenOut {
         self.work.discard_known(&self.name, self.is_dir)
     }
 
-    /// The same where the tree is as it should be whether it works or not.
+    /// Removes it where the tree is as it should be whether that works or not.
     pub fn sweep(self) {
         best_effort("what was replaced stays in work until the next mount", self.discard());
     }
@@ -142,7 +142,7 @@ impl Staged {
         Ok(())
     }
 
-    /// The same, and hands over what is to be removed from the work directory.
+    /// Publishes it, and hands over what is to be removed from the work directory.
     pub fn replace(
         mut self,
         dir: &UpperDir,

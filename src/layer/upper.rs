@@ -390,7 +390,7 @@ impl Upper {
         to.dir().reach(|to| at::link_unnamed(file, to, new))
     }
 
-    /// The same in the work directory.
+    /// The first name of such a file, in the work directory.
     pub fn stage_unnamed(&self, file: BorrowedFd<'_>) -> Result<Staged> {
         Staged::build(&self.work, |dir, new| at::link_unnamed(file, dir, new))
     }

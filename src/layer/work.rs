@@ -147,7 +147,7 @@ impl Work {
         self.discard_known(name, None)
     }
 
-    /// The same of what is known to be a directory, or none.
+    /// Removes something that may be known to be a directory, or none.
     pub fn discard_known(&self, name: &str, is_dir: Option<bool>) -> Result<()> {
         unseen(|| remove(self.fd(), (name.as_bytes().into(), is_dir)))
     }

@@ -55,7 +55,7 @@ const PLAIN: u32 = 0o777;
 /// What we need to write data and attributes of a file in the making. Nobody else gets to it: the
 /// work directory is ours alone.
 const OUR_FILE: u32 = 0o600;
-/// The same of a directory.
+/// What we need to put entries and attributes into a directory in the making.
 const OUR_DIR: u32 = 0o700;
 
 /// Where a copy is to appear.
@@ -115,8 +115,8 @@ pub fn build(upper: &Upper, lower: &Lower<'_>, was: &Stat, data: Data) -> Result
     Ok(copied)
 }
 
-/// The same without forcing the data to the disk, which has to be done before the copy is
-/// published ([`Upper::sync_all`]).
+/// Copies as [`build`] does, without forcing the data to the disk: that has to be done before the
+/// copy is published ([`Upper::sync_all`]).
 ///
 /// # Errors
 /// As [`build`].

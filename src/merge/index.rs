@@ -162,7 +162,7 @@ impl Index {
         (self.entries.len(), self.entries.bytes() + size_of_val(&*self.levels))
     }
 
-    /// The same for a few names, without listing the lowers: what it costs depends on how many
+    /// An index of a few names, without listing the lowers: what it costs depends on how many
     /// names and layers there are, not on how much is in the directory.
     pub fn of_names<'a>(
         dir: &DirStack,

@@ -82,7 +82,7 @@ impl<T> NameMap<T> {
         self.items.get(position).map(|(_, value)| value)
     }
 
-    /// The same, to change it.
+    /// The value of a name, to change it.
     pub fn get_mut(&mut self, name: &[u8]) -> Option<&mut T> {
         let position = self.position(name)?;
         self.items.get_mut(position).map(|(_, value)| value)

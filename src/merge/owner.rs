@@ -60,7 +60,7 @@ impl View {
         }
     }
 
-    /// The same of what a file system says.
+    /// The id in the mount of a number that a file system says.
     fn shown_number(&self, number: u32) -> u32 {
         Id::or_none(Id::new(number).and_then(|id| self.shown(id)))
     }

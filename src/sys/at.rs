@@ -114,7 +114,7 @@ pub(super) fn check(result: libc::c_int) -> Result<libc::c_int> {
     if result < 0 { Err(Errno::last().into()) } else { Ok(result) }
 }
 
-/// The same for calls that return a length.
+/// Turns the result of a libc call that returns a length into ours.
 pub(super) fn check_len(result: libc::ssize_t) -> Result<usize> {
     usize::try_from(result).map_err(|_| Errno::last().into())
 }
@@ -356,7 +356,7 @@ pub(super) fn check_sys(result: libc::c_long) -> Result<()> {
     if result < 0 { Err(Errno::last().into()) } else { Ok(()) }
 }
 
-/// The same for raw calls that return a length.
+/// Turns the result of a raw call that returns a length into ours.
 pub(super) fn check_sys_len(result: libc::c_long) -> Result<usize> {
     usize::try_from(result).map_err(|_| Errno::last().into())
 }
@@ -385,7 +385,7 @@ pub enum SetTime {
 }
 
 impl SetTime {
-    /// The same, or this time instead of leaving it.
+    /// This, with a time to set in place of [`Self::Omit`].
     #[must_use]
     pub fn or(self, time: Time) -> Self {
         if self == Self::Omit { Self::At(time) } else { self }

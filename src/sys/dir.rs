@@ -88,7 +88,8 @@ pub fn rewind(dir: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
-/// The same from where the descriptor stands, which is the beginning if it was just opened.
+/// Calls `each` for the entries behind the offset of the descriptor, which is 0 in one that was
+/// just opened.
 ///
 /// # Errors
 /// As [`for_each`].

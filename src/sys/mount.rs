@@ -31,7 +31,7 @@ pub struct Request<'a> {
     pub mountpoint: &'a Path,
     /// Flags of mount(2).
     pub flags: MsFlags,
-    /// The same flags and the rest in words, for the helper.
+    /// These flags and the other options in words, for the helper.
     pub words: &'a [String],
     /// First column of /proc/mounts.
     pub fsname: &'a str,

@@ -204,7 +204,7 @@ impl Stat {
         Some(Owner { uid: Id::new(self.uid)?, gid: Id::new(self.gid)? })
     }
 
-    /// The same object: same file system, same inode.
+    /// Whether both are of one object: one inode of one file system.
     #[must_use]
     pub fn same_object(&self, other: &Self) -> bool {
         (self.dev, self.ino) == (other.dev, other.ino)

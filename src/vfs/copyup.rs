@@ -115,7 +115,7 @@ impl Vfs {
         self.copy_up_changed(node, data, &Change::NONE).map(drop)
     }
 
-    /// The same for a change of mode, owner or times, or of the size in `data`. Returns whether
+    /// Copies up for a change of mode, owner or times, or of the size in `data`. Returns whether
     /// that came with it, so that nobody has seen the copy without.
     ///
     /// # Errors
@@ -131,7 +131,7 @@ impl Vfs {
         Ok(done)
     }
 
-    /// The same for the change of a name.
+    /// Copies up for the change of one name.
     ///
     /// # Errors
     /// As [`Self::copy_up`].

@@ -19,10 +19,11 @@ impl Vfs {
         self.entry_of(&node)
     }
 
-    /// The same for the directory above a directory.
+    /// Gives out the directory above a directory.
     ///
     /// # Errors
-    /// The same; ESTALE for what has no directory above it, ENOTDIR for what is none.
+    /// As [`Self::lookup_self`]; ESTALE if there is no directory above it, ENOTDIR if it is no
+    /// directory.
     pub(super) fn lookup_parent(&self, id: NodeId) -> Result<Entry> {
         let node = self.found_again(id)?;
         let link = node.dir()?.link.read().clone();

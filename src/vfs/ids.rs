@@ -21,7 +21,7 @@ use crate::merge::lookup::Key;
 
 /// In place of the number of a layer: the key is of a name.
 const NAME: u16 = u16::MAX;
-/// The same: the key is of a file of lowers, in whichever layers it is.
+/// In place of the number of a layer: the key is of a file of lowers, in whichever layers it is.
 const SHARED: u16 = NAME - 1;
 
 /// The number of a node, never 0.

@@ -200,7 +200,7 @@ pub(super) fn survey(stack: &DirStack, names: &Names, name: Name<'_>) -> Result<
     Ok(Survey { upper, in_lowers: false })
 }
 
-/// The same of a name that `found` stands for: without an index it is the only thing there.
+/// Surveys a name that `found` stands for: without an index that is the only thing there.
 pub(super) fn survey_found(names: &Names, name: Name<'_>, found: &Found) -> Survey {
     match (&names.index, names.index.as_ref().and_then(|index| index.get(name))) {
         (_, Some(entry)) => Survey { upper: entry.upper, in_lowers: entry.in_lowers() },

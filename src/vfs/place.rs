@@ -360,7 +360,7 @@ impl Place {
         self.rare.as_ref()?.linked.as_deref()
     }
 
-    /// The same, to change it.
+    /// Where it stands in the index of hard links, to change it.
     pub fn linked_mut(&mut self) -> Option<&mut Linked> {
         self.rare.as_mut()?.linked.as_deref_mut()
     }

@@ -57,7 +57,7 @@ impl Vfs {
         Ok(())
     }
 
-    /// The same with attributes: each entry that has them counts as looked up once if `each` takes
+    /// Lists with attributes: each entry that has them counts as looked up once if `each` takes
     /// it. A name that went since the snapshot is left out, where that is noticed.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ pub struct Table {
     /// Numbers of nodes that do not follow from their object: what was copied up keeps the number
     /// of the lower, and some numbers do not fit or are taken.
     aliases: DashMap<Key, NodeId, FxBuildHasher>,
-    /// The same the other way round, to clean up.
+    /// The objects whose number is an alias of a node, to clean up.
     aliased: DashMap<NodeId, SmallVec<[Key; 1]>, FxBuildHasher>,
     ids: Ids,
     /// Held while the node of an object of the upper is looked for or made: names of it may be

@@ -1,5 +1,5 @@
-//! Each operation is given up before each of its mutating calls. Given up in time, it says EINTR and
-//! has changed nothing that anybody sees; too late, it is carried out as if nothing had been.
+//! Each operation is given up before each of its mutating calls. Given up in time, it says EINTR
+//! and has changed nothing that anybody sees; too late, it is carried out as if nothing had been.
 
 use std::sync::Arc;
 

@@ -210,7 +210,7 @@ pub fn descriptors_past_the_gate(source: &Source) -> Vec<Violation> {
 }
 
 /// What changes a layer, by the name of the call.
-const CHANGES: [&str; 23] = [
+const CHANGES: [&str; 24] = [
     "libc::mkdirat",
     "libc::mknodat",
     "unistd::symlinkat(",
@@ -224,6 +224,7 @@ const CHANGES: [&str; 23] = [
     "libc::utimensat",
     "OFlag::O_TMPFILE |",
     "libc::pwrite",
+    "libc::truncate(",
     "libc::ftruncate",
     "libc::fallocate",
     "libc::copy_file_range",
@@ -274,6 +275,20 @@ pub fn missing_head(source: &Source) -> Vec<Violation> {
         return Vec::new();
     }
     vec![at_line(source, 1, "the file does not begin with a //! line that says what it is for")]
+}
+
+/// Doc comments that mean nothing where they are read alone, as rustdoc shows them.
+pub fn docs_that_lean(source: &Source) -> Vec<Violation> {
+    (1..)
+        .zip(source.text.lines())
+        .filter(|(_, line)| line.trim_start().starts_with("/// The same"))
+        .filter(|(line, _)| {
+            let before =
+                usize::checked_sub(*line, 2).and_then(|before| source.text.lines().nth(before));
+            before.is_none_or(|before| !before.trim_start().starts_with("///"))
+        })
+        .map(|(line, text)| at_line(source, line, format!("the same as what? {}", text.trim())))
+        .collect()
 }
 
 #[cfg(test)]
@@ -378,6 +393,12 @@ mod tests {
         };
         assert_eq!(found("check(libc::mkdirat(a))"), 1);
         assert_eq!(found("before_change()?; check(libc::mkdirat(a))"), 0);
+    }
+
+    #[test]
+    fn a_doc_comment_that_leans_on_another_is_found() {
+        assert_eq!(docs_that_lean(&source("/// The same for files.\nfn f() {}")).len(), 1);
+        assert!(docs_that_lean(&source("/// # Errors\n/// The same\nfn f() {}")).is_empty());
     }
 
     #[test]

@@ -106,6 +106,11 @@ fn a_request_that_was_given_up_changes_nothing() {
 }
 
 #[test]
+fn each_doc_comment_can_be_read_alone() {
+    check(Source::is_product, checks::docs_that_lean);
+}
+
+#[test]
 fn modules_use_only_what_is_below_them() {
     check(Source::is_product, modules::upward_uses);
 }

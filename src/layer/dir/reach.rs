@@ -37,7 +37,7 @@ impl LayerDir {
         Grants::retry(self.grants(), &[Need::of(self, fd)], || act(fd))
     }
 
-    /// The same on an entry, with rights to that too.
+    /// Calls `act` on an entry, if need be with rights to the directory and to the entry.
     ///
     /// # Errors
     /// As for [`Self::reach`].

@@ -39,7 +39,7 @@ pub struct Attributes {
 
 /// Mode of a file whose shown mode is elsewhere: for us alone.
 const HIDDEN_FILE: u32 = 0o600;
-/// The same for a directory.
+/// Mode of a directory whose shown mode is elsewhere.
 const HIDDEN_DIR: u32 = 0o700;
 /// Bits that lend the rights of an owner.
 const SET_ID: u32 = libc::S_ISUID | libc::S_ISGID;
@@ -103,7 +103,7 @@ impl Upper {
         if self.keeping == Keeping::Inode { wanted } else { HIDDEN_FILE }
     }
 
-    /// The same for a directory.
+    /// The mode that a directory in the making has until it is finished.
     pub(super) fn dir_mode(&self, wanted: u32) -> u32 {
         if self.keeping == Keeping::Inode { wanted } else { HIDDEN_DIR }
     }

@@ -20,7 +20,7 @@ impl Upper {
         Ok(())
     }
 
-    /// The same, and hands over what is to be removed from the work directory.
+    /// Marks a name as gone, and hands over what is to be removed from the work directory.
     pub fn replace_by_whiteout(
         &self,
         dir: &UpperDir,

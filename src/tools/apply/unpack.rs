@@ -59,7 +59,7 @@ fn check_most(count: u64, most: Option<u64>, what: &str, option: &str) -> Result
     }
 }
 
-/// The same, of a path that nobody vouches for.
+/// The parts of a path that nobody vouches for.
 fn checked_parts(path: &[u8]) -> Result<Vec<&[u8]>> {
     let parts = parts_of(path);
     for part in &parts {
