@@ -120,7 +120,8 @@ pub fn summary(vfs: &Vfs, config: &Config, connection: &Connection) -> Value {
             "readers_now": connection.readers.now,
             "readers_limit": connection.readers.most,
         },
-        "held_up": connection.held_up.iter().map(of_held_up).collect::<Vec<_>>(),
+        "held_up": as_many_as_fit(&connection.held_up),
+        "held_up_count": connection.held_up.len(),
         "layer_count": vfs.layers().len(),
     })
 }
@@ -241,6 +242,24 @@ fn of_tally(tally: &Tally) -> Value {
     })
 }
 
+/// The requests that wait, those first that have waited for the longest time, up to half of an
+/// answer: the other half is enough for the rest of it.
+fn as_many_as_fit(held_up: &[HeldUp]) -> Vec<Value> {
+    let mut by_age: Vec<_> = held_up.iter().collect();
+    by_age.sort_by(|one, other| other.seconds.total_cmp(&one.seconds));
+    let mut room = LONGEST / 2;
+    let mut found = Vec::new();
+    for one in by_age.into_iter().map(of_held_up) {
+        let size = one.to_string().len() + ",".len();
+        if size > room {
+            break;
+        }
+        room -= size;
+        found.push(one);
+    }
+    found
+}
+
 fn of_held_up(held_up: &HeldUp) -> Value {
     let HeldUp { request, program, node, seconds, layer, path } = held_up;
     json!({
@@ -337,6 +356,22 @@ fn file_system(magic: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_hangs_fits_into_an_answer() {
+        let one = |seconds| HeldUp {
+            request: "LOOKUP".into(),
+            program: 1,
+            node: 2,
+            seconds: f64::from(seconds),
+            layer: Some(1),
+            path: Some("d".repeat(4000)),
+        };
+        let told = as_many_as_fit(&(1..100).map(one).collect::<Vec<_>>());
+        assert!(told.len() > 1 && told.len() < 10, "{}", told.len());
+        assert!(told.iter().map(|one| one.to_string().len() + 1).sum::<usize>() <= LONGEST / 2);
+        assert_eq!(told[0]["seconds"], 99.0, "the longest first");
+    }
 
     #[test]
     fn file_systems_and_uuids_have_their_usual_names() {

@@ -39,9 +39,14 @@ const HELD_UP: Duration = Duration::from_millis(1);
 const STUCK: Duration = Duration::from_millis(100);
 /// How long a reader that is not needed waits for a request before it goes.
 const IDLE: Duration = Duration::from_secs(10);
-/// As many requests can wait for layers before others wait for them. Each takes a stack and a
-/// descriptor.
+/// As many requests can wait for layers before others wait for them.
 const MOST: u32 = negotiation::MAX_BACKGROUND as u32;
+/// As many readers there can be with those that wait for nobody any more: whoever waited was killed.
+/// A tenth of the threads that a system of 32 GiB has by itself (`fork_init`, kernel/fork.c).
+const MOST_OF_ALL: u32 = 25_000;
+/// Descriptors that a reader may take: one to wait with, two of a pipe, and the file that it reads.
+/// Half of all that there may be are for the layers.
+const OF_A_READER: u64 = 4;
 /// How long no reader is added after that failed.
 const REST: Duration = Duration::from_secs(1);
 
@@ -64,7 +69,10 @@ pub struct Crew {
     /// How they wait for requests.
     pub waiting: Waiting,
     wanted: u32,
+    /// How many requests may be waited for at the same time.
     most: u32,
+    /// How many readers there may be with those whose requests were answered in their place.
+    most_of_all: u32,
     /// Readers that are in no request.
     free: AtomicU32,
     /// The highest level that readers told since the watch looked last.
@@ -104,12 +112,13 @@ impl Crew {
     /// For so many readers while none is held up. Each has a descriptor, of which the process may
     /// have `descriptors`.
     pub fn new(wanted: u32, descriptors: u64, waiting: Waiting) -> Self {
-        // Most of them are for the layers.
-        let most = u32::try_from(descriptors / 4).unwrap_or(u32::MAX).min(MOST);
+        let one_in = |part: u64| u32::try_from(descriptors / part).unwrap_or(u32::MAX);
+        let most = one_in(2 * OF_A_READER).min(MOST).max(wanted);
         Self {
             waiting,
             wanted,
-            most: most.max(wanted),
+            most,
+            most_of_all: one_in(OF_A_READER * 3 / 2).min(MOST_OF_ALL).max(most),
             free: AtomicU32::new(0),
             noted: AtomicU8::new(alert::NONE),
             pace: AtomicU8::new(alert::NONE),
@@ -125,7 +134,7 @@ impl Crew {
     }
 
     fn count(&self, state: &State) -> u32 {
-        u32::try_from(state.seats.len()).unwrap_or(self.most)
+        number(state.seats.len())
     }
 
     /// A seat for one more reader, which is free at first.
@@ -251,18 +260,35 @@ impl Crew {
         }
         let readers = self.count(&self.state.lock());
         let calls = self.calls();
-        let held_up = calls.iter().filter(|(_, call)| call.age() >= HELD_UP).count();
-        let held_up = u32::try_from(held_up).unwrap_or(self.most);
+        let waited_for: Vec<_> =
+            calls.iter().map(|(_, call)| call).filter(|call| call.is_waited_for()).collect();
+        let useful = readers.saturating_sub(number(calls.len() - waited_for.len()));
+        let held_up = number(waited_for.iter().filter(|call| call.age() >= HELD_UP).count());
         let lacks = match held_up {
             // They are quick; more of them would only get into each other's way.
-            few if few < readers.div_ceil(2) => 0,
+            few if few < useful.div_ceil(2) => 0,
             // Whatever waits will wait for what these wait for.
-            many if requests_wait() => many,
-            _ if calls.iter().all(|(_, call)| call.age() >= STUCK) => 1,
+            many if requests_wait() => many.max(1),
+            _ if waited_for.iter().all(|call| call.age() >= STUCK) => 1,
             _ => 0,
         };
         let will_wait = u32::from(noted >= alert::WILL_WAIT);
-        lacks.max(will_wait).min(self.most.saturating_sub(readers))
+        lacks.max(will_wait).min(self.room(readers, useful))
+    }
+
+    /// How many readers may be added, if so many are useful. One whose request was answered in its
+    /// place is not: there may be more and more of these as long as a layer hangs.
+    fn room(&self, readers: u32, useful: u32) -> u32 {
+        let room = self.most.saturating_sub(useful);
+        room.min(self.most_of_all.saturating_sub(readers))
+    }
+
+    /// Whether no reader can be added, so that nobody may read that a caller got a signal.
+    pub fn is_full(&self) -> bool {
+        let readers = self.count(&self.state.lock());
+        let lost = self.calls().iter().filter(|(_, call)| !call.is_waited_for()).count();
+        let useful = readers.saturating_sub(number(lost));
+        self.are_all_serving() && self.room(readers, useful) == 0
     }
 
     fn next_pace(&self, calm: u32, noted: u8) -> u8 {
@@ -301,8 +327,13 @@ impl Crew {
         while !self.state.lock().seats.iter().all(|seat| seat.is_harmless()) {
             std::thread::sleep(LOOK);
         }
-        self.calls().iter().for_each(|(seat, _)| seat.let_go());
+        self.calls().iter().for_each(|(seat, call)| seat.let_go(call.header.unique));
     }
+}
+
+/// A number of readers.
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -386,6 +417,39 @@ mod tests {
         assert!(crew.may_retire(&more[0]) && !crew.may_retire(&more[1]));
         drop(held_up);
         assert!(crew.may_retire(&more[1]));
+    }
+
+    /// A request that somebody else has answered, as its caller was killed.
+    fn answered(crew: &Crew, seat: &Seat) -> bool {
+        let is_there = crew.calls().iter().any(|(other, _)| std::ptr::eq(&**other, seat));
+        is_there && seat.claim(2)
+    }
+
+    #[test]
+    fn readers_that_nobody_waits_for_are_made_up_for_at_the_limit() {
+        // Room for two that are waited for, and four in all.
+        let crew = Crew::new(2, 24, Waiting::new(Duration::ZERO));
+        assert_eq!((crew.most, crew.most_of_all), (3, 4));
+        let seats: Vec<_> = (0..3).map(|_| crew.join()).collect();
+        let _hang: Vec<_> = seats.iter().map(|seat| crew.begin(seat, call(true), None)).collect();
+        std::thread::sleep(STUCK);
+        assert!(crew.is_full());
+        assert_eq!(crew.lacks(alert::NONE, &|| true), 0);
+        assert!(answered(&crew, &seats[0]) && answered(&crew, &seats[1]));
+        assert!(!crew.is_full());
+        assert_eq!(crew.lacks(alert::NONE, &|| true), 1, "no more than there may be in all");
+        let more = crew.join();
+        let _hangs = crew.begin(&more, call(true), None);
+        assert!(crew.is_full());
+    }
+
+    #[test]
+    fn what_only_forgets_keeps_nothing_from_ending() {
+        let (crew, seats) = crew(1);
+        let header = call(false).header;
+        let _forgets = crew.begin(&seats[0], Call::forgetting(header), None);
+        assert!(crew.calls().iter().all(|(_, call)| !call.is_waited_for()));
+        crew.finish();
     }
 
     #[test]

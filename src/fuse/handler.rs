@@ -302,6 +302,16 @@ impl Handler {
         }
     }
 
+    /// Whether a caller keeps set-id bits where a request tells: since Linux 5.12
+    /// (`FUSE_HANDLE_KILLPRIV_V2`).
+    pub(super) fn privilege_as_told(&self, header: &Header, kills_set_id: bool) -> Privilege {
+        match (self.agreed().says_who_kills, kills_set_id) {
+            (true, false) => Privilege::KeepsSetId,
+            (true, true) => Privilege::LosesSetId,
+            (false, _) => self.privilege(header),
+        }
+    }
+
     fn lookup(&self, header: &Header, name: &[u8], reply: Reply) {
         match self.run("lookup", |vfs| vfs.lookup(header.node, name)) {
             Ok(entry) => {
@@ -334,11 +344,7 @@ impl Handler {
 
     fn set_attr(&self, header: &Header, change: Change, kills_set_id: bool, reply: Reply) {
         let (id, lifetime) = (header.node, self.attributes_of_file_live(header.node));
-        let who = match (self.agreed().says_who_kills, kills_set_id) {
-            (true, false) => Privilege::KeepsSetId,
-            (true, true) => Privilege::LosesSetId,
-            (false, _) => self.privilege(header),
-        };
+        let who = self.privilege_as_told(header, kills_set_id);
         let slow = self.vfs.needs_copy_up(id);
         let answer = self.run_slow("setattr", slow, |vfs| {
             let stat = vfs.setattr(id, &change, who)?;

@@ -48,10 +48,11 @@ impl Handler {
     pub(super) fn look_after_callers(&self) {
         let calls = self.crew.calls();
         let leaves = self.callers.are_let_go.load(Ordering::SeqCst);
+        let is_full = self.crew.is_full();
         for (seat, call) in calls.iter().filter(|(_, call)| call.is_waited_for()) {
             if leaves && call.only_reads && call.age() >= SLOW {
                 self.answer_for(seat, call, Errno::ECONNABORTED);
-            } else if call.is_interrupted() {
+            } else if call.is_interrupted() || (is_full && call.age() >= SLOW) {
                 self.answer_the_dying(seat, call);
             }
         }
@@ -86,8 +87,10 @@ impl Handler {
     }
 
     fn answer_for(&self, seat: &Arc<Seat>, call: &Call, errno: Errno) {
-        Reply::from_seat(self.desk.device(), call.header.unique, seat).error(errno);
-        seat.let_go();
+        let unique = call.header.unique;
+        if Reply::from_seat(self.desk.device(), unique, seat).refuse(errno) {
+            seat.let_go(unique);
+        }
     }
 
     /// What waits for longer than a moment, and for which layer.

@@ -3,11 +3,10 @@
 //! Whatever ended the session, what was taken from the kernel is finished, and what was written is
 //! forced to the disk. Only then the layers are let go of, with their locks.
 //!
-//! The first SIGTERM or SIGINT unmounts. A mount that is in use is detached, and served until its
+//! The first SIGTERM, SIGINT or SIGHUP unmounts. A mount that is in use is detached, and served until its
 //! last user leaves. The second one, or requests that are stuck after the first one, end it for
 //! those users too.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -15,9 +14,9 @@ use nix::sys::signal::{SigSet, Signal};
 
 use super::device::Device;
 use super::handler::Handler;
-use crate::config::Config;
 use crate::error::{Context, Errno, Error, best_effort};
-use crate::sys::mount;
+use crate::sys::daemon;
+use crate::sys::mount::OwnMount;
 use crate::vfs::Vfs;
 
 /// How long it takes, after a signal, for requests of which none is finished to count as stuck: a
@@ -34,6 +33,10 @@ pub fn signals() -> SigSet {
     set.add(Signal::SIGUSR1);
     set.add(Signal::SIGTERM);
     set.add(Signal::SIGINT);
+    // A terminal that is closed; nohup(1) has it ignored.
+    if !daemon::is_ignored(Signal::SIGHUP) {
+        set.add(Signal::SIGHUP);
+    }
     set
 }
 
@@ -61,18 +64,19 @@ pub fn finish(device: &Device, vfs: &Vfs, patience: Option<Duration>) -> Result<
 }
 
 /// Serves signals from now on, on a thread of its own. On SIGUSR1 the statistics go to the log.
+/// `ours` is the mount; a mount that the caller has made is not ours to undo, and where it is we do
+/// not know.
 ///
 /// # Errors
 /// EAGAIN if there is no thread to be had.
 pub fn take_signals(
     signals: SigSet,
-    config: &Config,
+    ours: Option<OwnMount>,
     device: &Arc<Device>,
     handler: &Arc<Handler>,
 ) -> Result<(), Error> {
     let mut exit = Exit {
-        // A mount that the caller has made is not ours to undo, and where it is we do not know.
-        ours: config.device.is_none().then(|| config.mountpoint.clone()),
+        ours,
         device: Arc::clone(device),
         // The end of the session is the end of the layers, whatever this thread is at.
         handler: Arc::downgrade(handler),
@@ -91,8 +95,8 @@ pub fn take_signals(
 /// What it takes to end from another thread than the one that began the session.
 #[derive(Clone)]
 struct Exit {
-    /// The mountpoint, until it is unmounted.
-    ours: Option<PathBuf>,
+    /// The mount, until it is unmounted.
+    ours: Option<OwnMount>,
     device: Arc<Device>,
     handler: Weak<Handler>,
 }
@@ -102,12 +106,14 @@ impl Exit {
         if let Some(handler) = self.handler.upgrade() {
             handler.let_callers_go();
         }
-        let Some(mountpoint) = self.ours.take() else {
+        let Some(mount) = self.ours.take() else {
             tracing::info!("{signal}: leaving");
             return self.leave(INSISTED);
         };
         tracing::info!("{signal}: unmounting");
-        best_effort("unmounting", mount::unmount(&mountpoint));
+        if best_effort("unmounting", mount.unmount()) == Some(false) {
+            tracing::warn!("it is not on top of its mountpoint any more; serving who is in it");
+        }
         let exit = self.clone();
         let watch = std::thread::Builder::new().name("watch".into()).spawn(move || {
             exit.device.in_flight.wait_until_stuck(STUCK);

@@ -122,7 +122,7 @@ impl Handler {
         }
         let who = Opener { flags, loses_set_id: self.privilege(header) == Privilege::LosesSetId };
         let copies = self.config.copy_up == CopyUpBy::Open;
-        let privilege = if kills_set_id { Privilege::LosesSetId } else { Privilege::KeepsSetId };
+        let privilege = self.privilege_as_told(header, kills_set_id);
         let passthrough = Arc::clone(&self.passthrough);
         let act = move |vfs: &Vfs| {
             vfs.check_open(id, flags)?;

@@ -94,8 +94,13 @@ impl Reply {
     }
 
     /// It failed.
-    pub fn error(mut self, errno: Errno) {
-        self.message(errno.raw(), &mut Message::new());
+    pub fn error(self, errno: Errno) {
+        self.refuse(errno);
+    }
+
+    /// It failed. False if somebody else has answered.
+    pub fn refuse(mut self, errno: Errno) -> bool {
+        self.message(errno.raw(), &mut Message::new())
     }
 
     /// Fields that were put together elsewhere.

@@ -35,6 +35,11 @@ impl Call {
         Self { header, only_reads, begun: Instant::now(), answered: false, interrupted: false }
     }
 
+    /// One that begins now, changes nothing and gets no answer.
+    pub fn forgetting(header: Header) -> Self {
+        Self { answered: true, ..Self::new(header, true) }
+    }
+
     /// For how long it has been served.
     pub fn age(&self) -> Duration {
         self.begun.elapsed()
@@ -93,20 +98,26 @@ impl Seat {
     }
 
     pub(super) fn begin(&self, call: Call, taken: Option<Taken>) {
-        *self.taken.lock() = taken;
         let mut place = self.call.lock();
+        *self.taken.lock() = taken;
         self.commit.begin();
         *place = Some(call);
     }
 
     pub(super) fn end(&self) {
-        *self.call.lock() = None;
-        self.let_go();
+        let mut call = self.call.lock();
+        *call = None;
+        let taken = self.taken.lock().take();
+        drop(call);
+        drop(taken);
     }
 
-    /// The end of the process does not wait for the request that is served here.
-    pub fn let_go(&self) {
-        let taken = self.taken.lock().take();
+    /// The end of the process does not wait for this request, if it is still served here.
+    pub fn let_go(&self, unique: u64) {
+        let call = self.call.lock();
+        let is_here = call.as_ref().is_some_and(|call| call.header.unique == unique);
+        let taken = if is_here { self.taken.lock().take() } else { None };
+        drop(call);
         drop(taken);
     }
 
@@ -158,6 +169,21 @@ mod tests {
         assert!(!seat.call().unwrap().is_waited_for());
         seat.end();
         assert!(seat.call().is_none());
+    }
+
+    #[test]
+    fn the_end_lets_go_of_one_request_and_of_no_later_one() {
+        let seat = Seat::new(1);
+        let device = std::sync::Arc::new(
+            crate::fuse::device::Device::new(std::fs::File::open("/dev/null").unwrap().into())
+                .unwrap(),
+        );
+        let header = |unique| Header { opcode: 1, unique, node: NodeId(1), uid: 0, gid: 0, pid: 7 };
+        seat.begin(Call::new(header(8), true), Taken::from(&device));
+        seat.let_go(6);
+        assert_eq!(device.in_flight.count(), 1);
+        seat.let_go(8);
+        assert_eq!(device.in_flight.count(), 0);
     }
 
     #[test]

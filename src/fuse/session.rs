@@ -66,21 +66,22 @@ pub fn serve(config: &Config, ready: impl FnOnce()) -> Result<(), StartError> {
     let vfs = Arc::new(Vfs::open(config)?);
     let served = Arc::clone(&vfs);
     // The leash of a helper is held until the end.
-    let (session, _leash) = match config.device {
-        Some(number) => (start_passed(config, vfs, number)?, None),
+    let (session, _leash, ours) = match config.device {
+        Some(number) => (start_passed(config, vfs, number)?, None, None),
         None => {
-            let connection = attach(config, &vfs)?;
+            let make = || attach(config, &vfs);
+            let (ours, connection) = mount::OwnMount::make(&config.mountpoint, make)?;
             match start(config, vfs, connection.device) {
-                Ok(session) => (session, connection.leash),
+                Ok(session) => (session, connection.leash, Some(ours)),
                 Err(err) => {
-                    let undone = mount::unmount(&config.mountpoint);
+                    let undone = ours.unmount().map(drop);
                     best_effort("unmounting after a failed start", undone);
                     return Err(err.into());
                 }
             }
         }
     };
-    leaving::take_signals(signals, config, &session.device, &session.handler)?;
+    leaving::take_signals(signals, ours, &session.device, &session.handler)?;
     ready();
     let session = Arc::new(session);
     let end = session.run();
@@ -319,21 +320,30 @@ impl Session {
     /// Has one more thread read requests.
     fn add_reader(self: &Arc<Self>) -> Result<(), Error> {
         let seat = self.crew.join();
-        let (session, sits) = (Arc::clone(self), Arc::clone(&seat));
-        let started = self.crew.waiting.waiter(seat.number, &self.device).and_then(|waiter| {
-            let thread = std::thread::Builder::new().name(format!("reader-{}", seat.number));
-            thread.spawn(move || session.read(&sits, waiter)).map(drop).map_err(Error::from)
-        });
+        let started = self.start_reader(&seat);
         if started.is_err() {
             self.crew.withdraw(&seat);
         }
         started
     }
 
+    fn start_reader(self: &Arc<Self>, seat: &Arc<Seat>) -> Result<(), Error> {
+        // There may be many of those that are added, and each has little to do.
+        let buffer = match seat.number <= self.crew.fill().wanted {
+            true => memory::ready(self.buffer),
+            false => memory::zeroed(self.buffer)?,
+        };
+        let waiter = self.crew.waiting.waiter(seat.number, &self.device)?;
+        let (session, sits) = (Arc::clone(self), Arc::clone(seat));
+        let thread = std::thread::Builder::new().name(format!("reader-{}", seat.number));
+        thread.spawn(move || session.read(&sits, waiter, buffer))?;
+        Ok(())
+    }
+
     /// The life of a thread that reads requests.
-    fn read(&self, seat: &Arc<Seat>, mut waiter: Waiter) {
+    fn read(&self, seat: &Arc<Seat>, mut waiter: Waiter, mut buffer: Vec<u8>) {
         seat.sit_down();
-        match catch_unwind(AssertUnwindSafe(|| self.serve(seat, &mut waiter))) {
+        match catch_unwind(AssertUnwindSafe(|| self.serve(seat, &mut waiter, &mut buffer))) {
             Ok(Ok(Next::Nothing)) => {}
             Ok(Ok(_)) => self.crew.leave(seat, Ok(())),
             Ok(Err(err)) => self.crew.leave(seat, Err(err)),
@@ -342,17 +352,16 @@ impl Session {
     }
 
     /// Serves requests until the mount is gone, or until the thread is not needed any more.
-    fn serve(&self, seat: &Arc<Seat>, waiter: &mut Waiter) -> Result<Next, Error> {
-        let wanted = self.crew.fill().wanted;
-        // There may be many of those that are added, and each has little to do.
-        let mut buffer = match seat.number <= wanted {
-            true => memory::ready(self.buffer),
-            false => vec![0; self.buffer],
-        };
+    fn serve(
+        &self,
+        seat: &Arc<Seat>,
+        waiter: &mut Waiter,
+        buffer: &mut [u8],
+    ) -> Result<Next, Error> {
         let extended = self.handler.agreed().setxattr_ext;
         let waiting = &self.crew.waiting;
         loop {
-            match waiting.next(waiter, &self.device, &mut buffer, self.crew.patience())? {
+            match waiting.next(waiter, &self.device, buffer, self.crew.patience())? {
                 Next::Request(len) => {
                     let bytes = buffer.get(..len).unwrap_or_default();
                     // None is taken any more: the process is about to leave.
@@ -380,7 +389,12 @@ impl Session {
             }
         };
         self.device.counters.came(request.header.opcode);
-        let call = Call::new(request.header, request.only_reads());
+        let call = match request.operation {
+            Operation::Forget { .. } | Operation::BatchForget(_) => {
+                Call::forgetting(request.header)
+            }
+            _ => Call::new(request.header, request.only_reads()),
+        };
         let _serving = self.crew.begin(seat, call, Some(taken));
         // These get no answer.
         match request.operation {

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use super::overlap::Opened;
 use super::work::Work;
 use crate::error::{Errno, Error, Result};
-use crate::sys::file;
 use crate::sys::locks::Locks;
 use crate::sys::process;
+use crate::sys::{daemon, file};
 
 /// How long a directory may stay locked: umount(8) returns before the server of the mount is gone.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -50,7 +50,8 @@ impl Claims {
     /// end, as is seen at the work directory.
     ///
     /// # Errors
-    /// EBUSY if it is used and should not be, or is just now being emptied or repaired.
+    /// EBUSY if it is used and should not be, or is just now being emptied or repaired. EINTR if
+    /// nobody wants the mount any more.
     pub fn take(&self, dir: &Opened<'_>, work: BorrowedFd<'_>) -> Result<Claim> {
         const PAUSE: Duration = Duration::from_millis(10);
         let may_wait = || {
@@ -60,6 +61,10 @@ impl Claims {
         let locked = loop {
             match file::lock_exclusive(dir.fd.as_fd()) {
                 Err(err) if err.errno() == Errno::EAGAIN && may_wait() => {
+                    if daemon::is_called_off() {
+                        let text = format!("given up while waiting for {}", dir.named());
+                        return Err(Error::new(Errno::EINTR, text));
+                    }
                     std::thread::sleep(PAUSE);
                 }
                 other => break other,

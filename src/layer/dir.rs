@@ -201,6 +201,12 @@ impl LayerDir {
         Ok({ self.identity()?.dev }.number())
     }
 
+    /// The device of the directory's file system, if that is known without asking the layer.
+    #[must_use]
+    pub fn known_dev(&self) -> Option<u64> {
+        self.identity.get().map(|identity| { identity.dev }.number())
+    }
+
     /// Inode number of the directory in its layer.
     ///
     /// # Errors

@@ -6,12 +6,14 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
+use crate::error::{Result, best_effort};
 use crate::sys::descriptors::{GivesWay, ask_to_give_way};
 
 /// An open descriptor, and what concerns it alone: there are far more objects than descriptors.
@@ -122,6 +124,7 @@ pub trait Closable: Send + Sync {
 pub struct FdCache {
     limit: usize,
     queue: Mutex<VecDeque<Weak<dyn Closable>>>,
+    closer: Closer,
 }
 
 impl std::fmt::Debug for FdCache {
@@ -134,7 +137,8 @@ impl FdCache {
     /// A cache for `limit` descriptors, which gives way where there is no room for others.
     #[must_use]
     pub fn new(limit: usize) -> Arc<Self> {
-        let cache = Arc::new(Self { limit: limit.max(16), queue: Mutex::new(VecDeque::new()) });
+        let limit = limit.max(16);
+        let cache = Arc::new(Self { limit, queue: Mutex::default(), closer: Closer::default() });
         let weak: Weak<Self> = Arc::downgrade(&cache);
         ask_to_give_way(weak);
         cache
@@ -163,42 +167,113 @@ impl FdCache {
         queue.shrink_to_fit();
     }
 
-    /// Takes a freshly opened descriptor into account and closes others if there are too many.
+    /// Takes a freshly opened descriptor into account and closes others if there are too many: a
+    /// few at a time, by a thread of their own.
     pub fn opened(&self, owner: Weak<dyn Closable>) {
-        let mut queue = self.queue.lock();
-        queue.push_back(owner);
-        close(&mut queue, |left, _| left <= self.limit);
+        let unused = {
+            let mut queue = self.queue.lock();
+            queue.push_back(owner);
+            if queue.len() <= self.limit {
+                return;
+            }
+            let enough = self.limit - self.limit / PART;
+            take_out(&mut queue, |left, _| left <= enough)
+        };
+        self.closer.close(unused, self.limit);
     }
 }
+
+/// One in so many descriptors is closed when there are too many.
+const PART: usize = 16;
 
 impl GivesWay for FdCache {
     /// Closes a part of what was not used lately. Not all: most of it will be used again.
     fn give_way(&self) -> bool {
         /// One in so many.
         const PART: usize = 8;
-        let mut queue = self.queue.lock();
-        let wanted = (queue.len() / PART).max(1);
-        close(&mut queue, |_, closed| closed >= wanted) > 0
+        let unused = {
+            let mut queue = self.queue.lock();
+            let wanted = (queue.len() / PART).max(1);
+            take_out(&mut queue, |_, taken| taken >= wanted)
+        };
+        // Here and now: somebody waits for the room.
+        !unused.is_empty()
+    }
+}
+
+/// Closes descriptors on a thread of its own: close(2) may wait for a layer that hangs (FUSE sends
+/// a FLUSH), and whoever opens something else should not.
+#[derive(Default)]
+struct Closer(Mutex<Option<ClosingThread>>);
+
+struct ClosingThread {
+    to: Sender<Vec<Fd>>,
+    /// How many it was given and has not closed.
+    left: Arc<AtomicUsize>,
+}
+
+impl Closer {
+    /// Closes these soon. A thread that has a quarter of `limit` left hangs, and another one takes
+    /// its place. Where there can be no thread they are closed at once.
+    fn close(&self, unused: Vec<Fd>, limit: usize) {
+        let hangs = |thread: &ClosingThread| thread.left.load(Ordering::Relaxed) > limit / 4;
+        let mut thread = self.0.lock();
+        if thread.as_ref().is_none_or(hangs) {
+            *thread = best_effort("a thread to close descriptors", ClosingThread::begin());
+        }
+        let unsent = match &*thread {
+            Some(thread) => thread.take(unused),
+            None => unused,
+        };
+        drop(thread);
+        drop(unsent);
+    }
+}
+
+impl ClosingThread {
+    fn begin() -> Result<Self> {
+        let (to, from) = mpsc::channel::<Vec<Fd>>();
+        let left = Arc::new(AtomicUsize::new(0));
+        let closed = Arc::clone(&left);
+        let close = move || {
+            for unused in from {
+                let count = unused.len();
+                drop(unused);
+                closed.fetch_sub(count, Ordering::Relaxed);
+            }
+        };
+        std::thread::Builder::new().name("closer".into()).spawn(close)?;
+        Ok(Self { to, left })
+    }
+
+    /// Hands descriptors over, or back if the thread is gone.
+    fn take(&self, unused: Vec<Fd>) -> Vec<Fd> {
+        self.left.fetch_add(unused.len(), Ordering::Relaxed);
+        self.to.send(unused).map_or_else(|unsent| unsent.0, |()| Vec::new())
     }
 }
 
 /// Takes descriptors out of their places, those that were not used for the longest time first,
-/// until `enough` says so of how many are left and how many were closed. Returns the latter.
-fn close(queue: &mut VecDeque<Weak<dyn Closable>>, enough: impl Fn(usize, usize) -> bool) -> usize {
+/// until `enough` says so of how many are left and how many were taken. To be closed when nothing
+/// is locked: closing may take time.
+fn take_out(
+    queue: &mut VecDeque<Weak<dyn Closable>>,
+    enough: impl Fn(usize, usize) -> bool,
+) -> Vec<Fd> {
     // Bounded: after one round everything has lost its second chance.
-    let (mut looks, mut closed) = (queue.len() * 2, 0);
-    while looks > 0 && !enough(queue.len(), closed) {
+    let (mut looks, mut taken) = (queue.len() * 2, Vec::new());
+    while looks > 0 && !enough(queue.len(), taken.len()) {
         looks -= 1;
         let Some(oldest) = queue.pop_front() else { break };
         let Some(owner) = oldest.upgrade() else { continue };
         if owner.pinned() || owner.slot().was_used() {
             queue.push_back(oldest);
-        } else if owner.slot().take().and_then(Arc::into_inner).is_some() {
-            // Else somebody uses it just now, and closes it afterwards.
-            closed += 1;
+        } else {
+            // Where somebody uses it just now, it is closed afterwards.
+            taken.extend(owner.slot().take().and_then(Arc::into_inner));
         }
     }
-    closed
+    taken
 }
 
 #[cfg(test)]
@@ -239,6 +314,25 @@ mod tests {
         assert!(open_now <= 21, "{open_now} are open");
         assert!(things[0].slot.get().is_some(), "pinned");
         assert!(things[99].slot.get().is_some(), "the newest is there");
+    }
+
+    /// A thread that takes nothing stands for one that waits in close(2).
+    #[test]
+    fn what_hangs_when_it_is_closed_holds_up_nobody() {
+        let closer = Closer::default();
+        let (to, from) = mpsc::channel::<Vec<Fd>>();
+        *closer.0.lock() = Some(ClosingThread { to, left: Arc::default() });
+        let descriptor = || Fd::from(OwnedFd::from(std::fs::File::open("/").unwrap()));
+        let left = || closer.0.lock().as_ref().unwrap().left.load(Ordering::Relaxed);
+        (0..3).for_each(|_| closer.close(vec![descriptor(), descriptor()], 16));
+        assert_eq!(left(), 6);
+        closer.close(vec![descriptor()], 16);
+        let begun = std::time::Instant::now();
+        while left() > 0 {
+            assert!(begun.elapsed().as_secs() < 60, "no other thread took its place");
+            std::thread::yield_now();
+        }
+        assert_eq!(from.try_iter().map(|unused| unused.len()).sum::<usize>(), 6);
     }
 
     #[test]

@@ -222,8 +222,13 @@ impl Upper {
     }
 
     /// What an orderly end does, for a process that ends without dropping this.
+    /// Last of all it gives back the locks, as the process may live on: one of its threads may
+    /// wait for a lower that hangs, whatever signal came.
     pub fn leave(&self) {
         self.work.leave();
+        let unlock_root = || file::unlock(self.root.dir().fd()?.as_ref().as_fd());
+        let unlocked = unlock_root().and_then(|()| file::unlock(self.work.above()));
+        best_effort("giving back the locks of the upper", unlocked);
     }
 
     /// Whom new objects belong to before anybody changes it.

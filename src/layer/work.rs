@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::fcntl::OFlag;
 
@@ -38,6 +38,7 @@ pub struct Work {
     salt: u64,
     next: AtomicU64,
     durability: Durability,
+    has_left: AtomicBool,
 }
 
 impl Work {
@@ -68,7 +69,8 @@ impl Work {
         // Keys of hash tables are chosen at random.
         let salt = RandomState::new().build_hasher().finish();
         let next = AtomicU64::new(1);
-        let work = Self { locked: workdir, dir, salt, next, durability };
+        let has_left = AtomicBool::new(false);
+        let work = Self { locked: workdir, dir, salt, next, durability, has_left };
         if work.is_volatile() {
             work.guard()?;
         }
@@ -320,7 +322,8 @@ impl Work {
     /// An orderly end takes the volatile guard away: what was written is in the page cache, and
     /// only a crash of the machine can lose it. While other mounts go on it stays, for the last.
     pub fn leave(&self) {
-        if self.others_go_on() {
+        // Once the lock is given back others may have begun.
+        if self.has_left.swap(true, Ordering::SeqCst) || self.others_go_on() {
             return;
         }
         let unguard = || match has_guard(self.fd())? {

@@ -8,6 +8,7 @@ use super::index::{Entry, InUpper, Index};
 use super::lookup::{self, Found, What};
 use super::stack::DirStack;
 use crate::error::Result;
+use crate::layer::LowerDir;
 use crate::sys::{FileType, Name};
 
 /// In what order the names of a directory are met.
@@ -25,6 +26,8 @@ pub enum Order {
 pub struct Walk<'a> {
     rules: Rules<'a>,
     order: Order,
+    /// The file system that the lowers are on.
+    device: u64,
     /// From the directory where it began to the one where it is. Not recursive: a tree may be
     /// deeper than a stack.
     open: Vec<Open>,
@@ -47,12 +50,12 @@ pub struct Step {
 }
 
 impl<'a> Walk<'a> {
-    /// Of all that is in `dir`.
+    /// Of all that is in `dir`, as far as lowers on the file system `device` alone have it.
     ///
     /// # Errors
     /// What listing the layers says.
-    pub fn through(rules: Rules<'a>, dir: &DirStack, order: Order) -> Result<Self> {
-        Ok(Self { rules, order, open: vec![Open::list(dir, order)?] })
+    pub fn through(rules: Rules<'a>, dir: &DirStack, order: Order, device: u64) -> Result<Self> {
+        Ok(Self { rules, order, device, open: vec![Open::list(dir, order, device)?] })
     }
 
     /// Leaves out what is met before `name` where the walk begins, and that itself.
@@ -79,7 +82,7 @@ impl<'a> Walk<'a> {
             let found = lookup::lookup(self.rules, &here.dir, index, Name::new(&name)?)?;
             let Some(found) = found else { continue };
             if let What::Dir(inner) = &found.what {
-                self.open.push(Open::list(inner, self.order)?);
+                self.open.push(Open::list(inner, self.order, self.device)?);
             }
             return Ok(Some(Step { name, found }));
         }
@@ -88,7 +91,10 @@ impl<'a> Walk<'a> {
 }
 
 impl Open {
-    fn list(dir: &DirStack, order: Order) -> Result<Self> {
+    fn list(dir: &DirStack, order: Order, device: u64) -> Result<Self> {
+        if !dir.lowers.iter().all(|lower| is_on(lower, device)) {
+            return Ok(Self { dir: dir.clone(), index: None, names: Vec::new().into_iter() });
+        }
         let index = if dir.is_merged() { Some(Index::build(dir)?) } else { None };
         let mut names: Vec<Box<[u8]>> = match (&index, dir.lowers.first()) {
             (Some(index), _) => index
@@ -113,14 +119,30 @@ impl Open {
     }
 }
 
-/// The names of an index that a walk meets behind `name`.
+/// Whether a directory lies on a file system. Of one that nobody has looked at it is not known.
+fn is_on(dir: &LowerDir, device: u64) -> bool {
+    dir.dir().known_dev() == Some(device)
+}
+
+/// The names of the index of a directory that a walk meets behind `name`, as far as lowers on the
+/// file system `device` alone have them: where others hang, nobody waits for them.
 #[must_use]
-pub fn behind(index: &Index, name: &[u8], order: Order) -> Vec<Box<[u8]>> {
+pub fn behind(
+    (index, dir): (&Index, &DirStack),
+    name: &[u8],
+    order: Order,
+    device: u64,
+) -> Vec<Box<[u8]>> {
+    let lies_there = |entry: Entry<'_>| {
+        let mut lowers =
+            entry.lowers.levels.iter().map(|level| dir.lowers.get(usize::from(*level)));
+        lowers.all(|lower| lower.is_some_and(|lower| is_on(lower, device)))
+    };
     let mut met = order == Order::Sorted;
     let mut names = Vec::new();
     for (other, entry) in index.iter() {
         let is_behind = met && (order == Order::Listed || other > name);
-        if is_behind && is_wanted(entry) {
+        if is_behind && is_wanted(entry) && lies_there(entry) {
             names.push(Box::from(other));
         }
         met = met || other == name;

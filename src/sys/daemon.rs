@@ -5,13 +5,16 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::{io, mem, ptr};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, pipe2, setsid};
+use nix::unistd::{
+    ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getppid, pipe2, setsid,
+};
 
 use crate::error::{Error, Result};
 
@@ -39,7 +42,7 @@ impl Signals {
 /// and with SIGCHLD ignored nobody can wait for a child, with SIGTERM blocked nobody can stop us.
 pub fn reset_signals(signals: Signals) {
     for signal in 1..=libc::SIGRTMAX() {
-        if !signals.keeps(signal) && is_ignored(signal) {
+        if !signals.keeps(signal) && ignores(signal) {
             // SAFETY: the default action needs no handler; no memory is passed.
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }
@@ -50,7 +53,13 @@ pub fn reset_signals(signals: Signals) {
     }
 }
 
-fn is_ignored(signal: i32) -> bool {
+/// Whether whoever started this process has it ignore a signal.
+#[must_use]
+pub fn is_ignored(signal: Signal) -> bool {
+    ignores(signal as i32)
+}
+
+fn ignores(signal: i32) -> bool {
     // SAFETY: sigaction is plain data, for which all zeroes is a valid value.
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
     // SAFETY: a null new action only asks; `action` is valid for writes. A number that is no signal
@@ -151,11 +160,40 @@ pub fn fork(keep: &[RawFd]) -> Result<Fork> {
             Ok(Fork::Parent(Child { pid: child, word: File::from(reader) }))
         }
         ForkResult::Child => {
+            PARENT.store(getppid().as_raw(), Ordering::Relaxed);
             setsid()?;
             chdir("/")?;
             Ok(Fork::Child(Parent { word: File::from(writer), null }))
         }
     }
+}
+
+/// The process that waits for this one to be ready, if this one was split off.
+static PARENT: AtomicI32 = AtomicI32::new(0);
+
+/// Whether nobody wants what this process is about to begin: a signal came that ends it, and waits
+/// because it is blocked, or whoever waits for it is gone.
+#[must_use]
+pub fn is_called_off() -> bool {
+    let parent = PARENT.load(Ordering::Relaxed);
+    if parent != 0 && getppid().as_raw() != parent {
+        return true;
+    }
+    let ends = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+    pending().is_some_and(|pending| ends.into_iter().any(|signal| pending.contains(signal)))
+}
+
+/// The signals that wait (sigpending(2)).
+fn pending() -> Option<SigSet> {
+    let mut set = mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: there is room for the set that the call writes.
+    if unsafe { libc::sigpending(set.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // SAFETY: the call has written it.
+    let set = unsafe { set.assume_init() };
+    // SAFETY: a set that the kernel has filled.
+    Some(unsafe { SigSet::from_sigset_t_unchecked(set) })
 }
 
 /// How many threads this process has, if procfs tells.

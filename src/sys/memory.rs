@@ -7,14 +7,35 @@
 
 #![allow(unsafe_code)]
 
+use std::alloc::{Layout, alloc_zeroed};
+
 use super::at::check;
-use crate::error::Result;
+use crate::error::{Errno, Result};
 
 /// A buffer whose pages are there.
 #[must_use]
 pub fn ready(len: usize) -> Vec<u8> {
     // Written to: the pages of a buffer of zeroes come when they are first used.
     vec![1; len]
+}
+
+/// A buffer of zeroes, whose pages come when they are first used.
+///
+/// # Errors
+/// ENOMEM, where the process would otherwise be ended.
+pub fn zeroed(len: usize) -> Result<Vec<u8>> {
+    let layout = Layout::array::<u8>(len).map_err(|_| Errno::ENOMEM)?;
+    if len == 0 {
+        return Ok(Vec::new());
+    }
+    // SAFETY: the layout has a size.
+    let start = unsafe { alloc_zeroed(layout) };
+    if start.is_null() {
+        return Err(Errno::ENOMEM.into());
+    }
+    // SAFETY: memory of the allocator of `Vec`, with the layout of one of this capacity, and every
+    // byte of it has a value.
+    Ok(unsafe { Vec::from_raw_parts(start, len, len) })
 }
 
 /// Tells the kernel that this thread, and those that it starts, write back what others wait for:

@@ -8,7 +8,7 @@
 use std::ffi::OsString;
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
@@ -18,7 +18,7 @@ use nix::sys::stat::Mode;
 use nix::sys::statvfs::FsFlags;
 
 use super::descriptors::with_room;
-use super::fusermount;
+use super::{fusermount, mountinfo};
 use crate::error::{Context, Errno, Error, Result};
 
 /// Where the helper finds the number of the socket (fuse, util/fusermount.c).
@@ -278,8 +278,49 @@ pub fn unmount_unused(mountpoint: &Path) -> Result<()> {
     }
 }
 
-/// Unmounts; a mount that is in use is detached and goes when the last user does.
-pub fn unmount(mountpoint: &Path) -> Result<()> {
+/// A mount that this process has made.
+#[derive(Clone, Debug)]
+pub struct OwnMount {
+    point: PathBuf,
+    /// The device of its file system, as mountinfo has it. Not known without procfs.
+    device: Option<Vec<u8>>,
+}
+
+impl OwnMount {
+    /// Makes one with `mount` on `mountpoint`.
+    ///
+    /// # Errors
+    /// Those of `mount`.
+    pub fn make<T>(mountpoint: &Path, mount: impl FnOnce() -> Result<T>) -> Result<(Self, T)> {
+        // Without links, as mountinfo has it. To be found out before there is a mount, which would
+        // be asked.
+        let point = std::fs::canonicalize(mountpoint).unwrap_or_else(|_| mountpoint.to_owned());
+        let made = mount()?;
+        let device = on_top(&point).ok().flatten();
+        Ok((Self { point, device }, made))
+    }
+
+    /// Unmounts it. One that is in use is detached, and goes when the last user does. False if it
+    /// is not what stands on its mountpoint: it was detached or moved, or another one is on it,
+    /// which is somebody else's.
+    ///
+    /// # Errors
+    /// Those of umount(2), or what the helper says.
+    pub fn unmount(&self) -> Result<bool> {
+        if self.device.is_some() && on_top(&self.point)? != self.device {
+            return Ok(false);
+        }
+        unmount(&self.point).map(|()| true)
+    }
+}
+
+/// The device of the file system that is mounted on a path, if one is: of several the last one.
+fn on_top(mountpoint: &Path) -> Result<Option<Vec<u8>>> {
+    let mounts = mountinfo::mounts()?;
+    Ok(mounts.into_iter().rfind(|mount| mount.point == mountpoint).map(|mount| mount.device))
+}
+
+fn unmount(mountpoint: &Path) -> Result<()> {
     let quietly = MntFlags::UMOUNT_NOFOLLOW;
     match nix::mount::umount2(mountpoint, quietly) {
         Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => Ok(()),

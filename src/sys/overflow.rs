@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 
 use super::at::{self, Target};
 use super::creds::{self, Owner};
-use super::descriptors::proc_text;
+use super::descriptors::{proc_text, with_room};
 use super::stat::Stat;
 use crate::error::{Errno, Error, Result};
 use crate::id::Id;
@@ -156,7 +156,8 @@ type Words<const N: usize> = [u32; N];
 impl Witness {
     fn call(ids: Owner, mapped: Each) -> Result<Self> {
         let (kind, flags) = (SockType::SeqPacket, SockFlag::SOCK_CLOEXEC);
-        let (ours, theirs) = socket::socketpair(AddressFamily::Unix, kind, None, flags)?;
+        let pair = || Ok(socket::socketpair(AddressFamily::Unix, kind, None, flags)?);
+        let (ours, theirs) = with_room(pair)?;
         // SAFETY: the child, which has this thread alone, does system calls and nothing else.
         let child = unsafe { libc::fork() };
         match child {
@@ -177,9 +178,11 @@ impl Witness {
                 continue;
             }
             // Who is not privileged may map the own group if the others cannot be dropped.
-            let denied = fs::write(format!("/proc/{pid}/setgroups"), "deny");
-            let written = fs::write(format!("/proc/{pid}/{file}_map"), format!("0 {id} 1"));
-            if let Err(err) = written {
+            let write = |file: &str, text: &str| {
+                with_room(|| Ok(fs::write(format!("/proc/{pid}/{file}"), text)?))
+            };
+            let denied = write("setgroups", "deny");
+            if let Err(err) = write(&format!("{file}_map"), &format!("0 {id} 1")) {
                 tracing::debug!(?denied, "{file} {id} cannot be told from others: {err}");
             }
         }

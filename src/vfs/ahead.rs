@@ -21,7 +21,7 @@ use rustc_hash::FxHashMap;
 
 use super::Vfs;
 use super::ids::NodeId;
-use super::node::{Leaf, Names, Node};
+use super::node::{Leaf, Node};
 use super::place::{Link, Real};
 use crate::error::{Error, Result};
 use crate::layer::LowerDir;
@@ -175,7 +175,11 @@ impl Vfs {
             return Ok(copied);
         }
         let window = self.ahead.next_window(link.parent.id);
-        let others = window.map_or_else(Vec::new, |(most, order)| self.others(link, most, order));
+        let device = from.dir.dir().dev()?;
+        let others = window.map_or_else(Vec::new, |(most, order)| {
+            let none = Candidates { most, looks: most * LOOKS, order, device, ..Candidates::NONE };
+            self.others(link, none)
+        });
         if others.is_empty() {
             return copyup::build(upper, from, was, Data::All);
         }
@@ -190,8 +194,8 @@ impl Vfs {
     }
 
     /// What to copy with the file of `link`; nothing if that cannot be found out.
-    fn others(&self, link: &Link, most: usize, order: Order) -> Vec<Candidate> {
-        match self.candidates(link, most, order) {
+    fn others(&self, link: &Link, wanted: Candidates) -> Vec<Candidate> {
+        match self.candidates(link, wanted) {
             Ok(found) => found.files,
             Err(err) => {
                 tracing::debug!("nothing is copied ahead: {err}");
@@ -235,10 +239,9 @@ impl Vfs {
         Ok(copied)
     }
 
-    /// Up to `most` files of lowers that a walk through the tree meets behind `link`.
-    fn candidates(&self, link: &Link, most: usize, order: Order) -> Result<Candidates> {
-        let mut found =
-            Candidates { files: Vec::new(), most, looks: most * LOOKS, bytes: 0, order };
+    /// Files of lowers that a walk through the tree meets behind `link`. It stays on the file system
+    /// that has to be read anyway: whoever changes a file waits for no other one that may hang.
+    fn candidates(&self, link: &Link, mut found: Candidates) -> Result<Candidates> {
         let (mut here, mut link) = (Arc::clone(&link.parent), link.clone());
         while !found.is_full() {
             self.candidates_in(&here, link.name(), &mut found)?;
@@ -253,13 +256,16 @@ impl Vfs {
 
     /// Those in one directory, behind a name, and below it.
     fn candidates_in(&self, dir: &Node, behind: &[u8], found: &mut Candidates) -> Result<()> {
-        let order = found.order;
-        let index_of =
-            |names: &Names| names.index.as_ref().map(|index| walk::behind(index, behind, order));
-        let names = index_of(&dir.dir()?.names.read());
+        let (order, device) = (found.order, found.device);
         let stack = dir.dir()?.stack.read().clone();
-        let Some(names) = names else {
-            return found.walk(Walk::through(self.rules(), &stack, order)?.behind(behind));
+        // Whoever has them locked may wait for a layer.
+        let Some(names) = dir.dir()?.names.try_read() else { return Ok(()) };
+        let listed =
+            names.index.as_ref().map(|index| walk::behind((index, &stack), behind, order, device));
+        drop(names);
+        let Some(names) = listed else {
+            let walk = Walk::through(self.rules(), &stack, order, device)?;
+            return found.walk(walk.behind(behind));
         };
         for name in names {
             if found.is_full() {
@@ -267,7 +273,9 @@ impl Vfs {
             }
             let Some(entry) = self.find(dir, Name::new(&name)?)? else { continue };
             match &entry.what {
-                What::Dir(inner) => found.walk(Walk::through(self.rules(), inner, order)?)?,
+                What::Dir(inner) => {
+                    found.walk(Walk::through(self.rules(), inner, order, device)?)?;
+                }
                 _ => found.add(name, entry),
             }
         }
@@ -283,9 +291,14 @@ struct Candidates {
     looks: usize,
     bytes: u64,
     order: Order,
+    /// The file system that they are on.
+    device: u64,
 }
 
 impl Candidates {
+    const NONE: Self =
+        Self { files: Vec::new(), most: 0, looks: 0, bytes: 0, order: Order::Listed, device: 0 };
+
     fn is_full(&self) -> bool {
         self.files.len() >= self.most || self.looks == 0 || self.bytes >= MOST_BYTES
     }

@@ -118,6 +118,53 @@ fn a_second_signal_ends_it_for_who_is_inside() {
     assert!(file.write_all(b"!").is_err());
 }
 
+/// podman stop and start with somebody inside: the old server was told to end, and unmounted what
+/// stood on the path by then.
+#[test]
+fn a_signal_unmounts_nothing_that_is_somebody_elses() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    let s = Scratch::new();
+    s.lower(0).file("f", "lower");
+    let mut old = s.mount();
+    let inside = File::open(old.path("f")).unwrap();
+    // Whoever has it open in the mount that is detached goes on reading.
+    umount2(old.root(), MntFlags::MNT_DETACH).unwrap();
+    let other = Scratch::new();
+    other.lower(0).file("f", "of another");
+    let on_top = other.setup().mountpoint(s.mnt.root()).mount();
+    signal(&old, Signal::SIGTERM);
+    assert!(!wait_for(Duration::from_millis(500), || !is_mountpoint(s.mnt.root())), "unmounted");
+    assert_eq!(on_top.read("f"), "of another");
+    assert_eq!(std::io::read_to_string(&inside).unwrap(), "lower");
+    drop(inside);
+    assert!(old.server_leaves(SOON));
+    assert_eq!(on_top.read("f"), "of another");
+}
+
+/// A mount on top of it that is none of ours, and a path with links to it.
+#[test]
+fn a_signal_leaves_what_is_mounted_on_top() {
+    needs!(mount, root);
+    not_the_kernels!(NO_PROGRAM);
+    let s = Scratch::new();
+    s.lower(0).file("f", "lower");
+    let link = s.base().path("link");
+    std::os::unix::fs::symlink(s.base().root(), &link).unwrap();
+    let through = link.join(s.mnt.root().strip_prefix(s.base().root()).unwrap());
+    let mut m = s.setup().mountpoint(&through).mount();
+    mount(Some("none"), s.mnt.root(), Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    let _on_top = Detached::on(s.mnt.root());
+    fs::write(s.mnt.path("precious"), "data").unwrap();
+    signal(&m, Signal::SIGTERM);
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(s.mnt.read("precious"), "data");
+    umount2(s.mnt.root(), MntFlags::empty()).unwrap();
+    // A second one ends it all the same.
+    signal(&m, Signal::SIGTERM);
+    assert!(m.server_leaves(SOON));
+}
+
 /// What a program has written lies in memory for up to half a minute. The kernel's overlayfs forces
 /// it out when it is unmounted.
 #[test]
@@ -205,9 +252,15 @@ fn a_layer_that_hangs_does_not_keep_it_for_ever() {
     signal(&m, Signal::SIGTERM);
     assert!(wait_for(SOON, || !is_mountpoint(m.root())), "it stays mounted");
     signal(&m, Signal::SIGTERM);
+    // Its process may wait for the layer until that is back. The upper does not.
+    let free = wait_for(SOON, || is_free(&s.upper));
+    let next = free.then(|| s.setup().mount());
+    let shown = next.as_ref().map(|next| next.read("other"));
+    drop(next);
     let left = m.server_leaves(Duration::from_secs(60));
     signal(&hangs, Signal::SIGCONT);
     assert!(left, "it waits for the layer");
+    assert_eq!(shown.as_deref(), Some("upper"), "the next mount waits for the layer");
     assert_eq!(s.upper.read("other"), "upper");
     drop(reader.join().unwrap());
 }

@@ -67,7 +67,7 @@ fn what_the_system_says_about_the_mount() {
 fn signals_end_it_in_order() {
     needs!(mount);
     not_the_kernels!(NO_PROGRAM);
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         for background in [false, true] {
             let s = Scratch::new();
             let setup = s.setup();

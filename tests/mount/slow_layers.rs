@@ -187,6 +187,49 @@ fn a_name_that_goes_with_a_copy_holds_up_nobody() {
     assert_eq!(m.read("linked/b"), "a and b");
 }
 
+/// What is copied ahead of a change is a guess, and may not wait for what the change does not need.
+#[test]
+fn a_change_waits_for_no_layer_that_it_does_not_need() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    let scene = Scene::new();
+    for file in 0..20 {
+        scene.s.lower(0).file(format!("tree/d{}/{file}", file % 4), "healthy");
+    }
+    let m = scene.mount("rw");
+    for dir in 0..4 {
+        assert_eq!(m.names(format!("tree/d{dir}")).len(), 5);
+    }
+    let frozen = scene.slow.freeze();
+    run_soon("chmod -R u=rwX,go= $M/tree; chmod -R go=rX $M/tree", &m);
+    assert_eq!(scene.slow.waiting(), 0, "the layer is asked");
+    frozen.thaw();
+    let ahead = m.statistics()["upper"]["copy_ups"].as_u64().unwrap();
+    assert_eq!(ahead, 20);
+}
+
+/// One program waits for a name, another one to change a name beside it. Whoever only looks at
+/// others in that directory waits for neither.
+#[test]
+fn looking_goes_on_beside_a_name_that_hangs() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    let scene = Scene::new();
+    scene.source.file("both/hangs", "slow");
+    scene.s.lower(0).file("both/changed", "healthy").file("both/read", "healthy");
+    let m = scene.mount("rw");
+    assert_eq!(m.names("both").len(), 3);
+    let frozen = scene.slow.freeze();
+    let hangs = start("stat", &m.path("both/hangs"));
+    assert!(wait_for(SOON, || scene.slow.waiting() > 0));
+    let path = m.path("both/changed");
+    let changes = Command::new("chmod").arg("600").arg(path).spawn().unwrap();
+    let _hanging = Hanging(vec![hangs, changes]);
+    std::thread::sleep(Duration::from_millis(300));
+    run_soon("test $(cat $M/both/read) = healthy; ls $M/both >/dev/null", &m);
+    frozen.thaw();
+}
+
 #[test]
 fn whoever_waits_for_a_hung_layer_can_be_killed() {
     needs!(mount);

@@ -19,7 +19,7 @@ const LAST_SECTIONS: &[(&str, &str)] = &[
         "UNMOUNTING",
         "ovlmerge umount MOUNTPOINT, which waits until all that was written is on the disk. umount(8), \
          and fusermount3 -u for an ordinary user, do not wait; the process in the background then \
-         writes it, and ends. SIGTERM and SIGINT unmount. A mount that is in use is served until its \
+         writes it, and ends. SIGTERM, SIGINT and SIGHUP unmount. A mount that is in use is served until its \
          last user leaves; a second signal ends it at once. Requests that hang for 30 seconds after \
          the first signal, or 5 after the second, are given up, with exit status 1.",
     ),
