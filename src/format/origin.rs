@@ -18,7 +18,8 @@ const PATH_UPPER: u8 = 4;
 // Kinds of handles, linux/exportfs.h.
 /// 32 bits of inode number and a generation; on tmpfs the generation and 64 bits of number.
 const INO32_GEN: u8 = 0x01;
-/// 64 bits of inode number and a generation (xfs).
+/// 64 bits of inode number and a generation: as one number on xfs (`xfs_fid64`), the higher half
+/// first on others (`erofs_encode_fh`, `fuse_encode_fh`).
 const INO64_GEN: u8 = 0x81;
 /// Object id and tree (btrfs, without and with a parent).
 const BTRFS: [u8; 3] = [0x4d, 0x4e, 0x4f];
@@ -41,6 +42,16 @@ pub struct Origin {
     pub tree: Option<u64>,
     /// The inode number.
     pub ino: u64,
+    /// The number is of two halves, of which some file systems have the higher one first.
+    pub in_halves: bool,
+}
+
+impl Origin {
+    /// The number with its halves in the other order.
+    #[must_use]
+    pub fn other_way_round(&self) -> u64 {
+        self.ino.rotate_left(32)
+    }
 }
 
 /// The value for a handle, as the kernel writes it.
@@ -75,7 +86,7 @@ pub fn decode(value: &[u8]) -> Option<Origin> {
         (kind, _) if BTRFS.contains(&kind) => (long(0)?, Some(long(8)?)),
         _ => return None,
     };
-    Some(Origin { uuid: Uuid::new(*uuid), tree, ino })
+    Some(Origin { uuid: Uuid::new(*uuid), tree, ino, in_halves: kind == INO64_GEN })
 }
 
 /// Whether a value is of the form of a handle, of whatever kind (`ovl_check_fb_len`,
@@ -154,7 +165,10 @@ mod tests {
             0x00, 0xfb, 0x1d, 0x00, 0x01, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x3d,
             0x43, 0x99, 0x00, 0x43, 0x17, 0x5f, 0xd1,
         ];
-        assert_eq!(decode(&value), Some(Origin { uuid: None, tree: None, ino: 0x0099_433d }));
+        assert_eq!(
+            decode(&value),
+            Some(Origin { uuid: None, tree: None, ino: 0x0099_433d, in_halves: false })
+        );
         assert_eq!(encode(Side::Lower, None, 1, &value[21..]), value);
         let value = [
             0x00, 0xfb, 0x1d, 0x04, 0x01, 0x54, 0x94, 0xe7, 0x19, 0xa0, 0x05, 0x40, 0x4f, 0x93,
@@ -177,7 +191,10 @@ mod tests {
     fn trees_of_btrfs_are_told_apart() {
         let handle = [300u64.to_ne_bytes(), 256u64.to_ne_bytes()].concat();
         let value = encode(Side::Lower, uuid(), 0x4d, &[&handle[..], &[0; 4]].concat());
-        assert_eq!(decode(&value), Some(Origin { uuid: uuid(), tree: Some(256), ino: 300 }));
+        assert_eq!(
+            decode(&value),
+            Some(Origin { uuid: uuid(), tree: Some(256), ino: 300, in_halves: false })
+        );
     }
 
     #[test]

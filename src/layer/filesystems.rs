@@ -6,10 +6,10 @@ use std::os::fd::BorrowedFd;
 use crate::error::Result;
 use crate::format::origin::{self, Origin, Side};
 use crate::sys::ioctl::{self, Uuid};
-use crate::sys::{Name, handle, stat};
+use crate::sys::{Name, file, handle, stat};
 
 /// One file system; on btrfs, one of its trees of numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileSystem {
     /// Device number.
     pub dev: u64,
@@ -19,6 +19,11 @@ pub struct FileSystem {
     pub tree: Option<u64>,
     /// Its handles say that its numbers have no more than 32 bits.
     pub short_numbers: bool,
+    /// Its handles have the higher half of a number first.
+    pub high_first: bool,
+    /// Its handles stand for the same objects when it is mounted the next time. Those of FUSE are
+    /// made of numbers that a server gives out.
+    pub lasting_handles: bool,
 }
 
 impl FileSystem {
@@ -30,10 +35,14 @@ impl FileSystem {
         let dev = stat::fstat(dir)?.dev;
         let handle = handle::of_open(dir).ok();
         let value = |h: &handle::Handle| origin::encode(Side::Lower, None, h.kind, &h.bytes);
+        let origin = handle.as_ref().and_then(|handle| origin::decode(&value(handle)));
         Ok(Self {
             dev,
             uuid: ioctl::fs_uuid(dir),
-            tree: handle.as_ref().and_then(|h| origin::decode(&value(h))?.tree),
+            tree: origin.and_then(|origin| origin.tree),
+            // The number of a root is small.
+            high_first: origin.is_some_and(|it| it.in_halves && it.other_way_round() < it.ino),
+            lasting_handles: handle.is_some() && !file::fs_kind(dir)?.is_fuse(),
             short_numbers: handle.is_some_and(|h| origin::has_short_numbers(h.kind, &h.bytes)),
         })
     }
@@ -100,10 +109,18 @@ impl FileSystems {
         matches!(self.others.as_slice(), [only] if only.dev == dev)
     }
 
-    /// The device of the lower that a handle is of; `None` if that is none of ours, or cannot be
-    /// told because several have the same UUID (`ovl_lower_uuid_ok`, fs/overlayfs/super.c).
+    /// The object of a lower that a handle is of, as device and inode number; `None` if it is of
+    /// none of ours, or a number of a FUSE server.
     #[must_use]
-    pub fn device_of(&self, origin: &Origin) -> Option<u64> {
+    pub fn object_of(&self, origin: &Origin) -> Option<(u64, u64)> {
+        let fs = self.file_system_of(origin).filter(|fs| fs.lasting_handles)?;
+        let is_turned = origin.in_halves && fs.high_first;
+        Some((fs.dev, if is_turned { origin.other_way_round() } else { origin.ino }))
+    }
+
+    /// The file system of a lower that a handle is of; `None` if that is none of ours, or cannot be
+    /// told because several have the same UUID (`ovl_lower_uuid_ok`, fs/overlayfs/super.c).
+    fn file_system_of(&self, origin: &Origin) -> Option<&FileSystem> {
         let all_in_one = self.lowers.len() == 1;
         let mut candidates = self.lowers.iter().filter(|fs| {
             let same_tree = fs.tree == origin.tree || fs.tree.is_none() || origin.tree.is_none();
@@ -117,7 +134,7 @@ impl FileSystems {
             }
         });
         let found = candidates.next()?;
-        candidates.next().is_none().then_some(found.dev)
+        candidates.next().is_none().then_some(found)
     }
 
     /// Whether handles of the lower file system of a device tell its objects from all others, now
@@ -129,7 +146,8 @@ impl FileSystems {
         let Some(fs) = self.lowers.iter().find(|fs| fs.dev == dev) else { return false };
         let twins = self.lowers.iter().filter(|it| (it.uuid, it.tree) == (fs.uuid, fs.tree));
         let same_as_upper = self.upper.is_some_and(|upper| upper.dev == dev);
-        twins.count() == 1 && (fs.uuid.is_some() || trusting || same_as_upper)
+        let sure = twins.count() == 1 && (fs.uuid.is_some() || trusting || same_as_upper);
+        sure && fs.lasting_handles
     }
 
     /// The value of `P origin` for the entry `name` of a directory of a lower on device `dev`;
@@ -154,11 +172,22 @@ mod tests {
     use crate::sys::ioctl::UUID_LEN;
 
     fn fs(dev: u64, uuid: u8) -> FileSystem {
-        FileSystem { dev, uuid: Uuid::new([uuid; UUID_LEN]), tree: None, short_numbers: true }
+        FileSystem {
+            dev,
+            uuid: Uuid::new([uuid; UUID_LEN]),
+            tree: None,
+            short_numbers: true,
+            lasting_handles: true,
+            ..FileSystem::default()
+        }
+    }
+
+    fn dev((dev, _): (u64, u64)) -> u64 {
+        dev
     }
 
     fn origin(uuid: u8) -> Origin {
-        Origin { uuid: Uuid::new([uuid; UUID_LEN]), tree: None, ino: 9 }
+        Origin { uuid: Uuid::new([uuid; UUID_LEN]), tree: None, ino: 9, in_halves: false }
     }
 
     #[test]
@@ -172,15 +201,32 @@ mod tests {
         assert_eq!((one.number(2), one.is_single()), (Some(0), true));
     }
 
+    /// Numbers of EROFS were read the wrong way round, so that an index lost its files, and those of
+    /// a FUSE server were taken for numbers of its files.
+    #[test]
+    fn numbers_in_halves() {
+        let turned = FileSystem { high_first: true, ..fs(2, 2) };
+        let fuse = FileSystem { lasting_handles: false, ..fs(3, 3) };
+        let all = FileSystems::new(Some(fs(1, 1)), [turned, fuse, fs(4, 4)]);
+        let of = |uuid| Origin { ino: 9 << 32, in_halves: true, ..origin(uuid) };
+        assert_eq!(all.object_of(&of(2)), Some((2, 9)));
+        assert_eq!(all.object_of(&of(3)), None);
+        assert_eq!(all.object_of(&of(4)), Some((4, 9 << 32)));
+        assert_eq!([2, 3, 4].map(|dev| all.has_sure_handles(dev, true)), [true, false, true]);
+    }
+
     #[test]
     fn handles_lead_back() {
         let all = FileSystems::new(Some(fs(1, 1)), [fs(2, 2), fs(3, 3), fs(4, 3), fs(5, 0)]);
-        assert_eq!(all.device_of(&origin(2)), Some(2));
-        assert_eq!(all.device_of(&origin(1)), None, "no lower is there");
-        assert_eq!(all.device_of(&origin(3)), None, "two have it");
-        assert_eq!(all.device_of(&origin(0)), Some(5), "the only one without");
+        assert_eq!(all.object_of(&origin(2)).map(dev), Some(2));
+        assert_eq!(all.object_of(&origin(1)).map(dev), None, "no lower is there");
+        assert_eq!(all.object_of(&origin(3)).map(dev), None, "two have it");
+        assert_eq!(all.object_of(&origin(0)).map(dev), Some(5), "the only one without");
         let one = FileSystems::new(None, [fs(2, 2)]);
-        assert_eq!([0, 2, 3].map(|uuid| one.device_of(&origin(uuid))), [Some(2), Some(2), None]);
+        assert_eq!(
+            [0, 2, 3].map(|uuid| one.object_of(&origin(uuid)).map(dev)),
+            [Some(2), Some(2), None]
+        );
     }
 
     #[test]
@@ -199,7 +245,7 @@ mod tests {
         for uuid in [0, 1] {
             let tree = |dev, tree| FileSystem { tree: Some(tree), ..fs(dev, uuid) };
             let all = FileSystems::new(None, [tree(1, 256), tree(2, 257)]);
-            let at = |tree| all.device_of(&Origin { tree, ..origin(uuid) });
+            let at = |tree| all.object_of(&Origin { tree, ..origin(uuid) }).map(dev);
             let found = [Some(256), Some(257), Some(258), None].map(at);
             assert_eq!(found, [Some(1), Some(2), None, None]);
         }

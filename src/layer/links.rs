@@ -74,6 +74,9 @@ impl Known {
         match origin::decode(value) {
             Some(origin) => {
                 self.numbers.insert(origin.ino);
+                if origin.in_halves {
+                    self.numbers.insert(origin.other_way_round());
+                }
             }
             None => self.unreadable = true,
         }

@@ -40,8 +40,10 @@ pub struct Plan {
 /// What the names of a file in a lower stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Names {
-    /// One file, as it has only one, or as nothing here can be changed.
+    /// One file, as it has only one.
     One,
+    /// One file, as nothing here can be changed.
+    Fixed,
     /// One file, which the index keeps together.
     Together,
     /// Each a file of its own.
@@ -51,8 +53,11 @@ pub enum Names {
 /// What the names of a lower file with these attributes stand for.
 #[must_use]
 pub fn names_of(rules: Rules<'_>, stat: &Stat) -> Names {
-    if stat.nlink < 2 || stat.kind().is_dir() || !rules.has_upper {
+    if stat.nlink < 2 || stat.kind().is_dir() {
         return Names::One;
+    }
+    if !rules.has_upper {
+        return Names::Fixed;
     }
     let sure = |trusting| rules.filesystems.has_sure_handles(stat.dev, trusting);
     match rules.links {

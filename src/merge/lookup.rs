@@ -423,9 +423,9 @@ impl Search<'_> {
             InIndex::No | InIndex::Uncounted => {}
         }
         if let Some(origin) = &marks.origin
-            && let Some(dev) = self.rules.filesystems.device_of(origin)
+            && let Some((dev, ino)) = self.rules.filesystems.object_of(origin)
         {
-            found.origin = Key { dev, ino: origin.ino, layer: 0 };
+            found.origin = Key { dev, ino, layer: 0 };
         }
         Ok(())
     }

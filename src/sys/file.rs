@@ -199,6 +199,14 @@ impl FsKind {
     pub const TMPFS: u32 = 0x0102_1994;
     /// `RAMFS_MAGIC`.
     pub const RAMFS: u32 = 0x8584_58f6;
+    /// `FUSE_SUPER_MAGIC`.
+    pub const FUSE: u32 = 0x6573_5546;
+
+    /// Whether a server in user space serves it.
+    #[must_use]
+    pub fn is_fuse(self) -> bool {
+        self.magic == Self::FUSE
+    }
 }
 
 /// fstatfs(2).

@@ -127,9 +127,13 @@ impl Ids {
         }
     }
 
-    /// The number that users see for a node whose object is `(device, inode)` now.
+    /// The number that users see for a node whose object is `(device, inode)` now. All names of an
+    /// object have one, also where it does not follow from the number in the layer.
     pub fn shown(&self, id: NodeId, object: (u64, u64)) -> u64 {
-        if self.is_of_name(id) { self.of(object).unwrap_or(id).0 } else { id.0 }
+        if !self.is_of_name(id) {
+            return id.0;
+        }
+        self.of(object).unwrap_or_else(|| self.as_name(self.names.hash_one(object))).0
     }
 
     /// The number of a file system.
@@ -213,7 +217,7 @@ mod tests {
     const OBJECT: Key = Key { dev: 0, ino: 0, layer: 0 };
 
     fn ids(count: u64, short_numbers: bool, numbers: Numbers) -> Ids {
-        let fs = |dev| FileSystem { dev, uuid: None, tree: None, short_numbers };
+        let fs = |dev| FileSystem { dev, short_numbers, ..FileSystem::default() };
         Ids::new(FileSystems::new(Some(fs(0)), (1..count).map(fs)), numbers)
     }
 

@@ -134,7 +134,7 @@ impl Table {
                 let in_lower = matches!(found.what, What::Lower(_));
                 (if in_lower { key } else { found.identity() }, key)
             }
-            Names::One => (found.identity(), found.origin),
+            Names::One | Names::Fixed => (found.identity(), found.origin),
         }
     }
 
@@ -535,6 +535,11 @@ fn recognise(node: &Arc<Node>, found: &Found, parent: &Arc<Node>, name: &[u8]) -
             true
         }
         (What::Lower(_), Real::Lower { .. }) if known => true,
+        // Another name of the same file, where all of its names stay what they are.
+        (What::Lower(_), Real::Lower { .. }) if found.names == Names::Fixed => {
+            place.add(link(false));
+            true
+        }
         // Another name of the same file, which may have been copied up under the first.
         (What::Lower(_), Real::Lower { .. } | Real::Upper { .. }) => {
             let same = found.names == Names::Together
