@@ -39,11 +39,13 @@ pub const INDEX: MountOption = MountOption {
         ("auto", |request| request.config.index = IndexChoice::Auto),
     ]),
     help: "Whether hard links of lower layers stay one file when they change. Default: off",
-    doc: "With `off` a change of one name is that name's alone, so that nobody changes an object \
-              store of hard links behind its back. With `on` it shows in all names: for `rsync -H` and \
-              for package managers that rewrite files in place. The index for that stands in the work \
-              directory, in the form of the kernel's overlayfs; over other lowers than before, or with \
-              another upper, it is refused. `auto` uses it where it can be used.",
+    doc: "With `off`, writing to one of several names of a file changes that name alone; the \
+              others keep the old contents, as in an object store of hard links they should. With \
+              `on` it shows in all names: for `rsync -H` and for package managers that rewrite files \
+              in place. The index for that stands in the work directory, in the form of the kernel's \
+              overlayfs; over another topmost lower than before, or with another upper, it is \
+              refused. Lowers whose files have no handles that last (FUSE) are not in it, and a \
+              mount with `ro` does not read it. `auto` uses it where it can be used.",
 };
 
 /// The option `nfs_export`.

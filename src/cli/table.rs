@@ -404,14 +404,14 @@ pub const OPTIONS: &[MountOption] = &[
             request.config.mount.auto_unmount = true;
         })]),
         help: "Unmount should the server be killed. Needs fusermount3",
-        doc: "",
+        doc: "That of Debian 12 (3.14) does so only for root, and with `allow_other`",
     },
     MountOption {
         name: "timeout",
         metavar: "SECONDS",
         group: Group::Speed,
         takes: Takes::Seconds(|request, seconds| request.config.timeout = seconds),
-        help: "How long what is known of the layers may be believed. Default: for ever",
+        help: "For how many seconds names and contents may be cached. Default: for ever",
         doc: "One second with `ro` and an upperdir, which another mount may change. For lower \
               layers that something changes behind the mount: after that time a file shows its old \
               or its new contents as a whole, and names that were added, replaced or removed show. \
@@ -440,7 +440,9 @@ pub const OPTIONS: &[MountOption] = &[
         group: Group::Speed,
         takes: Takes::Switch(|request, on| request.config.writeback = on),
         help: "Let the kernel gather small writes. Default: 0",
-        doc: "",
+        doc: "A write that fails, as on a full disk, is then told by close(2) or fsync(2), and until \
+              the kernel forgets the file it shows zeros. Not together with `timeout` or \
+              `io=passthrough`",
     },
     MountOption {
         name: "max_write",

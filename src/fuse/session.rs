@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use nix::mount::MsFlags;
 
-use super::abi;
+use super::abi::{self, opcode};
 use super::answer::guarded;
 use super::crew::Crew;
 use super::device::Device;
@@ -18,7 +18,7 @@ use super::leaving;
 use super::negotiation;
 use super::opening::OpenMode;
 use super::reply::Reply;
-use super::request::{Operation, Request};
+use super::request::{Header, Operation, Request};
 use super::seat::{Call, Seat};
 use super::tell::Desk;
 use super::waiting::{Next, Waiter, Waiting};
@@ -388,7 +388,13 @@ impl Session {
                 return 0;
             }
         };
-        self.device.counters.came(request.header.opcode);
+        let Header { opcode, unique, node, uid, gid, pid } = request.header;
+        self.device.counters.came(opcode);
+        tracing::debug!(
+            "{} {unique}: node {}, process {pid}, user {uid}:{gid}",
+            opcode::name(opcode),
+            node.0
+        );
         let call = match request.operation {
             Operation::Forget { .. } | Operation::BatchForget(_) => {
                 Call::forgetting(request.header)

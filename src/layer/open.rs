@@ -143,7 +143,7 @@ fn refuse(errno: Errno, text: String) -> Error {
 fn open_writable(dirs: &UpperDirs) -> Result<[Opened<'_>; 2]> {
     let upper = opened("upperdir", &dirs.upper)?;
     let work = opened("workdir", &dirs.work)?;
-    check_apart(dirs, &upper.fd, &work.fd)?;
+    check_apart(dirs, &upper, &work)?;
     check_same_mount(dirs, &upper.fd, &work.fd)?;
     Ok([upper, work])
 }
@@ -202,13 +202,13 @@ fn check_writable(upper: &OwnedFd) -> Result<()> {
     }
 }
 
-fn check_apart(dirs: &UpperDirs, upper: &OwnedFd, work: &OwnedFd) -> Result<()> {
+fn check_apart(dirs: &UpperDirs, upper: &Opened<'_>, work: &Opened<'_>) -> Result<()> {
     let (up, wk) = (dirs.upper.display(), dirs.work.display());
-    let wrong = if same(upper, work)? {
+    let wrong = if same(&upper.fd, &work.fd)? {
         format!("upperdir and workdir are the same directory ({up})")
-    } else if is_below(work.as_fd(), upper.as_fd())? {
+    } else if is_below(work, upper)? {
         format!("workdir={wk} lies inside upperdir={up}")
-    } else if is_below(upper.as_fd(), work.as_fd())? {
+    } else if is_below(upper, work)? {
         format!("upperdir={up} lies inside workdir={wk}")
     } else {
         return Ok(());
@@ -238,9 +238,9 @@ fn same(a: &OwnedFd, b: &OwnedFd) -> Result<bool> {
 }
 
 /// Whether `dir` lies somewhere below `above`.
-fn is_below(dir: BorrowedFd<'_>, above: BorrowedFd<'_>) -> Result<bool> {
-    let above = stat::fstat(above)?;
-    let mut here = at::open_parent(dir)?;
+fn is_below(dir: &Opened<'_>, above: &Opened<'_>) -> Result<bool> {
+    let above = stat::fstat(above.fd.as_fd())?;
+    let mut here = dir.above()?;
     loop {
         let stat = stat::fstat(here.as_fd())?;
         if stat.same_object(&above) {

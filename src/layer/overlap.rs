@@ -27,6 +27,20 @@ impl Opened<'_> {
         format!("{}={}", self.option, self.path.display())
     }
 
+    /// The directory that it lies in.
+    ///
+    /// # Errors
+    /// EACCES with a sentence, for one that we may not search.
+    pub fn above(&self) -> Result<OwnedFd> {
+        at::open_parent(self.fd.as_fd()).map_err(|err| match err.errno() {
+            Errno::EACCES => {
+                let advice = "it cannot be searched; check its owner and mode";
+                err.context(format!("{}: {advice}", self.named()))
+            }
+            _ => err.context(self.named()),
+        })
+    }
+
     fn object(&self) -> Result<Object> {
         Ok(object(&stat::fstat(self.fd.as_fd())?))
     }
@@ -128,7 +142,7 @@ impl<'a> Walk<'a> {
         self.look_for_holder(&dir.fd)?;
         let mount = stat::mount_id(dir.fd.as_fd())?;
         let mut below = dir.object()?;
-        let mut here = at::open_parent(dir.fd.as_fd())?;
+        let mut here = dir.above()?;
         let mut passed = Vec::new();
         loop {
             let found = object(&stat::fstat(here.as_fd())?);

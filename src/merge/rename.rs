@@ -137,10 +137,11 @@ pub fn exchange(
 /// Takes the markers out of a directory that shows nothing, as renameat(2) replaces only an empty
 /// one. It is opaque before the first goes.
 fn clear_markers(upper: &Upper, at: &End<'_>) -> Result<()> {
-    if upper.opaque_is_a_file() {
-        return Err(Errno::EXDEV.into());
-    }
     if at.in_lowers {
+        // A file cannot say that an empty directory is opaque.
+        if upper.opaque_is_a_file() {
+            return Err(Errno::EXDEV.into());
+        }
         upper.with_entry(at.dir, at.name, |target| upper.set_opaque(target))?;
     }
     upper.empty(at.dir, at.name)

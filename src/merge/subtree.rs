@@ -20,11 +20,12 @@ use crate::sys::{FileType, Name, Stat};
 /// Blocks of stat(2) are of this many bytes, whatever the file system (`st_blocks`, stat(3type)).
 const BLOCK: u64 = 512;
 
-/// Whether a directory is small enough to be copied up whole. Changes nothing.
+/// Whether a directory is small enough to be copied up whole. Changes nothing. Returns how many
+/// bytes of data that takes.
 ///
 /// # Errors
 /// EXDEV beyond the limit; what reading the layers says.
-pub fn check(rules: Rules<'_>, top: &DirStack, limit: CopyLimit) -> Result<()> {
+pub fn check(rules: Rules<'_>, top: &DirStack, limit: CopyLimit) -> Result<u64> {
     let mut sum = Sum { entries: 0, bytes: 0, limit, linked: FxHashSet::default() };
     // Not recursive: a tree may be deeper than a stack.
     let mut todo = vec![top.clone()];
@@ -47,7 +48,7 @@ pub fn check(rules: Rules<'_>, top: &DirStack, limit: CopyLimit) -> Result<()> {
             }
         }
     }
-    Ok(())
+    Ok(sum.bytes)
 }
 
 struct Sum {

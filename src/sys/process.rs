@@ -94,9 +94,9 @@ pub fn describe(pid: u32) -> String {
     let line = line.unwrap_or_default();
     let words: Vec<_> = line.split(|byte| *byte == 0).filter(|word| !word.is_empty()).collect();
     let program = words.first().and_then(|word| word.rsplit(|byte| *byte == b'/').next());
-    let last = words.get(1..).and_then(<[_]>::last);
+    let last = mountpoint(words.get(1..).unwrap_or_default());
     let mut text = format!("process {pid}");
-    for word in program.into_iter().chain(last.copied()) {
+    for word in program.into_iter().chain(last) {
         text.push(' ');
         text.push_str(&printable(word));
     }
@@ -107,6 +107,16 @@ pub fn describe(pid: u32) -> String {
         text.push_str(", in another mount namespace");
     }
     text
+}
+
+/// The last word of a command line that is no option and no value of one.
+fn mountpoint<'a>(words: &[&'a [u8]]) -> Option<&'a [u8]> {
+    let takes_value = |word: &[u8]| matches!(word, b"-o" | b"-t");
+    let value_of = |at: usize| at.checked_sub(1).and_then(|at| words.get(at));
+    let is_value = |at: usize| value_of(at).is_some_and(|word| takes_value(word));
+    let mut plain =
+        words.iter().enumerate().filter(|(at, word)| !is_value(*at) && !word.starts_with(b"-"));
+    plain.next_back().map(|(_, word)| *word)
 }
 
 /// What another process wrote, without what a terminal would obey.
@@ -227,6 +237,18 @@ mod tests {
         assert!(us.starts_with(&format!("process {} ", std::process::id())), "{us}");
         assert!(!us.contains("namespace"), "{us}");
         assert_eq!(describe(u32::MAX), format!("process {}", u32::MAX));
+    }
+
+    #[test]
+    fn options_are_no_mountpoint() {
+        let of = |line: &str| {
+            let words: Vec<_> = line.split(' ').map(str::as_bytes).collect();
+            mountpoint(&words).map(|word| String::from_utf8_lossy(word).into_owned())
+        };
+        for line in ["-o a=b,c /m", "/m -o a=b,c", "overlay /m -o a=b", "-f -o a=b -oc /m -d"] {
+            assert_eq!(of(line).as_deref(), Some("/m"), "{line}");
+        }
+        assert_eq!(of("-o a=b"), None);
     }
 
     #[test]

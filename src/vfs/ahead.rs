@@ -23,7 +23,7 @@ use super::Vfs;
 use super::ids::NodeId;
 use super::node::{Leaf, Node};
 use super::place::{Link, Real};
-use crate::error::{Error, Result};
+use crate::error::{Errno, Error, Result};
 use crate::layer::LowerDir;
 use crate::merge::Found;
 use crate::merge::attr::Change;
@@ -137,13 +137,29 @@ impl Ahead {
         self.0.lock().ready.contains_key(original)
     }
 
-    /// Removes what was not used.
-    pub(super) fn drop_all(&self) {
-        *self.0.lock() = State::default();
+    /// Removes what was not used. False if there was nothing.
+    pub(super) fn drop_all(&self) -> bool {
+        let state = std::mem::take(&mut *self.0.lock());
+        // Removed when the lock is free again: that takes time.
+        !state.ready.is_empty()
     }
 }
 
 impl Vfs {
+    /// Runs what needs room on the disk, once more if it finds none and copies that nobody has
+    /// asked for take some.
+    pub(super) fn with_room<T>(&self, mut act: impl FnMut() -> Result<T>) -> Result<T> {
+        match act() {
+            Err(err)
+                if matches!(err.errno(), Errno::ENOSPC | Errno::EDQUOT)
+                    && self.ahead.drop_all() =>
+            {
+                act()
+            }
+            other => other,
+        }
+    }
+
     /// Whether the copy of a non-directory only has to be published.
     pub(super) fn is_copied_ahead(&self, leaf: &Leaf) -> bool {
         let place = leaf.place.read();

@@ -31,7 +31,8 @@ impl Vfs {
         body: Body<'_>,
         request: &Request,
     ) -> Result<Entry> {
-        self.changing_names(&[(parent, name)], || self.create_named(parent, name, body, request))
+        let create = || self.create_named(parent, name, body, request);
+        self.changing_names(&[(parent, name)], || self.with_room(create))
     }
 
     fn create_named(

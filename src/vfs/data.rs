@@ -219,6 +219,10 @@ impl Vfs {
     /// EROFS; EPERM for an immutable file, and before the end of an append-only one; ENOSPC,
     /// EDQUOT, EFBIG; what copy-up says, and then the old contents are still there.
     pub fn write(&self, id: NodeId, write: &Write<'_>) -> Result<usize> {
+        self.with_room(|| self.write_once(id, write))
+    }
+
+    fn write_once(&self, id: NodeId, write: &Write<'_>) -> Result<usize> {
         let node = self.node(id)?;
         self.check_write(&node, write.offset)?;
         let fd = self.file_to_write(&node)?;

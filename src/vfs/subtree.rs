@@ -5,6 +5,7 @@
 //! are. Nothing is locked meanwhile. At the end all merged directories of the subtree are locked,
 //! parents first, to see that nothing is left in the lowers alone, and to cut them off.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -23,9 +24,9 @@ use crate::merge::index::{Entry, InUpper};
 use crate::merge::lookup::{Contents, Key};
 use crate::merge::stack::MetaSource;
 use crate::merge::subtree as merge;
-use crate::merge::{What, lookup};
+use crate::merge::{DirStack, What, lookup};
 use crate::sys::commit::unseen;
-use crate::sys::{FileType, Name};
+use crate::sys::{FileType, Name, file};
 
 /// How often the subtree is gone through anew because others changed it meanwhile. Nothing that
 /// others do puts a name back into a lower, so one time more is enough but for hard links.
@@ -61,11 +62,30 @@ impl Vfs {
     }
 
     /// # Errors
-    /// EXDEV for a directory that is too large to be moved by copying, or if that is not wanted.
+    /// EXDEV for a directory that is too large to be moved by copying, or if that is not wanted;
+    /// ENOSPC where there is no room for it.
     pub(super) fn check_movable(&self, node: &Arc<Node>, stays: bool) -> Result<()> {
         let Some(limit) = self.to_be_copied(node, stays)? else { return Ok(()) };
         let stack = node.dir()?.stack.read().clone();
-        merge::check(self.rules(), &stack, limit).map_err(as_exdev)
+        let bytes = merge::check(self.rules(), &stack, limit).map_err(as_exdev)?;
+        self.check_room(&stack, bytes)
+    }
+
+    /// What is copied before the disk is full stays in the upper. On the same file system it may
+    /// take no room at all, as copies share their data.
+    fn check_room(&self, stack: &DirStack, bytes: u64) -> Result<()> {
+        let root = self.upper()?.root().dir();
+        let device = root.known_dev();
+        if stack.lowers.iter().all(|lower| lower.dir().known_dev() == device) {
+            return Ok(());
+        }
+        let space = file::stat_fs(root.fd()?.as_ref().as_fd())?;
+        let free = space.bavail.saturating_mul(space.frsize.into());
+        if bytes <= free {
+            return Ok(());
+        }
+        let text = format!("rename_lower: {bytes} bytes to be copied, and room for {free}");
+        Err(Error::new(Errno::ENOSPC, text))
     }
 
     /// Gets a directory into the upper so that it can be moved: with a redirect, or else whole.

@@ -26,6 +26,23 @@ fn said(output: &Output) -> String {
     format!("{} {} {}", output.status, text(&output.stdout), text(&output.stderr))
 }
 
+/// It was "Permission denied" and no more.
+#[test]
+fn a_layer_that_may_not_be_searched_is_named() {
+    needs!(mount, fuse_for_users);
+    not_the_kernels!(NO_PROGRAM);
+    for (option, closed) in [("lowerdir", 0), ("upperdir", 1), ("workdir", 2)] {
+        let s = scratch();
+        let dir = [s.lower(0), &s.upper, &s.work][closed];
+        dir.owner("", if closed == 0 { 0 } else { NOBODY }, 0)
+            .mode("", if closed == 0 { 0o700 } else { 0 });
+        let output = s.shell_of_nobody(&[], r#""$1" -o "$2" "$3""#);
+        let said = said(&output);
+        let place = format!("{option}={}: it cannot be searched", dir.root().display());
+        assert!(!output.status.success() && said.contains(&place), "{said}");
+    }
+}
+
 /// The helper would refuse: /etc/fuse.conf has no `user_allow_other`, and it is not looked for.
 #[test]
 fn a_capability_is_enough_whoever_has_it() {

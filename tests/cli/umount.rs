@@ -39,6 +39,22 @@ fn assert_unmounted(m: &Mount, pid: i32, output: &Output) {
     assert!(!is_mountpoint(m.root()));
 }
 
+/// What a server that was killed leaves behind.
+#[test]
+fn a_mount_whose_server_is_gone_is_unmounted() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    let s = Scratch::new();
+    let m = s.setup().background().mount();
+    let pid = m.pid().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)
+        .unwrap();
+    assert!(wait_for(SOON, || !is_alive(pid)));
+    let output = output(&mut command(&m));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(!is_mountpoint(m.root()));
+}
+
 #[test]
 fn it_returns_when_all_is_on_the_disk() {
     needs!(mount, loop_device);

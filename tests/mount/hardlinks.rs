@@ -13,6 +13,34 @@ use nix::unistd::{Gid, Uid};
 use crate::support::{Dir, Kernel, Scratch};
 use crate::{needs, not_the_kernels};
 
+/// A copy of a view that cannot change (tar, cp -a, an image) has each file once.
+#[test]
+fn names_in_a_view_that_cannot_change_are_one_file() {
+    needs!(mount);
+    let s = Scratch::with_lowers(2);
+    s.lower(0).file("d/a", "x").hard_link("d/b", "d/a").hard_link("e", "d/a");
+    s.lower(1).file("d/other", "y").hard_link("f", "d/other");
+    let look = |m: &Dir| {
+        forget();
+        let [a, b, e, other, f] = ["d/a", "d/b", "e", "d/other", "f"].map(|name| m.stat(name));
+        assert!(a.ino() == b.ino() && b.ino() == e.ino() && other.ino() == f.ino());
+        assert_ne!(a.ino(), f.ino());
+        assert_eq!([a, b, e, other, f].map(|stat| stat.nlink()), [3, 3, 3, 2, 2]);
+    };
+    let m = s.setup().read_only().mount();
+    look(&m);
+    m.names("d");
+    look(&m);
+    drop(m);
+    // Without an upper that could change them, with `ro` and one, and where the number of a file
+    // does not follow from the number in the layer, as in a mount below.
+    let below = s.mount();
+    let above = Scratch::new();
+    let lowers = vec![below.root().to_owned()];
+    look(&above.setup().lowers(lowers.clone()).mount());
+    look(&above.setup().lowers(lowers).read_only().mount());
+}
+
 /// What is done, and what it is called.
 type Step = (&'static str, fn(&Dir));
 

@@ -15,7 +15,7 @@ use crate::support::mount::is_mountpoint;
 use crate::support::process::{self, shell};
 use crate::support::raw::rename;
 use crate::support::user::NOBODY;
-use crate::support::{Mount, Scratch, assert_errno};
+use crate::support::{LoopFs, Mount, Scratch, assert_errno};
 use crate::{needs, not_the_kernels};
 
 const OURS: &str = "it moves no directory of a lower without redirect_dir=on";
@@ -52,6 +52,46 @@ fn layers() -> Scratch {
         }
     }
     s
+}
+
+/// A directory that no lower has needs no mark when it is replaced, which with `whiteout=aufs` is a
+/// file in it.
+#[test]
+fn over_an_empty_directory_with_aufs_whiteouts() {
+    needs!(mount);
+    not_the_kernels!("it writes no such whiteouts");
+    let s = Scratch::new();
+    s.lower(0).file("lower/f", "lower");
+    let m = s.setup().option("whiteout=aufs").mount();
+    m.dir("empty").dir("emptied").file("full/f", "full").file("emptied/f", "");
+    fs::remove_file(m.path("emptied/f")).unwrap();
+    fs::rename(m.path("full"), m.path("empty")).unwrap();
+    assert_eq!(m.names("empty"), ["f"]);
+    fs::rename(m.path("empty"), m.path("emptied")).unwrap();
+    assert_eq!(
+        (m.names(""), m.read("emptied/f")),
+        (vec!["emptied".into(), "lower".into()], "full".into())
+    );
+    drop(m);
+    assert_eq!(s.setup().option("whiteout=aufs").mount().read("emptied/f"), "full");
+}
+
+/// Where the copy would not fit nothing is copied: it would stay in the upper, unchanged, and take
+/// the room.
+#[test]
+fn without_room_for_it_nothing_is_copied() {
+    needs!(mount, loop_device);
+    not_the_kernels!(OURS);
+    let disk = LoopFs::ext4(32);
+    let (s, large) = (Scratch::in_dir(disk.path(), 0), Scratch::new());
+    for file in 0..8 {
+        large.lower(0).file(format!("d/{file}"), vec![b'x'; 6 << 20]);
+    }
+    let m = s.setup().lowers(vec![large.lower(0).root().to_owned()]).mount();
+    assert_errno(fs::rename(m.path("d"), m.path("e")), libc::ENOSPC);
+    drop(m);
+    assert!(s.upper.names("").is_empty());
+    assert!(s.leftovers().is_empty());
 }
 
 fn check_moved(m: &Mount, at: &str) {

@@ -40,11 +40,29 @@ pub(super) fn command() -> Command {
 pub(super) fn run(matches: &ArgMatches) -> std::result::Result<Exit, Stop> {
     let empty = PathBuf::new();
     let place = matches.get_one::<PathBuf>("mountpoint").unwrap_or(&empty);
-    let server = Server::of(place)?;
+    let server = match Server::of(place) {
+        Err(err) if err.errno() == Errno::ENOTCONN => {
+            mount::unmount_unused(&below_its_parent(place)?)?;
+            return Ok(Exit::Done);
+        }
+        other => other?,
+    };
     let mountpoint = fs::canonicalize(place).map_err(Error::from);
     mount::unmount_unused(&mountpoint.context(|| place.display())?)?;
     server.see_off()?;
     Ok(Exit::Done)
+}
+
+/// The path of a mountpoint without links in it, of which nothing is asked: its server is gone.
+fn below_its_parent(place: &Path) -> Result<PathBuf> {
+    match (place.parent(), place.file_name()) {
+        (Some(parent), Some(name)) => {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            let parent = fs::canonicalize(parent).map_err(Error::from);
+            Ok(parent.context(|| place.display())?.join(name))
+        }
+        _ => Ok(place.to_owned()),
+    }
 }
 
 /// The process that serves a mount, and what it may leave unsaid.
