@@ -41,8 +41,9 @@ const STUCK: Duration = Duration::from_millis(100);
 const IDLE: Duration = Duration::from_secs(10);
 /// As many requests can wait for layers before others wait for them.
 const MOST: u32 = negotiation::MAX_BACKGROUND as u32;
-/// As many readers there can be with those that wait for nobody any more: whoever waited was killed.
-/// A tenth of the threads that a system of 32 GiB has by itself (`fork_init`, kernel/fork.c).
+/// As many readers there can be with those that nobody waits for any more: their callers were
+/// killed. A tenth of the threads that a system of 32 GiB has by itself (`fork_init`,
+/// kernel/fork.c).
 const MOST_OF_ALL: u32 = 25_000;
 /// Descriptors that a reader may take: one to wait with, two of a pipe, and the file that it reads.
 /// Half of all that there may be are for the layers.

@@ -3,9 +3,9 @@
 //! Whatever ended the session, what was taken from the kernel is finished, and what was written is
 //! forced to the disk. Only then the layers are let go of, with their locks.
 //!
-//! The first SIGTERM, SIGINT or SIGHUP unmounts. A mount that is in use is detached, and served until its
-//! last user leaves. The second one, or requests that are stuck after the first one, end it for
-//! those users too.
+//! The first SIGTERM, SIGINT or SIGHUP unmounts. A mount that is in use is detached, and served
+//! until its last user leaves. The second one, or requests that are stuck after the first one, end
+//! it for those users too.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;

@@ -201,8 +201,8 @@ mod tests {
         assert_eq!((one.number(2), one.is_single()), (Some(0), true));
     }
 
-    /// Numbers of EROFS were read the wrong way round, so that an index lost its files, and those of
-    /// a FUSE server were taken for numbers of its files.
+    /// Numbers of EROFS were read the wrong way round, so that an index lost its files, and those
+    /// of a FUSE server were taken for numbers of its files.
     #[test]
     fn numbers_in_halves() {
         let turned = FileSystem { high_first: true, ..fs(2, 2) };

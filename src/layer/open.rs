@@ -60,7 +60,11 @@ pub fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
                 false => Keeping::of_trusted_root(Target::Fd(fd.as_fd()))?,
             };
             let settles = config.lowers_settle();
-            LowerDir::root(without_mounts(path, fd), layer, keeping, aufs, settles, cache)
+            let root =
+                LowerDir::root(without_mounts(path, fd), layer, keeping, aufs, settles, cache)?;
+            // Known from now on, so that nobody has to ask a layer that may hang by then.
+            root.dir().dev()?;
+            Ok(root)
         })
         .collect::<Result<Vec<_>>>()?;
     let data_only = lowers.split_off(config.lowers.len());

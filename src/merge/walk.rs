@@ -55,7 +55,9 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// What listing the layers says.
     pub fn through(rules: Rules<'a>, dir: &DirStack, order: Order, device: u64) -> Result<Self> {
-        Ok(Self { rules, order, device, open: vec![Open::list(dir, order, device)?] })
+        let mut walk = Self { rules, order, device, open: Vec::new() };
+        walk.enter(dir)?;
+        Ok(walk)
     }
 
     /// Leaves out what is met before `name` where the walk begins, and that itself.
@@ -82,7 +84,7 @@ impl<'a> Walk<'a> {
             let found = lookup::lookup(self.rules, &here.dir, index, Name::new(&name)?)?;
             let Some(found) = found else { continue };
             if let What::Dir(inner) = &found.what {
-                self.open.push(Open::list(inner, self.order, self.device)?);
+                self.enter(&inner.clone())?;
             }
             return Ok(Some(Step { name, found }));
         }
@@ -90,11 +92,17 @@ impl<'a> Walk<'a> {
     }
 }
 
-impl Open {
-    fn list(dir: &DirStack, order: Order, device: u64) -> Result<Self> {
-        if !dir.lowers.iter().all(|lower| is_on(lower, device)) {
-            return Ok(Self { dir: dir.clone(), index: None, names: Vec::new().into_iter() });
+impl Walk<'_> {
+    fn enter(&mut self, dir: &DirStack) -> Result<()> {
+        if dir.lowers.iter().all(|lower| is_on(self.rules, lower, self.device)) {
+            self.open.push(Open::list(dir, self.order)?);
         }
+        Ok(())
+    }
+}
+
+impl Open {
+    fn list(dir: &DirStack, order: Order) -> Result<Self> {
         let index = if dir.is_merged() { Some(Index::build(dir)?) } else { None };
         let mut names: Vec<Box<[u8]>> = match (&index, dir.lowers.first()) {
             (Some(index), _) => index
@@ -119,15 +127,18 @@ impl Open {
     }
 }
 
-/// Whether a directory lies on a file system. Of one that nobody has looked at it is not known.
-fn is_on(dir: &LowerDir, device: u64) -> bool {
-    dir.dir().known_dev() == Some(device)
+/// Whether a directory is in a layer on a file system. Nothing is asked of the layer for that.
+fn is_on(rules: Rules<'_>, dir: &LowerDir, device: u64) -> bool {
+    let above = usize::from(dir.dir().layer()).checked_sub(1);
+    let root = above.and_then(|above| rules.roots.get(above));
+    root.is_some_and(|root| root.dir().known_dev() == Some(device))
 }
 
 /// The names of the index of a directory that a walk meets behind `name`, as far as lowers on the
 /// file system `device` alone have them: where others hang, nobody waits for them.
 #[must_use]
 pub fn behind(
+    rules: Rules<'_>,
     (index, dir): (&Index, &DirStack),
     name: &[u8],
     order: Order,
@@ -136,7 +147,7 @@ pub fn behind(
     let lies_there = |entry: Entry<'_>| {
         let mut lowers =
             entry.lowers.levels.iter().map(|level| dir.lowers.get(usize::from(*level)));
-        lowers.all(|lower| lower.is_some_and(|lower| is_on(lower, device)))
+        lowers.all(|lower| lower.is_some_and(|lower| is_on(rules, lower, device)))
     };
     let mut met = order == Order::Sorted;
     let mut names = Vec::new();

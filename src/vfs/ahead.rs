@@ -255,8 +255,8 @@ impl Vfs {
         Ok(copied)
     }
 
-    /// Files of lowers that a walk through the tree meets behind `link`. It stays on the file system
-    /// that has to be read anyway: whoever changes a file waits for no other one that may hang.
+    /// Files of lowers that a walk through the tree meets behind `link`. It stays on the file
+    /// system that has to be read anyway: whoever changes a file waits for no other that may hang.
     fn candidates(&self, link: &Link, mut found: Candidates) -> Result<Candidates> {
         let (mut here, mut link) = (Arc::clone(&link.parent), link.clone());
         while !found.is_full() {
@@ -276,8 +276,10 @@ impl Vfs {
         let stack = dir.dir()?.stack.read().clone();
         // Whoever has them locked may wait for a layer.
         let Some(names) = dir.dir()?.names.try_read() else { return Ok(()) };
-        let listed =
-            names.index.as_ref().map(|index| walk::behind((index, &stack), behind, order, device));
+        let listed = names
+            .index
+            .as_ref()
+            .map(|index| walk::behind(self.rules(), (index, &stack), behind, order, device));
         drop(names);
         let Some(names) = listed else {
             let walk = Walk::through(self.rules(), &stack, order, device)?;

@@ -103,8 +103,8 @@ impl Vfs {
     /// The names of a directory, locked for reading, with an index if one is needed.
     pub(super) fn names<'a>(&self, dir: &'a Dir) -> Result<RwLockReadGuard<'a, Names>> {
         {
-            // Whoever wants to change the names may wait for a reader whose layer hangs. Others only
-            // read, and do not wait with it.
+            // Whoever wants to change the names may wait for a reader whose layer hangs. Who only
+            // reads does not wait with it.
             let names = dir.names.read_recursive();
             let is_current = names.index.as_ref().is_some_and(|index| !index.is_due());
             if is_current || names.dead || !dir.stack.read().is_merged() {
