@@ -68,6 +68,8 @@ struct State {
     /// each further wrong one.
     caution: u32,
     order: Order,
+    /// The file system that all this is about.
+    device: u64,
 }
 
 /// The directory of a lower, and the name in it.
@@ -103,10 +105,15 @@ impl Ahead {
 
     /// Notes a copy-up in a directory for which nothing was ready, and returns how many files to
     /// copy with it, in which order.
-    fn next_window(&self, dir: NodeId) -> Option<(usize, Order)> {
+    fn next_window(&self, dir: NodeId, device: u64) -> Option<(usize, Order)> {
         // Declared first, to be removed when the lock is free again: that takes time.
         let unused;
         let mut state = self.0.lock();
+        // What is ready is of one file system; a file of another one says nothing of it.
+        if !state.ready.is_empty() && state.device != device {
+            return None;
+        }
+        state.device = device;
         unused = std::mem::take(&mut state.ready);
         if unused.len() > state.made / 2 {
             (state.window, state.run) = (0, 0);
@@ -190,8 +197,8 @@ impl Vfs {
             copied.change(upper, from.change)?;
             return Ok(copied);
         }
-        let window = self.ahead.next_window(link.parent.id);
         let device = from.dir.dir().dev()?;
+        let window = self.ahead.next_window(link.parent.id, device);
         let others = window.map_or_else(Vec::new, |(most, order)| {
             let none = Candidates { most, looks: most * LOOKS, order, device, ..Candidates::NONE };
             self.others(link, none)
