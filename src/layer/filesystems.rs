@@ -33,12 +33,12 @@ impl FileSystem {
     /// Those of fstat(2).
     pub fn of(dir: BorrowedFd<'_>) -> Result<Self> {
         let dev = stat::fstat(dir)?.dev;
-        let handle = handle::of_open(dir).ok();
+        let handle = handle::of_open(dir)?;
         let value = |h: &handle::Handle| origin::encode(Side::Lower, None, h.kind, &h.bytes);
         let origin = handle.as_ref().and_then(|handle| origin::decode(&value(handle)));
         Ok(Self {
             dev,
-            uuid: ioctl::fs_uuid(dir),
+            uuid: ioctl::fs_uuid(dir)?,
             tree: origin.and_then(|origin| origin.tree),
             // The number of a root is small.
             high_first: origin.is_some_and(|it| it.in_halves && it.other_way_round() < it.ino),

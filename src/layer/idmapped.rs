@@ -87,7 +87,8 @@ fn through(mount: &Mount, dir: BorrowedFd<'_>) -> Result<OwnedFd> {
         // Something else is mounted on top of it.
         return Err(stale());
     }
-    let found = handle::open(point.as_fd(), &handle::of_open(dir)?)?;
+    let own = handle::of_open(dir)?.ok_or(Errno::EOPNOTSUPP)?;
+    let found = handle::open(point.as_fd(), &own)?;
     let found = at::reopen_dir(found.as_fd())?;
     let same = stat::fstat(found.as_fd())?.same_object(&stat::fstat(dir)?);
     if same { Ok(found) } else { Err(stale()) }

@@ -114,13 +114,13 @@ impl LinkIndex {
         if choice == IndexChoice::Off {
             return Ok(None);
         }
-        let Ok(handle) = handle::of_open(root) else {
+        let Some(handle) = handle::of_open(root)? else {
             if asked_for {
                 tracing::warn!("index=on: the file system of upperdir has no file handles");
             }
             return Ok(None);
         };
-        let uuid = ioctl::fs_uuid(root);
+        let uuid = ioctl::fs_uuid(root)?;
         let index = Self {
             workdir: at::reopen_dir(workdir)?,
             mark: origin::encode(Side::Upper, uuid, handle.kind, &handle.bytes),
@@ -308,9 +308,9 @@ impl Upper {
 /// one: of another the index would say what is not so (`ovl_get_indexdir`, fs/overlayfs/super.c).
 fn claim_lower(site: &Site<'_>, namespace: Namespace) -> Result<()> {
     let Some(lower) = site.lower else { return Ok(()) };
-    let Ok(handle) = handle::of_open(lower) else { return Ok(()) };
+    let Some(handle) = handle::of_open(lower)? else { return Ok(()) };
     let mark = |uuid| origin::encode(Side::Lower, uuid, handle.kind, &handle.bytes);
-    let uuid = ioctl::fs_uuid(lower);
+    let uuid = ioctl::fs_uuid(lower)?;
     let root = Target::Fd(site.root);
     let mut claimed = false;
     for namespace in Namespace::BOTH {

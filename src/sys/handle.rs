@@ -29,12 +29,15 @@ pub fn of(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<Handle> {
     name.with_c(|c| by_path(dir, c, 0))
 }
 
-/// The handle of what is open.
+/// The handle of what is open; `None` where the file system has none.
 ///
 /// # Errors
-/// EOPNOTSUPP where the file system has none.
-pub fn of_open(fd: BorrowedFd<'_>) -> Result<Handle> {
-    by_path(fd, c"".as_ptr(), libc::AT_EMPTY_PATH)
+/// Those that say nothing of handles: EIO, ENOMEM, ESTALE.
+pub fn of_open(fd: BorrowedFd<'_>) -> Result<Option<Handle>> {
+    match by_path(fd, c"".as_ptr(), libc::AT_EMPTY_PATH) {
+        Err(err) if err.errno().may_pass() => Err(err),
+        other => Ok(other.ok()),
+    }
 }
 
 /// What has this handle on the file system of `mount`, not opened for reading (`O_PATH`).

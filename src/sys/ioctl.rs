@@ -50,18 +50,23 @@ impl Uuid {
 }
 
 /// The UUID of a file system; `None` where it has none or nobody tells.
-#[must_use]
-pub fn fs_uuid(fd: BorrowedFd<'_>) -> Option<Uuid> {
-    told(fd).or_else(|| uuid::by_kind(fd)).and_then(Uuid::new)
+///
+/// # Errors
+/// Those that say nothing of it: EIO, ENOMEM.
+pub fn fs_uuid(fd: BorrowedFd<'_>) -> Result<Option<Uuid>> {
+    Ok(told(fd)?.or_else(|| uuid::by_kind(fd)).and_then(Uuid::new))
 }
 
-fn told(fd: BorrowedFd<'_>) -> Option<[u8; UUID_LEN]> {
+fn told(fd: BorrowedFd<'_>) -> Result<Option<[u8; UUID_LEN]>> {
     let mut out = [0u8; 1 + UUID_LEN];
     // SAFETY: the kernel writes one struct fsuuid2, for which there is room.
-    check(unsafe { libc::ioctl(fd.as_raw_fd(), GETFSUUID.into(), out.as_mut_ptr()) }).ok()?;
-    let (len, uuid) = out.split_first()?;
-    let whole = usize::from(*len) == UUID_LEN;
-    whole.then(|| uuid.try_into().ok()).flatten()
+    match check(unsafe { libc::ioctl(fd.as_raw_fd(), GETFSUUID.into(), out.as_mut_ptr()) }) {
+        Err(err) if err.errno().may_pass() => return Err(err),
+        Err(_) => return Ok(None),
+        Ok(_) => {}
+    }
+    let [len, uuid @ ..] = out;
+    Ok((usize::from(len) == UUID_LEN).then_some(uuid))
 }
 
 /// Reads the inode flags.

@@ -115,7 +115,7 @@ impl Vfs {
             role,
             file_system: file::fs_kind(fd.as_ref().as_fd())?,
             dev: dir.dev()?,
-            uuid: ioctl::fs_uuid(fd.as_ref().as_fd()),
+            uuid: ioctl::fs_uuid(fd.as_ref().as_fd())?,
             keeping: dir.keeping(),
         })
     }

@@ -81,8 +81,8 @@ impl LinkIndex {
     fn is_foreign(&self, view: &View) -> Result<bool> {
         let Some(upper) = view.rules().roots.first() else { return Ok(false) };
         let fd = upper.dir().fd()?;
-        let Ok(handle) = handle::of_open(fd.as_ref().as_fd()) else { return Ok(false) };
-        let uuids = [ioctl::fs_uuid(fd.as_ref().as_fd()), None];
+        let Some(handle) = handle::of_open(fd.as_ref().as_fd())? else { return Ok(false) };
+        let uuids = [ioctl::fs_uuid(fd.as_ref().as_fd())?, None];
         let own = uuids.map(|uuid| encode(Side::Upper, uuid, handle.kind, &handle.bytes));
         for namespace in Namespace::BOTH {
             let key = namespace.key(Mark::Upper);

@@ -102,6 +102,6 @@ pub(super) fn find(roots: &[LowerDir], value: &[u8]) -> Result<Found> {
 pub(super) fn is_of_root(value: &[u8], root: &LowerDir) -> Result<Option<bool>> {
     let Value::Handle { kind, bytes } = origin::read(value) else { return Ok(None) };
     let fd = root.dir().fd()?;
-    let Ok(own) = handle::of_open(fd.as_ref().as_fd()) else { return Ok(None) };
+    let Some(own) = handle::of_open(fd.as_ref().as_fd())? else { return Ok(None) };
     Ok(Some(own.kind == kind && own.bytes == bytes))
 }
