@@ -58,8 +58,9 @@ fn owners_are_those_of_the_container(#[case] options: &[&str]) {
     owners_stay(Who::User, options);
 }
 
-/// The owners of the layers were mapped twice: files of the image belonged to nobody. Not tried with
-/// maps in pieces: there podman 4.3 gives paths below id-mapped mounts that root may not search.
+/// The owners of the layers were mapped twice: files of the image belonged to nobody. Maps in
+/// pieces are not tried: there podman 4.3 gives paths below id-mapped mounts that root may not
+/// search.
 #[rstest]
 #[case::shifted(&["--uidmap=0:100000:1000", "--gidmap=0:200000:1000"])]
 #[case::by_one(&["--uidmap=0:1:1000", "--gidmap=0:1:1000"])]
