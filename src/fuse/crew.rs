@@ -263,7 +263,7 @@ impl Crew {
         let calls = self.calls();
         let waited_for: Vec<_> =
             calls.iter().map(|(_, call)| call).filter(|call| call.is_waited_for()).collect();
-        let useful = readers.saturating_sub(number(calls.len() - waited_for.len()));
+        let useful = useful(readers, &calls);
         let held_up = number(waited_for.iter().filter(|call| call.age() >= HELD_UP).count());
         let lacks = match held_up {
             // They are quick; more of them would only get into each other's way.
@@ -287,9 +287,7 @@ impl Crew {
     /// Whether no reader can be added, so that nobody may read that a caller got a signal.
     pub fn is_full(&self) -> bool {
         let readers = self.count(&self.state.lock());
-        let lost = self.calls().iter().filter(|(_, call)| !call.is_waited_for()).count();
-        let useful = readers.saturating_sub(number(lost));
-        self.are_all_serving() && self.room(readers, useful) == 0
+        self.are_all_serving() && self.room(readers, useful(readers, &self.calls())) == 0
     }
 
     fn next_pace(&self, calm: u32, noted: u8) -> u8 {
@@ -330,6 +328,12 @@ impl Crew {
         }
         self.calls().iter().for_each(|(seat, call)| seat.let_go(call.header.unique));
     }
+}
+
+/// How many of the readers do not serve a request that nobody waits for any more.
+fn useful(readers: u32, calls: &[(Arc<Seat>, Call)]) -> u32 {
+    let lost = calls.iter().filter(|(_, call)| !call.is_waited_for()).count();
+    readers.saturating_sub(number(lost))
 }
 
 /// A number of readers.
@@ -428,7 +432,7 @@ mod tests {
 
     #[test]
     fn readers_that_nobody_waits_for_are_made_up_for_at_the_limit() {
-        // Room for two that are waited for, and four in all.
+        // Room for three that are waited for, and four in all.
         let crew = Crew::new(2, 24, Waiting::new(Duration::ZERO));
         assert_eq!((crew.most, crew.most_of_all), (3, 4));
         let seats: Vec<_> = (0..3).map(|_| crew.join()).collect();
