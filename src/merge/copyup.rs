@@ -374,10 +374,18 @@ pub fn complete(upper: &Upper, to: BorrowedFd<'_>, source: &Source) -> Result<()
     unseen(make).context(|| format!("completing the data of {}", source.name.escape_ascii()))
 }
 
+/// The upper directory of a merged one, in the work directory.
+#[derive(Debug)]
+#[must_use = "what is not published is removed"]
+pub struct CopiedDir {
+    staged: Staged,
+    made: Stat,
+}
+
 /// Makes the upper directory of a merged one, with the effective metadata and without a mark: it
 /// goes on merging with what is below.
-pub fn directory(upper: &Upper, from: &DirStack, to: Destination<'_>) -> Result<UpperDir> {
-    let make = || {
+pub fn directory(upper: &Upper, from: &DirStack) -> Result<CopiedDir> {
+    unseen(|| {
         let was = from.stat()?;
         let staged = upper.stage_dir(was.permissions() & PLAIN | OUR_DIR)?;
         let made = stat::stat(staged.target()?)?;
@@ -394,11 +402,19 @@ pub fn directory(upper: &Upper, from: &DirStack, to: Destination<'_>) -> Result<
         if let Some(dir) = to_sync {
             upper.sync(dir.as_fd(), false)?;
         }
-        let times = to.dir.dir().stat()?;
-        staged.publish(to.dir, to.name, Over::Nothing)?;
-        upper.restore_times(to.dir, &times);
-        upper.tally().copied_dirs.count();
-        Ok(to.dir.new_child(to.name, &made))
-    };
-    unseen(make).context(|| format!("copy-up of directory {}", to.name))
+        Ok(CopiedDir { staged, made })
+    })
+}
+
+impl CopiedDir {
+    /// Makes it appear where it belongs.
+    pub fn publish(self, upper: &Upper, to: Destination<'_>) -> Result<UpperDir> {
+        unseen(|| {
+            let times = to.dir.dir().stat()?;
+            self.staged.publish(to.dir, to.name, Over::Nothing)?;
+            upper.restore_times(to.dir, &times);
+            upper.tally().copied_dirs.count();
+            Ok(to.dir.new_child(to.name, &self.made))
+        })
+    }
 }

@@ -120,12 +120,37 @@ pub enum What {
 }
 
 /// Where to look for a name, topmost first.
-struct Candidates {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidates {
     upper: bool,
     lowers: SmallVec<[u16; 2]>,
 }
 
 impl Candidates {
+    /// Where a directory may have `name`; `None` if nowhere. One that several layers merge into
+    /// needs its index.
+    ///
+    /// # Errors
+    /// EIO without that index.
+    pub fn of(dir: &DirStack, index: Option<&Index>, name: Name<'_>) -> Result<Option<Self>> {
+        if dir.top()?.classify(name.bytes()) != AufsName::Plain {
+            return Ok(None);
+        }
+        match index {
+            Some(index) => Ok(index.get(name).map(Self::of_entry)),
+            None if dir.is_merged() => {
+                Err(Error::new(Errno::EIO, "a merged directory without its index"))
+            }
+            None => Ok(Some(Self::single(dir))),
+        }
+    }
+
+    /// Whether only lowers may have the name. What they have stays.
+    #[must_use]
+    pub fn only_in_lowers(&self) -> bool {
+        !self.upper
+    }
+
     fn of_entry(entry: Entry<'_>) -> Self {
         let (upper, cut) = match entry.upper {
             InUpper::Absent => (false, false),
@@ -155,20 +180,23 @@ pub fn lookup(
     index: Option<&Index>,
     name: Name<'_>,
 ) -> Result<Option<Found>> {
-    if dir.top()?.classify(name.bytes()) != AufsName::Plain {
-        return Ok(None);
+    match Candidates::of(dir, index, name)? {
+        Some(candidates) => look(rules, dir, &candidates, name),
+        None => Ok(None),
     }
-    let candidates = match index {
-        Some(index) => match index.get(name) {
-            Some(entry) => Candidates::of_entry(entry),
-            None => return Ok(None),
-        },
-        None if dir.is_merged() => {
-            return Err(Error::new(Errno::EIO, "a merged directory without its index"));
-        }
-        None => Candidates::single(dir),
-    };
-    Search { rules, dir, name, gathered: Gathered::default() }.run(&candidates)
+}
+
+/// Looks up `name` where it may be.
+///
+/// # Errors
+/// As [`lookup`].
+pub fn look(
+    rules: Rules<'_>,
+    dir: &DirStack,
+    candidates: &Candidates,
+    name: Name<'_>,
+) -> Result<Option<Found>> {
+    Search { rules, dir, name, gathered: Gathered::default() }.run(candidates)
 }
 
 struct Search<'a> {

@@ -9,7 +9,7 @@ use super::hardlinks::orphan;
 use super::lookup::ensure_index;
 use super::node::{Leaf, Node};
 use super::place::{Link, Place, Real};
-use crate::error::{Errno, Result};
+use crate::error::{Context, Errno, Result};
 use crate::layer::UpperDir;
 use crate::merge::attr::Change;
 use crate::merge::copyup::{self, Copied, Data, Destination, Lower};
@@ -63,12 +63,9 @@ impl Vfs {
     fn copy_up_dir(&self, node: &Arc<Node>, parent: &Arc<Node>, to: &UpperDir) -> Result<()> {
         let upper = self.upper()?;
         let _gate = node.gate.lock();
-        let mut names = parent.dir()?.names.write();
-        ensure_index(parent.dir()?, &mut names)?;
         let dir = node.dir()?;
-        // Its own names too: who looks at them with the upper has to have an index from now on.
-        let _own_names = dir.names.write();
-        if dir.stack.read().upper.is_some() {
+        let from = dir.stack.read().clone();
+        if from.upper.is_some() {
             return Ok(());
         }
         let link = dir.link.read().clone().ok_or(Errno::ENOENT)?;
@@ -77,8 +74,17 @@ impl Vfs {
             return Err(Errno::ESTALE.into());
         }
         let name = Name::new(link.name())?;
-        let from = dir.stack.read().clone();
-        let made = copyup::directory(upper, &from, Destination { dir: to, name })?;
+        let about = || format!("copy-up of directory {name}");
+        // The lower that is copied may hang: no names are locked.
+        let copied = copyup::directory(upper, &from).context(about)?;
+        let mut names = parent.dir()?.names.write();
+        ensure_index(parent.dir()?, &mut names)?;
+        // Its own names too: who looks at them with the upper has to have an index from now on.
+        let own_names = dir.names.write();
+        if own_names.dead {
+            return Err(Errno::ENOENT.into());
+        }
+        let made = copied.publish(upper, Destination { dir: to, name }).context(about)?;
         let part = Key { dev: made.dir().dev()?, ino: made.dir().ino()?, layer: 0 };
         if let Some(index) = &mut names.index {
             index.put_upper(name, FileType::Directory, part.ino);

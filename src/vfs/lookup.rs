@@ -12,7 +12,7 @@ use super::{Entry, Vfs};
 use crate::error::{Errno, Result};
 use crate::layer::LayerDir;
 use crate::merge::index::{Entry as IndexEntry, InUpper, Index};
-use crate::merge::lookup::{self, Found, Key};
+use crate::merge::lookup::{self, Candidates, Found, Key};
 use crate::merge::{DirStack, What};
 use crate::sys::{Name, Stat};
 
@@ -74,13 +74,45 @@ impl Vfs {
         act: impl FnOnce(Found) -> Result<T>,
     ) -> Result<Option<T>> {
         let dir = parent.dir()?;
-        let names = self.names(dir)?;
-        if names.dead {
+        let mut names = self.names(dir)?;
+        loop {
+            let Some(candidates) = candidates(dir, &names, name)? else { return Ok(None) };
+            let stack = dir.stack.read().clone();
+            let look = || lookup::look(self.rules(), &stack, &candidates, name);
+            if !candidates.only_in_lowers() {
+                return look()?.map(act).transpose();
+            }
+            // A lower may hang, and whoever changes the directory would wait for the lock. What it
+            // has stays; only whether it is what shows has to be seen again.
+            drop(names);
+            let found = look()?;
+            names = self.names(dir)?;
+            if self::candidates(dir, &names, name)? == Some(candidates) {
+                return found.map(act).transpose();
+            }
+        }
+    }
+
+    /// Holds what a name stands for while its directory is being changed, so that no layer is asked
+    /// for it under the lock. Without an index the layer is the upper, which is asked then.
+    ///
+    /// # Errors
+    /// Those of the layers; what is not there is `None`.
+    pub(super) fn meet(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<Option<Held<'_>>> {
+        if self.names(parent.dir()?)?.index.is_none() {
             return Ok(None);
         }
-        let stack = dir.stack.read().clone();
-        let found = lookup::lookup(self.rules(), &stack, names.index.as_ref(), name)?;
-        found.map(act).transpose()
+        match self.child(parent, name) {
+            Err(err) if err.errno() == Errno::ENOENT => Ok(None),
+            other => {
+                let held = other?;
+                if let Ok(dir) = held.dir() {
+                    // Whether it is empty may be asked.
+                    drop(self.names(dir)?);
+                }
+                Ok(Some(held))
+            }
+        }
     }
 
     /// The node that an index says a name stands for, if it is known by that name: no call is
@@ -146,6 +178,14 @@ impl Vfs {
     pub(super) fn entry(&self, node: &Node, stat: Stat) -> Entry {
         Entry { node: node.id, generation: self.table.generation(node.id), stat }
     }
+}
+
+/// Where a directory whose names are locked may have `name`; `None` if nowhere.
+fn candidates(dir: &Dir, names: &Names, name: Name<'_>) -> Result<Option<Candidates>> {
+    if names.dead {
+        return Ok(None);
+    }
+    Candidates::of(&dir.stack.read(), names.index.as_ref(), name)
 }
 
 /// The directory of the layer that shows an entry, and the inode number that this has there.

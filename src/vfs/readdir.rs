@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::listing::{DirEntry, Listing, Position};
 use super::lookup::shown_by;
-use super::node::{Names, Node};
+use super::node::Node;
 use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::format::aufs::AufsName;
@@ -71,13 +71,10 @@ impl Vfs {
     ) -> Result<()> {
         let node = self.node(id)?;
         let (listing, position) = self.reader(&node, from)?;
-        let dir = node.dir()?;
-        let names = self.names(dir)?;
-        let stack = dir.stack.read().clone();
         for entry in listing.from(position) {
             let wanted = attributes == Attributes::All || entry.kind.is_dir();
             let plus = if wanted && !matches!(entry.name, b"." | b"..") {
-                match self.entry_in(&node, &names, &stack, entry.name) {
+                match self.entry_in(&node, entry.name) {
                     Ok(None) => continue,
                     Ok(Some(given)) => Plus::Known(given),
                     // One object that is broken does not hide the others.
@@ -104,19 +101,9 @@ impl Vfs {
         Ok(())
     }
 
-    /// Looks up a name of a directory whose names are locked, and gives it out.
-    fn entry_in(
-        &self,
-        node: &Arc<Node>,
-        names: &Names,
-        stack: &DirStack,
-        name: &[u8],
-    ) -> Result<Option<Entry>> {
-        if names.dead {
-            return Ok(None);
-        }
-        let found = lookup::lookup(self.rules(), stack, names.index.as_ref(), Name::new(name)?)?;
-        found.map(|found| self.give_out(found, node, name)).transpose()
+    /// Looks up a name and gives it out.
+    fn entry_in(&self, node: &Arc<Node>, name: &[u8]) -> Result<Option<Entry>> {
+        self.with_found(node, Name::new(name)?, |found| self.give_out(found, node, name))
     }
 
     /// The listing that a reader goes on in, and where.

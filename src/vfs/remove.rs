@@ -48,6 +48,7 @@ impl Vfs {
         let dir = parent.dir()?;
         self.prepare_to_count(parent, name)?;
         let upper_dir = self.dir_to_write(parent)?;
+        let _met = self.meet(parent, name)?;
         let mut names = self.names_mut(dir)?;
         let stack = dir.stack.read().clone();
         let Going { node, site } = self.going_from(parent, &names, &stack, name)?;
@@ -227,6 +228,8 @@ impl Vfs {
             Victim { stack: &stack, index: inner.index.as_ref() }.check_empty()?;
         }
         let upper_dir = self.dir_to_write(&parent)?;
+        // Built before anything is locked: its layers may hang.
+        drop(self.names(victim)?);
         let mut names = self.names_mut(dir)?;
         let mut inner = victim.names.write();
         self.check_still(&child, &parent, name)?;

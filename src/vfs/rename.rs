@@ -167,6 +167,7 @@ impl Vfs {
             let from = Side { upper: self.dir_to_write(&from)?, parent: Arc::clone(&from), name };
             let to =
                 Side { upper: self.dir_to_write(&to)?, parent: Arc::clone(&to), name: new_name };
+            let _met = self.meet(&to.parent, to.name)?;
             let moves_dir = moving().any(|node| node.kind().is_dir());
             let one_at_a_time = (moves_dir || !stays).then(|| self.renames.lock());
             let done = match &partner {

@@ -208,25 +208,39 @@ fn a_change_waits_for_no_layer_that_it_does_not_need() {
     assert_eq!(ahead, 20);
 }
 
-/// One program waits for a name, another one to change a name beside it. Whoever only looks at
-/// others in that directory waits for neither.
+/// Programs wait for a name, to copy a directory up, and for the names in another. Whoever looks at
+/// what is beside these, or changes it, waits for none of them.
 #[test]
-fn looking_goes_on_beside_a_name_that_hangs() {
+fn all_goes_on_beside_a_name_that_hangs() {
     needs!(mount);
     not_the_kernels!(NO_PROGRAM);
     let scene = Scene::new();
-    scene.source.file("both/hangs", "slow");
-    scene.s.lower(0).file("both/changed", "healthy").file("both/read", "healthy");
+    scene.source.file("both/hangs", "slow").dir("both/slow").file("both/full/x", "slow");
+    let s = &scene.s;
+    s.lower(0).file("both/changed", "healthy").file("both/read", "healthy");
     let m = scene.mount("rw");
-    assert_eq!(m.names("both").len(), 3);
+    assert_eq!(m.names("both").len(), 5);
+    // Nothing of these is remembered for long but that they are there.
+    m.stat("both/slow");
+    m.stat("both/full");
     let frozen = scene.slow.freeze();
-    let hangs = start("stat", &m.path("both/hangs"));
-    assert!(wait_for(SOON, || scene.slow.waiting() > 0));
-    let path = m.path("both/changed");
-    let changes = Command::new("chmod").arg("600").arg(path).spawn().unwrap();
-    let _hanging = Hanging(vec![hangs, changes]);
-    std::thread::sleep(Duration::from_millis(300));
+    let script = |text: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", text]).env("M", m.root()).stdin(Stdio::null()).spawn().unwrap()
+    };
+    let _hanging = Hanging(vec![
+        script("exec stat $M/both/hangs"),
+        script("exec chmod 700 $M/both/slow"),
+        script("exec ls $M/both/full"),
+    ]);
+    let hang = |count: usize| {
+        wait_for(SOON, || m.statistics()["held_up"].as_array().unwrap().len() >= count)
+    };
+    assert!(hang(3), "{}", m.statistics()["held_up"]);
+    // The kernel holds the lock of the directory for the first, so no name can come or go.
+    run_soon("chmod 600 $M/both/changed; echo more >> $M/both/changed", &m);
     run_soon("test $(cat $M/both/read) = healthy; ls $M/both >/dev/null", &m);
+    run_soon("mv $M/healthy/other $M/healthy/another; touch $M/new", &m);
     frozen.thaw();
 }
 
