@@ -23,7 +23,7 @@ use super::Vfs;
 use super::ids::NodeId;
 use super::node::{Leaf, Node};
 use super::place::{Link, Real};
-use crate::error::{Errno, Error, Result};
+use crate::error::{Error, Result};
 use crate::layer::LowerDir;
 use crate::merge::Found;
 use crate::merge::attr::Change;
@@ -153,20 +153,6 @@ impl Ahead {
 }
 
 impl Vfs {
-    /// Runs what needs room on the disk, once more if it finds none and copies that nobody has
-    /// asked for take some.
-    pub(super) fn with_room<T>(&self, mut act: impl FnMut() -> Result<T>) -> Result<T> {
-        match act() {
-            Err(err)
-                if matches!(err.errno(), Errno::ENOSPC | Errno::EDQUOT)
-                    && self.ahead.drop_all() =>
-            {
-                act()
-            }
-            other => other,
-        }
-    }
-
     /// Whether the copy of a non-directory only has to be published.
     pub(super) fn is_copied_ahead(&self, leaf: &Leaf) -> bool {
         let place = leaf.place.read();

@@ -157,7 +157,8 @@ impl Vfs {
     /// is not a regular file (truncate(2)); EOVERFLOW for an owner that has no id on the layers;
     /// what copy-up and the calls of chmod(2), chown(2), utimensat(2), ftruncate(2) say.
     pub fn setattr(&self, id: NodeId, change: &Change, privilege: Privilege) -> Result<Stat> {
-        self.changing_attributes(id, || self.set_attributes(id, change, privilege))
+        let set = || self.set_attributes(id, change, privilege);
+        self.changing_attributes(id, || self.with_room(set))
     }
 
     fn set_attributes(&self, id: NodeId, change: &Change, privilege: Privilege) -> Result<Stat> {

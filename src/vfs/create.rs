@@ -32,7 +32,7 @@ impl Vfs {
         request: &Request,
     ) -> Result<Entry> {
         let create = || self.create_named(parent, name, body, request);
-        self.changing_names(&[(parent, name)], || self.with_room(create))
+        self.changing_names(&[(parent, name)], create)
     }
 
     fn create_named(

@@ -283,10 +283,12 @@ impl Vfs {
     ) -> Result<()> {
         let node = self.node(id)?;
         self.check_write(&node, offset)?;
-        let fd = self.file_to_write(&node)?;
-        let fd = fd.as_ref().as_fd();
-        self.drop_set_id(&node, fd, privilege)?;
-        file::allocate(fd, mode, offset, len)
+        self.with_room(|| {
+            let fd = self.file_to_write(&node)?;
+            let fd = fd.as_ref().as_fd();
+            self.drop_set_id(&node, fd, privilege)?;
+            file::allocate(fd, mode, offset, len)
+        })
     }
 
     /// `SEEK_DATA` and `SEEK_HOLE` of lseek(2).
@@ -305,13 +307,15 @@ impl Vfs {
     ) -> Result<usize> {
         let target = self.node(to.0)?;
         self.check_write(&target, to.1)?;
-        let out = self.file_to_write(&target)?;
-        // After the copy-up: source and target may be one file.
-        let input = self.file(&self.node(from.0)?)?;
         let len = usize::try_from(len).unwrap_or(usize::MAX);
-        let (input, out) = (input.as_ref().as_fd(), out.as_ref().as_fd());
-        self.drop_set_id(&target, out, privilege)?;
-        file::copy_range(input, from.1, out, to.1, len)
+        self.with_room(|| {
+            let out = self.file_to_write(&target)?;
+            // After the copy-up: source and target may be one file.
+            let input = self.file(&self.node(from.0)?)?;
+            let (input, out) = (input.as_ref().as_fd(), out.as_ref().as_fd());
+            self.drop_set_id(&target, out, privilege)?;
+            file::copy_range(input, from.1, out, to.1, len)
+        })
     }
 
     /// Forces a file, or the entries of a directory, to the disk. What is in a lower is there.

@@ -14,9 +14,9 @@ impl Vfs {
     pub(super) fn changing_names<T>(
         &self,
         names: &[(NodeId, &[u8])],
-        act: impl FnOnce() -> Result<T>,
+        act: impl FnMut() -> Result<T>,
     ) -> Result<T> {
-        act().inspect_err(|err| {
+        self.with_room(act).inspect_err(|err| {
             if err.errno().may_pass() {
                 names.iter().for_each(|(parent, name)| self.forget_name(*parent, name));
             }

@@ -42,6 +42,7 @@ mod readdir;
 mod redirect;
 mod remove;
 mod rename;
+mod room;
 mod snapshots;
 mod statfs;
 pub mod statistics;
@@ -77,6 +78,7 @@ use exports::Exports;
 use ids::Ids;
 use node::Node;
 use readahead::ReadAhead;
+use room::Removals;
 use snapshots::Snapshots;
 use table::Table;
 
@@ -91,6 +93,7 @@ pub struct Vfs {
     snapshots: Snapshots,
     renames: Mutex<()>,
     ahead: Ahead,
+    removals: Removals,
     read_ahead: ReadAhead,
     delegation: bool,
     follow: bool,
@@ -172,6 +175,7 @@ impl Vfs {
             snapshots,
             renames,
             ahead: Ahead::default(),
+            removals: Removals::default(),
             read_ahead: ReadAhead::default(),
             delegation,
             follow: config.follow_redirects,

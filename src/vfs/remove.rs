@@ -151,6 +151,7 @@ impl Vfs {
         act()?;
         if matches!(orphan, Orphan::Upper(..)) {
             leaf.io.take();
+            self.removals.note();
         }
         drop(place.clear_links());
         if let Some(linked) = place.take_linked() {

@@ -107,9 +107,11 @@ impl Vfs {
         let node = self.node(id)?;
         let value = self.owners.stored_xattr(name, value.to_vec())?;
         let upper = self.upper()?;
-        self.change(&node, |target, dialect| {
-            let set = || xattr::set(target, dialect, name, &value, mode);
-            if is_acl(name) { upper.setting_mode(target, set) } else { set() }
+        self.with_room(|| {
+            self.change(&node, |target, dialect| {
+                let set = || xattr::set(target, dialect, name, &value, mode);
+                if is_acl(name) { upper.setting_mode(target, set) } else { set() }
+            })
         })
     }
 

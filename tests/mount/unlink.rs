@@ -1,10 +1,13 @@
 //! Removing names.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
+
+use nix::fcntl::{FallocateFlags, fallocate};
 
 use crate::needs;
 use crate::support::tree::dump;
-use crate::support::{Scratch, assert_errno};
+use crate::support::{Dir, Kernel, Scratch, assert_errno};
 
 #[test]
 fn a_name_goes_from_every_layer_at_once() {
@@ -97,4 +100,41 @@ fn removing_a_whole_tree_and_its_neighbours_stay() {
         m.remount();
     }
     assert!(s.upper.is_whiteout("t"));
+}
+
+/// The file is kept until the client forgets it, as nobody tells whether it is open. Its room is
+/// there for whoever comes next all the same, by whichever call.
+#[test]
+fn room_that_a_removed_file_had_is_there_at_once() {
+    needs!(mount);
+    let memory = Scratch::new();
+    // 16 MiB.
+    let disk = Kernel::tmpfs(memory.base().sub("disk").dir(""));
+    let base = Dir::new(disk.root());
+    base.dir("upper").dir("work");
+    let content = vec![7; 10 << 20];
+    memory.lower(0).file("lower", &content);
+    let m = memory.setup().upper(&base.path("upper")).work(&base.path("work")).mount();
+    for round in 0..30 {
+        m.file("new", &content);
+        fs::remove_file(m.path("new")).unwrap();
+        let new = File::create(m.path("new")).unwrap();
+        fallocate(&new, FallocateFlags::empty(), 0, 10 << 20).unwrap();
+        drop(new);
+        fs::remove_file(m.path("new")).unwrap();
+        if round == 29 {
+            // A copy-up needs as much.
+            m.mode("lower", 0o600);
+            assert!(fs::read(m.path("lower")).unwrap() == content);
+        }
+    }
+    // What is open keeps its room, and its data.
+    let open = File::open(m.path("lower")).unwrap();
+    fs::remove_file(m.path("lower")).unwrap();
+    assert_errno(fs::write(m.path("new"), &content), libc::ENOSPC);
+    let mut kept = Vec::new();
+    (&open).read_to_end(&mut kept).unwrap();
+    assert!(kept == content);
+    drop(open);
+    m.file("new", &content);
 }
