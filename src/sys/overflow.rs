@@ -17,12 +17,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::fcntl::OFlag;
 use nix::sys::socket::{self, AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType};
+use nix::sys::stat::Mode;
 use parking_lot::Mutex;
 
 use super::at::{self, Target};
 use super::creds::{self, Owner};
 use super::descriptors::{proc_text, with_room};
-use super::stat::Stat;
+use super::stat::{FileType, Stat};
 use crate::error::{Errno, Error, Result};
 use crate::id::Id;
 
@@ -88,10 +89,17 @@ impl Overflow {
                 opened.as_fd()
             }
         };
-        let [uid, gid] = self.ask(fd).map_err(|err| {
-            let text = "whether its owner is mapped into this user namespace cannot be told";
-            Error::new(Errno::EOVERFLOW, format!("{text}: {err}"))
-        })?;
+        let [uid, gid] = match self.ask(fd) {
+            // Who owns it as user needs no capability, and nothing is known of the group.
+            Err(_) if !(shown.gid && is_own(stat)) && opens_as_owner(fd, stat) => {
+                return Ok(Each::default());
+            }
+            Err(err) => {
+                let text = "whether its owner is mapped into this user namespace cannot be told";
+                return Err(Error::new(Errno::EOVERFLOW, format!("{text}: {err}")));
+            }
+            Ok(seen) => seen,
+        };
         let is_root = |seen| seen == Id::ROOT.number();
         Ok(Each { uid: shown.uid && !is_root(uid), gid: shown.gid && !is_root(gid) })
     }
@@ -106,6 +114,23 @@ impl Overflow {
         }
         witness.insert(Witness::call(self.ids, self.mapped)?).ask(object)
     }
+}
+
+fn is_own(stat: &Stat) -> bool {
+    stat.uid == nix::unistd::geteuid().as_raw()
+}
+
+/// Whether a file or directory can be opened as its owner, or root, alone may. A capability reaches
+/// only what has both its owners in the namespace (`capable_wrt_inode_uidgid`, kernel/capability.c),
+/// so both are what they seem to be then. Otherwise nothing is known.
+fn opens_as_owner(object: BorrowedFd<'_>, stat: &Stat) -> bool {
+    // Opening anything else has effects.
+    if !matches!(stat.kind(), FileType::Regular | FileType::Directory) {
+        return false;
+    }
+    let path = format!("/proc/self/fd/{}", object.as_raw_fd());
+    let flags = OFlag::O_RDONLY | OFlag::O_NOATIME | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    with_room(|| Ok(nix::fcntl::open(path.as_str(), flags, Mode::empty())?)).is_ok()
 }
 
 /// What the kernel shows for owners that have no id: in a user namespace that lacks it, or behind a

@@ -120,6 +120,32 @@ fn what_belongs_to_nobody_can_be_changed() {
 
 /// What the namespace lacks can be read. A copy of it would be somebody else's. Where the mount
 /// cannot show nobody either, the kernel refuses the change before the server is asked.
+/// Where no further namespace can be made, there is nobody to ask. Files and directories that can be
+/// opened as their owner may are what they seem to be.
+#[test]
+fn what_belongs_to_nobody_where_no_namespace_can_be_made() {
+    needs!(mount, root, userns);
+    not_the_kernels!(WHY);
+    let alone = "echo 0 >/proc/sys/user/max_user_namespaces; ! unshare --user true 2>/dev/null";
+    let s = layers();
+    fill(s.lower(0), NOBODY, NOBODY);
+    let changes = format!("{alone}; chmod 600 file; chgrp 3 dir; mv moved dir/moved; ls -A dir");
+    let said = mounted(&s, Engine::Ours, "", [ALL, ALL], &changes);
+    assert_eq!(said, "f\nmoved\nsub\n");
+    let wanted = format!(
+        "./dir d {NOBODY}:{} 755\n./dir/moved f {NOBODY}:{NOBODY} 644\n./file f {NOBODY}:{NOBODY} 600\n",
+        ROOT + 3
+    );
+    assert_eq!(held(&s.upper), wanted);
+    // What they cannot be is not guessed.
+    let s = layers();
+    fill(s.lower(0), STRANGER, STRANGER);
+    let refused = format!("{alone}; chmod 600 file || mv moved new || rmdir dir/sub || echo none");
+    let said = mounted(&s, Engine::Ours, "", [ALL, ALL], &refused);
+    assert!(said.ends_with("none\n"), "{said}");
+    assert_eq!(held(&s.upper), "");
+}
+
 #[test]
 fn what_belongs_to_somebody_unknown_is_refused() {
     needs!(mount, root, userns, kernel_overlay);
