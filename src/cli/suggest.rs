@@ -1,22 +1,42 @@
 //! "Did you mean": the known word that is nearest to a misspelt one.
 
-/// The best of `known` within a distance that a slip of the fingers explains.
+/// From how many letters on a word may stand for a longer one that begins like it: `uper` for
+/// `upperdir`. Fewer are the beginning of too many.
+const BEGINNING: usize = 4;
+
+/// The best of `known` within a distance that a slip of the fingers explains; else the first that
+/// begins like it.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = match word.chars().count() {
+    let known: Vec<_> = known.into_iter().collect();
+    let length = word.chars().count();
+    let allowed = match length {
         0..=2 => 0,
         3..=5 => 1,
         _ => 2,
     };
-    known
-        .into_iter()
-        .map(|candidate| (distance(word, candidate), candidate))
-        .filter(|&(steps, _)| steps <= allowed)
-        .min_by_key(|&(steps, _)| steps)
-        .map(|(_, candidate)| candidate)
+    let best = |distance: fn(&str, &str) -> usize| {
+        known
+            .iter()
+            .map(|&candidate| (distance(word, candidate), candidate))
+            .filter(|&(steps, _)| steps <= allowed)
+            .min_by_key(|&(steps, _)| steps)
+            .map(|(_, candidate)| candidate)
+    };
+    best(distance).or_else(|| best(distance_of_beginning).filter(|_| length >= BEGINNING))
 }
 
 /// Insertions, deletions, replacements and swaps of neighbours that turn `from` into `to`.
 fn distance(from: &str, to: &str) -> usize {
+    distances(from, to).last().copied().unwrap_or(usize::MAX)
+}
+
+/// Such steps from `from` to the nearest of the beginnings of `to`.
+fn distance_of_beginning(from: &str, to: &str) -> usize {
+    distances(from, to).into_iter().min().unwrap_or(usize::MAX)
+}
+
+/// The distances of a word to each beginning of another, the shortest first.
+fn distances(from: &str, to: &str) -> Vec<usize> {
     let to: Vec<char> = to.chars().collect();
     let mut before_last: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=to.len()).collect();
@@ -38,7 +58,7 @@ fn distance(from: &str, to: &str) -> usize {
         before_last = std::mem::replace(&mut last, current);
         previous = Some(a);
     }
-    last.last().copied().unwrap_or(usize::MAX)
+    last
 }
 
 #[cfg(test)]
@@ -69,6 +89,9 @@ mod tests {
             ("lowedir", Some("lowerdir")),
             ("workdri", Some("workdir")),
             ("synch", Some("sync")),
+            ("uper", Some("upperdir")),
+            ("lower", Some("lowerdir")),
+            ("low", None),
             ("rx", None),
             ("metacopy", None),
         ];

@@ -45,7 +45,8 @@ pub fn in_force(config: &Config) -> Value {
         spin,
     } = config;
     json!({
-        "timeout": timeout.as_secs_f64(),
+        // Null is for ever.
+        "timeout": (*timeout < Config::FOREVER).then(|| timeout.as_secs_f64()),
         "xattr": of_namespace(*namespace),
         "whiteout": of_whiteout(*whiteout),
         "fsync": of_durability(*durability),
