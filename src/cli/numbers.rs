@@ -60,5 +60,6 @@ pub const NFS_EXPORT: MountOption = MountOption {
     help: "Whether file handles last as long as the mount. Default: off",
     doc: "What the kernel has forgotten is found again then, which takes some 150 bytes for each \
               object that was ever looked up. Without it a handle is stale when the kernel has \
-              forgotten its object. Needs nothing else, `index=on` neither.",
+              forgotten its object. One of a file with several names can go stale when the name \
+              goes that it was last found by. Needs nothing else, `index=on` neither.",
 };

@@ -57,13 +57,13 @@ impl Count {
         }
     }
 
-    /// What makes `count` out of the link count of the upper's inode.
+    /// The count as a difference to the link count of the upper's inode.
     #[must_use]
     pub fn by_upper(count: u32, nlink: u32) -> Self {
         Self::Upper(count.cast_signed().wrapping_sub(nlink.cast_signed()))
     }
 
-    /// What makes `count` out of the link count of the lower's inode.
+    /// The count as a difference to the link count of the lower's inode.
     #[must_use]
     pub fn by_lower(count: u32, nlink: u32) -> Self {
         Self::Lower(count.cast_signed().wrapping_sub(nlink.cast_signed()))

@@ -52,10 +52,10 @@ impl Data {
 
 /// What an object can be made with: set-id bits, which writes and chown(2) take away, come last.
 const PLAIN: u32 = 0o777;
-/// What we need to write data and attributes of a file in the making. Nobody else gets to it: the
-/// work directory is ours alone.
+/// The mode bits that let us write data and attributes of a file while it is being made. Nobody
+/// else gets to it: the work directory is ours alone.
 const OUR_FILE: u32 = 0o600;
-/// What we need to put entries and attributes into a directory in the making.
+/// The mode bits that let us put entries and attributes into a directory while it is being made.
 const OUR_DIR: u32 = 0o700;
 
 /// Where a copy is to appear.

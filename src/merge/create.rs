@@ -14,7 +14,7 @@ use crate::layer::{Keeping, Over, Staged, Upper, UpperDir};
 use crate::sys::xattr::{self, SetMode};
 use crate::sys::{Name, Stat, Target, at, stat};
 
-/// What we need to mark a directory in the making. Nobody else gets to it.
+/// The mode bits that let us mark a directory while it is being made. Nobody else gets to it.
 const OUR_DIR: u32 = 0o700;
 
 /// What kind of object, with what only that kind has.

@@ -54,7 +54,7 @@ thread_local! {
     static UNSEEN: Cell<u32> = const { Cell::new(0) };
 }
 
-/// What this thread does from now on belongs to requests that may be given up.
+/// Has the changes that this thread makes belong to requests that may be given up.
 pub fn serve(commit: &Arc<Commit>) {
     SERVED.set(Some(Arc::clone(commit)));
 }

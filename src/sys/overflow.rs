@@ -120,9 +120,9 @@ fn is_own(stat: &Stat) -> bool {
     stat.uid == nix::unistd::geteuid().as_raw()
 }
 
-/// Whether a file or directory can be opened as its owner, or root, alone may. A capability reaches
-/// only what has both its owners in the namespace (`capable_wrt_inode_uidgid`, kernel/capability.c),
-/// so both are what they seem to be then. Otherwise nothing is known.
+/// Whether a file or directory can be opened as its owner, or root, alone may. A capability
+/// reaches only what has both its owners in the namespace (`capable_wrt_inode_uidgid`,
+/// kernel/capability.c), so both are what they seem to be then. Otherwise nothing is known.
 fn opens_as_owner(object: BorrowedFd<'_>, stat: &Stat) -> bool {
     // Opening anything else has effects.
     if !matches!(stat.kind(), FileType::Regular | FileType::Directory) {

@@ -71,8 +71,9 @@ impl Vfs {
         self.check_room(&stack, bytes)
     }
 
-    /// What is copied before the disk is full stays in the upper. On the same file system it may
-    /// take no room at all, as copies share their data.
+    /// Checks that there is room for so many bytes: copies that were made before the disk is full
+    /// would stay in the upper. On the same file system they may take no room at all, as copies
+    /// share their data.
     fn check_room(&self, stack: &DirStack, bytes: u64) -> Result<()> {
         let root = self.upper()?.root().dir();
         let device = root.known_dev();

@@ -120,8 +120,8 @@ fn what_belongs_to_nobody_can_be_changed() {
 
 /// What the namespace lacks can be read. A copy of it would be somebody else's. Where the mount
 /// cannot show nobody either, the kernel refuses the change before the server is asked.
-/// Where no further namespace can be made, there is nobody to ask. Files and directories that can be
-/// opened as their owner may are what they seem to be.
+/// Where no further namespace can be made, there is nobody to ask. Files and directories that can
+/// be opened as their owner may are what they seem to be.
 #[test]
 fn what_belongs_to_nobody_where_no_namespace_can_be_made() {
     needs!(mount, root, userns);
