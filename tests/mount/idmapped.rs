@@ -79,7 +79,7 @@ fn setup(s: &Scratch, lowers: &[&Path], writable: bool) -> Setup {
 /// They were mapped twice, so that all of them belonged to nobody.
 #[test]
 fn owners_are_mapped_once() {
-    needs!(mount, root, userns);
+    needs!(mount, root, userns, idmapped_mounts);
     not_the_kernels!(WHY);
     let s = layers();
     let view = s.base().sub("mapped");
@@ -100,7 +100,7 @@ fn owners_are_mapped_once() {
 /// What `podman diff` mounts: the upper as a layer as it is, the others mapped.
 #[test]
 fn layers_with_and_without() {
-    needs!(mount, root, userns);
+    needs!(mount, root, userns, idmapped_mounts);
     not_the_kernels!(WHY);
     let s = layers();
     s.lower(1).file("above", "").owner("above", 9, 9);
@@ -114,7 +114,7 @@ fn layers_with_and_without() {
 /// Other maps say how the layer is, as on a home directory that is mapped as a whole.
 #[test]
 fn another_map_is_what_the_layer_is() {
-    needs!(mount, root, userns);
+    needs!(mount, root, userns, idmapped_mounts);
     not_the_kernels!(WHY);
     let s = layers();
     let view = s.base().sub("mapped");

@@ -8,6 +8,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use nix::unistd::Pid;
 
 use crate::support::mount::{Detached, detach, is_mountpoint};
 use crate::support::process::{is_alive, wait_for};
-use crate::support::{Dir, LoopFs, Mount, Scratch};
+use crate::support::{Dir, LoopFs, Mount, Scratch, release};
 use crate::{needs, not_the_kernels};
 
 const NO_PROGRAM: &str = "it is no program";
@@ -245,8 +246,9 @@ fn a_layer_that_hangs_does_not_keep_it_for_ever() {
     assert_eq!(hangs.read("f"), "lower");
     assert_eq!(m.read("f"), "lower");
     signal(&hangs, Signal::SIGSTOP);
-    let path = m.path("g");
-    let reader = std::thread::spawn(move || fs::read(path));
+    // A program: starting the next mount would close a file of this one (see [`LoopFs::freeze`]).
+    let mut reader = Command::new("cat");
+    let mut reader = reader.arg(m.path("g")).stdout(Stdio::null()).spawn().unwrap();
     // It need not have come to the server yet: then nothing hangs, and it leaves all the sooner.
     std::thread::sleep(Duration::from_millis(200));
     signal(&m, Signal::SIGTERM);
@@ -259,8 +261,9 @@ fn a_layer_that_hangs_does_not_keep_it_for_ever() {
     drop(next);
     let left = m.server_leaves(Duration::from_secs(60));
     signal(&hangs, Signal::SIGCONT);
-    assert!(left, "it waits for the layer");
+    // Before FOPEN_NOFLUSH (Linux 5.16) each close of a file in the layer waits for its answer.
+    assert!(left || release::running() < (5, 16), "it waits for the layer");
     assert_eq!(shown.as_deref(), Some("upper"), "the next mount waits for the layer");
     assert_eq!(s.upper.read("other"), "upper");
-    drop(reader.join().unwrap());
+    reader.wait().unwrap();
 }

@@ -182,6 +182,12 @@ pub fn shares_between_mounts(test: &str) -> bool {
     has(test, feature, || release::running() >= since)
 }
 
+/// Mounts that show other owners (mount_setattr(2)).
+pub fn idmapped_mounts(test: &str) -> bool {
+    let feature = Feature { since: (5, 12), what: "id-mapped mounts" };
+    has(test, feature, || release::running() >= feature.since)
+}
+
 /// Attributes `security.*` that an ordinary user may not set. Anybody may where the kernel has the
 /// BPF security module and an older rule for who asks whom (`security_inode_setxattr`).
 pub fn guarded_security_attributes(test: &str) -> bool {
