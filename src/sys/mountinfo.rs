@@ -1,8 +1,10 @@
-//! The mounts that this process sees (proc_pid_mountinfo(5)).
+//! The mounts that processes see (proc_pid_mountinfo(5)).
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+
+use rustc_hash::FxHashSet;
 
 use super::descriptors::with_room;
 use crate::error::{Error, Result};
@@ -25,8 +27,29 @@ pub struct Mount {
 /// # Errors
 /// Those of read(2); ENOENT without procfs.
 pub fn mounts() -> Result<Vec<Mount>> {
-    let text = with_room(|| std::fs::read("/proc/self/mountinfo").map_err(Error::from))?;
+    of_process("self")
+}
+
+fn of_process(pid: &str) -> Result<Vec<Mount>> {
+    let path = format!("/proc/{pid}/mountinfo");
+    let text = with_room(|| std::fs::read(&path).map_err(Error::from))?;
     Ok(text.split(|byte| *byte == b'\n').filter_map(parse).collect())
+}
+
+/// Processes that see a file system mounted, one for each mount namespace but ours: `device` is its
+/// number in [`Mount::device`]. Those that we may not look at are left out.
+#[must_use]
+pub fn seen_elsewhere(device: &[u8]) -> Vec<u32> {
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    let mut known: FxHashSet<PathBuf> = namespace("self").into_iter().collect();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().into_string().ok()?.parse().ok());
+    pids.filter(|pid: &u32| {
+        let pid = pid.to_string();
+        namespace(&pid).is_some_and(|namespace| known.insert(namespace))
+            && of_process(&pid).is_ok_and(|mounts| mounts.iter().any(|m| m.device == device))
+    })
+    .collect()
 }
 
 /// `ID PARENT DEVICE ROOT POINT OPTIONS ...`

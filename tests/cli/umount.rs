@@ -1,6 +1,7 @@
 //! `ovlmerge umount`: unmounting, and waiting until all is on the disk.
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -189,4 +190,29 @@ fn a_disk_that_fails_is_told() {
     raw::deny_syscall(&mut command, libc::SYS_syncfs);
     assert_fails(&output(&mut command), 1, &["unmounted, but", "disk"]);
     assert!(!is_mountpoint(m.root()));
+}
+
+/// Another mount namespace has a copy, as a container does that was started meanwhile. Whoever
+/// waits learns of whom.
+#[test]
+fn it_says_who_has_a_copy_of_the_mount() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    let s = Scratch::new();
+    let m = s.setup().background().mount();
+    let pid = m.pid().unwrap();
+    let mut holder = Command::new("unshare");
+    holder.args(["--mount", "--propagation", "private", "sh", "-c", "echo; exec sleep 1000"]);
+    let mut holder = holder.stdout(Stdio::piped()).spawn().unwrap();
+    holder.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+    let mut waits = command(&m).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(waits.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert!(waits.wait().unwrap().success());
+    for part in [format!("process {} sleep", holder.id()), format!("server, process {pid}")] {
+        assert!(line.contains(&part), "{part} in {line}");
+    }
+    assert!(!is_alive(pid), "the server is still there");
 }

@@ -16,8 +16,8 @@ use super::stat::plain;
 use super::{Exit, Stop, base, complain};
 use crate::control::Question;
 use crate::error::{Context, Errno, Error, Result};
-use crate::sys::mount;
-use crate::sys::process::Process;
+use crate::sys::process::{Process, describe};
+use crate::sys::{mount, mountinfo};
 
 /// How often it is looked whether the server has gone.
 const LOOK: Duration = Duration::from_millis(10);
@@ -68,6 +68,8 @@ fn below_its_parent(place: &Path) -> Result<PathBuf> {
 /// The process that serves a mount, and what it may leave unsaid.
 struct Server {
     process: Process,
+    /// The file system, as [`mountinfo::Mount::device`] has it.
+    device: String,
     /// The upper, if it is to be on the disk in the end. Opened before the server ends, so that
     /// it learns of each error that comes until then (syncfs(2)).
     upper: Option<File>,
@@ -83,7 +85,9 @@ impl Server {
         let pid = pid.ok_or_else(|| Error::new(Errno::EPROTO, "the mount names no process"))?;
         let process = Process::open(pid);
         let process = process.context(|| format!("the server of {}, {pid}", place.display()))?;
-        Ok(Self { process, upper: upper(&asked, &answer)? })
+        let dev = asked.stat()?.dev;
+        let device = format!("{}:{}", libc::major(dev), libc::minor(dev));
+        Ok(Self { process, device, upper: upper(&asked, &answer)? })
     }
 
     /// Waits until the process is gone.
@@ -93,11 +97,7 @@ impl Server {
         while self.process.is_alive()? {
             if !told && begun.elapsed() > SILENT {
                 told = true;
-                complain(format_args!(
-                    "umount: unmounted; waiting for the server, process {}, which writes what it \
-                     has, or serves a copy of the mount elsewhere",
-                    self.process.pid()
-                ));
+                complain(format_args!("umount: {}", self.why_it_stays()));
             }
             std::thread::sleep(LOOK);
         }
@@ -106,6 +106,23 @@ impl Server {
                 .map_err(Error::from)
                 .context(|| "unmounted, but not all of the upper could be written to the disk"),
             None => Ok(()),
+        }
+    }
+
+    /// In words for who waits.
+    fn why_it_stays(&self) -> String {
+        let server = self.process.pid();
+        let copies = mountinfo::seen_elsewhere(self.device.as_bytes());
+        match copies.first() {
+            None => format!(
+                "unmounted; waiting for the server, process {server}, which writes what it has"
+            ),
+            Some(pid) => format!(
+                "unmounted here; waiting for the server, process {server}, as {} has a copy of the \
+                 mount: end that process, or unmount the copy there (nsenter --target {pid} --mount \
+                 umount ...)",
+                describe(*pid)
+            ),
         }
     }
 }
