@@ -246,6 +246,8 @@ impl Vfs {
             return Ok(());
         }
         let plan = links::plan(self.rules(), from.dir, from.name, was)?;
+        // Not cut yet: all other names show the copy before this one follows.
+        let data = if let Data::UpTo(_) = data { Data::All } else { data };
         let mut copied = copyup::build(upper, &Lower { index: Some(&plan), ..*from }, was, data)?;
         let mut place = leaf.place.write();
         let (file, made, set_id) = (copied.file.take(), copied.made, copied.set_id);

@@ -79,7 +79,9 @@ impl Vfs {
             return Err(Errno::ENOENT.into());
         }
         let into = Parent { dir: &upper_dir, inherit: names.inherited(&upper_dir)? };
-        let made = create::unnamed(self.upper()?, &into, request)?;
+        let made = self.with_room(|| create::unnamed(self.upper()?, &into, request))?;
+        // Its room is free again when it is closed, of which nobody tells us either.
+        self.removals.note();
         let file = made.file.ok_or(Errno::EIO)?;
         let node = self.table.add_unnamed(&made.stat, file);
         Ok(self.entry(&node, self.shown(&node, made.stat)))

@@ -242,6 +242,7 @@ impl Vfs {
         let goes = Victim { stack: &stack, index: inner.index.as_ref() };
         remove::rmdir(upper, &upper_dir, name, standing, goes)?;
         bury(victim, &mut inner, kept);
+        self.removals.note();
         if let Some(index) = &mut names.index {
             index.remove(name);
         }

@@ -484,6 +484,7 @@ impl Vfs {
             move_dir(dir, &mut link, to);
         }
         bury(gone, &mut inner, kept);
+        self.removals.note();
         Ok(())
     }
 }

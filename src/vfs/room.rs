@@ -5,32 +5,33 @@
 //! whether it is open. The client forgets it at once, but with a message of its own, which the next
 //! request may overtake.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::Vfs;
 use crate::error::{Errno, Result};
+use crate::sys::file;
 
-/// How long a change waits for room, each time. FORGET comes within a millisecond, or a few on a
-/// busy machine.
-const WAITS: [Duration; 4] = [
-    Duration::from_millis(1),
-    Duration::from_millis(5),
-    Duration::from_millis(20),
-    Duration::from_millis(60),
-];
+/// How long a change waits before it is tried once more. FORGET comes within a millisecond.
+const WAIT: Duration = Duration::from_millis(1);
+
+/// How long it waits, each time, for the file system to have more room: FORGET may take a few
+/// milliseconds on a busy machine. What does not fit is not done again for nothing.
+const FURTHER_WAITS: [Duration; 3] =
+    [Duration::from_millis(5), Duration::from_millis(20), Duration::from_millis(60)];
 
 /// For how long after a file was removed its room may be on its way. What is open for longer will
 /// not be let go soon.
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
-/// When an object of the upper lost its last name.
+/// When an object of the upper lost its last name, or was made without one.
 #[derive(Debug, Default)]
 pub struct Removals(Mutex<Option<Instant>>);
 
 impl Removals {
-    /// One has lost it now.
+    /// It was now.
     pub fn note(&self) {
         *self.0.lock() = Some(Instant::now());
     }
@@ -40,32 +41,54 @@ impl Removals {
     }
 }
 
+/// What a file system has left for those who are not privileged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Free {
+    blocks: u64,
+    files: u64,
+}
+
 impl Vfs {
     /// Runs a change, and again if it finds no room while there is some to be had.
     ///
     /// # Errors
     /// Those of `act`.
     pub(super) fn with_room<T>(&self, mut act: impl FnMut() -> Result<T>) -> Result<T> {
-        for wait in WAITS {
-            match act() {
-                Err(err)
-                    if matches!(err.errno(), Errno::ENOSPC | Errno::EDQUOT)
-                        && self.makes_room(wait) => {}
-                other => return other,
+        let mut done = act();
+        if lacks_room(&done) && self.ahead.drop_all() {
+            done = act();
+        }
+        if !lacks_room(&done) || !self.removals.are_recent() {
+            return done;
+        }
+        std::thread::sleep(WAIT);
+        done = act();
+        let mut free = self.free();
+        for wait in FURTHER_WAITS {
+            if !lacks_room(&done) {
+                break;
+            }
+            std::thread::sleep(wait);
+            let before = std::mem::replace(&mut free, self.free());
+            if has_grown(before, free) {
+                done = act();
             }
         }
-        act()
+        done
     }
 
-    /// Whether there may be more room now than before.
-    fn makes_room(&self, wait: Duration) -> bool {
-        if self.ahead.drop_all() {
-            return true;
-        }
-        let is_on_its_way = self.removals.are_recent();
-        if is_on_its_way {
-            std::thread::sleep(wait);
-        }
-        is_on_its_way
+    fn free(&self) -> Option<Free> {
+        let root = self.upper().ok()?.root().dir().fd().ok()?;
+        let found = file::stat_fs(root.as_ref().as_fd()).ok()?;
+        Some(Free { blocks: found.bavail, files: found.ffree })
     }
+}
+
+fn lacks_room<T>(done: &Result<T>) -> bool {
+    matches!(done, Err(err) if matches!(err.errno(), Errno::ENOSPC | Errno::EDQUOT))
+}
+
+fn has_grown(before: Option<Free>, now: Option<Free>) -> bool {
+    let (Some(before), Some(now)) = (before, now) else { return false };
+    now.blocks > before.blocks || now.files > before.files
 }

@@ -534,7 +534,8 @@ fn recognise(node: &Arc<Node>, found: &Found, parent: &Arc<Node>, name: &[u8]) -
             }
             true
         }
-        (What::Lower(_), Real::Lower { .. }) if known => true,
+        // Where lowers change, another layer may show the same inode.
+        (What::Lower(_), Real::Lower { .. }) if known && leaf.layer == found.origin.layer => true,
         // Another name of the same file, where all of its names stay what they are.
         (What::Lower(_), Real::Lower { .. }) if found.names == Names::Fixed => {
             place.add(link(false));

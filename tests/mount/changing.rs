@@ -144,6 +144,24 @@ fn with_no_lifetime_changes_of_lowers_show_at_once() {
     all_changes_show("timeout=0", Duration::ZERO);
 }
 
+/// A file that comes back in another layer is another file, although it is the same inode.
+#[test]
+fn a_file_that_moves_to_another_layer_shows() {
+    needs!(mount);
+    not_the_kernels!("its layers must not change");
+    let s = Scratch::with_lowers(2);
+    s.lower(0).dir("d");
+    s.lower(1).file("d/f", "content");
+    let m = s.setup().option("timeout=0").mount();
+    assert_eq!(m.read("d/f"), "content");
+    fs::rename(s.lower(1).path("d/f"), s.lower(0).path("d/f")).unwrap();
+    assert_eq!((m.read("d/f").as_str(), m.names("d")), ("content", vec!["f".to_owned()]));
+    s.lower(1).file("d/f", "other");
+    m.mode("d/f", 0o600);
+    assert_eq!((m.read("d/f").as_str(), m.mode_of("d/f") & 0o777), ("content", 0o600));
+    assert_eq!(s.upper.read("d/f"), "content");
+}
+
 #[test]
 fn with_a_lifetime_changes_of_lowers_show_after_it() {
     needs!(mount);

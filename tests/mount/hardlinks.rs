@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::{Gid, Uid};
 
-use crate::support::{Dir, Kernel, Scratch};
+use crate::support::{Dir, Kernel, LoopFs, Scratch, raw};
 use crate::{needs, not_the_kernels};
 
 /// A copy of a view that cannot change (tar, cp -a, an image) has each file once.
@@ -39,6 +39,36 @@ fn names_in_a_view_that_cannot_change_are_one_file() {
     let lowers = vec![below.root().to_owned()];
     look(&above.setup().lowers(lowers.clone()).mount());
     look(&above.setup().lowers(lowers).read_only().mount());
+}
+
+/// With an index all names show a copy before the name that was used follows it into the upper.
+/// Where that fails, nothing may have been cut.
+#[test]
+fn what_is_cut_is_whole_until_its_name_has_followed() {
+    /// `FS_IMMUTABLE_FL`, linux/fs.h.
+    const IMMUTABLE: i32 = 0x10;
+    needs!(mount, loop_device);
+    for cut in [
+        |path: &Path| nix::unistd::truncate(path, 0).is_ok(),
+        |path: &Path| File::create(path).is_ok(),
+    ] {
+        let disk = LoopFs::ext4(32);
+        let s = Scratch::in_dir(disk.path(), 1);
+        s.lower(0).file("d/a", "content").hard_link("e", "d/a");
+        s.upper.dir("d");
+        let mut m = s.setup().option("index=on").mount();
+        let dir = File::open(s.upper.path("d")).unwrap();
+        raw::set_flags(&dir, IMMUTABLE).unwrap();
+        let done = cut(&m.path("d/a"));
+        raw::set_flags(&dir, 0).unwrap();
+        assert!(!done, "the directory can be changed");
+        for _ in 0..2 {
+            for name in ["d/a", "e"] {
+                assert_eq!((m.read(name).as_str(), m.stat(name).len()), ("content", 7), "{name}");
+            }
+            m.remount();
+        }
+    }
 }
 
 /// What is done, and what it is called.

@@ -1,7 +1,8 @@
 //! Removing names.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 
 use nix::fcntl::{FallocateFlags, fallocate};
 
@@ -126,6 +127,15 @@ fn room_that_a_removed_file_had_is_there_at_once() {
             // A copy-up needs as much.
             m.mode("lower", 0o600);
             assert!(fs::read(m.path("lower")).unwrap() == content);
+        }
+    }
+    for _ in 0..30 {
+        let mut unnamed = File::options();
+        unnamed.write(true).custom_flags(libc::O_TMPFILE);
+        match unnamed.open(m.root()) {
+            Ok(file) => (&file).write_all(&content[..6 << 20]).unwrap(),
+            // Before Linux 6.1.
+            Err(err) => assert_eq!(err.raw_os_error(), Some(libc::EOPNOTSUPP)),
         }
     }
     // What is open keeps its room, and its data.

@@ -118,8 +118,6 @@ fn what_belongs_to_nobody_can_be_changed() {
     }
 }
 
-/// What the namespace lacks can be read. A copy of it would be somebody else's. Where the mount
-/// cannot show nobody either, the kernel refuses the change before the server is asked.
 /// Where no further namespace can be made, there is nobody to ask. Files and directories that can
 /// be opened as their owner may are what they seem to be.
 #[test]
@@ -137,15 +135,29 @@ fn what_belongs_to_nobody_where_no_namespace_can_be_made() {
         ROOT + 3
     );
     assert_eq!(held(&s.upper), wanted);
-    // What they cannot be is not guessed.
-    let s = layers();
-    fill(s.lower(0), STRANGER, STRANGER);
-    let refused = format!("{alone}; chmod 600 file || mv moved new || rmdir dir/sub || echo none");
-    let said = mounted(&s, Engine::Ours, "", [ALL, ALL], &refused);
-    assert!(said.ends_with("none\n"), "{said}");
-    assert_eq!(held(&s.upper), "");
+    // What they cannot be is not guessed, neither of the user nor of the group.
+    for (uid, gid) in
+        [(STRANGER, STRANGER), (NOBODY, STRANGER), (ROOT + 7, STRANGER), (STRANGER, ROOT)]
+    {
+        let s = layers();
+        fill(s.lower(0), uid, gid);
+        s.lower(0)
+            .mode("file", 0o644)
+            .mode("moved", 0o666)
+            .mode("dir", 0o2755)
+            .mode("given", 0o600);
+        let refused = format!(
+            "{alone}; chmod 600 file || echo more >>file || mv moved new || touch dir/f || \
+             chmod 400 given || echo none"
+        );
+        let said = mounted(&s, Engine::Ours, "", [ALL, ALL], &refused);
+        assert!(said.ends_with("none\n"), "{uid}:{gid} {said}");
+        assert_eq!(held(&s.upper), "", "{uid}:{gid}");
+    }
 }
 
+/// What the namespace lacks can be read. A copy of it would be somebody else's. Where the mount
+/// cannot show nobody either, the kernel refuses the change before the server is asked.
 #[test]
 fn what_belongs_to_somebody_unknown_is_refused() {
     needs!(mount, root, userns, kernel_overlay);
