@@ -46,7 +46,7 @@ pub fn in_force(config: &Config) -> Value {
     } = config;
     json!({
         // Null is for ever.
-        "timeout": (*timeout < Config::FOREVER).then(|| timeout.as_secs_f64()),
+        "timeout": (*timeout < Config::FOREVER).then_some(timeout.as_secs_f64()),
         "xattr": of_namespace(*namespace),
         "whiteout": of_whiteout(*whiteout),
         "fsync": of_durability(*durability),

@@ -42,7 +42,8 @@ fn of_process(pid: &str) -> Result<Vec<Mount>> {
 pub fn seen_elsewhere(device: &[u8]) -> Vec<u32> {
     let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
     let mut known: FxHashSet<PathBuf> = namespace("self").into_iter().collect();
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let list = with_room(|| std::fs::read_dir("/proc").map_err(Error::from));
+    let processes = list.into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().into_string().ok()?.parse().ok());
     pids.filter(|pid: &u32| {
         let pid = pid.to_string();

@@ -70,6 +70,10 @@ impl Vfs {
     /// # Errors
     /// EROFS; EOPNOTSUPP where the upper has no such files; ENOENT in a removed directory.
     pub fn create_unnamed(&self, parent: NodeId, request: &Request) -> Result<Entry> {
+        self.with_room(|| self.make_unnamed(parent, request))
+    }
+
+    fn make_unnamed(&self, parent: NodeId, request: &Request) -> Result<Entry> {
         let parent = self.node(parent)?;
         let request = &self.owners.stored_request(request)?;
         let dir = parent.dir()?;
@@ -79,7 +83,7 @@ impl Vfs {
             return Err(Errno::ENOENT.into());
         }
         let into = Parent { dir: &upper_dir, inherit: names.inherited(&upper_dir)? };
-        let made = self.with_room(|| create::unnamed(self.upper()?, &into, request))?;
+        let made = create::unnamed(self.upper()?, &into, request)?;
         // Its room is free again when it is closed, of which nobody tells us either.
         self.removals.note();
         let file = made.file.ok_or(Errno::EIO)?;

@@ -59,7 +59,9 @@ copy_suites() {
         echo "$name ${tests#=}" | tr , ' ' >>"$root/ovl/suites"
     done
     program=$(dirname "$(dirname "$(realpath "$built")")")/ovlmerge
-    mkdir -p "$root$PWD" "$root$(dirname "$program")"
+    mkdir -p "$root$PWD/tests/mount" "$root$(dirname "$program")"
+    # What tests run besides the program.
+    cp tests/mount/dirty.py "$root$PWD/tests/mount/"
     strip -o "$root$program" "$program"
 }
 

@@ -1,5 +1,5 @@
-//! User namespaces with maps as those of containers have them: layers that belong to their root, and
-//! scripts that run there.
+//! User namespaces with maps as those of containers have them: layers that belong to their root,
+//! and scripts that run there.
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
