@@ -17,8 +17,8 @@ pub enum Cut {
     From(usize),
     /// This call alone fails with ENOSPC.
     NoSpaceAt(usize),
-    /// Of all calls, those that only look counted too, this one alone fails with EIO.
-    ErrorAt(usize),
+    /// Of all calls, those that only look counted too, this one alone fails, with this errno.
+    ErrorAt(usize, i32),
 }
 
 /// What the file system knows of renameat2(2).
@@ -212,9 +212,9 @@ fn supervise(
         let mut errno = 0;
         if renames.refuses(&asked.data) {
             errno = libc::EINVAL;
-        } else if let Cut::ErrorAt(only) = cut {
+        } else if let Cut::ErrorAt(only, error) = cut {
             calls.push(call);
-            errno = if calls.len() == only { libc::EIO } else { 0 };
+            errno = if calls.len() == only { error } else { 0 };
         } else if mutates(&asked.data) {
             calls.push(call);
             see(calls.len());

@@ -14,15 +14,24 @@ use crate::{Expected, explain, guarded, perform, remounted, runs_here, tree, und
 fn calls(case: &Case) -> (usize, usize) {
     let dirs = Dirs::new(case.prepare);
     let open = dirs.opener();
-    let opening = cut::run(Cut::ErrorAt(usize::MAX), Renames::All, move || drop(open().unwrap()));
+    let opening =
+        cut::run(Cut::ErrorAt(usize::MAX, 0), Renames::All, move || drop(open().unwrap()));
     let dirs = Dirs::new(case.prepare);
-    let all = perform(case, &dirs, Cut::ErrorAt(usize::MAX), Renames::All);
+    let all = perform(case, &dirs, Cut::ErrorAt(usize::MAX, 0), Renames::All);
     (opening.calls.len(), all.calls.len())
+}
+
+/// A bad disk, no memory, no room for a descriptor.
+const ERRORS: [i32; 3] = [libc::EIO, libc::ENOMEM, libc::EMFILE];
+
+/// One of them for each call, another one for the same call of another case.
+fn error_of(case: &Case, at: usize) -> i32 {
+    ERRORS[(at + case.name.len()) % ERRORS.len()]
 }
 
 /// Performs the case, in which one call fails; the call, and what the operation said.
 fn failing(case: &Case, dirs: &Dirs, at: usize) -> Option<(i64, Client, Result<(), Errno>)> {
-    let ran = perform(case, dirs, Cut::ErrorAt(at), Renames::All);
+    let ran = perform(case, dirs, Cut::ErrorAt(at, error_of(case, at)), Renames::All);
     let call = ran.calls.get(at - 1).copied()?;
     let (client, done) = ran.result.ok()?;
     Some((call, client, done.map_err(|err| err.errno())))
@@ -32,7 +41,8 @@ fn one_error(case: &Case, expected: &Expected, at: usize, wrong: &mut Vec<String
     let dirs = Dirs::new(case.prepare);
     let Some((call, client, done)) = failing(case, &dirs, at) else { return };
     let mut complain = |text: String| {
-        wrong.push(format!("{}: EIO from call {at} ({call}), {done:?}: {text}", case.name));
+        let error = error_of(case, at);
+        wrong.push(format!("{}: {error} from call {at} ({call}), {done:?}: {text}", case.name));
     };
     let mut shown = tree(&client);
     if done.is_ok() && shown != expected.new {
@@ -72,7 +82,7 @@ fn an_error_in_a_change_leaves_no_lie_behind() {
         });
         let Some((expected, (opening, all))) = prepared else { continue };
         for at in opening + 1..=all {
-            let what = format!("{}, EIO from call {at}", case.name);
+            let what = format!("{}, {} from call {at}", case.name, error_of(case, at));
             guarded(&what, &mut wrong, |wrong| one_error(case, &expected, at, wrong));
             errors += 1;
         }
@@ -101,8 +111,9 @@ fn an_error_in_a_look_is_not_remembered() {
                 let differs = |path: &&Vec<u8>| shown.get(*path) != there.get(*path);
                 let path = there.keys().find(differs);
                 wrong.push(format!(
-                    "{}: EIO from call {at} ({call}), {done:?}; afterwards {path:?} is {:?}",
+                    "{}: {} from call {at} ({call}), {done:?}; afterwards {path:?} is {:?}",
                     case.name,
+                    error_of(case, at),
                     path.and_then(|path| shown.get(path))
                 ));
             }
