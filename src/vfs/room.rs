@@ -5,14 +5,12 @@
 //! whether it is open. The client forgets it at once, but with a message of its own, which the next
 //! request may overtake.
 
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::Vfs;
 use crate::error::{Errno, Result};
-use crate::sys::file;
 
 /// How long a change waits before it is tried once more. FORGET comes within a millisecond.
 const WAIT: Duration = Duration::from_millis(1);
@@ -41,7 +39,7 @@ impl Removals {
     }
 }
 
-/// What a file system has left for those who are not privileged.
+/// Free blocks and inodes of the upper's file system, as statfs(2) counts them for ordinary users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Free {
     blocks: u64,
@@ -78,8 +76,7 @@ impl Vfs {
     }
 
     fn free(&self) -> Option<Free> {
-        let root = self.upper().ok()?.root().dir().fd().ok()?;
-        let found = file::stat_fs(root.as_ref().as_fd()).ok()?;
+        let found = self.statfs().ok()?;
         Some(Free { blocks: found.bavail, files: found.ffree })
     }
 }
