@@ -305,11 +305,11 @@ impl LayerDir {
     fn open_below(self: &Arc<Self>, above: &Fd) -> Result<Arc<Fd>> {
         let place = self.place.read().clone().ok_or(Errno::ESTALE)?;
         let name = Name::new(place.name.bytes())?;
-        let open = || match at::open(above.as_fd(), name, OPEN_DIR, 0) {
+        let open = || match at::open(above.as_fd(), name, OPEN_DIR) {
             // Not readable for us: lookups still work.
             Err(err) if err.errno() == Errno::EACCES => {
                 let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-                Ok(Fd::path_only(at::open(above.as_fd(), name, flags, 0)?))
+                Ok(Fd::path_only(at::open(above.as_fd(), name, flags)?))
             }
             other => other.map(Fd::from),
         };

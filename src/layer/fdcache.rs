@@ -13,8 +13,9 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
-use crate::error::{Result, best_effort};
+use crate::error::{Errno, Result, best_effort};
 use crate::sys::descriptors::{GivesWay, ask_to_give_way};
+use crate::sys::{OwnedWritable, WritableFd};
 
 /// An open descriptor, and what concerns it alone: there are far more objects than descriptors.
 #[derive(Debug)]
@@ -22,17 +23,39 @@ pub struct Fd {
     fd: OwnedFd,
     /// Used since the cache looked at it last.
     used: AtomicBool,
-    read_only: bool,
+    of: Of,
     path_only: bool,
     end: Option<u64>,
 }
 
+/// Of what there is a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    /// Of something that may be in a lower.
+    Anything,
+    /// Of an object of the upper, open to read or to act on it. What is open to write cannot be run
+    /// as a program (ETXTBSY).
+    Upper,
+    /// Of a file of the upper, open to write it.
+    UpperToWrite,
+}
+
 impl Fd {
-    /// Of a file of the upper that is open to read alone. What is open to write cannot be run as a
-    /// program (ETXTBSY).
+    /// Of an object of the upper, open to read or to act on it.
     #[must_use]
-    pub fn read_only(fd: OwnedFd) -> Self {
-        Self { read_only: true, ..fd.into() }
+    pub(super) fn of_upper(fd: OwnedFd) -> Self {
+        Self { of: Of::Upper, ..fd.into() }
+    }
+
+    /// The right to change what it refers to.
+    ///
+    /// # Errors
+    /// EROFS for what may be in a lower.
+    pub fn writable(&self) -> Result<WritableFd<'_>> {
+        match self.of {
+            Of::Anything => Err(Errno::EROFS.into()),
+            Of::Upper | Of::UpperToWrite => Ok(WritableFd::vouch(self.fd.as_fd())),
+        }
     }
 
     /// Of a directory in which names can be looked up, and which cannot be listed (`O_PATH`).
@@ -59,16 +82,22 @@ impl Fd {
         self.end
     }
 
-    /// Whether it is of a file of the upper that is open to read alone.
+    /// Whether it is of a file of the upper that is open to write.
     #[must_use]
-    pub fn is_read_only(&self) -> bool {
-        self.read_only
+    pub fn is_open_to_write(&self) -> bool {
+        self.of == Of::UpperToWrite
     }
 }
 
 impl From<OwnedFd> for Fd {
     fn from(fd: OwnedFd) -> Self {
-        Self { fd, used: AtomicBool::new(true), read_only: false, path_only: false, end: None }
+        Self { fd, used: AtomicBool::new(true), of: Of::Anything, path_only: false, end: None }
+    }
+}
+
+impl From<OwnedWritable> for Fd {
+    fn from(file: OwnedWritable) -> Self {
+        Self { of: Of::UpperToWrite, ..OwnedFd::from(file).into() }
     }
 }
 

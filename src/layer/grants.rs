@@ -24,7 +24,7 @@ use super::dir::LayerDir;
 use super::work::Work;
 use crate::error::{Errno, Error, Result, best_effort};
 use crate::sys::commit::unseen;
-use crate::sys::{FileType, Name, Stat, Target, at, creds, stat};
+use crate::sys::{FileType, Name, Stat, Target, Writable, WritableFd, at, creds, stat};
 
 pub(super) use notes::repair;
 
@@ -131,7 +131,7 @@ impl Grants {
     fn take(&self, need: &Need<'_>) -> Result<Option<Granted<'_>>> {
         let fd = match need.target {
             Target::Fd(fd) => fd.try_clone_to_owned().map_err(Error::from)?,
-            Target::At(dir, name) => match at::open(dir, name, OFlag::O_PATH, 0) {
+            Target::At(dir, name) => match at::open(dir, name, OFlag::O_PATH) {
                 Err(err) if err.errno() == Errno::ENOENT => return Ok(None),
                 other => other?,
             },
@@ -149,7 +149,7 @@ impl Grants {
         let note = self.notes.leave(&found, need.place)?;
         self.active.fetch_add(1, Ordering::SeqCst);
         self.turns.fetch_add(1, Ordering::SeqCst);
-        if let Err(err) = at::chmod(Target::Fd(fd.as_fd()), found.permissions() | ALL) {
+        if let Err(err) = at::chmod(ours(&fd), found.permissions() | ALL) {
             self.turns.fetch_add(1, Ordering::SeqCst);
             self.active.fetch_sub(1, Ordering::SeqCst);
             note.iter().for_each(|note| self.notes.take_back(note));
@@ -202,7 +202,7 @@ impl Grants {
     /// Those of `set`.
     pub fn setting_mode<T>(
         grants: Option<&Self>,
-        target: Target<'_>,
+        target: Writable<'_>,
         set: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         let Some(grants) = grants else { return set() };
@@ -211,7 +211,7 @@ impl Grants {
         if table.is_empty() {
             return Ok(done);
         }
-        let found = stat::stat(target)?;
+        let found = stat::stat(target.target())?;
         if let Some(grant) = table.get_mut(&key_of(&found)) {
             grant.bits = found.mode & OWNERS;
             // Who holds it is not done yet.
@@ -227,10 +227,9 @@ impl Grants {
         if grant.holders > 0 {
             return;
         }
-        let target = Target::Fd(fd.as_fd());
         let bits = grant.bits;
-        let restored = stat::stat(target)
-            .and_then(|now| at::chmod(target, now.permissions() & !OWNERS | bits));
+        let restored = stat::fstat(fd.as_fd())
+            .and_then(|now| at::chmod(ours(fd), now.permissions() & !OWNERS | bits));
         // Else the next mount is told.
         if restored.is_ok() {
             grant.note.iter().for_each(|note| self.notes.take_back(note));
@@ -240,6 +239,11 @@ impl Grants {
         self.active.fetch_sub(1, Ordering::SeqCst);
         best_effort("the owner keeps rights that the mode lacked", restored);
     }
+}
+
+/// An object of the upper: nothing else is given rights to.
+fn ours(fd: &OwnedFd) -> Writable<'_> {
+    WritableFd::vouch(fd.as_fd()).object()
 }
 
 /// Rights to one object, for as long as this lives.

@@ -28,7 +28,7 @@ impl<'a> Guard<'a> {
         let marker = aufs::whiteout_of(name.bytes());
         let is_read = matches!(dir.dir().classify(&marker), AufsName::Whiteout(_));
         let Some(at) = Name::new(&marker).ok().filter(|_| is_read) else { return Ok(None) };
-        match dir.dir().reach(|dir| at::mknod(dir, at, libc::S_IFREG | 0o600, 0)) {
+        match dir.reach(|dir| at::mknod(dir, at, libc::S_IFREG | 0o600, 0)) {
             // In a mount of ovlmerge nobody can make such a name.
             Err(err) if err.errno() == Errno::EINVAL => Ok(None),
             Err(err) if err.errno() != Errno::EEXIST => Err(err),
@@ -47,7 +47,7 @@ impl Drop for Guard<'_> {
         if self.stays {
             return;
         }
-        let lift = || self.dir.dir().reach(|dir| at::unlink(dir, Name::new(&self.marker)?));
+        let lift = || self.dir.reach(|dir| at::unlink(dir, Name::new(&self.marker)?));
         best_effort("a whiteout stays beside a name", lift());
     }
 }

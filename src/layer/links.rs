@@ -25,7 +25,7 @@ use crate::format::metacopy::FileMarks;
 use crate::format::origin::{self, Side};
 use crate::format::overlay::{Mark, Namespace};
 use crate::sys::xattr::SetMode;
-use crate::sys::{FileType, Name, Stat, Target, at, handle, ioctl, xattr};
+use crate::sys::{FileType, Name, Stat, Target, Writable, WritableFd, at, handle, ioctl, xattr};
 
 /// The directory in WORKDIR (`OVL_INDEXDIR_NAME`, fs/overlayfs/super.c).
 const INDEX: &[u8] = b"index";
@@ -149,7 +149,7 @@ impl LinkIndex {
     /// Goes on with the index of an earlier mount, if there is one.
     fn take_over(&self) -> Result<()> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-        let dir = match at::open(self.workdir.as_fd(), Name::new(INDEX)?, flags, 0) {
+        let dir = match at::open(self.workdir.as_fd(), Name::new(INDEX)?, flags) {
             Err(err) if err.errno() == Errno::ENOENT => return Ok(()),
             other => other?,
         };
@@ -179,7 +179,7 @@ impl LinkIndex {
     fn look_over(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
         if name.bytes().starts_with(b"#") {
             // Unfinished business of the kernel's, which builds in the index.
-            let removed = work::remove_tree(dir.fd()?.as_ref().as_fd(), name);
+            let removed = dir.reach(|dir| work::remove_tree(dir, name));
             best_effort("something unfinished stays in the index", removed);
             return Ok(());
         }
@@ -199,7 +199,7 @@ impl LinkIndex {
         // Those of directories, and whiteouts, are of the kernel's nfs_export.
         let is_link = !stat.kind().is_dir() && !stat.is_whiteout_device();
         if is_link && stat.nlink == 1 && is_left_over(dir.dir(), name, &value) {
-            let removed = at::unlink(dir.fd()?.as_ref().as_fd(), name);
+            let removed = dir.reach(|dir| at::unlink(dir, name));
             best_effort("an entry without names stays in the index", removed);
             return Ok(());
         }
@@ -270,13 +270,13 @@ impl LinkIndex {
             return Ok(made.clone());
         }
         let name = Name::new(INDEX)?;
-        match at::mkdir(self.workdir.as_fd(), name, 0o700) {
+        match at::mkdir(WritableFd::vouch(self.workdir.as_fd()), name, 0o700) {
             Err(err) if err.errno() == Errno::EEXIST => {}
             other => other?,
         }
-        let fd = at::open(self.workdir.as_fd(), name, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0)?;
+        let fd = at::open(self.workdir.as_fd(), name, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
         let key = self.namespace.key(Mark::Upper);
-        xattr::set(Target::Fd(fd.as_fd()), key, &self.mark, SetMode::Any)?;
+        xattr::set(WritableFd::vouch(fd.as_fd()).object(), key, &self.mark, SetMode::Any)?;
         let made = self.dir_of(fd)?;
         *dir = Some(made.clone());
         Ok(made)
@@ -285,13 +285,13 @@ impl LinkIndex {
 
 impl Upper {
     /// Notes on the copy of a hard link what its entry in the index is called after.
-    pub fn set_index_mark(&self, copy: Target<'_>, handle: &[u8]) -> Result<()> {
+    pub fn set_index_mark(&self, copy: Writable<'_>, handle: &[u8]) -> Result<()> {
         let namespace = self.forms().namespace.ok_or(Errno::EOPNOTSUPP)?;
         xattr::set(copy, namespace.key(Mark::Origin), handle, SetMode::Any)
     }
 
     /// Notes how many names a file of the index has.
-    pub fn set_count(&self, copy: Target<'_>, count: Count) -> Result<()> {
+    pub fn set_count(&self, copy: Writable<'_>, count: Count) -> Result<()> {
         let namespace = self.forms().namespace.ok_or(Errno::EOPNOTSUPP)?;
         let (key, value) = (namespace.key(Mark::Nlink), count.to_string());
         xattr::set(copy, key, value.as_bytes(), SetMode::Any)
@@ -326,6 +326,7 @@ fn claim_lower(site: &Site<'_>, namespace: Namespace) -> Result<()> {
     if claimed {
         return Ok(());
     }
+    let root = WritableFd::vouch(site.root).object();
     xattr::set(root, namespace.key(Mark::Origin), &mark(uuid), SetMode::Any)
 }
 

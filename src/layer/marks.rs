@@ -8,7 +8,7 @@ use crate::error::{Errno, Result};
 use crate::format::overlay::{Mark, Namespace};
 use crate::format::redirect::Redirect;
 use crate::sys::xattr::{self, SetMode};
-use crate::sys::{Name, Target};
+use crate::sys::{Name, Writable};
 
 impl Upper {
     /// Whether a mount that writes this upper's form follows redirects: the kernel's does with
@@ -61,8 +61,8 @@ impl Upper {
 }
 
 /// Takes a mark off an object of the upper, if it is there.
-pub fn drop_mark(target: Target<'_>, key: &CStr) -> Result<()> {
-    match xattr::remove(target, key) {
+pub fn drop_mark(object: Writable<'_>, key: &CStr) -> Result<()> {
+    match xattr::remove(object, key) {
         // trusted. cannot be seen by those who may not remove it.
         Err(err) if xattr::is_absent(&err) || err.errno() == Errno::EPERM => Ok(()),
         other => other,

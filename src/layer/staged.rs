@@ -1,6 +1,6 @@
 //! Build, then publish: something in the work directory on its way to a name in the upper.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use nix::fcntl::OFlag;
@@ -10,7 +10,7 @@ use super::guard::Guard;
 use super::work::Work;
 use crate::error::{Errno, Result, best_effort};
 use crate::sys::at::Replace;
-use crate::sys::{Name, Target, at, stat};
+use crate::sys::{Name, Writable, WritableFd, at, stat};
 
 /// What stands at the name where something is to appear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,10 +56,7 @@ impl TakenOut {
     ) -> Result<Self> {
         let temp = work.fresh_name();
         let to = Name::new(temp.as_bytes())?;
-        dir.dir().reach_entry(name, |it| match it {
-            Target::At(dir, name) => at::rename(dir, name, work.fd(), to, Replace::No),
-            Target::Fd(_) => Err(Errno::EINVAL.into()),
-        })?;
+        dir.move_out(name, work.fd(), to)?;
         Ok(Self { work: Arc::clone(work), name: temp, is_dir })
     }
 
@@ -96,7 +93,7 @@ impl Staged {
     /// Makes an object with `make`, which gets the work directory and an unused name.
     pub(super) fn build(
         work: &Arc<Work>,
-        make: impl FnOnce(BorrowedFd<'_>, Name<'_>) -> Result<()>,
+        make: impl FnOnce(WritableFd<'_>, Name<'_>) -> Result<()>,
     ) -> Result<Self> {
         let name = work.fresh_name();
         make(work.fd(), Name::new(name.as_bytes())?)?;
@@ -104,8 +101,8 @@ impl Staged {
     }
 
     /// The object, to be finished before it is published.
-    pub fn target(&self) -> Result<Target<'_>> {
-        Ok(Target::At(self.work.fd(), Name::new(self.name.as_bytes())?))
+    pub fn object(&self) -> Result<Writable<'_>> {
+        Ok(self.work.fd().entry(Name::new(self.name.as_bytes())?))
     }
 
     /// Sets a mark on the object when it has the mode that it is to have, which may keep us from
@@ -113,22 +110,22 @@ impl Staged {
     ///
     /// # Errors
     /// Those of `set` and of chmod(2).
-    pub fn mark(&self, mut set: impl FnMut(Target<'_>) -> Result<()>) -> Result<()> {
-        let target = self.target()?;
-        match set(target) {
+    pub fn mark(&self, mut set: impl FnMut(Writable<'_>) -> Result<()>) -> Result<()> {
+        let object = self.object()?;
+        match set(object) {
             Err(err) if err.errno() == Errno::EACCES => {}
             other => return other,
         }
-        let mode = stat::stat(target)?.permissions();
-        at::chmod(target, mode | libc::S_IWUSR)?;
-        set(target)?;
-        at::chmod(target, mode)
+        let mode = stat::stat(object.target())?.permissions();
+        at::chmod(object, mode | libc::S_IWUSR)?;
+        set(object)?;
+        at::chmod(object, mode)
     }
 
     /// The object, to be synced, if it is a directory that we may read.
     pub fn open_dir(&self) -> Result<OwnedFd> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-        at::open(self.work.fd(), Name::new(self.name.as_bytes())?, flags, 0)
+        at::open_target(self.object()?.target(), flags)
     }
 
     /// Makes the object appear as `name` in `dir`, in one step.

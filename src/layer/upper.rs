@@ -18,7 +18,7 @@ use nix::fcntl::OFlag;
 use parking_lot::Mutex;
 
 use super::dir::UpperDir;
-use super::fdcache::FdCache;
+use super::fdcache::{Fd, FdCache};
 use super::filesystems::FileSystem;
 use super::grants::{Grants, Need};
 use super::keeping::Keeping;
@@ -35,7 +35,7 @@ use crate::sys::creds::{self, Owner};
 use crate::sys::file::FsKind;
 use crate::sys::overflow::Overflow;
 use crate::sys::xattr::SetMode;
-use crate::sys::{Name, Stat, Target, at, file, xattr};
+use crate::sys::{Name, OwnedWritable, Stat, Writable, WritableFd, at, file, xattr};
 
 pub use forms::{Forms, OpaqueForm, WhiteoutForm};
 pub use owner::{Attributes, Given};
@@ -74,9 +74,6 @@ pub struct Upper {
 /// fs/ramfs/file-mmu.c).
 const IN_MEMORY: [u32; 2] = [FsKind::TMPFS, FsKind::RAMFS];
 
-/// How a file is made and opened: for the data of a node, which is read and written.
-const NEW_FILE: OFlag = OFlag::O_RDWR.union(OFlag::O_CREAT).union(OFlag::O_EXCL);
-
 /// Which ids of owners look the same for all objects in the mount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Squashed {
@@ -99,11 +96,11 @@ impl Upper {
     ) -> Result<Self> {
         let forms = Forms::probe(&work, config)?;
         if let (WhiteoutForm::Xattr, Some(namespace)) = (forms.whiteout, forms.namespace) {
-            mark_xattr_whiteouts(Target::Fd(root.as_fd()), namespace)?;
+            mark_xattr_whiteouts(WritableFd::vouch(root.as_fd()).object(), namespace)?;
         }
         tracing::info!("marks in the upper: {forms}");
         let Probed { bare_files, owned } = probe_new_file(&work)?;
-        let keeping = owner::keeping(Target::Fd(root.as_fd()), config.permissions)?;
+        let keeping = owner::keeping(WritableFd::vouch(root.as_fd()).object(), config.permissions)?;
         if keeping != Keeping::Inode {
             tracing::info!(?keeping, "owners of the upper");
         }
@@ -132,7 +129,7 @@ impl Upper {
             squashed: Squashed::by(config),
             keeping,
             bare_files,
-            new_file: NEW_FILE | if owned { OFlag::O_NOATIME } else { OFlag::empty() },
+            new_file: if owned { OFlag::O_NOATIME } else { OFlag::empty() },
             shared_whiteout: Mutex::new(None),
         })
     }
@@ -183,7 +180,7 @@ impl Upper {
     /// EIO, ENOSPC, EDQUOT of a write that failed since the last call (syncfs(2)).
     pub fn sync_all(&self) -> Result<()> {
         self.tally.syncs.count();
-        Ok(nix::unistd::syncfs(self.work.fd())?)
+        Ok(nix::unistd::syncfs(self.work.fd().borrowed())?)
     }
 
     /// Whether fsync(2) of anything here does something: not where nothing has to be forced to the
@@ -239,16 +236,16 @@ impl Upper {
 
     /// `O_NOATIME`, where a file that is new can be open with it.
     fn keeps_atime(&self) -> OFlag {
-        self.new_file & OFlag::O_NOATIME
+        self.new_file
     }
 
     // Objects in the making -------------------------------------------------------------------
 
     /// A new regular file in the work directory, open for reading and writing.
-    pub fn stage_file(&self, mode: u32) -> Result<(Staged, OwnedFd)> {
+    pub fn stage_file(&self, mode: u32) -> Result<(Staged, OwnedWritable)> {
         let (mut file, mode) = (None, self.file_mode(mode));
         let staged = Staged::build(&self.work, |dir, name| {
-            file = Some(at::open(dir, name, self.new_file, mode)?);
+            file = Some(at::create(dir, name, self.new_file, mode)?);
             Ok(())
         })?;
         Ok((staged, file.ok_or(Errno::EIO)?))
@@ -273,11 +270,11 @@ impl Upper {
 
     /// One more name, in the work directory, for an object of the upper.
     pub fn stage_link(&self, from: &UpperDir, name: Name<'_>) -> Result<Staged> {
-        Staged::build(&self.work, |dir, new| from.dir().reach(|fd| at::link(fd, name, dir, new)))
+        Staged::build(&self.work, |dir, new| from.reach(|fd| at::link(fd, name, dir, new)))
     }
 
     /// A regular file without a name, for one that was unlinked while in use.
-    pub fn unnamed_file(&self, mode: u32) -> Result<OwnedFd> {
+    pub fn unnamed_file(&self, mode: u32) -> Result<OwnedWritable> {
         match at::tmpfile(self.work.fd(), OFlag::O_EXCL | self.keeps_atime(), mode) {
             Err(err)
                 if matches!(err.errno(), Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT) =>
@@ -291,21 +288,13 @@ impl Upper {
     }
 
     /// Marks a directory in the making as hiding what is below.
-    pub fn set_opaque(&self, dir: Target<'_>) -> Result<()> {
+    pub fn set_opaque(&self, dir: Writable<'_>) -> Result<()> {
         match self.forms.opaque {
             OpaqueForm::Xattr(ns) => xattr::set(dir, ns.key(Mark::Opaque), b"y", SetMode::Any),
             OpaqueForm::Aufs => {
-                let make = |dir: std::os::fd::BorrowedFd<'_>| {
-                    at::mknod(dir, Name::new(aufs::OPAQUE)?, libc::S_IFREG | 0o600, 0)
-                };
-                let made = match dir {
-                    Target::Fd(dir) => make(dir),
-                    Target::At(above, name) => {
-                        let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY;
-                        make(at::open(above, name, flags, 0)?.as_fd())
-                    }
-                };
-                match made {
+                let dir = at::open_writable_dir(dir)?;
+                let name = Name::new(aufs::OPAQUE)?;
+                match at::mknod(dir.writable(), name, libc::S_IFREG | 0o600, 0) {
                     Err(err) if err.errno() == Errno::EEXIST => Ok(()),
                     other => other,
                 }
@@ -315,7 +304,7 @@ impl Upper {
 
     /// Notes on a copy in the making which lower object it is of, as far as the upper can hold
     /// that: attributes of the user namespace are for files and directories only (xattr(7)).
-    pub fn set_origin(&self, copy: Target<'_>, origin: &[u8]) {
+    pub fn set_origin(&self, copy: Writable<'_>, origin: &[u8]) {
         let Some(namespace) = self.forms.namespace else { return };
         match xattr::set(copy, namespace.key(Mark::Origin), origin, SetMode::Any) {
             Err(err) if err.errno() == Errno::EPERM || xattr::is_absent(&err) => {}
@@ -333,7 +322,7 @@ impl Upper {
     }
 
     /// Marks a file in the making as one whose data stays below.
-    pub fn set_metacopy(&self, copy: Target<'_>) -> Result<()> {
+    pub fn set_metacopy(&self, copy: Writable<'_>) -> Result<()> {
         let namespace = self.forms.namespace.ok_or(Errno::EOPNOTSUPP)?;
         xattr::set(copy, namespace.key(Mark::Metacopy), b"", SetMode::Any)
     }
@@ -359,30 +348,30 @@ impl Upper {
     // Changes in place --------------------------------------------------------------------------
 
     /// Creates a file at its final name; EEXIST if anything, also a whiteout, is there.
-    pub fn create(&self, dir: &UpperDir, name: Name<'_>, mode: u32) -> Result<OwnedFd> {
-        dir.dir().reach(|dir| at::open(dir, name, self.new_file, mode))
+    pub fn create(&self, dir: &UpperDir, name: Name<'_>, mode: u32) -> Result<OwnedWritable> {
+        dir.reach(|dir| at::create(dir, name, self.new_file, mode))
     }
 
     /// Makes a directory at its final name.
     pub fn mkdir(&self, dir: &UpperDir, name: Name<'_>, mode: u32) -> Result<()> {
-        dir.dir().reach(|dir| at::mkdir(dir, name, mode))
+        dir.reach(|dir| at::mkdir(dir, name, mode))
     }
 
     /// Makes a device, FIFO or socket at its final name.
     pub fn mknod(&self, dir: &UpperDir, name: Name<'_>, mode: u32, rdev: u64) -> Result<()> {
-        dir.dir().reach(|dir| at::mknod(dir, name, mode, rdev))
+        dir.reach(|dir| at::mknod(dir, name, mode, rdev))
     }
 
     /// Makes a symbolic link at its final name.
     pub fn symlink(&self, dir: &UpperDir, name: Name<'_>, target: &[u8]) -> Result<()> {
-        dir.dir().reach(|dir| at::symlink(target, dir, name))
+        dir.reach(|dir| at::symlink(target, dir, name))
     }
 
     /// A file without a name, which may get one later (open(2), `O_TMPFILE`).
     ///
     /// # Errors
     /// EOPNOTSUPP where the file system has no such thing.
-    pub fn linkable_file(&self, mode: u32) -> Result<OwnedFd> {
+    pub fn linkable_file(&self, mode: u32) -> Result<OwnedWritable> {
         let made = at::tmpfile(self.work.fd(), self.keeps_atime(), self.file_mode(mode));
         made.map_err(|err| match err.errno() {
             Errno::EISDIR | Errno::ENOENT => Errno::EOPNOTSUPP.into(),
@@ -391,12 +380,12 @@ impl Upper {
     }
 
     /// The first name of such a file.
-    pub fn link_unnamed(&self, file: BorrowedFd<'_>, to: &UpperDir, new: Name<'_>) -> Result<()> {
-        to.dir().reach(|to| at::link_unnamed(file, to, new))
+    pub fn link_unnamed(&self, file: WritableFd<'_>, to: &UpperDir, new: Name<'_>) -> Result<()> {
+        to.reach(|to| at::link_unnamed(file, to, new))
     }
 
     /// The first name of such a file, in the work directory.
-    pub fn stage_unnamed(&self, file: BorrowedFd<'_>) -> Result<Staged> {
+    pub fn stage_unnamed(&self, file: WritableFd<'_>) -> Result<Staged> {
         Staged::build(&self.work, |dir, new| at::link_unnamed(file, dir, new))
     }
 
@@ -408,13 +397,23 @@ impl Upper {
         to: &UpperDir,
         new: Name<'_>,
     ) -> Result<()> {
-        from.dir().reach(|from| to.dir().reach(|to| at::link(from, name, to, new)))
+        from.reach(|from| to.reach(|to| at::link(from, name, to, new)))
     }
 
     /// Opens a file of the upper to read and write it.
-    pub fn open_to_write(&self, dir: &UpperDir, name: Name<'_>) -> Result<OwnedFd> {
-        let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK;
-        dir.dir().reach_entry(name, |file| at::open_target(file, flags))
+    pub fn open_to_write(&self, dir: &UpperDir, name: Name<'_>) -> Result<OwnedWritable> {
+        dir.reach_entry(name, at::open_to_write)
+    }
+
+    /// Opens a file of the upper to read it, and to change its attributes.
+    pub fn open_to_read(&self, dir: &UpperDir, name: Name<'_>) -> Result<Fd> {
+        dir.dir().open_to_read(name).map(Fd::of_upper)
+    }
+
+    /// Opens anything in the upper to act on it, and for nothing else (`O_PATH`).
+    pub fn open_path(&self, dir: &UpperDir, name: Name<'_>) -> Result<Fd> {
+        let open = |dir: WritableFd<'_>| at::open(dir.borrowed(), name, OFlag::O_PATH);
+        dir.reach(open).map(Fd::of_upper)
     }
 
     /// Forces a file of the upper to the disk, by name.
@@ -430,12 +429,12 @@ impl Upper {
 
     /// Removes a name that is not a directory, leaving nothing.
     pub fn unlink(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
-        dir.dir().reach(|dir| at::unlink(dir, name))
+        dir.reach(|dir| at::unlink(dir, name))
     }
 
     /// Removes a directory that has nothing in it, not even markers.
     pub fn rmdir(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
-        dir.dir().reach(|dir| at::rmdir(dir, name))
+        dir.reach(|dir| at::rmdir(dir, name))
     }
 
     /// Renames within the layer.
@@ -448,13 +447,14 @@ impl Upper {
         replace: Replace,
     ) -> Result<()> {
         let (old, new_dir) = (from.fd()?, to.fd()?);
-        let (old, new_dir) = (old.as_ref().as_fd(), new_dir.as_ref().as_fd());
+        let old = WritableFd::vouch(old.as_ref().as_fd());
+        let new_dir = WritableFd::vouch(new_dir.as_ref().as_fd());
         // What moves to another directory has its `..` changed.
         let needs = [
-            Need::of(from.dir(), old),
-            Need::of(to.dir(), new_dir),
-            Need::moving(Target::At(old, name), (to.dir(), new)),
-            Need::moving(Target::At(new_dir, new), (from.dir(), name)),
+            Need::of(from.dir(), old.borrowed()),
+            Need::of(to.dir(), new_dir.borrowed()),
+            Need::moving(old.entry(name).target(), (to.dir(), new)),
+            Need::moving(new_dir.entry(new).target(), (from.dir(), name)),
         ];
         Grants::retry(self.grants.as_deref(), &needs, || {
             at::rename(old, name, new_dir, new, replace)
@@ -471,18 +471,18 @@ impl Upper {
         &self,
         dir: &UpperDir,
         name: Name<'_>,
-        act: impl FnMut(Target<'_>) -> Result<T>,
+        act: impl FnMut(Writable<'_>) -> Result<T>,
     ) -> Result<T> {
-        dir.dir().reach_entry(name, act)
+        dir.reach_entry(name, act)
     }
 
     /// Runs something on a directory itself.
     pub fn with_dir<T>(
         &self,
         dir: &UpperDir,
-        mut act: impl FnMut(Target<'_>) -> Result<T>,
+        mut act: impl FnMut(Writable<'_>) -> Result<T>,
     ) -> Result<T> {
-        dir.dir().reach(|fd| act(Target::Fd(fd)))
+        dir.reach(|fd| act(fd.object()))
     }
 
     /// Puts the times of a directory back to what they were before a copy-up put an entry there.
@@ -508,8 +508,8 @@ fn probe_new_file(work: &Work) -> Result<Probed> {
     let temp = work.fresh_name();
     let name = Name::new(temp.as_bytes())?;
     at::mknod(work.fd(), name, libc::S_IFREG | 0o600, 0)?;
-    let names = xattr::list(Target::At(work.fd(), name));
-    let owned = at::owns_what_it_makes(work.fd(), name);
+    let names = xattr::list(work.fd().entry(name).target());
+    let owned = at::owns_what_it_makes(work.fd().borrowed(), name);
     work.discard(&temp)?;
     Ok(Probed { bare_files: names.is_ok_and(|names| names.is_empty()), owned })
 }

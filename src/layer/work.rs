@@ -17,7 +17,7 @@ use crate::error::{Context, Errno, Error, Result, best_effort};
 use crate::format::overlay::{ACL_ACCESS, ACL_DEFAULT};
 use crate::sys::commit::unseen;
 use crate::sys::trail::Trail;
-use crate::sys::{FileType, Name, Target, at, creds, dir, file, stat, xattr};
+use crate::sys::{FileType, Name, Target, Writable, WritableFd, at, creds, dir, file, stat, xattr};
 
 /// The directory in WORKDIR where changes are built (fs/overlayfs/super.c, `OVL_WORKDIR_NAME`).
 pub(super) const WORK: &[u8] = b"work";
@@ -49,22 +49,23 @@ impl Work {
     /// the calls say, such as EROFS, EACCES or ENOSPC.
     pub fn prepare(workdir: OwnedFd, durability: Durability, claim: Claim) -> Result<Self> {
         let name = Name::new(WORK)?;
-        let made = at::mkdir(workdir.as_fd(), name, 0o700);
+        let made = at::mkdir(WritableFd::vouch(workdir.as_fd()), name, 0o700);
         if let Err(err) = made
             && err.errno() != Errno::EEXIST
         {
             return Err(err);
         }
-        let dir = at::open(workdir.as_fd(), name, OPEN_DIR, 0)?;
+        let dir = at::open(workdir.as_fd(), name, OPEN_DIR)?;
         if let Err(err) = file::lock_shared_when_free(dir.as_fd()) {
             tracing::debug!("nobody can see when this mount begins to end: {err}");
         }
         // The guard of a mount that lives tells of no crash.
         let is_shared = claim == Claim::Shared;
         check_incompat(dir.as_fd(), is_shared)?;
-        make_plain(dir.as_fd()).context(|| "taking group and ACLs off work")?;
+        make_plain(WritableFd::vouch(dir.as_fd())).context(|| "taking group and ACLs off work")?;
         if !is_shared {
-            sweep(dir.as_fd()).context(|| "sweeping what an earlier mount left in work")?;
+            sweep(WritableFd::vouch(dir.as_fd()))
+                .context(|| "sweeping what an earlier mount left in work")?;
         }
         // Keys of hash tables are chosen at random.
         let salt = RandomState::new().build_hasher().finish();
@@ -80,21 +81,21 @@ impl Work {
     /// Marks the upper as not to be trusted after a crash, as the kernel's `volatile` does. Another
     /// mount that lives may have done so.
     fn guard(&self) -> Result<()> {
-        let mut dir = at::reopen_dir(self.fd())?;
+        let mut dir = at::reopen_dir(self.dir.as_fd())?;
         for name in [INCOMPAT, VOLATILE] {
             let name = Name::new(name)?;
-            match at::mkdir(dir.as_fd(), name, 0o700) {
+            match at::mkdir(WritableFd::vouch(dir.as_fd()), name, 0o700) {
                 Err(err) if err.errno() == Errno::EEXIST => {}
                 other => other?,
             }
-            dir = at::open(dir.as_fd(), name, OPEN_DIR, 0)?;
+            dir = at::open(dir.as_fd(), name, OPEN_DIR)?;
         }
         Ok(())
     }
 
     /// Says that the mount begins to end.
     pub fn announce_end(&self) {
-        if let Err(err) = file::unlock(self.fd()) {
+        if let Err(err) = file::unlock(self.dir.as_fd()) {
             tracing::debug!("nobody can see that this mount ends: {err}");
         }
     }
@@ -108,15 +109,15 @@ impl Work {
             best_effort("unlocking workdir", file::unlock(workdir));
             return false;
         }
-        let dir = Name::new(WORK).and_then(|name| at::open(workdir, name, OPEN_DIR, 0));
+        let dir = Name::new(WORK).and_then(|name| at::open(workdir, name, OPEN_DIR));
         // Given back at once, with the descriptor.
         dir.is_ok_and(|dir| file::lock_exclusive(dir.as_fd()).is_ok())
     }
 
     /// The directory itself.
     #[must_use]
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.dir.as_fd()
+    pub fn fd(&self) -> WritableFd<'_> {
+        WritableFd::vouch(self.dir.as_fd())
     }
 
     /// The directory above it, WORKDIR.
@@ -157,19 +158,19 @@ impl Work {
 
 /// Takes away what the directory would pass on to everything that is built in it: setgid and ACLs
 /// that it may have got from the directory above.
-fn make_plain(dir: BorrowedFd<'_>) -> Result<()> {
-    let target = Target::Fd(dir);
+fn make_plain(dir: WritableFd<'_>) -> Result<()> {
+    let object = dir.object();
     for acl in [ACL_DEFAULT, ACL_ACCESS] {
-        match xattr::remove(target, acl) {
+        match xattr::remove(object, acl) {
             Err(err) if xattr::is_absent(&err) => {}
             other => other?,
         }
     }
-    let (found, us) = (stat::stat(target)?, creds::effective());
+    let (found, us) = (stat::stat(object.target())?, creds::effective());
     if found.owner() != Some(us) {
-        at::chown(target, Some(us.uid), Some(us.gid))?;
+        at::chown(object, Some(us.uid), Some(us.gid))?;
     }
-    at::chmod(target, 0o700)
+    at::chmod(object, 0o700)
 }
 
 /// Whether an upper with this WORKDIR can be read: the guard of a volatile mount is no reason why
@@ -178,7 +179,7 @@ fn make_plain(dir: BorrowedFd<'_>) -> Result<()> {
 /// # Errors
 /// As [`Work::prepare`].
 pub(super) fn check_readable(workdir: BorrowedFd<'_>) -> Result<()> {
-    match at::open(workdir, Name::new(WORK)?, OPEN_DIR, 0) {
+    match at::open(workdir, Name::new(WORK)?, OPEN_DIR) {
         Ok(work) => check_incompat(work.as_fd(), true),
         // It is not there, or not for us.
         Err(_) => Ok(()),
@@ -186,7 +187,7 @@ pub(super) fn check_readable(workdir: BorrowedFd<'_>) -> Result<()> {
 }
 
 fn has_guard(work: BorrowedFd<'_>) -> Result<bool> {
-    match at::open(work, Name::new(INCOMPAT)?, OPEN_DIR, 0) {
+    match at::open(work, Name::new(INCOMPAT)?, OPEN_DIR) {
         Ok(incompat) => {
             let guard = Target::At(incompat.as_fd(), Name::new(VOLATILE)?);
             Ok(stat::stat_if_exists(guard)?.is_some())
@@ -197,7 +198,7 @@ fn has_guard(work: BorrowedFd<'_>) -> Result<bool> {
 }
 
 fn check_incompat(work: BorrowedFd<'_>, may_be_volatile: bool) -> Result<()> {
-    let dir = match at::open(work, Name::new(INCOMPAT)?, OPEN_DIR, 0) {
+    let dir = match at::open(work, Name::new(INCOMPAT)?, OPEN_DIR) {
         Ok(dir) => dir,
         Err(err) if matches!(err.errno(), Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
         Err(err) => return Err(err),
@@ -234,8 +235,8 @@ fn why_not(feature: &str) -> String {
 }
 
 /// Empties a directory.
-pub(super) fn sweep(dir: BorrowedFd<'_>) -> Result<()> {
-    entries(dir)?.into_iter().try_for_each(|entry| remove(dir, entry))
+pub(super) fn sweep(dir: WritableFd<'_>) -> Result<()> {
+    entries(dir.borrowed())?.into_iter().try_for_each(|entry| remove(dir, entry))
 }
 
 /// A name, and whether it is that of a directory, if the file system tells.
@@ -254,24 +255,24 @@ fn entries(dir: BorrowedFd<'_>) -> Result<Vec<Listed>> {
 ///
 /// # Errors
 /// Those of the calls; what was removed until then is gone.
-pub fn remove_tree(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
+pub fn remove_tree(dir: WritableFd<'_>, name: Name<'_>) -> Result<()> {
     remove(dir, (name.bytes().into(), None))
 }
 
-fn remove(dir: BorrowedFd<'_>, top: Listed) -> Result<()> {
+fn remove(dir: WritableFd<'_>, top: Listed) -> Result<()> {
     /// A directory being emptied: its name, entries that are left.
     type Open = (Box<[u8]>, Vec<Listed>);
     let mut open: Vec<Open> = Vec::new();
     let mut trail = Trail::default();
     let (mut current, mut is_dir) = top;
     loop {
-        let here = trail.here().unwrap_or(dir);
+        let here = trail.here().map_or(dir, WritableFd::vouch);
         let target = Name::new(&current)?;
         match remove_one(here, target, is_dir) {
             Ok(()) => {}
             Err(err) if matches!(err.errno(), Errno::ENOTEMPTY | Errno::EEXIST) => {
-                make_accessible(Target::At(here, target))?;
-                let fd = at::open(here, target, OPEN_DIR, 0)?;
+                make_accessible(here.entry(target))?;
+                let fd = at::open(here.borrowed(), target, OPEN_DIR)?;
                 let names = entries(fd.as_fd())?;
                 trail.enter(fd)?;
                 open.push((current, names));
@@ -294,17 +295,17 @@ fn remove(dir: BorrowedFd<'_>, top: Listed) -> Result<()> {
 }
 
 /// A mode may keep us out of a directory of our own. If it is not ours, that shows soon enough.
-fn make_accessible(dir: Target<'_>) -> Result<()> {
+fn make_accessible(dir: Writable<'_>) -> Result<()> {
     const OURS: u32 = 0o700;
-    if stat::stat(dir)?.permissions() & OURS != OURS {
+    if stat::stat(dir.target())?.permissions() & OURS != OURS {
         best_effort("opening a directory to empty it", at::chmod(dir, OURS));
     }
     Ok(())
 }
 
-fn remove_one(dir: BorrowedFd<'_>, name: Name<'_>, is_dir: Option<bool>) -> Result<()> {
+fn remove_one(dir: WritableFd<'_>, name: Name<'_>, is_dir: Option<bool>) -> Result<()> {
     let is_dir = match is_dir {
-        None => stat::stat_if_exists(Target::At(dir, name))?.map(|found| found.kind().is_dir()),
+        None => stat::stat_if_exists(dir.entry(name).target())?.map(|found| found.kind().is_dir()),
         told => told,
     };
     let removed = match is_dir {
@@ -326,7 +327,7 @@ impl Work {
         if self.has_left.swap(true, Ordering::SeqCst) || self.others_go_on() {
             return;
         }
-        let unguard = || match has_guard(self.fd())? {
+        let unguard = || match has_guard(self.dir.as_fd())? {
             true => remove_tree(self.fd(), Name::new(INCOMPAT)?),
             false => Ok(()),
         };
@@ -360,14 +361,15 @@ mod tests {
         let mut dir: OwnedFd = std::fs::File::open(tmp.path().join("work")).unwrap().into();
         for depth in 0..3000 {
             let name = Name::new(b"d").unwrap();
-            at::mkdir(dir.as_fd(), name, 0o700).unwrap();
+            let here = WritableFd::vouch(dir.as_fd());
+            at::mkdir(here, name, 0o700).unwrap();
             if depth % 100 == 0 {
-                at::symlink(b"/etc", dir.as_fd(), Name::new(b"link").unwrap()).unwrap();
+                at::symlink(b"/etc", here, Name::new(b"link").unwrap()).unwrap();
             }
-            dir = at::open(dir.as_fd(), name, OPEN_DIR, 0).unwrap();
+            dir = at::open(dir.as_fd(), name, OPEN_DIR).unwrap();
         }
         let work = Work::prepare(root(&tmp), Durability::Normal, Claim::Alone).unwrap();
-        assert!(entries(work.fd()).unwrap().is_empty());
+        assert!(entries(work.fd().borrowed()).unwrap().is_empty());
         assert!(std::path::Path::new("/etc").exists());
     }
 

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::id::Id;
 use crate::layer::Upper;
 use crate::sys::at::SetTime;
-use crate::sys::{Target, at};
+use crate::sys::{Writable, at};
 
 /// A change of attributes. `None` and [`SetTime::Omit`] leave things as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,15 +52,15 @@ impl Change {
 }
 
 /// Applies all but the size. The owner comes before the mode, as chown(2) clears set-id bits.
-pub fn apply(upper: &Upper, target: Target<'_>, change: &Change) -> Result<()> {
+pub fn apply(upper: &Upper, object: Writable<'_>, change: &Change) -> Result<()> {
     if change.gives_owner() {
-        upper.chown(target, change.uid, change.gid)?;
+        upper.chown(object, change.uid, change.gid)?;
     }
     if let Some(mode) = change.mode {
-        upper.chmod(target, mode)?;
+        upper.chmod(object, mode)?;
     }
     if change.has_times() {
-        at::set_times(target, change.atime, change.mtime)?;
+        at::set_times(object, change.atime, change.mtime)?;
     }
     Ok(())
 }

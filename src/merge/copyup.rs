@@ -11,7 +11,7 @@
 //! A copy is made with the mode that it is to have, as far as nothing that follows could take it
 //! away, and then looked at: what it has already is not given to it again.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::error::{Context, Errno, Result, best_effort};
 use crate::format::links::Count;
@@ -26,7 +26,9 @@ use crate::merge::stack::DirStack;
 use crate::merge::xattr;
 use crate::sys::at::SetTime;
 use crate::sys::commit::unseen;
-use crate::sys::{FileType, Name, Stat, Target, at, file, stat};
+use crate::sys::{
+    FileType, Name, OwnedWritable, Stat, Target, Writable, WritableFd, at, file, stat,
+};
 
 /// How much of a file's data is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +99,7 @@ pub struct Copied {
     /// It may have set-id bits.
     pub set_id: bool,
     /// The copy's descriptor, if it is a regular file with its data.
-    pub file: Option<OwnedFd>,
+    pub file: Option<OwnedWritable>,
     /// Where its data is.
     pub data: Contents,
     /// It has to be forced to the disk before it is published.
@@ -134,15 +136,15 @@ fn build_file(upper: &Upper, lower: &Lower<'_>, was: &Stat, data: Data) -> Resul
     let (staged, to) = upper.stage_file(lower.first_mode(was) | OUR_FILE)?;
     let made = stat::fstat(to.as_fd())?;
     let len = data.len(was);
-    lower.fill(upper, to.as_fd(), was, len)?;
+    lower.fill(upper, to.writable(), was, len)?;
     let dir = lower.dir.dir().fd()?;
     let source = dir.as_ref().as_fd();
-    let copy = Target::Fd(to.as_fd());
+    let copy = to.writable().object();
     note_origin(upper, lower, source, was, copy)?;
     finish(upper, &lower.original(source, was), copy, &made)?;
     if let Data::UpTo(size) = data {
         // As a file of the upper: it has changed now, and may lose more than data by that.
-        file::truncate(to.as_fd(), size)?;
+        file::truncate(to.writable(), size)?;
     }
     let set_id = lower.may_set_id(was);
     let (file, data, to_sync) = (Some(to), Contents::Own, upper.must_sync(len));
@@ -150,7 +152,7 @@ fn build_file(upper: &Upper, lower: &Lower<'_>, was: &Stat, data: Data) -> Resul
 }
 
 /// Gives a file data that another has for it.
-fn fill_from(upper: &Upper, source: &Source, to: BorrowedFd<'_>, len: u64) -> Result<()> {
+fn fill_from(upper: &Upper, source: &Source, to: WritableFd<'_>, len: u64) -> Result<()> {
     let from = source.open()?;
     upper.copy_data(from.as_fd(), to, &stat::fstat(from.as_fd())?, len)
 }
@@ -169,9 +171,9 @@ fn build_without_data(upper: &Upper, lower: &Lower<'_>, was: &Stat) -> Result<Co
     let (staged, to) = upper.stage_file(lower.first_mode(was) | OUR_FILE)?;
     let made = stat::fstat(to.as_fd())?;
     // The size is that of the data (ovl_do_copy_up, fs/overlayfs/copy_up.c).
-    file::truncate(to.as_fd(), was.size)?;
+    file::truncate(to.writable(), was.size)?;
     let dir = lower.dir.dir().fd()?;
-    let (source, copy) = (dir.as_ref().as_fd(), Target::Fd(to.as_fd()));
+    let (source, copy) = (dir.as_ref().as_fd(), to.writable().object());
     note_origin(upper, lower, source, was, copy)?;
     finish(upper, &lower.original(source, was), copy, &made)?;
     upper.set_metacopy(copy)?;
@@ -189,16 +191,16 @@ fn build_other(upper: &Upper, lower: &Lower<'_>, was: &Stat) -> Result<Copied> {
         FileType::Symlink => upper.stage_symlink(&original.keeping.readlink(original.target)?)?,
         kind => upper.stage_node(kind.mode() | lower.first_mode(was), was.rdev)?,
     };
-    let made = stat::stat(staged.target()?)?;
-    note_origin(upper, lower, dir.as_ref().as_fd(), was, staged.target()?)?;
-    finish(upper, &original, staged.target()?, &made)?;
+    let made = stat::stat(staged.object()?.target())?;
+    note_origin(upper, lower, dir.as_ref().as_fd(), was, staged.object()?)?;
+    finish(upper, &original, staged.object()?, &made)?;
     let (set_id, data, to_sync) = (lower.may_set_id(was), Contents::Own, false);
     Ok(Copied { staged, made, set_id, file: None, data, to_sync })
 }
 
 impl Lower<'_> {
     /// Gives a copy the first `len` bytes of data.
-    fn fill(&self, upper: &Upper, to: BorrowedFd<'_>, was: &Stat, len: u64) -> Result<()> {
+    fn fill(&self, upper: &Upper, to: WritableFd<'_>, was: &Stat, len: u64) -> Result<()> {
         match (self.data, self.open) {
             (Contents::Missing, _) => Err(Errno::EIO.into()),
             _ if len == 0 => Ok(()),
@@ -240,7 +242,7 @@ fn note_origin(
     lower: &Lower<'_>,
     dir: BorrowedFd<'_>,
     was: &Stat,
-    copy: Target<'_>,
+    copy: Writable<'_>,
 ) -> Result<()> {
     if let Some(plan) = lower.index {
         return upper.set_index_mark(copy, &plan.handle);
@@ -266,7 +268,7 @@ struct Original<'a> {
 /// Gives a copy, which is as `made` says so far, the metadata of its original. The owner first, as
 /// chown(2) takes set-id bits and capabilities away; the times last, as everything else changes
 /// them.
-fn finish(upper: &Upper, from: &Original<'_>, to: Target<'_>, made: &Stat) -> Result<()> {
+fn finish(upper: &Upper, from: &Original<'_>, to: Writable<'_>, made: &Stat) -> Result<()> {
     let Original { target, was, keeping, bare, change } = *from;
     let given = upper.give_owner(to, made, (target, was, keeping))?;
     let has_acl =
@@ -289,7 +291,7 @@ fn finish(upper: &Upper, from: &Original<'_>, to: Target<'_>, made: &Stat) -> Re
 
 /// A copy keeps what its original is protected from, where the upper can hold that
 /// (`ovl_copy_fileattr`, fs/overlayfs/copy_up.c).
-fn protect(upper: &Upper, to: Target<'_>, was: &Stat) -> Result<()> {
+fn protect(upper: &Upper, to: Writable<'_>, was: &Stat) -> Result<()> {
     let marked = upper.set_protection(to, was.protection);
     if !matches!(&marked, Err(err) if err.errno() == Errno::EPERM) {
         return marked;
@@ -316,7 +318,7 @@ impl Copied {
     /// As [`attr::apply`].
     pub fn change(&mut self, upper: &Upper, change: &Change) -> Result<()> {
         self.set_id |= change.mode.is_some();
-        attr::apply(upper, self.staged.target()?, change)
+        attr::apply(upper, self.staged.object()?, change)
     }
 
     /// Makes the copy visible and leaves the times of its directory as they were.
@@ -341,35 +343,35 @@ impl Copied {
 }
 
 /// A copy without a name, for a lower file that was unlinked while in use and is now written to.
-pub fn build_unnamed(upper: &Upper, lower: &Lower<'_>, data: Data) -> Result<OwnedFd> {
+pub fn build_unnamed(upper: &Upper, lower: &Lower<'_>, data: Data) -> Result<OwnedWritable> {
     unseen(|| build_without_name(upper, lower, data))
 }
 
-fn build_without_name(upper: &Upper, lower: &Lower<'_>, data: Data) -> Result<OwnedFd> {
+fn build_without_name(upper: &Upper, lower: &Lower<'_>, data: Data) -> Result<OwnedWritable> {
     let dir = lower.dir.dir().fd()?;
     let source = dir.as_ref().as_fd();
     let was = &lower.dir.dir().keeping().stat(Target::At(source, lower.name))?;
     let to = upper.unnamed_file(OUR_FILE)?;
     let made = &stat::fstat(to.as_fd())?;
-    lower.fill(upper, to.as_fd(), was, data.len(was))?;
-    finish(upper, &lower.original(source, was), Target::Fd(to.as_fd()), made)?;
+    lower.fill(upper, to.writable(), was, data.len(was))?;
+    finish(upper, &lower.original(source, was), to.writable().object(), made)?;
     upper.tally().copy_ups.count();
     Ok(to)
 }
 
 /// Gives a file of the upper, open to write, the data that it has elsewhere so far.
-pub fn complete(upper: &Upper, to: BorrowedFd<'_>, source: &Source) -> Result<()> {
+pub fn complete(upper: &Upper, to: WritableFd<'_>, source: &Source) -> Result<()> {
     let make = || {
-        let was = stat::fstat(to)?;
+        let was = stat::fstat(to.as_fd())?;
         let copied = fill_from(upper, source, to, was.size);
         // Also where it failed: nothing has changed then.
-        at::set_times(Target::Fd(to), SetTime::At(was.atime), SetTime::At(was.mtime))?;
+        at::set_times(to.object(), SetTime::At(was.atime), SetTime::At(was.mtime))?;
         copied?;
         if !upper.is_volatile() {
-            upper.sync(to, false)?;
+            upper.sync(to.as_fd(), false)?;
         }
         let keys = Namespace::BOTH.map(|namespace| namespace.key(Mark::Metacopy));
-        keys.into_iter().try_for_each(|key| drop_mark(Target::Fd(to), key))
+        keys.into_iter().try_for_each(|key| drop_mark(to.object(), key))
     };
     unseen(make).context(|| format!("completing the data of {}", source.name.escape_ascii()))
 }
@@ -388,7 +390,7 @@ pub fn directory(upper: &Upper, from: &DirStack) -> Result<CopiedDir> {
     unseen(|| {
         let was = from.stat()?;
         let staged = upper.stage_dir(was.permissions() & PLAIN | OUR_DIR)?;
-        let made = stat::stat(staged.target()?)?;
+        let made = stat::stat(staged.object()?.target())?;
         // As long as its mode is one that lets us.
         let to_sync = if upper.is_strict() { Some(staged.open_dir()?) } else { None };
         {
@@ -397,7 +399,7 @@ pub fn directory(upper: &Upper, from: &DirStack) -> Result<CopiedDir> {
             let target = Target::Fd(source.as_ref().as_fd());
             let (was, change) = (&was, &Change::NONE);
             let original = Original { target, was, keeping, bare: false, change };
-            finish(upper, &original, staged.target()?, &made)?;
+            finish(upper, &original, staged.object()?, &made)?;
         }
         if let Some(dir) = to_sync {
             upper.sync(dir.as_fd(), false)?;

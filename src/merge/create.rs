@@ -3,7 +3,7 @@
 //! Where nothing stands at the name and the object gets the owner that we create with anyway, it is
 //! made in place: one call, nothing to undo. Otherwise it is built in the work directory and moved.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use crate::error::{Result, best_effort};
 use crate::format::acl;
@@ -12,7 +12,7 @@ use crate::id::Id;
 use crate::layer::upper::Attributes;
 use crate::layer::{Keeping, Over, Staged, Upper, UpperDir};
 use crate::sys::xattr::{self, SetMode};
-use crate::sys::{Name, Stat, Target, at, stat};
+use crate::sys::{Name, OwnedWritable, Stat, Target, Writable, at, stat};
 
 /// The mode bits that let us mark a directory while it is being made. Nobody else gets to it.
 const OUR_DIR: u32 = 0o700;
@@ -73,7 +73,7 @@ pub struct Created {
     /// Its attributes.
     pub stat: Stat,
     /// Its descriptor, if it is a regular file.
-    pub file: Option<OwnedFd>,
+    pub file: Option<OwnedWritable>,
 }
 
 /// The directory that gets the object: in the upper, with what it passes on.
@@ -153,7 +153,7 @@ pub fn create(
 pub fn unnamed(upper: &Upper, parent: &Parent<'_>, request: &Request) -> Result<Created> {
     let plan = Plan::new(upper, parent, Body::File, request)?;
     let file = upper.linkable_file(plan.mode)?;
-    finish(upper, Target::Fd(file.as_fd()), Body::File, &plan)?;
+    finish(upper, file.writable().object(), Body::File, &plan)?;
     let stat = upper.keeping().stat(Target::Fd(file.as_fd()))?;
     Ok(Created { stat, file: Some(file) })
 }
@@ -210,7 +210,7 @@ impl Plan {
 
     /// What the file system would do in the directory itself, done by hand for the work directory.
     fn apply_default_acl(&mut self, upper: &Upper, dir: &UpperDir, body: Body<'_>) -> Result<()> {
-        let bytes = upper.with_dir(dir, |target| xattr::get_if_set(target, ACL_DEFAULT))?;
+        let bytes = upper.with_dir(dir, |dir| xattr::get_if_set(dir.target(), ACL_DEFAULT))?;
         let Some(bytes) = bytes else { return Ok(()) };
         let bytes = acl::of_known_ids(&bytes)?;
         let inherited = acl::inherit(&bytes, self.mode)?;
@@ -246,7 +246,7 @@ fn make_in_place(
     };
     let stat = match &file {
         Some(file) => stat::fstat(file.as_fd()),
-        None => upper.with_entry(dir, name, stat::stat),
+        None => upper.with_entry(dir, name, |made| stat::stat(made.target())),
     };
     // Nobody has seen it yet, as the directory is locked.
     let stat = stat.inspect_err(|_| {
@@ -270,15 +270,15 @@ fn make_staged(
 ) -> Result<Created> {
     let (staged, file) = stage(upper, body, plan)?;
     if opaque {
-        upper.set_opaque(staged.target()?)?;
+        upper.set_opaque(staged.object()?)?;
     }
-    finish(upper, staged.target()?, body, plan)?;
-    let stat = upper.keeping().stat(staged.target()?)?;
+    finish(upper, staged.object()?, body, plan)?;
+    let stat = upper.keeping().stat(staged.object()?.target())?;
     staged.publish(dir, name, over)?;
     Ok(Created { stat, file })
 }
 
-fn stage(upper: &Upper, body: Body<'_>, plan: &Plan) -> Result<(Staged, Option<OwnedFd>)> {
+fn stage(upper: &Upper, body: Body<'_>, plan: &Plan) -> Result<(Staged, Option<OwnedWritable>)> {
     Ok(match body {
         Body::File => {
             let (staged, file) = upper.stage_file(plan.mode)?;
@@ -290,33 +290,33 @@ fn stage(upper: &Upper, body: Body<'_>, plan: &Plan) -> Result<(Staged, Option<O
     })
 }
 
-fn finish(upper: &Upper, target: Target<'_>, body: Body<'_>, plan: &Plan) -> Result<()> {
+fn finish(upper: &Upper, object: Writable<'_>, body: Body<'_>, plan: &Plan) -> Result<()> {
     if upper.keeping() != Keeping::Inode {
-        return upper.set_new(target, &plan.attributes(body));
+        return upper.set_new(object, &plan.attributes(body));
     }
     let owner = upper.owner();
     let given_away = plan.uid != owner.uid || plan.gid != owner.gid;
     if given_away {
-        at::chown(target, Some(plan.uid), Some(plan.gid))?;
+        at::chown(object, Some(plan.uid), Some(plan.gid))?;
     }
     if matches!(body, Body::Symlink { .. }) {
         return Ok(());
     }
-    set_acls(target, plan)?;
+    set_acls(object, plan)?;
     // chown(2) and mkdir(2) do not keep set-id bits.
     let is_ours_so_far = matches!(body, Body::Dir) && plan.mode & OUR_DIR != OUR_DIR;
     if plan.mode & 0o6000 != 0 || plan.access.is_some() || is_ours_so_far {
-        at::chmod(target, plan.mode)?;
+        at::chmod(object, plan.mode)?;
     }
     Ok(())
 }
 
-fn set_acls(target: Target<'_>, plan: &Plan) -> Result<()> {
+fn set_acls(object: Writable<'_>, plan: &Plan) -> Result<()> {
     if let Some(access) = &plan.access {
-        xattr::set(target, ACL_ACCESS, access, SetMode::Any)?;
+        xattr::set(object, ACL_ACCESS, access, SetMode::Any)?;
     }
     if let Some(default) = &plan.default {
-        xattr::set(target, ACL_DEFAULT, default, SetMode::Any)?;
+        xattr::set(object, ACL_DEFAULT, default, SetMode::Any)?;
     }
     Ok(())
 }

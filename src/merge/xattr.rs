@@ -8,8 +8,8 @@ use std::ffi::CString;
 use crate::error::{Errno, Error, Result};
 use crate::format::acl;
 use crate::format::overlay::{self, Dialect};
-use crate::sys::Target;
 use crate::sys::xattr::{self as sys, SetMode};
+use crate::sys::{Target, Writable};
 
 /// The stored name of what a user calls `name`.
 fn stored(name: &[u8], dialect: Dialect, otherwise: Errno) -> Result<CString> {
@@ -49,29 +49,29 @@ fn of_known_ids(name: &[u8], value: Vec<u8>) -> Vec<u8> {
 /// EPERM for what is hidden and has no escaped form; EOPNOTSUPP for an ACL where modes are not
 /// those of the inodes.
 pub fn set(
-    target: Target<'_>,
+    object: Writable<'_>,
     dialect: Dialect,
     name: &[u8],
     value: &[u8],
     mode: SetMode,
 ) -> Result<()> {
     let refused = if overlay::is_acl(name) { Errno::EOPNOTSUPP } else { Errno::EPERM };
-    sys::set(target, &stored(name, dialect, refused)?, value, mode)
+    sys::set(object, &stored(name, dialect, refused)?, value, mode)
 }
 
 /// Removes one value.
-pub fn remove(target: Target<'_>, dialect: Dialect, name: &[u8]) -> Result<()> {
+pub fn remove(object: Writable<'_>, dialect: Dialect, name: &[u8]) -> Result<()> {
     let own = stored(name, dialect, Errno::ENODATA)?;
     if !overlay::has_two_places(name, dialect) {
-        return sys::remove(target, &own);
+        return sys::remove(object, &own);
     }
     let real = stored(name, Dialect::Plain, Errno::ENODATA)?;
-    if sys::get_if_set(target, &real)?.is_none() {
-        return sys::remove(target, &own);
+    if sys::get_if_set(object.target(), &real)?.is_none() {
+        return sys::remove(object, &own);
     }
-    match sys::remove(target, &own) {
+    match sys::remove(object, &own) {
         Err(err) if !sys::is_absent(&err) => Err(err),
-        _ => sys::remove(target, &real),
+        _ => sys::remove(object, &real),
     }
 }
 
@@ -91,13 +91,16 @@ pub fn list(target: Target<'_>, dialect: Dialect) -> Result<Vec<u8>> {
 /// An object, and how its attributes are stored.
 type Stored<'a> = (Target<'a>, Dialect);
 
+/// An object that may be changed, and how its attributes are stored.
+type StoredInUpper<'a> = (Writable<'a>, Dialect);
+
 /// Makes the visible attributes of `to` those of `from`.
 ///
 /// # Errors
 /// As [`copy`].
-pub fn replace(from: Stored<'_>, to: Stored<'_>) -> Result<()> {
+pub fn replace(from: Stored<'_>, to: StoredInUpper<'_>) -> Result<()> {
     let wanted = list(from.0, from.1)?;
-    let there = list(to.0, to.1)?;
+    let there = list(to.0.target(), to.1)?;
     for name in sys::names(&there) {
         if sys::names(&wanted).any(|wanted| wanted == name) {
             continue;
@@ -116,7 +119,7 @@ pub fn replace(from: Stored<'_>, to: Stored<'_>) -> Result<()> {
 /// # Errors
 /// Those of the calls, but for attributes that `to` cannot hold at all: other than ACLs and file
 /// capabilities they are left out, as the kernel's overlayfs does.
-pub fn copy(from: Stored<'_>, to: Stored<'_>) -> Result<bool> {
+pub fn copy(from: Stored<'_>, to: StoredInUpper<'_>) -> Result<bool> {
     let all = sys::list(from.0)?;
     let mut any_acl = false;
     // ACLs last: they have a say in whether the rest may be set.

@@ -18,6 +18,7 @@ use nix::sys::stat::Mode;
 use super::commit::before_change;
 use super::descriptors::{opened, with_room};
 use super::stat::{self, Time};
+use super::writable::{OwnedWritable, Writable, WritableFd};
 use crate::error::{Errno, Error, Result};
 use crate::id::Id;
 
@@ -104,6 +105,10 @@ impl Target<'_> {
     }
 }
 
+fn raw(fd: WritableFd<'_>) -> RawFd {
+    fd.borrowed().as_raw_fd()
+}
+
 /// The path of an open descriptor in procfs, for calls that have no variant for `O_PATH`.
 pub(super) fn proc_path(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}\0", fd.as_raw_fd())
@@ -119,18 +124,54 @@ pub(super) fn check_len(result: libc::ssize_t) -> Result<usize> {
     usize::try_from(result).map_err(|_| Errno::last().into())
 }
 
-/// Opens `name` in `dir`; `O_NOFOLLOW` and `O_CLOEXEC` are always added.
+/// What opens a file so that its data can be changed, or makes one.
+const TO_WRITE: OFlag =
+    OFlag::O_WRONLY.union(OFlag::O_RDWR).union(OFlag::O_CREAT).union(OFlag::O_TRUNC);
+
+/// Opens `name` in `dir` to read it, or to act on it (`O_PATH`). `O_NOFOLLOW` and `O_CLOEXEC` are
+/// always added. What is there keeps its access time where we may see to that.
 ///
-/// What is there keeps its access time where we may see to that. What is created follows `flags`:
-/// see [`owns_what_it_makes`].
-pub fn open(dir: BorrowedFd<'_>, name: Name<'_>, flags: OFlag, mode: u32) -> Result<OwnedFd> {
-    if flags.intersects(OFlag::O_CREAT | OFlag::O_TRUNC) {
-        before_change()?;
+/// # Errors
+/// Those of openat(2). EINVAL for flags that would let anything be changed: [`create`] and
+/// [`open_to_write`] do that.
+pub fn open(dir: BorrowedFd<'_>, name: Name<'_>, flags: OFlag) -> Result<OwnedFd> {
+    if flags.intersects(TO_WRITE) {
+        return Err(Errno::EINVAL.into());
     }
-    if flags.intersects(OFlag::O_PATH | OFlag::O_CREAT) {
-        return open_as_asked(dir, name, flags, mode);
+    if flags.contains(OFlag::O_PATH) {
+        return open_as_asked(dir, name, flags, 0);
     }
-    quietly(flags, |flags| open_as_asked(dir, name, flags, mode))
+    quietly(flags, |flags| open_as_asked(dir, name, flags, 0))
+}
+
+/// Makes the regular file `name` in `dir`, open to read and to write. `O_NOATIME` in `flags` is
+/// taken as it is: see [`owns_what_it_makes`].
+///
+/// # Errors
+/// EEXIST if anything has the name; those of openat(2).
+pub fn create(
+    dir: WritableFd<'_>,
+    name: Name<'_>,
+    flags: OFlag,
+    mode: u32,
+) -> Result<OwnedWritable> {
+    before_change()?;
+    let flags = flags | OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
+    open_as_asked(dir.borrowed(), name, flags, mode).map(OwnedWritable::new)
+}
+
+/// Opens a regular file to read and to write it.
+///
+/// # Errors
+/// Those of openat(2).
+pub fn open_to_write(object: Writable<'_>) -> Result<OwnedWritable> {
+    // A FIFO that took the place of the file would wait for somebody to read it.
+    let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK;
+    let opened = match object.target() {
+        Target::At(dir, name) => quietly(flags, |flags| open_as_asked(dir, name, flags, 0)),
+        Target::Fd(fd) => open_descriptor(fd, flags),
+    };
+    opened.map(OwnedWritable::new)
 }
 
 /// Runs an open that leaves no access time behind, or one that does where we may not have that
@@ -156,16 +197,33 @@ fn open_as_asked(dir: BorrowedFd<'_>, name: Name<'_>, flags: OFlag, mode: u32) -
     opened(|| name.with_c(|name| unsafe { libc::openat(dir, name, flags, mode) }))
 }
 
-/// Opens an object; one that there is an `O_PATH` descriptor of, through procfs.
+/// Opens an object to read it.
+///
+/// # Errors
+/// As [`open`].
 pub fn open_target(target: Target<'_>, flags: OFlag) -> Result<OwnedFd> {
     match target {
-        Target::At(dir, name) => open(dir, name, flags, 0),
-        Target::Fd(fd) => quietly(flags | OFlag::O_CLOEXEC, |flags| {
-            let path = proc_path(fd);
-            // SAFETY: the path ends with the NUL that `proc_path` puts there.
-            opened(|| unsafe { libc::open(path.as_ptr().cast(), flags.bits()) })
-        }),
+        Target::At(dir, name) => open(dir, name, flags),
+        Target::Fd(_) if flags.intersects(TO_WRITE) => Err(Errno::EINVAL.into()),
+        Target::Fd(fd) => open_descriptor(fd, flags),
     }
+}
+
+/// Opens what an `O_PATH` descriptor refers to, through procfs.
+fn open_descriptor(fd: BorrowedFd<'_>, flags: OFlag) -> Result<OwnedFd> {
+    quietly(flags | OFlag::O_CLOEXEC, |flags| {
+        let path = proc_path(fd);
+        // SAFETY: the path ends with the NUL that `proc_path` puts there.
+        opened(|| unsafe { libc::open(path.as_ptr().cast(), flags.bits()) })
+    })
+}
+
+/// Opens a directory in which something is to be changed.
+///
+/// # Errors
+/// Those of openat(2).
+pub fn open_writable_dir(dir: Writable<'_>) -> Result<OwnedWritable> {
+    open_target(dir.target(), OFlag::O_RDONLY | OFlag::O_DIRECTORY).map(OwnedWritable::new)
 }
 
 /// An unnamed file in `dir` (`O_TMPFILE`), which lives as long as its descriptor; with `O_EXCL` in
@@ -173,11 +231,12 @@ pub fn open_target(target: Target<'_>, flags: OFlag) -> Result<OwnedFd> {
 ///
 /// # Errors
 /// EOPNOTSUPP, EISDIR or ENOENT where the file system has no such thing (open(2)).
-pub fn tmpfile(dir: BorrowedFd<'_>, flags: OFlag, mode: u32) -> Result<OwnedFd> {
+pub fn tmpfile(dir: WritableFd<'_>, flags: OFlag, mode: u32) -> Result<OwnedWritable> {
     before_change()?;
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC | flags;
     // SAFETY: the path is a NUL-terminated literal.
-    opened(|| unsafe { libc::openat(dir.as_raw_fd(), c".".as_ptr(), flags.bits(), mode) })
+    let make = || unsafe { libc::openat(raw(dir), c".".as_ptr(), flags.bits(), mode) };
+    opened(make).map(OwnedWritable::new)
 }
 
 /// Opens the directory `dir` once more, with an offset of its own.
@@ -197,23 +256,23 @@ pub fn open_parent(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
 }
 
 /// mkdirat(2). The mode is reduced by the umask of the process, which the daemon sets to 0.
-pub fn mkdir(dir: BorrowedFd<'_>, name: Name<'_>, mode: u32) -> Result<()> {
+pub fn mkdir(dir: WritableFd<'_>, name: Name<'_>, mode: u32) -> Result<()> {
     before_change()?;
     // SAFETY: the name is a NUL-terminated string that outlives the call.
-    name.with_c(|c| check(unsafe { libc::mkdirat(dir.as_raw_fd(), c, mode) }))?;
+    name.with_c(|c| check(unsafe { libc::mkdirat(raw(dir), c, mode) }))?;
     Ok(())
 }
 
 /// mknodat(2); `mode` carries the type.
-pub fn mknod(dir: BorrowedFd<'_>, name: Name<'_>, mode: u32, rdev: u64) -> Result<()> {
+pub fn mknod(dir: WritableFd<'_>, name: Name<'_>, mode: u32, rdev: u64) -> Result<()> {
     before_change()?;
     // SAFETY: the name is a NUL-terminated string that outlives the call.
-    name.with_c(|c| check(unsafe { libc::mknodat(dir.as_raw_fd(), c, mode, rdev) }))?;
+    name.with_c(|c| check(unsafe { libc::mknodat(raw(dir), c, mode, rdev) }))?;
     Ok(())
 }
 
 /// symlinkat(2). The target is any bytes without NUL.
-pub fn symlink(target: &[u8], dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
+pub fn symlink(target: &[u8], dir: WritableFd<'_>, name: Name<'_>) -> Result<()> {
     before_change()?;
     Ok(nix::unistd::symlinkat(target, dir, name.bytes())?)
 }
@@ -230,7 +289,7 @@ pub fn readlink(target: Target<'_>) -> Result<Vec<u8>> {
 }
 
 /// linkat(2) without following.
-pub fn link(from: BorrowedFd<'_>, name: Name<'_>, to: BorrowedFd<'_>, new: Name<'_>) -> Result<()> {
+pub fn link(from: WritableFd<'_>, name: Name<'_>, to: WritableFd<'_>, new: Name<'_>) -> Result<()> {
     before_change()?;
     Ok(nix::unistd::linkat(from, name.bytes(), to, new.bytes(), AtFlags::empty())?)
 }
@@ -239,27 +298,27 @@ pub fn link(from: BorrowedFd<'_>, name: Name<'_>, to: BorrowedFd<'_>, new: Name<
 ///
 /// # Errors
 /// ENOENT for a file that has lost its names (linkat(2)).
-pub fn link_unnamed(file: BorrowedFd<'_>, to: BorrowedFd<'_>, new: Name<'_>) -> Result<()> {
+pub fn link_unnamed(file: WritableFd<'_>, to: WritableFd<'_>, new: Name<'_>) -> Result<()> {
     before_change()?;
     // `AT_EMPTY_PATH` wants CAP_DAC_READ_SEARCH; this way does not (open(2), O_TMPFILE).
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let path = format!("/proc/self/fd/{}", raw(file));
     let flags = AtFlags::AT_SYMLINK_FOLLOW;
     Ok(nix::unistd::linkat(nix::fcntl::AT_FDCWD, path.as_str(), to, new.bytes(), flags)?)
 }
 
 /// unlinkat(2) of what is not a directory.
-pub fn unlink(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
+pub fn unlink(dir: WritableFd<'_>, name: Name<'_>) -> Result<()> {
     before_change()?;
     // SAFETY: the name is a NUL-terminated string that outlives the call.
-    name.with_c(|c| check(unsafe { libc::unlinkat(dir.as_raw_fd(), c, 0) }))?;
+    name.with_c(|c| check(unsafe { libc::unlinkat(raw(dir), c, 0) }))?;
     Ok(())
 }
 
 /// unlinkat(2) with `AT_REMOVEDIR`.
-pub fn rmdir(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
+pub fn rmdir(dir: WritableFd<'_>, name: Name<'_>) -> Result<()> {
     before_change()?;
     // SAFETY: the name is a NUL-terminated string that outlives the call.
-    name.with_c(|c| check(unsafe { libc::unlinkat(dir.as_raw_fd(), c, libc::AT_REMOVEDIR) }))?;
+    name.with_c(|c| check(unsafe { libc::unlinkat(raw(dir), c, libc::AT_REMOVEDIR) }))?;
     Ok(())
 }
 
@@ -280,9 +339,9 @@ pub enum Replace {
 /// [`Replace::No`] is made of a link and an unlink. Where no link can be made, as of directories,
 /// it is a look and a rename, which would replace what somebody else makes between the two.
 pub fn rename(
-    from: BorrowedFd<'_>,
+    from: WritableFd<'_>,
     name: Name<'_>,
-    to: BorrowedFd<'_>,
+    to: WritableFd<'_>,
     new: Name<'_>,
     replace: Replace,
 ) -> Result<()> {
@@ -296,7 +355,7 @@ pub fn rename(
     let result = name.with_c(|old| {
         new.with_c(|new| {
             // SAFETY: both names are NUL-terminated strings that outlive the call.
-            check(unsafe { libc::renameat2(from.as_raw_fd(), old, to.as_raw_fd(), new, flags) })
+            check(unsafe { libc::renameat2(raw(from), old, raw(to), new, flags) })
         })
     });
     match result {
@@ -313,7 +372,7 @@ pub fn rename(
                 }
                 Err(_) => return Err(err),
             }
-            match stat::stat_if_exists(Target::At(to, new))? {
+            match stat::stat_if_exists(to.entry(new).target())? {
                 Some(_) => Err(Errno::EEXIST.into()),
                 None => rename(from, name, to, new, Replace::Yes),
             }
@@ -323,8 +382,9 @@ pub fn rename(
 }
 
 /// Changes the permission bits (07777) of anything but a symbolic link.
-pub fn chmod(target: Target<'_>, mode: u32) -> Result<()> {
+pub fn chmod(object: Writable<'_>, mode: u32) -> Result<()> {
     before_change()?;
+    let target = object.target();
     let mode = mode & 0o7777;
     let result = target.with_at(|dir, path, flags| {
         // SAFETY: the path is a NUL-terminated string that outlives the call.
@@ -342,7 +402,7 @@ fn chmod_before_6_6(target: Target<'_>, mode: u32) -> Result<()> {
     let fd = match target {
         Target::Fd(fd) => fd,
         Target::At(dir, name) => {
-            pinned = open(dir, name, OFlag::O_PATH, 0)?;
+            pinned = open(dir, name, OFlag::O_PATH)?;
             std::os::fd::AsFd::as_fd(&pinned)
         }
     };
@@ -363,10 +423,10 @@ pub(super) fn check_sys_len(result: libc::c_long) -> Result<usize> {
 
 /// fchownat(2); `None` leaves an id as it is. Set-id bits and file capabilities of a file go, as
 /// chown(2) says.
-pub fn chown(target: Target<'_>, uid: Option<Id>, gid: Option<Id>) -> Result<()> {
+pub fn chown(object: Writable<'_>, uid: Option<Id>, gid: Option<Id>) -> Result<()> {
     before_change()?;
     let (uid, gid) = (Id::or_none(uid), Id::or_none(gid));
-    target.with_at(|dir, path, flags| {
+    object.target().with_at(|dir, path, flags| {
         // SAFETY: the path is a NUL-terminated string that outlives the call.
         check(unsafe { libc::fchownat(dir, path, uid, gid, flags) })
     })?;
@@ -402,8 +462,9 @@ impl SetTime {
 }
 
 /// utimensat(2): access time, then modification time.
-pub fn set_times(target: Target<'_>, atime: SetTime, mtime: SetTime) -> Result<()> {
+pub fn set_times(object: Writable<'_>, atime: SetTime, mtime: SetTime) -> Result<()> {
     before_change()?;
+    let target = object.target();
     let times = [atime.timespec(), mtime.timespec()];
     if let Target::Fd(fd) = target {
         // SAFETY: two timespecs, as futimens wants; the descriptor is open.

@@ -9,7 +9,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use super::{Stat, file};
+use super::{Stat, WritableFd, file};
 use crate::error::{Errno, Error, Result};
 
 /// Bytes moved by one call: large enough that the calls do not count, small enough that a signal
@@ -61,7 +61,7 @@ pub enum Moved {
 /// What the calls say: ENOSPC, EDQUOT, EIO. EIO also if `from` is shorter than `len`.
 pub fn data(
     from: BorrowedFd<'_>,
-    to: BorrowedFd<'_>,
+    to: WritableFd<'_>,
     was: &Stat,
     len: u64,
     ways: &mut Ways,
@@ -134,7 +134,7 @@ impl Ladder<'_> {
     fn copy_extent(
         &mut self,
         from: BorrowedFd<'_>,
-        to: BorrowedFd<'_>,
+        to: WritableFd<'_>,
         start: u64,
         end: u64,
     ) -> Result<()> {
@@ -152,7 +152,7 @@ impl Ladder<'_> {
     fn copy_step(
         &mut self,
         from: BorrowedFd<'_>,
-        to: BorrowedFd<'_>,
+        to: WritableFd<'_>,
         at: u64,
         len: u64,
     ) -> Result<u64> {
@@ -227,7 +227,7 @@ mod tests {
 
         fn copy(&self, len: u64, ways: &mut Ways) -> Moved {
             let was = stat::fstat(self.from.as_fd()).unwrap();
-            data(self.from.as_fd(), self.to.as_fd(), &was, len, ways).unwrap()
+            data(self.from.as_fd(), WritableFd::vouch(self.to.as_fd()), &was, len, ways).unwrap()
         }
 
         fn assert_same(&self, len: u64, what: &str) {
@@ -325,7 +325,8 @@ mod tests {
         let was = stat::fstat(pair.from.as_fd()).unwrap();
         pair.from.set_len(4000).unwrap();
         let mut ways = Ways { share: false, ..Ways::ALL };
-        let copied = data(pair.from.as_fd(), pair.to.as_fd(), &was, 5000, &mut ways);
+        let to = WritableFd::vouch(pair.to.as_fd());
+        let copied = data(pair.from.as_fd(), to, &was, 5000, &mut ways);
         assert_eq!(copied.unwrap_err().errno(), Errno::EIO);
         assert_eq!(ways, Ways { share: false, ..Ways::ALL }, "that says nothing of others");
     }

@@ -5,12 +5,13 @@
 
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use super::at::{check, check_len, check_sys};
 use super::commit::before_change;
+use super::writable::WritableFd;
 use crate::error::{Errno, Result};
 
 /// pread(2) until the buffer is full or the file ends; the length that was read.
@@ -58,15 +59,14 @@ pub fn will_need(fd: BorrowedFd<'_>) -> Result<()> {
 
 /// pwrite(2) until all is written. A short count is returned if a later part fails, as write(2)
 /// does; the next call then gets the error.
-pub fn write_at(fd: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<usize> {
+pub fn write_at(file: WritableFd<'_>, data: &[u8], offset: u64) -> Result<usize> {
     before_change()?;
     let mut done = 0;
     while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
         let at = position(offset, done)?;
         // SAFETY: the buffer is as long as we say.
-        let wrote = check_len(unsafe {
-            libc::pwrite(fd.as_raw_fd(), rest.as_ptr().cast(), rest.len(), at)
-        });
+        let wrote =
+            check_len(unsafe { libc::pwrite(raw(file), rest.as_ptr().cast(), rest.len(), at) });
         match wrote {
             Ok(len) => done += len,
             Err(err) if err.errno() == Errno::EINTR => {}
@@ -77,6 +77,10 @@ pub fn write_at(fd: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<usize> {
     Ok(done)
 }
 
+fn raw(file: WritableFd<'_>) -> RawFd {
+    file.borrowed().as_raw_fd()
+}
+
 fn position(offset: u64, done: usize) -> Result<libc::off_t> {
     offset
         .checked_add(done as u64)
@@ -85,11 +89,11 @@ fn position(offset: u64, done: usize) -> Result<libc::off_t> {
 }
 
 /// ftruncate(2).
-pub fn truncate(fd: BorrowedFd<'_>, size: u64) -> Result<()> {
+pub fn truncate(file: WritableFd<'_>, size: u64) -> Result<()> {
     before_change()?;
     let size = position(size, 0)?;
     // SAFETY: plain call on an open descriptor.
-    check(unsafe { libc::ftruncate(fd.as_raw_fd(), size) })?;
+    check(unsafe { libc::ftruncate(raw(file), size) })?;
     Ok(())
 }
 
@@ -107,11 +111,11 @@ pub fn sync(fd: BorrowedFd<'_>, data_only: bool) -> Result<()> {
 }
 
 /// fallocate(2) with its flags as they come.
-pub fn allocate(fd: BorrowedFd<'_>, mode: i32, offset: u64, len: u64) -> Result<()> {
+pub fn allocate(file: WritableFd<'_>, mode: i32, offset: u64, len: u64) -> Result<()> {
     before_change()?;
     let (offset, len) = (position(offset, 0)?, position(len, 0)?);
     // SAFETY: plain call on an open descriptor.
-    check(unsafe { libc::fallocate(fd.as_raw_fd(), mode, offset, len) })?;
+    check(unsafe { libc::fallocate(raw(file), mode, offset, len) })?;
     Ok(())
 }
 
@@ -126,7 +130,7 @@ pub fn seek(fd: BorrowedFd<'_>, offset: i64, whence: i32) -> Result<u64> {
 pub fn copy_range(
     from: BorrowedFd<'_>,
     from_at: u64,
-    to: BorrowedFd<'_>,
+    to: WritableFd<'_>,
     to_at: u64,
     len: usize,
 ) -> Result<usize> {
@@ -134,14 +138,7 @@ pub fn copy_range(
     let (mut from_at, mut to_at) = (position(from_at, 0)?, position(to_at, 0)?);
     // SAFETY: both offsets are locals that outlive the call.
     check_len(unsafe {
-        libc::copy_file_range(
-            from.as_raw_fd(),
-            &raw mut from_at,
-            to.as_raw_fd(),
-            &raw mut to_at,
-            len,
-            0,
-        )
+        libc::copy_file_range(from.as_raw_fd(), &raw mut from_at, raw(to), &raw mut to_at, len, 0)
     })
 }
 
@@ -265,8 +262,8 @@ pub fn unlock(fd: BorrowedFd<'_>) -> Result<()> {
 ///
 /// # Errors
 /// EOPNOTSUPP, EXDEV, EINVAL or ENOTTY where that cannot be done.
-pub fn clone_all(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+pub fn clone_all(from: BorrowedFd<'_>, to: WritableFd<'_>) -> Result<()> {
     before_change()?;
     // SAFETY: FICLONE takes a descriptor by value.
-    check_sys(unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE, from.as_raw_fd()) }.into())
+    check_sys(unsafe { libc::ioctl(raw(to), libc::FICLONE, from.as_raw_fd()) }.into())
 }

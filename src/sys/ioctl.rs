@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use super::at::check;
 use super::commit::before_change;
 use super::uuid;
+use super::writable::WritableFd;
 use crate::error::Result;
 
 /// `FS_IOC_GETFLAGS` of linux/fs.h, which is declared with `long` and answers an `int`.
@@ -78,11 +79,13 @@ pub fn get_flags(fd: BorrowedFd<'_>) -> Result<u32> {
 }
 
 /// Sets the inode flags.
-pub fn set_flags(fd: BorrowedFd<'_>, flags: u32) -> Result<()> {
+pub fn set_flags(object: WritableFd<'_>, flags: u32) -> Result<()> {
     before_change()?;
     let flags: libc::c_int = flags.cast_signed();
     // SAFETY: the kernel reads an int (ioctl_iflags(2), BUGS).
-    check(unsafe { libc::ioctl(fd.as_raw_fd(), SETFLAGS.into(), &raw const flags) })?;
+    check(unsafe {
+        libc::ioctl(object.borrowed().as_raw_fd(), SETFLAGS.into(), &raw const flags)
+    })?;
     Ok(())
 }
 
@@ -95,9 +98,11 @@ pub fn get_fsxattr(fd: BorrowedFd<'_>) -> Result<[u8; FSXATTR_LEN]> {
 }
 
 /// Sets the extended flags and the project id.
-pub fn set_fsxattr(fd: BorrowedFd<'_>, value: &[u8; FSXATTR_LEN]) -> Result<()> {
+pub fn set_fsxattr(object: WritableFd<'_>, value: &[u8; FSXATTR_LEN]) -> Result<()> {
     before_change()?;
     // SAFETY: the kernel reads one struct fsxattr.
-    check(unsafe { libc::ioctl(fd.as_raw_fd(), FSSETXATTR.into(), value.as_ptr()) })?;
+    check(unsafe {
+        libc::ioctl(object.borrowed().as_raw_fd(), FSSETXATTR.into(), value.as_ptr())
+    })?;
     Ok(())
 }

@@ -25,7 +25,9 @@ pub mod process;
 pub mod stat;
 pub mod trail;
 mod uuid;
+pub mod writable;
 pub mod xattr;
 
 pub use at::{Name, Target};
 pub use stat::{FileType, Protection, Stat, Time};
+pub use writable::{OwnedWritable, Writable, WritableFd};

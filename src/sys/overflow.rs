@@ -84,7 +84,7 @@ impl Overflow {
         let fd = match object {
             Target::Fd(fd) => fd,
             Target::At(dir, name) => {
-                opened = at::open(dir, name, OFlag::O_PATH, 0)?;
+                opened = at::open(dir, name, OFlag::O_PATH)?;
                 opened.as_fd()
             }
         };

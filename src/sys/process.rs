@@ -153,7 +153,7 @@ impl Process {
     /// # Errors
     /// Those of open(2) and read(2).
     pub fn is_alive(&self) -> Result<bool> {
-        let stat = at::open(self.dir.as_fd(), Name::new(b"stat")?, OFlag::O_RDONLY, 0);
+        let stat = at::open(self.dir.as_fd(), Name::new(b"stat")?, OFlag::O_RDONLY);
         let read = |file: OwnedFd| {
             let mut text = Vec::new();
             fs::File::from(file).read_to_end(&mut text)?;

@@ -79,8 +79,8 @@ mod tests {
     fn down(trail: &mut Trail) -> Stat {
         let here = trail.here().unwrap();
         let name = Name::new(b"d").unwrap();
-        at::mkdir(here, name, 0o700).unwrap();
-        let next = at::open(here, name, OFlag::O_DIRECTORY, 0).unwrap();
+        at::mkdir(crate::sys::WritableFd::vouch(here), name, 0o700).unwrap();
+        let next = at::open(here, name, OFlag::O_DIRECTORY).unwrap();
         let stat = stat::fstat(next.as_fd()).unwrap();
         trail.enter(next).unwrap();
         stat

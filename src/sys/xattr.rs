@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::at::{Target, check_len, check_sys, check_sys_len, proc_path};
 use super::commit::before_change;
+use super::writable::Writable;
 use crate::error::{Errno, Error, Result};
 
 /// The longest name of an attribute (`XATTR_NAME_MAX`, linux/limits.h), in bytes.
@@ -211,8 +212,9 @@ pub fn names(list: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Sets one attribute.
-pub fn set(target: Target<'_>, name: &CStr, value: &[u8], mode: SetMode) -> Result<()> {
+pub fn set(object: Writable<'_>, name: &CStr, value: &[u8], mode: SetMode) -> Result<()> {
     before_change()?;
+    let target = object.target();
     if has_xattrat() {
         let args = XattrArgs {
             value: value.as_ptr() as u64,
@@ -253,8 +255,9 @@ pub fn set(target: Target<'_>, name: &CStr, value: &[u8], mode: SetMode) -> Resu
 }
 
 /// Removes one attribute.
-pub fn remove(target: Target<'_>, name: &CStr) -> Result<()> {
+pub fn remove(object: Writable<'_>, name: &CStr) -> Result<()> {
     before_change()?;
+    let target = object.target();
     if has_xattrat() {
         let result = target.with_at(|dir, path, flags| {
             // SAFETY: the strings are NUL-terminated and outlive the call.
@@ -286,7 +289,7 @@ pub fn is_absent(err: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::Name;
+    use crate::sys::{Name, WritableFd};
     use std::os::fd::AsFd;
 
     /// Both ways to the same attribute give the same answer.
@@ -296,16 +299,13 @@ mod tests {
         std::fs::write(tmp.path().join("f"), "").unwrap();
         let dir = std::fs::File::open(tmp.path()).unwrap();
         let file = std::fs::File::open(tmp.path().join("f")).unwrap();
-        let at = Target::At(dir.as_fd(), Name::new(b"f").unwrap());
-        let opath = crate::sys::at::open(
-            dir.as_fd(),
-            Name::new(b"f").unwrap(),
-            nix::fcntl::OFlag::O_PATH,
-            0,
-        )
-        .unwrap();
+        let entry = WritableFd::vouch(dir.as_fd()).entry(Name::new(b"f").unwrap());
+        let at = entry.target();
+        let opath =
+            crate::sys::at::open(dir.as_fd(), Name::new(b"f").unwrap(), nix::fcntl::OFlag::O_PATH)
+                .unwrap();
         let big = vec![7u8; 2000];
-        if let Err(err) = set(at, c"user.test", &big, SetMode::Create) {
+        if let Err(err) = set(entry, c"user.test", &big, SetMode::Create) {
             assert_eq!(err.errno(), Errno::EOPNOTSUPP);
             return;
         }
@@ -314,7 +314,7 @@ mod tests {
             assert!(names(&list(target).unwrap()).any(|n| n == b"user.test"));
             assert_eq!(get_if_set(target, c"user.none").unwrap(), None);
         }
-        remove(Target::Fd(opath.as_fd()), c"user.test").unwrap();
+        remove(WritableFd::vouch(opath.as_fd()).object(), c"user.test").unwrap();
         assert_eq!(get(at, c"user.test").unwrap_err().errno(), Errno::ENODATA);
     }
 }

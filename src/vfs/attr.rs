@@ -16,7 +16,7 @@ use crate::merge::copyup::Data;
 use crate::merge::lookup::Contents;
 use crate::merge::stack::MetaSource;
 use crate::merge::{attr, xattr as visible};
-use crate::sys::{FileType, Name, Stat, Target, at, file, stat, xattr};
+use crate::sys::{FileType, Name, Stat, Target, Writable, at, file, stat, xattr};
 
 /// Who asks for a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +119,34 @@ impl Vfs {
             return act(Target::Fd(fd.as_fd()));
         }
         let (parent, name) = self.upper_path(place)?;
+        parent.dir().reach_entry(Name::new(name)?, act)
+    }
+
+    /// Runs something that changes a non-directory of the upper.
+    ///
+    /// # Errors
+    /// Those of `act`; EROFS for what is in a lower.
+    pub(super) fn with_writable_leaf<T>(
+        &self,
+        leaf: &Leaf,
+        place: &Place,
+        mut act: impl FnMut(Writable<'_>) -> Result<T>,
+    ) -> Result<T> {
+        if place.has_own_data()
+            && let Some(fd) = leaf.io.get()
+        {
+            match act(fd.writable()?.object()) {
+                // By its name we can give ourselves rights to it.
+                Err(err)
+                    if err.errno() == Errno::EACCES && matches!(place.real, Real::Upper { .. }) => {
+                }
+                other => return other,
+            }
+        }
+        if let Some(fd) = place.real.orphaned() {
+            return act(fd.writable()?.object());
+        }
+        let (parent, name) = self.upper_path(place)?;
         self.upper()?.with_entry(&parent, Name::new(name)?, act)
     }
 
@@ -187,9 +215,9 @@ impl Vfs {
             }
             let cut = self.copy_up_changed(node, Data::UpTo(size), &Change::NONE)?;
             let fd = self.file_to_write(node)?;
-            self.drop_set_id(node, fd.as_ref().as_fd(), privilege)?;
+            self.drop_set_id(node, fd.writable()?, privilege)?;
             if !cut {
-                file::truncate(fd.as_ref().as_fd(), size)?;
+                file::truncate(fd.writable()?, size)?;
             }
         } else if self.copy_up_changed(node, self.for_metadata(), change)?
             && *change != Change::NONE
@@ -197,11 +225,11 @@ impl Vfs {
             return Ok(());
         }
         let upper = self.upper()?;
-        let done = self.with_attributes(leaf, |target| match *change {
+        let done = self.with_attributes(leaf, |object| match *change {
             // chown(2) with both ids left as they are arrives as a change of nothing: it clears
             // set-id bits all the same.
-            Change::NONE => upper.chown(target, None, None),
-            _ => attr::apply(upper, target, change),
+            Change::NONE => upper.chown(object, None, None),
+            _ => attr::apply(upper, object, change),
         });
         if change.mode.is_some() {
             node.no_set_id.store(false, Ordering::Relaxed);
@@ -214,27 +242,27 @@ impl Vfs {
     pub(super) fn with_attributes<T>(
         &self,
         leaf: &Leaf,
-        act: impl FnMut(Target<'_>) -> Result<T>,
+        act: impl FnMut(Writable<'_>) -> Result<T>,
     ) -> Result<T> {
         if self.upper()?.keeping() == Keeping::Inode {
-            return self.with_leaf(leaf, &leaf.place.read(), act);
+            return self.with_writable_leaf(leaf, &leaf.place.read(), act);
         }
         let place = leaf.place.write();
-        self.with_leaf(leaf, &place, act)
+        self.with_writable_leaf(leaf, &place, act)
     }
 
     /// Changes a directory in the upper: its metadata is its own then (see [`Self::own_metadata`]).
     pub(super) fn change_dir(
         &self,
         node: &Arc<Node>,
-        mut act: impl FnMut(Target<'_>) -> Result<()>,
+        mut act: impl FnMut(Writable<'_>) -> Result<()>,
     ) -> Result<()> {
         let dir = node.dir()?;
         if let Some(fd) = &*dir.orphan.read() {
             // A removed directory of a lower cannot be copied any more, and a lower is never
             // changed.
-            let in_upper = dir.stack.read().upper.is_some();
-            return if in_upper { act(Target::Fd(fd.as_fd())) } else { Err(Errno::ESTALE.into()) };
+            let upper = dir.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
+            return act(upper.by_descriptor(fd).object());
         }
         let upper_dir = self.dir_to_write(node)?;
         // Nothing is made in the directory while what it passes on may change.
@@ -269,15 +297,15 @@ impl Vfs {
         let shown = stack.stat()?;
         let (source, keeping) = (stack.meta_dir()?.fd()?, stack.meta_dir()?.keeping());
         let upper = self.upper()?;
-        upper.with_dir(upper_dir, |target| {
+        upper.with_dir(upper_dir, |own| {
             let lends = Target::Fd(source.as_ref().as_fd());
-            let now = stat::stat(target)?;
-            let given = upper.give_owner(target, &now, (lends, &shown, keeping))?;
-            visible::replace((lends, keeping.dialect()), (target, upper.keeping().dialect()))?;
-            upper.give_mode(target, None, &shown, given)?;
+            let now = stat::stat(own.target())?;
+            let given = upper.give_owner(own, &now, (lends, &shown, keeping))?;
+            visible::replace((lends, keeping.dialect()), (own, upper.keeping().dialect()))?;
+            upper.give_mode(own, None, &shown, given)?;
             let (atime, mtime) = (at::SetTime::At(shown.atime), at::SetTime::At(shown.mtime));
-            at::set_times(target, atime, mtime)?;
-            drop_delegation(target)
+            at::set_times(own, atime, mtime)?;
+            drop_delegation(own)
         })?;
         dir.stack.write().meta = MetaSource::Top;
         self.dir_moved(node);
@@ -286,12 +314,12 @@ impl Vfs {
 }
 
 /// Removes the mark in whichever namespace it stands. It stands in one, so that this is one step.
-fn drop_delegation(target: Target<'_>) -> Result<()> {
-    let there = xattr::list(target)?;
+fn drop_delegation(object: Writable<'_>) -> Result<()> {
+    let there = xattr::list(object.target())?;
     let keys = Namespace::BOTH.map(|namespace| namespace.key(Mark::DirmetaDelegate));
     for key in keys {
         if xattr::names(&there).any(|name| name == key.to_bytes()) {
-            xattr::remove(target, key)?;
+            xattr::remove(object, key)?;
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Getting a node into the upper, with all that is above it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -17,7 +17,7 @@ use crate::merge::links::{self, Linked};
 use crate::merge::lookup::{Contents, Key};
 use crate::merge::stack::MetaSource;
 use crate::sys::commit::unseen;
-use crate::sys::{FileType, Name, Stat};
+use crate::sys::{FileType, Name, OwnedWritable, Stat};
 
 impl Vfs {
     /// Whether a change of this node would copy data first: slow enough to be done elsewhere.
@@ -280,7 +280,7 @@ impl Vfs {
         leaf: &Leaf,
         place: &mut Place,
         made: &Stat,
-        file: Option<OwnedFd>,
+        file: Option<OwnedWritable>,
     ) {
         self.table.copied_up(node, Key::of(made, 0));
         place.real = Real::upper((made.dev, made.ino));

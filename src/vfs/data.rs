@@ -3,7 +3,7 @@
 //! A file has one descriptor, whoever opened it how often: positions come with each call, and flags
 //! such as `O_APPEND` are the kernel's business. So whatever is open sees a copy-up at once.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -14,7 +14,7 @@ use crate::error::{Errno, Result};
 use crate::layer::{Fd, Keeping, Upper};
 use crate::merge::copyup::Data;
 use crate::merge::lookup::Contents;
-use crate::sys::{FileType, Name, Target, at, file, stat};
+use crate::sys::{FileType, Name, WritableFd, at, file, stat};
 
 /// A write.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +65,7 @@ impl Vfs {
             (None, Some(fd)) => return Ok(Arc::clone(fd)),
             (None, None) => {
                 let (dir, name) = self.upper_path(&place)?;
-                Fd::read_only(dir.dir().open_to_read(Name::new(name)?)?)
+                self.upper()?.open_to_read(&dir, Name::new(name)?)?
             }
         };
         let fd = Arc::new(fd);
@@ -81,11 +81,12 @@ impl Vfs {
         self.copy_up(node, Data::All)?;
         self.complete(node)?;
         let fd = self.file(node)?;
-        if !fd.is_read_only() {
-            return Ok(fd);
-        }
         let leaf = node.as_leaf()?;
         let place = leaf.place.read();
+        // What has lost its names can be opened in no other way.
+        if fd.is_open_to_write() || place.real.orphaned().is_some() {
+            return Ok(fd);
+        }
         let (dir, name) = self.upper_path(&place)?;
         let fd = Arc::new(self.upper()?.open_to_write(&dir, Name::new(name)?)?.into());
         leaf.io.put(Arc::clone(&fd));
@@ -121,7 +122,7 @@ impl Vfs {
     pub fn before_direct_write(&self, id: NodeId) -> Result<()> {
         let node = self.node(id)?;
         let fd = self.file_to_write(&node)?;
-        self.drop_set_id(&node, fd.as_ref().as_fd(), Privilege::LosesSetId)
+        self.drop_set_id(&node, fd.writable()?, Privilege::LosesSetId)
     }
 
     /// Copies a file up that is opened to write.
@@ -226,7 +227,7 @@ impl Vfs {
         let node = self.node(id)?;
         self.check_write(&node, write.offset)?;
         let fd = self.file_to_write(&node)?;
-        let fd = fd.as_ref().as_fd();
+        let fd = fd.writable()?;
         // Before the contents change, as the kernel does (file_remove_privs).
         self.drop_set_id(&node, fd, write.privilege)?;
         let written = file::write_at(fd, write.data, write.offset)?;
@@ -247,22 +248,22 @@ impl Vfs {
     pub(super) fn drop_set_id(
         &self,
         node: &Node,
-        fd: BorrowedFd<'_>,
+        file: WritableFd<'_>,
         privilege: Privilege,
     ) -> Result<()> {
         let leaf = node.as_leaf()?;
         let upper = self.upper()?;
         if upper.keeping() != Keeping::Inode && !node.no_capability.load(Ordering::Relaxed) {
-            upper.drop_capability(Target::Fd(fd))?;
+            upper.drop_capability(file.object())?;
             node.no_capability.store(true, Ordering::Relaxed);
         }
         if privilege == Privilege::KeepsSetId || node.no_set_id.load(Ordering::Relaxed) {
             return Ok(());
         }
         let dropped = match upper.keeping() {
-            Keeping::Inode => upper.drop_set_id(Target::Fd(fd))?,
+            Keeping::Inode => upper.drop_set_id(file.object())?,
             Keeping::Xattr(_) => {
-                self.with_attributes(leaf, |_| upper.drop_set_id(Target::Fd(fd)))?
+                self.with_attributes(leaf, |_| upper.drop_set_id(file.object()))?
             }
         };
         if dropped {
@@ -285,7 +286,7 @@ impl Vfs {
         self.check_write(&node, offset)?;
         self.with_room(|| {
             let fd = self.file_to_write(&node)?;
-            let fd = fd.as_ref().as_fd();
+            let fd = fd.writable()?;
             self.drop_set_id(&node, fd, privilege)?;
             file::allocate(fd, mode, offset, len)
         })
@@ -312,7 +313,7 @@ impl Vfs {
             let out = self.file_to_write(&target)?;
             // After the copy-up: source and target may be one file.
             let input = self.file(&self.node(from.0)?)?;
-            let (input, out) = (input.as_ref().as_fd(), out.as_ref().as_fd());
+            let (input, out) = (input.as_ref().as_fd(), out.writable()?);
             self.drop_set_id(&target, out, privilege)?;
             file::copy_range(input, from.1, out, to.1, len)
         })

@@ -12,8 +12,8 @@ use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::layer::Fd;
 use crate::merge::copyup::Data;
-use crate::sys::Protection;
 use crate::sys::ioctl::{self, FSXATTR_LEN};
+use crate::sys::{Protection, WritableFd};
 
 /// `FS_IMMUTABLE_FL` and `FS_APPEND_FL`, `FS_XFLAG_IMMUTABLE` and `FS_XFLAG_APPEND` of linux/fs.h.
 #[derive(Clone, Copy)]
@@ -71,7 +71,7 @@ impl Vfs {
         self.to_upper(&node)?;
         self.telling(&node, || {
             self.protect(&node, FLAGS.of(flags))?;
-            ioctl::set_flags(self.descriptor(&node)?.as_ref().as_fd(), FLAGS.without(flags))
+            self.with_writable(&node, |fd| ioctl::set_flags(fd, FLAGS.without(flags)))
         })
     }
 
@@ -101,7 +101,7 @@ impl Vfs {
         });
         self.telling(&node, || {
             self.protect(&node, protection)?;
-            ioctl::set_fsxattr(self.descriptor(&node)?.as_ref().as_fd(), &value)
+            self.with_writable(&node, |fd| ioctl::set_fsxattr(fd, &value))
         })
     }
 
@@ -116,13 +116,14 @@ impl Vfs {
     /// Makes a mark of the flags `i` and `a`. An inode that has them itself (others, and ovlmerge
     /// 0.1, set them there) takes no mark, so it loses them first.
     fn protect(&self, node: &Arc<Node>, protection: Protection) -> Result<()> {
-        let fd = self.descriptor(node)?;
-        let own = ioctl::get_flags(fd.as_ref().as_fd())?;
-        if FLAGS.of(own).is_any() {
-            ioctl::set_flags(fd.as_ref().as_fd(), FLAGS.without(own))?;
-        }
         let upper = self.upper()?;
-        upper.set_protection(crate::sys::Target::Fd(fd.as_ref().as_fd()), protection)?;
+        self.with_writable(node, |fd| {
+            let own = ioctl::get_flags(fd.borrowed())?;
+            if FLAGS.of(own).is_any() {
+                ioctl::set_flags(fd, FLAGS.without(own))?;
+            }
+            upper.set_protection(fd.object(), protection)
+        })?;
         node.protection.set(protection);
         Ok(())
     }
@@ -135,6 +136,18 @@ impl Vfs {
             self.copy_up(node, Data::All)?;
             self.complete(node)
         }
+    }
+
+    /// Runs something on a file or directory of the upper, with the right to change it.
+    fn with_writable<T>(
+        &self,
+        node: &Arc<Node>,
+        mut act: impl FnMut(WritableFd<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let fd = self.descriptor(node)?;
+        let Ok(dir) = node.dir() else { return act(fd.writable()?) };
+        let upper = dir.stack.read().upper.clone().ok_or(Errno::EROFS)?;
+        act(upper.by_descriptor(&fd))
     }
 
     fn descriptor(&self, node: &Arc<Node>) -> Result<Arc<Fd>> {

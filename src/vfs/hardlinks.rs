@@ -14,7 +14,7 @@ use crate::error::{Errno, Result, best_effort};
 use crate::format::links::Count;
 use crate::layer::{LinkIndex, Over, Upper, UpperDir};
 use crate::merge::links::Linked;
-use crate::sys::{Name, Stat, stat};
+use crate::sys::{Name, OwnedWritable, Stat, stat};
 
 impl Vfs {
     pub(super) fn links(&self) -> Option<&LinkIndex> {
@@ -148,7 +148,7 @@ impl Vfs {
         let upper = self.upper()?;
         let dir = self.links().and_then(LinkIndex::dir).ok_or(Errno::ESTALE)?;
         upper.with_entry(&dir, Name::new(&entry)?, |copy| {
-            upper.set_count(copy, Count::by_upper(count, stat::stat(copy)?.nlink))
+            upper.set_count(copy, Count::by_upper(count, stat::stat(copy.target())?.nlink))
         })?;
         if let Some(linked) = place.linked_mut() {
             linked.settled = true;
@@ -170,7 +170,7 @@ impl Vfs {
 }
 
 /// A descriptor is all that is left of an object of the upper.
-pub(super) fn orphan(file: std::os::fd::OwnedFd) -> Result<Real> {
+pub(super) fn orphan(file: OwnedWritable) -> Result<Real> {
     let stat = stat::fstat(file.as_fd())?;
     Ok(Real::orphan(Arc::new(file.into()), (stat.dev, stat.ino)))
 }

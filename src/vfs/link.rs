@@ -1,6 +1,5 @@
 //! Hard links, and reading symbolic ones.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::lookup::survey;
@@ -134,14 +133,14 @@ impl Existing {
     fn link(&self, upper: &Upper, to: &UpperDir, name: Name<'_>) -> Result<()> {
         match self {
             Self::Named(from, source) => upper.link(from, Name::new(source)?, to, name),
-            Self::Unnamed(file) => upper.link_unnamed(file.as_ref().as_fd(), to, name),
+            Self::Unnamed(file) => upper.link_unnamed(file.writable()?, to, name),
         }
     }
 
     fn stage(&self, upper: &Upper) -> Result<Staged> {
         match self {
             Self::Named(from, source) => upper.stage_link(from, Name::new(source)?),
-            Self::Unnamed(file) => upper.stage_unnamed(file.as_ref().as_fd()),
+            Self::Unnamed(file) => upper.stage_unnamed(file.writable()?),
         }
     }
 }

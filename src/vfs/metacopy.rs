@@ -1,6 +1,5 @@
 //! Files of the upper that have their data below.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::Vfs;
@@ -8,7 +7,7 @@ use super::node::Node;
 use super::place::{Place, Real};
 use crate::config::Config;
 use crate::error::{Errno, Result};
-use crate::layer::{Stack, Upper};
+use crate::layer::{Fd, Stack, Upper};
 use crate::merge::copyup::{self, Data};
 use crate::merge::lookup::{Contents, Source};
 use crate::sys::Name;
@@ -64,12 +63,12 @@ impl Vfs {
                 Some(fd) => Arc::clone(fd),
                 None => {
                     let (dir, name) = self.upper_path(&place)?;
-                    Arc::new(upper.open_to_write(&dir, Name::new(name)?)?.into())
+                    Arc::new(Fd::from(upper.open_to_write(&dir, Name::new(name)?)?))
                 }
             };
             (source.clone(), file)
         };
-        copyup::complete(upper, file.as_fd(), &source)?;
+        copyup::complete(upper, file.writable()?, &source)?;
         let mut place = leaf.place.write();
         place.set_data(Contents::Own);
         leaf.io.take();

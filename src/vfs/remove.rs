@@ -1,9 +1,6 @@
 //! Taking names away.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
-
-use nix::fcntl::OFlag;
 
 use super::lookup::{Survey, ensure_index, in_lowers, survey, survey_found};
 use super::node::{Dir, Leaf, Names, Node};
@@ -17,7 +14,7 @@ use crate::layer::{Fd, UpperDir};
 use crate::merge::index::InUpper;
 use crate::merge::remove::{self, Standing, Victim};
 use crate::merge::{DirStack, Found, lookup};
-use crate::sys::{FileType, Name, at};
+use crate::sys::{FileType, Name};
 
 /// What is behind a name that goes.
 struct Going<'a> {
@@ -174,17 +171,17 @@ impl Vfs {
             return Ok(Orphan::Lower(dir.clone(), name.into()));
         };
         // What is open may be the file that has the data.
-        let serves = |fd: &Arc<Fd>| place.has_own_data() && !fd.is_read_only();
+        let serves = |fd: &Arc<Fd>| place.has_own_data() && fd.is_open_to_write();
         let fd = match leaf.io.get().filter(serves) {
             Some(fd) => fd,
-            None => Arc::new(self.keep_open(leaf.kind, parent, name)?.into()),
+            None => Arc::new(self.keep_open(leaf.kind, parent, name)?),
         };
         Ok(Orphan::Upper(fd, key))
     }
 
     /// A descriptor that keeps an object of the upper usable: of a file for its data, of anything
     /// else `O_PATH`.
-    fn keep_open(&self, kind: FileType, parent: &Node, name: Name<'_>) -> Result<OwnedFd> {
+    fn keep_open(&self, kind: FileType, parent: &Node, name: Name<'_>) -> Result<Fd> {
         let dir = parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
         if kind == FileType::Regular {
             match self.open_data(&dir, name) {
@@ -193,15 +190,16 @@ impl Vfs {
                 other => return other,
             }
         }
-        dir.dir().reach(|dir| at::open(dir, name, OFlag::O_PATH, 0))
+        self.upper()?.open_path(&dir, name)
     }
 
-    fn open_data(&self, dir: &UpperDir, name: Name<'_>) -> Result<OwnedFd> {
-        match self.upper()?.open_to_write(dir, name) {
+    fn open_data(&self, dir: &UpperDir, name: Name<'_>) -> Result<Fd> {
+        let upper = self.upper()?;
+        match upper.open_to_write(dir, name) {
             Err(err) if matches!(err.errno(), Errno::EACCES | Errno::EPERM | Errno::ETXTBSY) => {
-                dir.dir().open_to_read(name)
+                upper.open_to_read(dir, name)
             }
-            other => other,
+            other => other.map(Fd::from),
         }
     }
 

@@ -1,7 +1,6 @@
 //! All nodes, by number.
 
 use std::ops::Deref;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -19,7 +18,7 @@ use crate::merge::descent::{Memory, Unmarked};
 use crate::merge::links::{Linked, Names};
 use crate::merge::lookup::Key;
 use crate::merge::{DirStack, Found, What};
-use crate::sys::Stat;
+use crate::sys::{OwnedWritable, Stat};
 
 /// The nodes of a mount.
 #[derive(Debug)]
@@ -258,7 +257,7 @@ impl Table {
     }
 
     /// A node, looked up once, for a new file of the upper without a name.
-    pub fn add_unnamed(&self, stat: &Stat, file: OwnedFd) -> Arc<Node> {
+    pub fn add_unnamed(&self, stat: &Stat, file: OwnedWritable) -> Arc<Node> {
         let key = Key { dev: stat.dev, ino: stat.ino, layer: 0 };
         self.is_new(key);
         let follows = self.ids.of_key(key);

@@ -10,8 +10,8 @@ use crate::error::{Errno, Result};
 use crate::format::overlay::{Dialect, is_acl};
 use crate::layer::Keeping;
 use crate::merge::xattr;
-use crate::sys::Target;
 use crate::sys::xattr::SetMode;
+use crate::sys::{Target, Writable};
 
 /// The label of SELinux. A kernel with SELinux answers for it by itself; who asks us has none.
 /// ls(1) asks for the label of each file that it lists, and stops at EOPNOTSUPP.
@@ -108,9 +108,9 @@ impl Vfs {
         let value = self.owners.stored_xattr(name, value.to_vec())?;
         let upper = self.upper()?;
         self.with_room(|| {
-            self.change(&node, |target, dialect| {
-                let set = || xattr::set(target, dialect, name, &value, mode);
-                if is_acl(name) { upper.setting_mode(target, set) } else { set() }
+            self.change(&node, |object, dialect| {
+                let set = || xattr::set(object, dialect, name, &value, mode);
+                if is_acl(name) { upper.setting_mode(object, set) } else { set() }
             })
         })
     }
@@ -128,7 +128,7 @@ impl Vfs {
         match self.read_xattr(&node, name) {
             Err(err) if is_acl(name) && err.errno() == Errno::ENODATA => Ok(()),
             Err(err) => Err(err),
-            Ok(_) => self.change(&node, |target, dialect| xattr::remove(target, dialect, name)),
+            Ok(_) => self.change(&node, |object, dialect| xattr::remove(object, dialect, name)),
         }
     }
 
@@ -152,11 +152,11 @@ impl Vfs {
     fn change(
         &self,
         node: &Arc<Node>,
-        mut act: impl FnMut(Target<'_>, Dialect) -> Result<()>,
+        mut act: impl FnMut(Writable<'_>, Dialect) -> Result<()>,
     ) -> Result<()> {
         let dialect = self.upper()?.keeping().dialect();
         self.check_free(node)?;
-        let act = |target: Target<'_>| act(target, dialect);
+        let act = |object: Writable<'_>| act(object, dialect);
         node.bare.changes();
         let done = if node.kind().is_dir() {
             self.change_dir(node, act)
@@ -165,7 +165,7 @@ impl Vfs {
             let leaf = node.as_leaf()?;
             node.no_capability.store(false, Ordering::Relaxed);
             let place = leaf.place.read();
-            let done = self.with_leaf(leaf, &place, act);
+            let done = self.with_writable_leaf(leaf, &place, act);
             node.no_capability.store(false, Ordering::Relaxed);
             done
         };

@@ -353,9 +353,10 @@ fn three_thousand_directories_deep() {
     let mut here: std::os::fd::OwnedFd = std::fs::File::open(layers.path("lower0")).unwrap().into();
     for _ in 0..DEPTH {
         use std::os::fd::AsFd;
-        ovlmerge::sys::at::mkdir(here.as_fd(), name, 0o755).unwrap();
+        ovlmerge::sys::at::mkdir(ovlmerge::sys::WritableFd::vouch(here.as_fd()), name, 0o755)
+            .unwrap();
         let flags = nix::fcntl::OFlag::O_DIRECTORY;
-        here = ovlmerge::sys::at::open(here.as_fd(), name, flags, 0).unwrap();
+        here = ovlmerge::sys::at::open(here.as_fd(), name, flags).unwrap();
     }
     let [lower, upper] = ["lower0", "upper"].map(|name| layers.path(name));
     let open = layers.config();

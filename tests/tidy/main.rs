@@ -106,6 +106,11 @@ fn a_request_that_was_given_up_changes_nothing() {
 }
 
 #[test]
+fn nothing_but_a_layer_gives_the_right_to_change_it() {
+    check(Source::is_product, checks::rights_to_change);
+}
+
+#[test]
 fn each_doc_comment_can_be_read_alone() {
     check(Source::is_product, checks::docs_that_lean);
 }

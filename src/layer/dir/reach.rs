@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::layer::Fd;
 use crate::layer::grants::{Grants, Need};
 use crate::sys::at::Replace;
-use crate::sys::{Name, Stat, Target, at, stat};
+use crate::sys::{Name, Stat, Target, Writable, WritableFd, at, stat};
 
 impl LayerDir {
     pub(super) fn grants(&self) -> Option<&Grants> {
@@ -66,21 +66,64 @@ impl LayerDir {
 }
 
 impl UpperDir {
+    /// As [`LayerDir::reach`], with the right to change what is in the directory.
+    ///
+    /// # Errors
+    /// Those of opening the directory and of `act`.
+    pub fn reach<T>(&self, mut act: impl FnMut(WritableFd<'_>) -> Result<T>) -> Result<T> {
+        self.0.reach(|fd| act(WritableFd::vouch(fd)))
+    }
+
+    /// The right to change the directory by a descriptor of it, which may outlive its name.
+    #[must_use]
+    pub fn by_descriptor<'a>(&self, descriptor: &'a Fd) -> WritableFd<'a> {
+        WritableFd::vouch(descriptor.as_fd())
+    }
+
+    /// As [`LayerDir::reach_entry`], with the right to change the entry.
+    ///
+    /// # Errors
+    /// As [`Self::reach`].
+    pub fn reach_entry<T>(
+        &self,
+        name: Name<'_>,
+        mut act: impl FnMut(Writable<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let fd = self.fd()?;
+        let fd = WritableFd::vouch(fd.as_ref().as_fd());
+        let needs = self.0.needs_of(fd.borrowed(), name);
+        Grants::retry(self.0.grants(), &needs, || act(fd.entry(name)))
+    }
+
+    /// Moves the entry `name` to a new name in the work directory.
+    pub(in crate::layer) fn move_out(
+        &self,
+        name: Name<'_>,
+        work: WritableFd<'_>,
+        to: Name<'_>,
+    ) -> Result<()> {
+        let fd = self.fd()?;
+        let here = WritableFd::vouch(fd.as_ref().as_fd());
+        let needs = self.0.needs_of(here.borrowed(), name);
+        let call = || at::rename(here, name, work, to, Replace::No);
+        Grants::retry(self.0.grants(), &needs, call)
+    }
+
     /// Moves an object of the work directory here, or lets it and what is here change places. A
     /// directory without `w` moves too: the call changes its `..`.
     pub(in crate::layer) fn move_in(
         &self,
-        work: BorrowedFd<'_>,
+        work: WritableFd<'_>,
         staged: Name<'_>,
         name: Name<'_>,
         replace: Replace,
     ) -> Result<()> {
         let fd = self.fd()?;
-        let here = fd.as_ref().as_fd();
+        let here = WritableFd::vouch(fd.as_ref().as_fd());
         let needs = [
-            Need::of(&self.0, here),
-            Need::moving(Target::At(work, staged), (&self.0, name)),
-            Need::moving(Target::At(here, name), (&self.0, name)),
+            Need::of(&self.0, here.borrowed()),
+            Need::moving(work.entry(staged).target(), (&self.0, name)),
+            Need::moving(here.entry(name).target(), (&self.0, name)),
         ];
         let call = || at::rename(work, staged, here, name, replace);
         Grants::retry(self.0.grants(), &needs, call)

@@ -14,7 +14,7 @@ use super::OWNERS;
 use crate::error::{Errno, Result, best_effort};
 use crate::layer::dir::LayerDir;
 use crate::layer::work::{WORK, Work};
-use crate::sys::{FileType, Name, Stat, Target, at, creds, dir, stat};
+use crate::sys::{FileType, Name, Stat, Target, WritableFd, at, creds, dir, stat};
 
 /// How the names of notes begin.
 const PREFIX: &str = "mode";
@@ -39,7 +39,7 @@ impl Notes {
     /// Those of opening it once more.
     pub fn new(work: &Work) -> Result<Self> {
         let (ours, next) = (work.fresh_name(), AtomicU64::new(1));
-        Ok(Self { work: at::reopen_dir(work.fd())?, ours, next })
+        Ok(Self { work: at::reopen_dir(work.fd().borrowed())?, ours, next })
     }
 
     /// Leaves one; none of an object whose path is too long for a symbolic link.
@@ -59,15 +59,19 @@ impl Notes {
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let note = Note(format!("{PREFIX}{}.{number:x}", self.ours).into_bytes());
-        match at::symlink(&text, self.work.as_fd(), Name::new(&note.0)?) {
+        match at::symlink(&text, self.dir(), Name::new(&note.0)?) {
             Err(err) if err.errno() == Errno::ENAMETOOLONG => Ok(None),
             other => other.map(|()| Some(note)),
         }
     }
 
+    fn dir(&self) -> WritableFd<'_> {
+        WritableFd::vouch(self.work.as_fd())
+    }
+
     /// Takes one away again.
     pub fn take_back(&self, note: &Note) {
-        let taken = Name::new(&note.0).and_then(|name| at::unlink(self.work.as_fd(), name));
+        let taken = Name::new(&note.0).and_then(|name| at::unlink(self.dir(), name));
         best_effort("a note on a mode stays in work until the next mount", taken);
     }
 }
@@ -99,7 +103,7 @@ impl Said {
 /// Those of listing the work directory.
 pub fn repair(root: BorrowedFd<'_>, workdir: BorrowedFd<'_>) -> Result<()> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-    let Ok(work) = at::open(workdir, Name::new(WORK)?, flags, 0) else { return Ok(()) };
+    let Ok(work) = at::open(workdir, Name::new(WORK)?, flags) else { return Ok(()) };
     let work = work.as_fd();
     let mut notes = Vec::new();
     dir::for_each(work, |entry| {
@@ -122,16 +126,15 @@ pub fn repair(root: BorrowedFd<'_>, workdir: BorrowedFd<'_>) -> Result<()> {
 fn restore(root: BorrowedFd<'_>, said: &Said) -> Result<()> {
     let mut here: OwnedFd = at::reopen_dir(root)?;
     for name in said.path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
-        here = match at::open(here.as_fd(), Name::new(name)?, OFlag::O_PATH, 0) {
+        here = match at::open(here.as_fd(), Name::new(name)?, OFlag::O_PATH) {
             Err(err) if matches!(err.errno(), Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
             other => other?,
         };
     }
-    let target = Target::Fd(here.as_fd());
-    let found = stat::stat(target)?;
+    let found = stat::fstat(here.as_fd())?;
     let is_it = found.ino == said.ino && found.uid == creds::effective().uid.number();
     if is_it && found.mode & OWNERS == super::ALL && found.kind() != FileType::Symlink {
-        at::chmod(target, found.permissions() & !OWNERS | said.bits)?;
+        at::chmod(super::ours(&here), found.permissions() & !OWNERS | said.bits)?;
     }
     Ok(())
 }

@@ -6,8 +6,8 @@ use parking_lot::RwLock;
 
 use super::Upper;
 use crate::error::Result;
-use crate::sys::Stat;
 use crate::sys::copy::{self, Moved, Ways};
+use crate::sys::{Stat, WritableFd};
 
 /// The ways from the devices from which not all lead into the upper.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ impl Upper {
     pub fn copy_data(
         &self,
         from: BorrowedFd<'_>,
-        to: BorrowedFd<'_>,
+        to: WritableFd<'_>,
         was: &Stat,
         len: u64,
     ) -> Result<()> {

@@ -1,10 +1,6 @@
 //! Renames that leave or replace a whiteout: one call where the file system knows the flags of
 //! renameat2(2), several behind a [`Guard`] where it does not.
 
-use std::os::fd::AsFd;
-
-use nix::fcntl::OFlag;
-
 use super::forms::{WhiteoutForm, mark_xattr_whiteouts};
 use super::{Upper, UpperDir};
 use crate::error::{Errno, Result, best_effort};
@@ -17,8 +13,7 @@ use crate::sys::{Name, at};
 impl Upper {
     /// Takes everything out of a directory.
     pub fn empty(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-        dir.dir().reach_entry(name, |full| work::sweep(at::open_target(full, flags)?.as_fd()))
+        dir.reach_entry(name, |full| work::sweep(at::open_writable_dir(full)?.writable()))
     }
 
     /// Renames and leaves a whiteout.

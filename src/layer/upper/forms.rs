@@ -7,7 +7,7 @@ use crate::error::{Errno, Error, Result, best_effort};
 use crate::format::overlay::{Mark, Namespace};
 use crate::layer::work::Work;
 use crate::sys::xattr::SetMode;
-use crate::sys::{Name, Target, at, creds, stat, xattr};
+use crate::sys::{Name, Writable, at, creds, stat, xattr};
 
 /// How a name is marked as gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +119,7 @@ pub(super) const WHITEOUT_FILE: u32 = 0o600;
 
 /// Marks a directory as one whose empty files may be whiteouts. An opaque one stays opaque: nothing
 /// below it shows, and it needs no whiteouts.
-pub(super) fn mark_xattr_whiteouts(dir: Target<'_>, namespace: Namespace) -> Result<()> {
+pub(super) fn mark_xattr_whiteouts(dir: Writable<'_>, namespace: Namespace) -> Result<()> {
     match xattr::set(dir, namespace.key(Mark::Opaque), b"x", SetMode::Create) {
         Err(err) if err.errno() == Errno::EEXIST => Ok(()),
         other => other,
@@ -133,7 +133,7 @@ fn takes_devices(work: &Work) -> Result<bool> {
     match at::mknod(work.fd(), name, WHITEOUT_MODE, 0) {
         Ok(()) => {
             // What comes back has to be one: a file system may swallow devices.
-            let back = stat::stat_if_exists(Target::At(work.fd(), name))?;
+            let back = stat::stat_if_exists(work.fd().entry(name).target())?;
             work.discard(&temp)?;
             Ok(back.is_some_and(|stat| stat.is_whiteout_device()))
         }
@@ -155,7 +155,7 @@ fn probe_namespace(work: &Work, choice: NamespaceChoice) -> Result<Option<Namesp
     let temp = work.fresh_name();
     let name = Name::new(temp.as_bytes())?;
     at::mkdir(work.fd(), name, 0o700)?;
-    let target = Target::At(work.fd(), name);
+    let target = work.fd().entry(name);
     let mut found = None;
     for namespace in candidates {
         match xattr::set(target, namespace.key(Mark::Opaque), b"y", SetMode::Any) {

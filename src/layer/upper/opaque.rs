@@ -30,14 +30,14 @@ impl Upper {
         let ours = namespace.key(Mark::Opaque);
         let others = Namespace::BOTH.map(|ns| ns.key(Mark::Opaque)).into_iter();
         let others = others.chain([FUSE_OVERLAYFS_OPAQUE]).filter(|key| *key != ours);
-        self.with_dir(dir, |target| {
-            let there = xattr::list(target)?;
+        self.with_dir(dir, |object| {
+            let there = xattr::list(object.target())?;
             let has =
                 |key: &std::ffi::CStr| xattr::names(&there).any(|name| name == key.to_bytes());
-            if !has(ours) || xattr::get(target, ours)? != b"y" {
-                self.set_opaque(target)?;
+            if !has(ours) || xattr::get(object.target(), ours)? != b"y" {
+                self.set_opaque(object)?;
             }
-            others.clone().filter(|key| has(key)).try_for_each(|key| drop_mark(target, key))
+            others.clone().filter(|key| has(key)).try_for_each(|key| drop_mark(object, key))
         })?;
         if by_file {
             let was = dir.dir().stat()?;

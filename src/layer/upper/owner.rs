@@ -12,7 +12,7 @@ use crate::id::Id;
 use crate::layer::grants::Grants;
 use crate::layer::keeping::{Keeping, is_kept_in_xattr};
 use crate::sys::xattr::SetMode;
-use crate::sys::{FileType, Stat, Target, at, stat, xattr};
+use crate::sys::{FileType, Stat, Target, Writable, at, stat, xattr};
 
 /// Whether a copy got the owner of its original.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,10 +56,10 @@ impl Squashed {
 ///
 /// # Errors
 /// EINVAL if it kept them elsewhere; what setting the attribute says.
-pub(super) fn keeping(root: Target<'_>, asked: Permissions) -> Result<Keeping> {
-    let found = Keeping::of_root(root)?;
+pub(super) fn keeping(root: Writable<'_>, asked: Permissions) -> Result<Keeping> {
+    let found = Keeping::of_root(root.target())?;
     let (value, wanted) = match asked {
-        Permissions::Inode => return Keeping::of_trusted_root(root),
+        Permissions::Inode => return Keeping::of_trusted_root(root.target()),
         Permissions::SecurityXattr => ("1", Spelling::Security),
         Permissions::UserXattr => ("2", Spelling::Containers),
     };
@@ -76,7 +76,7 @@ pub(super) fn keeping(root: Target<'_>, asked: Permissions) -> Result<Keeping> {
         }
         Keeping::Inode => {}
     }
-    let written = override_stat::value(&stat::stat(root)?).ok_or(Errno::EOVERFLOW)?;
+    let written = override_stat::value(&stat::stat(root.target())?).ok_or(Errno::EOVERFLOW)?;
     let set = xattr::set(root, wanted.key(), &written, SetMode::Any);
     set.map_err(|err| {
         let advice = match (err.errno(), asked) {
@@ -116,66 +116,66 @@ impl Upper {
         }
     }
 
-    fn keep(&self, target: Target<'_>, meant: &Stat) -> Result<()> {
+    fn keep(&self, object: Writable<'_>, meant: &Stat) -> Result<()> {
         let Keeping::Xattr(spelling) = self.keeping else { return Err(Errno::EINVAL.into()) };
         let value = override_stat::value(meant).ok_or(Errno::EOVERFLOW)?;
-        xattr::set(target, spelling.key(), &value, SetMode::Any)
+        xattr::set(object, spelling.key(), &value, SetMode::Any)
     }
 
     /// Owner, mode and type of an object in the making.
     ///
     /// # Errors
     /// Those of chown(2) and setxattr(2).
-    pub fn set_new(&self, target: Target<'_>, new: &Attributes) -> Result<()> {
+    pub fn set_new(&self, object: Writable<'_>, new: &Attributes) -> Result<()> {
         let Attributes { uid, gid, mode, rdev } = *new;
         if FileType::from_mode(mode) == FileType::Symlink || self.keeping == Keeping::Inode {
-            return self.chown(target, Some(uid), Some(gid));
+            return self.chown(object, Some(uid), Some(gid));
         }
         let (uid, gid) = (uid.number(), gid.number());
-        self.keep(target, &Stat { uid, gid, mode, rdev, ..stat::stat(target)? })
+        self.keep(object, &Stat { uid, gid, mode, rdev, ..stat::stat(object.target())? })
     }
 
     /// chown(2): `None` leaves an id as it is; set-id bits and file capabilities of a file go.
     ///
     /// # Errors
     /// Those of chown(2) and setxattr(2). A symbolic link that cannot keep an owner keeps its own.
-    pub fn chown(&self, target: Target<'_>, uid: Option<Id>, gid: Option<Id>) -> Result<()> {
+    pub fn chown(&self, object: Writable<'_>, uid: Option<Id>, gid: Option<Id>) -> Result<()> {
         if self.keeping == Keeping::Inode {
-            return at::chown(target, uid, gid);
+            return at::chown(object, uid, gid);
         }
-        let real = stat::stat(target)?;
+        let real = stat::stat(object.target())?;
         if !is_kept_in_xattr(&real) {
-            return match at::chown(target, uid, gid) {
+            return match at::chown(object, uid, gid) {
                 Err(err) if real.kind() == FileType::Symlink && err.errno() == Errno::EPERM => {
                     Ok(())
                 }
                 other => other,
             };
         }
-        let was = self.keeping.meant(target, real)?;
+        let was = self.keeping.meant(object.target(), real)?;
         let (uid, gid) = (uid.map_or(was.uid, Id::number), gid.map_or(was.gid, Id::number));
         let mut new = Stat { uid, gid, ..was };
         if !real.kind().is_dir() {
             new.mode = without_set_id(new.mode);
-            self.drop_capability(target)?;
+            self.drop_capability(object)?;
         }
-        self.keep(target, &new)
+        self.keep(object, &new)
     }
 
     /// chmod(2).
     ///
     /// # Errors
     /// Those of chmod(2) and setxattr(2).
-    pub fn chmod(&self, target: Target<'_>, mode: u32) -> Result<()> {
+    pub fn chmod(&self, object: Writable<'_>, mode: u32) -> Result<()> {
         if self.keeping == Keeping::Inode {
-            return self.setting_mode(target, || at::chmod(target, mode));
+            return self.setting_mode(object, || at::chmod(object, mode));
         }
-        let real = stat::stat(target)?;
+        let real = stat::stat(object.target())?;
         if !is_kept_in_xattr(&real) {
-            return at::chmod(target, mode);
+            return at::chmod(object, mode);
         }
-        let was = self.keeping.meant(target, real)?;
-        self.keep(target, &Stat { mode: was.mode & libc::S_IFMT | mode & 0o7777, ..was })
+        let was = self.keeping.meant(object.target(), real)?;
+        self.keep(object, &Stat { mode: was.mode & libc::S_IFMT | mode & 0o7777, ..was })
     }
 
     /// Takes set-id bits away as a write by an unprivileged user does: setuid always, setgid where
@@ -184,11 +184,11 @@ impl Upper {
     ///
     /// # Errors
     /// As [`Self::chmod`].
-    pub fn drop_set_id(&self, target: Target<'_>) -> Result<bool> {
-        let now = self.as_shown(self.keeping, target)?.permissions();
+    pub fn drop_set_id(&self, object: Writable<'_>) -> Result<bool> {
+        let now = self.as_shown(self.keeping, object.target())?.permissions();
         let kept = without_set_id(now);
         if kept != now {
-            self.chmod(target, kept)?;
+            self.chmod(object, kept)?;
         }
         Ok(kept != now)
     }
@@ -198,14 +198,14 @@ impl Upper {
     ///
     /// # Errors
     /// Those of removexattr(2).
-    pub fn drop_capability(&self, target: Target<'_>) -> Result<()> {
+    pub fn drop_capability(&self, object: Writable<'_>) -> Result<()> {
         if self.keeping != Keeping::Xattr(Spelling::Containers) {
             return Ok(());
         }
         // There may be a real one too, from elsewhere. Without privilege it takes a look to know.
         for name in [c"user.containers.override_security.capability", c"security.capability"] {
-            if xattr::get_if_set(target, name)?.is_some() {
-                xattr::remove(target, name)?;
+            if xattr::get_if_set(object.target(), name)?.is_some() {
+                xattr::remove(object, name)?;
             }
         }
         Ok(())
@@ -219,7 +219,7 @@ impl Upper {
     /// Those of chown(2); EOVERFLOW for an owner whom our user namespace does not know.
     pub fn give_owner(
         &self,
-        copy: Target<'_>,
+        copy: Writable<'_>,
         now: &Stat,
         (original, was, from): (Target<'_>, &Stat, Keeping),
     ) -> Result<Given> {
@@ -259,7 +259,7 @@ impl Upper {
     /// Those of chmod(2) and setxattr(2).
     pub fn give_mode(
         &self,
-        copy: Target<'_>,
+        copy: Writable<'_>,
         now: Option<&Stat>,
         was: &Stat,
         given: Given,
@@ -284,10 +284,10 @@ impl Upper {
     /// Those of `set`.
     pub fn setting_mode<T>(
         &self,
-        target: Target<'_>,
+        object: Writable<'_>,
         set: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        Grants::setting_mode(self.grants.as_deref(), target, set)
+        Grants::setting_mode(self.grants.as_deref(), object, set)
     }
 
     /// Attributes of an object as the mount shows them, wherever its layer keeps them.

@@ -6,7 +6,7 @@ use crate::format::overlay::{Mark, Namespace};
 use crate::format::protattr;
 use crate::layer::marks::drop_mark;
 use crate::sys::xattr::SetMode;
-use crate::sys::{Protection, Target, xattr};
+use crate::sys::{Protection, Target, Writable, xattr};
 
 impl Upper {
     /// What the mark on an object says, in either namespace.
@@ -31,7 +31,7 @@ impl Upper {
     ///
     /// # Errors
     /// EPERM on an upper without extended attributes (`ovl_set_protattr`, fs/overlayfs/util.c).
-    pub fn set_protection(&self, target: Target<'_>, protection: Protection) -> Result<()> {
+    pub fn set_protection(&self, target: Writable<'_>, protection: Protection) -> Result<()> {
         let keys = Namespace::BOTH.map(|namespace| (namespace, namespace.key(Mark::Protattr)));
         let ours = protattr::encode(protection);
         if let Some(value) = ours {

@@ -1,7 +1,5 @@
 //! Names that are marked as gone, in the form of the upper.
 
-use std::os::fd::BorrowedFd;
-
 use super::forms::{WHITEOUT_FILE, WHITEOUT_MODE, mark_xattr_whiteouts};
 use super::{Upper, UpperDir, WhiteoutForm};
 use crate::error::{Errno, Result};
@@ -9,7 +7,7 @@ use crate::format::aufs;
 use crate::format::overlay::Mark;
 use crate::layer::staged::{Over, Staged, TakenOut};
 use crate::sys::xattr::SetMode;
-use crate::sys::{Name, at, xattr};
+use crate::sys::{Name, WritableFd, at, xattr};
 
 impl Upper {
     /// Marks `name` as gone where nothing, a file, or a directory of the upper stands.
@@ -43,14 +41,14 @@ impl Upper {
         over: Over,
     ) -> Result<Option<TakenOut>> {
         if over == Over::Nothing {
-            return dir.dir().reach(|dir| self.link_whiteout(dir, name)).map(|()| None);
+            return dir.reach(|dir| self.link_whiteout(dir, name)).map(|()| None);
         }
         let staged = Staged::build(&self.work, |work, temp| self.link_whiteout(work, temp))?;
         staged.replace(dir, name, over)
     }
 
     /// A whiteout at a free name: one more link to the shared one, or one of its own.
-    fn link_whiteout(&self, dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
+    fn link_whiteout(&self, dir: WritableFd<'_>, name: Name<'_>) -> Result<()> {
         let mut shared = self.shared_whiteout.lock();
         if shared.is_none() {
             let fresh = self.work.fresh_name();
@@ -90,7 +88,7 @@ impl Upper {
         self.with_dir(dir, |target| mark_xattr_whiteouts(target, namespace))?;
         let staged = self.stage_node(libc::S_IFREG | WHITEOUT_FILE, 0)?;
         let key = namespace.key(Mark::Whiteout);
-        xattr::set(staged.target()?, key, b"y", SetMode::Any)?;
+        xattr::set(staged.object()?, key, b"y", SetMode::Any)?;
         Ok(staged)
     }
 

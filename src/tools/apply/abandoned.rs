@@ -9,7 +9,7 @@ use nix::fcntl::OFlag;
 
 use crate::error::{Errno, Error, Result};
 use crate::layer::work;
-use crate::sys::{Name, Target, at, dir, file, stat};
+use crate::sys::{Name, Target, WritableFd, at, dir, file, stat};
 
 /// What the names of directories begin with in which a layer is made.
 const PREFIX: &str = ".ovlmerge-apply-";
@@ -18,14 +18,14 @@ const PREFIX: &str = ".ovlmerge-apply-";
 ///
 /// # Errors
 /// Those of mkdirat(2).
-pub(super) fn make(above: BorrowedFd<'_>) -> Result<(String, OwnedFd)> {
+pub(super) fn make(above: WritableFd<'_>) -> Result<(String, OwnedFd)> {
     // Another run may take it for a left over one before it is locked.
     const TRIES: u32 = 16;
     for _ in 0..TRIES {
         let text = temporary_name();
         let name = Name::new(text.as_bytes())?;
         at::mkdir(above, name, 0o700)?;
-        match take(above, name)? {
+        match take(above.borrowed(), name)? {
             Taken::Locked(fd) | Taken::NoLocks(fd) => return Ok((text, fd)),
             Taken::No => {}
         }
@@ -64,8 +64,8 @@ pub fn find(above: BorrowedFd<'_>) -> Result<Vec<(Box<[u8]>, OwnedFd)>> {
 ///
 /// # Errors
 /// Those of reading and removing.
-pub fn sweep(above: BorrowedFd<'_>) -> Result<usize> {
-    let found = find(above)?;
+pub fn sweep(above: WritableFd<'_>) -> Result<usize> {
+    let found = find(above.borrowed())?;
     for (name, _locked) in &found {
         work::remove_tree(above, Name::new(name)?)?;
     }
@@ -81,7 +81,7 @@ enum Taken {
 }
 
 fn take(above: BorrowedFd<'_>, name: Name<'_>) -> Result<Taken> {
-    let fd = match at::open(above, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0) {
+    let fd = match at::open(above, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
         Err(err) if matches!(err.errno(), Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) => {
             return Ok(Taken::No);
         }

@@ -14,7 +14,7 @@ use crate::merge::owner::Owners;
 use crate::sys::at::SetTime;
 use crate::sys::stat::Time;
 use crate::sys::xattr::SetMode;
-use crate::sys::{Target, at, xattr};
+use crate::sys::{Writable, at, xattr};
 use crate::tools::oci::entry::Entry;
 
 /// How many names of attributes are told of and remembered: more than file systems differ by.
@@ -46,54 +46,54 @@ impl<'a> Metadata<'a> {
 
     /// All there is for an object that is no directory; `kind` is the type that it is to have
     /// (inode(7)).
-    pub fn give(&mut self, target: Target<'_>, entry: &Entry, kind: u32) -> Result<()> {
-        self.owner(target, entry, kind)?;
+    pub fn give(&mut self, object: Writable<'_>, entry: &Entry, kind: u32) -> Result<()> {
+        self.owner(object, entry, kind)?;
         // The mode may keep us from setting attributes, and an ACL changes it.
         for (name, value) in entry.xattrs.iter().filter(|(name, _)| !is_acl(name)) {
-            self.attribute(target, name, value)?;
+            self.attribute(object, name, value)?;
         }
         if kind != libc::S_IFLNK {
-            self.upper.chmod(target, entry.mode)?;
+            self.upper.chmod(object, entry.mode)?;
         }
         for (name, value) in entry.xattrs.iter().filter(|(name, _)| is_acl(name)) {
-            self.attribute(target, name, value)?;
+            self.attribute(object, name, value)?;
         }
-        set_time(target, entry.mtime)
+        set_time(object, entry.mtime)
     }
 
     /// What a directory can be given at once, and what is left for later.
-    pub fn begin(&mut self, target: Target<'_>, entry: &Entry) -> Result<Later> {
-        self.owner(target, entry, libc::S_IFDIR)?;
+    pub fn begin(&mut self, object: Writable<'_>, entry: &Entry) -> Result<Later> {
+        self.owner(object, entry, libc::S_IFDIR)?;
         let mut later = Later { mode: entry.mode, mtime: entry.mtime, acls: Vec::new() };
         for (name, value) in &entry.xattrs {
             if is_acl(name) {
                 later.acls.push((name.clone(), value.clone()));
             } else {
-                self.attribute(target, name, value)?;
+                self.attribute(object, name, value)?;
             }
         }
         Ok(later)
     }
 
     /// What was left for later.
-    pub fn end(&mut self, target: Target<'_>, later: &Later) -> Result<()> {
-        self.upper.chmod(target, later.mode)?;
+    pub fn end(&mut self, object: Writable<'_>, later: &Later) -> Result<()> {
+        self.upper.chmod(object, later.mode)?;
         for (name, value) in &later.acls {
-            self.attribute(target, name, value)?;
+            self.attribute(object, name, value)?;
         }
-        set_time(target, later.mtime)
+        set_time(object, later.mtime)
     }
 
     /// What a directory is given that has no entry, where owners are not in inodes.
-    pub fn make_up(&self, target: Target<'_>, mode: u32) -> Result<()> {
+    pub fn make_up(&self, object: Writable<'_>, mode: u32) -> Result<()> {
         if self.upper.keeping() == Keeping::Inode {
             return Ok(());
         }
         let new = Attributes { uid: Id::ROOT, gid: Id::ROOT, mode: libc::S_IFDIR | mode, rdev: 0 };
-        self.upper.set_new(target, &new)
+        self.upper.set_new(object, &new)
     }
 
-    fn owner(&self, target: Target<'_>, entry: &Entry, kind: u32) -> Result<()> {
+    fn owner(&self, object: Writable<'_>, entry: &Entry, kind: u32) -> Result<()> {
         let wanted = Change { uid: Some(entry.uid), gid: Some(entry.gid), ..Change::NONE };
         let stored = self.owners.stored_change(&wanted)?;
         let all_look_the_same = stored.uid.is_none() && stored.gid.is_none();
@@ -108,8 +108,8 @@ impl<'a> Metadata<'a> {
             rdev: libc::makedev(major, minor),
         };
         let given = match self.upper.keeping() {
-            Keeping::Inode => at::chown(target, stored.uid, stored.gid),
-            Keeping::Xattr(_) => self.upper.set_new(target, &new),
+            Keeping::Inode => at::chown(object, stored.uid, stored.gid),
+            Keeping::Xattr(_) => self.upper.set_new(object, &new),
         };
         given.map_err(|err| match err.errno() {
             Errno::EPERM | Errno::EINVAL => err.context(format!(
@@ -121,7 +121,7 @@ impl<'a> Metadata<'a> {
         })
     }
 
-    fn attribute(&mut self, target: Target<'_>, name: &[u8], value: &[u8]) -> Result<()> {
+    fn attribute(&mut self, object: Writable<'_>, name: &[u8], value: &[u8]) -> Result<()> {
         // A label is the matter of the machine that it is on.
         if name == b"security.selinux" {
             return Ok(());
@@ -133,9 +133,9 @@ impl<'a> Metadata<'a> {
             let key = CString::new(stored.into_owned()).map_err(|_| Errno::EINVAL)?;
             if is_acl(name) {
                 let value = self.owners.stored_acl(value.to_vec())?;
-                return xattr::set(target, &key, &value, SetMode::Any).map_err(say_who_is_missing);
+                return xattr::set(object, &key, &value, SetMode::Any).map_err(say_who_is_missing);
             }
-            xattr::set(target, &key, value, SetMode::Any)
+            xattr::set(object, &key, value, SetMode::Any)
         };
         // Where owners are not in inodes, ACLs mean nothing.
         let acl_counts = self.upper.keeping() == Keeping::Inode;
@@ -170,6 +170,6 @@ fn may_be_left_out(err: &Error) -> bool {
     matches!(err.errno(), Errno::EOPNOTSUPP | Errno::EPERM)
 }
 
-fn set_time(target: Target<'_>, time: Time) -> Result<()> {
-    at::set_times(target, SetTime::At(time), SetTime::At(time))
+fn set_time(object: Writable<'_>, time: Time) -> Result<()> {
+    at::set_times(object, SetTime::At(time), SetTime::At(time))
 }

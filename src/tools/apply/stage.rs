@@ -12,7 +12,7 @@ use crate::error::{Context, Errno, Error, Result, best_effort};
 use crate::format::overlay::{ACL_ACCESS, ACL_DEFAULT};
 use crate::layer::{FdCache, Upper, open, work};
 use crate::sys::at::Replace;
-use crate::sys::{Name, Target, at, creds, dir, stat, xattr};
+use crate::sys::{Name, WritableFd, at, creds, dir, stat, xattr};
 
 /// The layer in the making, its work directory, and what AUFS kept aside of hard links.
 const ROOT: &str = "root";
@@ -50,17 +50,17 @@ impl Stage {
         let wanted = wanted.as_bytes().to_vec();
         let above = at::open_root(above_path).context(|| above_path.display().to_string())?;
         check_free(above.as_fd(), &wanted).context(what)?;
-        best_effort("removing what a killed run left", abandoned::sweep(above.as_fd()));
-        let (name, dir) =
-            abandoned::make(above.as_fd()).context(|| above_path.display().to_string())?;
+        let beside = WritableFd::vouch(above.as_fd());
+        best_effort("removing what a killed run left", abandoned::sweep(beside));
+        let (name, dir) = abandoned::make(beside).context(|| above_path.display().to_string())?;
         match Self::fill(&dir, config) {
             Ok((links, upper)) => {
                 let path = path.to_owned();
                 Ok(Self { above, name, wanted, path, dir, links, upper: Some(upper) })
             }
             Err(err) => {
-                let removed = Name::new(name.as_bytes())
-                    .and_then(|stage| work::remove_tree(above.as_fd(), stage));
+                let removed =
+                    Name::new(name.as_bytes()).and_then(|stage| work::remove_tree(beside, stage));
                 best_effort("removing what was made", removed);
                 Err(err.context(what()))
             }
@@ -68,19 +68,20 @@ impl Stage {
     }
 
     fn fill(dir: &OwnedFd, config: &Config) -> Result<(OwnedFd, Upper)> {
+        let own = WritableFd::vouch(dir.as_fd());
         // Nothing of what it may have got from the directory above is to be passed on.
         for acl in [ACL_DEFAULT, ACL_ACCESS] {
-            match xattr::remove(Target::Fd(dir.as_fd()), acl) {
+            match xattr::remove(own.object(), acl) {
                 Err(err) if xattr::is_absent(&err) => {}
                 other => other?,
             }
         }
-        at::chmod(Target::Fd(dir.as_fd()), 0o700)?;
+        at::chmod(own.object(), 0o700)?;
         for name in [ROOT, WORK, LINKS] {
-            at::mkdir(dir.as_fd(), Name::new(name.as_bytes())?, 0o700)?;
+            at::mkdir(own, Name::new(name.as_bytes())?, 0o700)?;
         }
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-        let links = at::open(dir.as_fd(), Name::new(LINKS.as_bytes())?, flags, 0)?;
+        let links = at::open(dir.as_fd(), Name::new(LINKS.as_bytes())?, flags)?;
         // By what is open: somebody else may put another directory in the place of this one.
         let path = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
         let dirs = UpperDirs { upper: path.join(ROOT), work: path.join(WORK) };
@@ -96,8 +97,8 @@ impl Stage {
     }
 
     /// Where files go that AUFS kept for their hard links.
-    pub fn links(&self) -> BorrowedFd<'_> {
-        self.links.as_fd()
+    pub fn links(&self) -> WritableFd<'_> {
+        WritableFd::vouch(self.links.as_fd())
     }
 
     /// Puts the layer in its place.
@@ -112,18 +113,20 @@ impl Stage {
 
     fn move_root(&self) -> Result<()> {
         let (root, wanted) = (Name::new(ROOT.as_bytes())?, Name::new(&self.wanted)?);
-        let call = || at::rename(self.dir.as_fd(), root, self.above.as_fd(), wanted, Replace::Yes);
+        let (from, above) =
+            (WritableFd::vouch(self.dir.as_fd()), WritableFd::vouch(self.above.as_fd()));
+        let call = || at::rename(from, root, above, wanted, Replace::Yes);
         match call() {
             Err(err) if err.errno() == Errno::EACCES => {}
             other => return other,
         }
         // A directory that moves has its `..` changed, which takes `w`.
-        let fd = at::open(self.dir.as_fd(), root, OFlag::O_PATH, 0)?;
-        let target = Target::Fd(fd.as_fd());
-        let mode = stat::stat(target)?.permissions();
-        at::chmod(target, mode | 0o700)?;
+        let fd = at::open(self.dir.as_fd(), root, OFlag::O_PATH)?;
+        let layer = WritableFd::vouch(fd.as_fd()).object();
+        let mode = stat::stat(layer.target())?.permissions();
+        at::chmod(layer, mode | 0o700)?;
         call()?;
-        at::chmod(target, mode)
+        at::chmod(layer, mode)
     }
 }
 
@@ -131,7 +134,7 @@ impl Drop for Stage {
     fn drop(&mut self) {
         self.upper = None;
         let removed = Name::new(self.name.as_bytes())
-            .and_then(|name| work::remove_tree(self.above.as_fd(), name));
+            .and_then(|name| work::remove_tree(WritableFd::vouch(self.above.as_fd()), name));
         best_effort("removing what was made on the way", removed);
     }
 }
@@ -139,7 +142,7 @@ impl Drop for Stage {
 /// The name must be free, or an empty directory.
 fn check_free(above: BorrowedFd<'_>, wanted: &[u8]) -> Result<()> {
     let wanted = Name::new(wanted)?;
-    let here = match at::open(above, wanted, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0) {
+    let here = match at::open(above, wanted, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
         Ok(here) => here,
         Err(err) if err.errno() == Errno::ENOENT => return Ok(()),
         Err(err) => return Err(err.context("it is to be a new directory")),

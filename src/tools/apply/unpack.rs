@@ -1,7 +1,6 @@
 //! What each entry of an archive means for the layer in the making.
 
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 
@@ -17,7 +16,7 @@ use crate::layer::keeping::Keeping;
 use crate::layer::upper::OpaqueForm;
 use crate::sys::stat::Time;
 use crate::sys::xattr::SetMode;
-use crate::sys::{Name, Target, at, file, xattr};
+use crate::sys::{Name, WritableFd, at, file, xattr};
 use crate::tools::oci::entry::{Entry, Kind};
 use crate::tools::oci::printable;
 
@@ -145,10 +144,9 @@ impl<'a> Unpack<'a> {
             return Ok(());
         }
         let name = Name::new(name)?;
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
-        let file = at::open(self.stage.links(), name, flags, 0o600)?;
-        self.data(&file, entry, data)?;
-        self.metadata.give(Target::Fd(file.as_fd()), entry, libc::S_IFREG)
+        let file = at::create(self.stage.links(), name, OFlag::empty(), 0o600)?;
+        self.data(file.writable(), entry, data)?;
+        self.metadata.give(file.writable().object(), entry, libc::S_IFREG)
     }
 
     fn object(
@@ -224,8 +222,8 @@ impl<'a> Unpack<'a> {
         let kind = match entry.kind {
             Kind::File => {
                 let file = upper.create(here, name, 0o600)?;
-                self.data(&file, entry, data)?;
-                return self.metadata.give(Target::Fd(file.as_fd()), entry, libc::S_IFREG);
+                self.data(file.writable(), entry, data)?;
+                return self.metadata.give(file.writable().object(), entry, libc::S_IFREG);
             }
             Kind::Symlink if entry.link.contains(&0) || entry.link.is_empty() => {
                 return Err(refuse("a symbolic link to nowhere"));
@@ -246,7 +244,7 @@ impl<'a> Unpack<'a> {
         upper.with_entry(here, name, |target| metadata.give(target, entry, kind))
     }
 
-    fn data(&mut self, file: &OwnedFd, entry: &Entry, data: &mut dyn Read) -> Result<()> {
+    fn data(&mut self, file: WritableFd<'_>, entry: &Entry, data: &mut dyn Read) -> Result<()> {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(PIECE, 0);
         let mut at = 0;
@@ -257,7 +255,7 @@ impl<'a> Unpack<'a> {
             };
             let piece = buffer.get(..read).filter(|piece| !piece.is_empty());
             let piece = piece.ok_or_else(|| refuse("the data is cut off"))?;
-            if file::write_at(file.as_fd(), piece, at)? < piece.len() {
+            if file::write_at(file, piece, at)? < piece.len() {
                 return Err(Errno::ENOSPC.into());
             }
             at += read as u64;
@@ -341,10 +339,7 @@ impl Source {
         let from = Name::new(&self.name)?;
         match &self.dir {
             Some(dir) => stage.upper()?.link(dir, from, to, name),
-            None => {
-                let to = to.dir().fd()?;
-                at::link(stage.links(), from, to.as_ref().as_fd(), name)
-            }
+            None => to.reach(|to| at::link(stage.links(), from, to, name)),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::layer::work;
 use crate::merge::lookup::{What, lookup};
 use crate::merge::{DirStack, Index};
 use crate::sys::xattr::SetMode;
-use crate::sys::{FileType, Name, Stat, Target, at, dir, handle, ioctl, stat, xattr};
+use crate::sys::{FileType, Name, Stat, Target, WritableFd, at, dir, handle, ioctl, stat, xattr};
 use crate::tools::views::View;
 
 /// The directory in WORKDIR.
@@ -44,7 +44,7 @@ impl LinkIndex {
     pub fn open(work: &Path) -> Result<Option<Self>> {
         let root = at::open_root(work).context(|| format!("workdir={}", work.display()))?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-        let fd = match at::open(root.as_fd(), Name::new(INDEX)?, flags, 0) {
+        let fd = match at::open(root.as_fd(), Name::new(INDEX)?, flags) {
             Err(err) if matches!(err.errno(), Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
             other => other.context(|| "workdir: index".to_owned())?,
         };
@@ -149,9 +149,9 @@ impl LinkIndex {
         for Verdict { name, problem, names } in self.judge(view)? {
             let name = Name::new(&name)?;
             match problem {
-                Problem::Leftover => work::remove_tree(self.fd.as_fd(), name)?,
+                Problem::Leftover => work::remove_tree(self.writable(), name)?,
                 Problem::StaleIndexEntry | Problem::NamelessIndexEntry => {
-                    at::unlink(self.fd.as_fd(), name)?;
+                    at::unlink(self.writable(), name)?;
                 }
                 Problem::WrongCount => self.set_count(name, names)?,
                 _ => {}
@@ -160,14 +160,19 @@ impl LinkIndex {
         Ok(())
     }
 
+    fn writable(&self) -> WritableFd<'_> {
+        WritableFd::vouch(self.fd.as_fd())
+    }
+
     /// Where the origin is, there the count belongs.
     fn set_count(&self, name: Name<'_>, names: u32) -> Result<()> {
-        let target = Target::At(self.fd.as_fd(), name);
+        let entry = self.writable().entry(name);
+        let target = entry.target();
         let count = Count::by_upper(names, stat::stat(target)?.nlink).to_string();
         for namespace in Namespace::BOTH {
             if xattr::get_if_set(target, namespace.key(Mark::Origin))?.is_some() {
                 let key = namespace.key(Mark::Nlink);
-                xattr::set(target, key, count.as_bytes(), SetMode::Any)?;
+                xattr::set(entry, key, count.as_bytes(), SetMode::Any)?;
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use nix::fcntl::OFlag;
 
 use super::{Finding, Place, Problem};
 use crate::error::{Context, Errno, Result};
-use crate::sys::{Name, Target, at, dir, stat};
+use crate::sys::{Name, Target, WritableFd, at, dir, stat};
 use crate::tools::apply::abandoned;
 
 /// Where objects are built, and where features are noted, in the work directory.
@@ -49,7 +49,7 @@ pub(super) fn beside(upper: &Path) -> Result<Vec<Finding>> {
 /// Removes them.
 pub(super) fn remove_beside(upper: &Path) -> Result<()> {
     let Some(above) = above(upper)? else { return Ok(()) };
-    abandoned::sweep(above.as_fd()).map(drop)
+    abandoned::sweep(WritableFd::vouch(above.as_fd())).map(drop)
 }
 
 /// The directory that holds the upper; `None` if it is not for us to read.
@@ -64,7 +64,7 @@ fn above(upper: &Path) -> Result<Option<OwnedFd>> {
 
 fn open(above: &OwnedFd, name: &[u8]) -> Result<Option<OwnedFd>> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-    match at::open(above.as_fd(), Name::new(name)?, flags, 0) {
+    match at::open(above.as_fd(), Name::new(name)?, flags) {
         Ok(fd) => Ok(Some(fd)),
         Err(err) if matches!(err.errno(), Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
         Err(err) => Err(err.context(format!("workdir: {}", name.escape_ascii()))),

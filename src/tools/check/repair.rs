@@ -13,7 +13,7 @@ use crate::format::overlay::{Mark, Namespace};
 use crate::layer::{FdCache, Upper, UpperDir, open};
 use crate::sys::at::SetTime;
 use crate::sys::xattr::SetMode;
-use crate::sys::{Name, Target, at, creds, xattr};
+use crate::sys::{Name, Writable, at, creds, xattr};
 use crate::tools::oci::printable;
 use crate::tools::views::Layers;
 
@@ -88,8 +88,8 @@ fn one_opaque_mark(upper: &Upper, namespace: Namespace, dir: &UpperDir) -> Resul
     }
 }
 
-fn remove(target: Target<'_>, key: &std::ffi::CStr) -> Result<()> {
-    match xattr::remove(target, key) {
+fn remove(object: Writable<'_>, key: &std::ffi::CStr) -> Result<()> {
+    match xattr::remove(object, key) {
         Err(err) if xattr::is_absent(&err) => Ok(()),
         other => other,
     }

@@ -16,7 +16,7 @@ use nix::fcntl::OFlag;
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::overlay::Namespace;
 use crate::sys::trail::Trail;
-use crate::sys::{Name, at, creds, file};
+use crate::sys::{Name, WritableFd, at, creds, file};
 use crate::tools::mounted::{self, Role};
 use crate::tools::oci::printable;
 use crate::tools::way::push;
@@ -93,7 +93,8 @@ pub fn convert(path: &Path, task: Task, progress: &mut dyn FnMut(&[u8])) -> Resu
     walk(&root, |path, dir, facts| {
         progress(path);
         counts.directories += 1;
-        rewrite::rewrite(dir, facts, task, &mut counts)
+        // The layer is ours: it is locked, and nobody has mounted it.
+        rewrite::rewrite(WritableFd::vouch(dir), facts, task, &mut counts)
     })?;
     nix::unistd::syncfs(&root).map_err(Error::from).context(|| "writing to the disk")?;
     Ok(counts)
@@ -121,7 +122,7 @@ fn walk(
         let above = path.len();
         push(&mut path, &name);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-        let next = at::open(fd, Name::new(&name)?, flags, 0)
+        let next = at::open(fd, Name::new(&name)?, flags)
             .and_then(|fd| Ok((Facts::read(fd.as_fd(), Some(&dir.facts))?, fd)));
         let (facts, fd) = next.context(|| format!("/{}", printable(&path)))?;
         trail.enter(fd)?;

@@ -11,7 +11,7 @@ use crate::format::overlay::{self, Dialect, FUSE_OVERLAYFS_OPAQUE, Mark, Namespa
 use crate::layer::work::remove_tree;
 use crate::sys::at::SetTime;
 use crate::sys::xattr::SetMode;
-use crate::sys::{FileType, Name, Target, at, stat, xattr};
+use crate::sys::{FileType, Name, Target, Writable, WritableFd, at, stat, xattr};
 
 /// Marks that say something of the layers below or of the owner of an upper, and nothing that a
 /// lower layer is read for.
@@ -54,22 +54,22 @@ pub(super) fn check(dir: BorrowedFd<'_>, facts: &Facts, task: Task) -> Result<()
 
 /// Writes the markers of a directory, then gives it its times back.
 pub(super) fn rewrite(
-    dir: BorrowedFd<'_>,
+    dir: WritableFd<'_>,
     facts: &Facts,
     task: Task,
     counts: &mut Counts,
 ) -> Result<()> {
-    let was = stat::fstat(dir)?;
+    let was = stat::fstat(dir.borrowed())?;
     let before = (counts.written, counts.removed);
     let mut rewrite = Rewrite { dir, task, counts };
     for (name, said) in &facts.whiteouts {
         rewrite.whiteout(facts, Name::new(name)?, *said)?;
     }
     for name in &facts.objects {
-        rewrite.other_marks(Target::At(dir, Name::new(name)?))?;
+        rewrite.other_marks(dir.entry(Name::new(name)?))?;
     }
     rewrite.opaque(facts)?;
-    rewrite.other_marks(Target::Fd(dir))?;
+    rewrite.other_marks(dir.object())?;
     if task.seal {
         for name in &facts.housekeeping {
             rewrite.counts.removed += 1;
@@ -79,11 +79,11 @@ pub(super) fn rewrite(
     if before == (counts.written, counts.removed) {
         return Ok(());
     }
-    at::set_times(Target::Fd(dir), SetTime::At(was.atime), SetTime::At(was.mtime))
+    at::set_times(dir.object(), SetTime::At(was.atime), SetTime::At(was.mtime))
 }
 
 struct Rewrite<'a> {
-    dir: BorrowedFd<'a>,
+    dir: WritableFd<'a>,
     task: Task,
     counts: &'a mut Counts,
 }
@@ -102,7 +102,7 @@ impl Rewrite<'_> {
             if let Some(FileType::Directory) = said.beside
                 && !facts.hidden
             {
-                self.set_opaque(Target::At(self.dir, name), Some(name))?;
+                self.set_opaque(self.dir.entry(name))?;
             }
             if said.device || said.attribute {
                 self.unlink(name)?;
@@ -138,20 +138,13 @@ impl Rewrite<'_> {
     }
 
     /// Marks a directory as opaque: this one, or one in it.
-    fn set_opaque(&mut self, target: Target<'_>, name: Option<Name<'_>>) -> Result<()> {
+    fn set_opaque(&mut self, dir: Writable<'_>) -> Result<()> {
         self.counts.written += 1;
         if let Some(key) = self.opaque_key() {
-            return xattr::set(target, key, b"y", SetMode::Any);
+            return xattr::set(dir, key, b"y", SetMode::Any);
         }
-        let inner;
-        let dir = match name {
-            Some(name) => {
-                inner = at::open(self.dir, name, nix::fcntl::OFlag::O_DIRECTORY, 0)?;
-                std::os::fd::AsFd::as_fd(&inner)
-            }
-            None => self.dir,
-        };
-        match at::mknod(dir, Name::new(aufs::OPAQUE)?, libc::S_IFREG | 0o600, 0) {
+        let (opened, name) = (at::open_writable_dir(dir)?, Name::new(aufs::OPAQUE)?);
+        match at::mknod(opened.writable(), name, libc::S_IFREG | 0o600, 0) {
             Err(err) if err.errno() == Errno::EEXIST => Ok(()),
             other => other,
         }
@@ -167,22 +160,22 @@ impl Rewrite<'_> {
     }
 
     fn opaque(&mut self, facts: &Facts) -> Result<()> {
-        let target = Target::Fd(self.dir);
+        let dir = self.dir.object();
         let wanted = self.opaque_key();
         let is_set = match wanted {
-            Some(key) => xattr::get_if_set(target, key)?.as_deref() == Some(b"y"),
+            Some(key) => xattr::get_if_set(dir.target(), key)?.as_deref() == Some(b"y"),
             None => facts.opaque_file,
         };
         if facts.opaque && !is_set {
-            self.set_opaque(target, None)?;
+            self.set_opaque(dir)?;
         }
         let [one, other] = Namespace::BOTH.map(|namespace| namespace.key(Mark::Opaque));
         for key in [one, other, FUSE_OVERLAYFS_OPAQUE] {
             // Also what says that there are whiteouts by attribute: there are none any more.
             let keep = facts.opaque && wanted == Some(key);
-            if !keep && xattr::get_if_set(target, key)?.is_some() {
+            if !keep && xattr::get_if_set(dir.target(), key)?.is_some() {
                 self.counts.removed += 1;
-                xattr::remove(target, key)?;
+                xattr::remove(dir, key)?;
             }
         }
         if facts.opaque_file && wanted.is_some() {
@@ -192,8 +185,8 @@ impl Rewrite<'_> {
     }
 
     /// Marks that are not about names: to the wanted namespace, or away.
-    fn other_marks(&mut self, target: Target<'_>) -> Result<()> {
-        for (namespace, mark, value) in marks(target)? {
+    fn other_marks(&mut self, object: Writable<'_>) -> Result<()> {
+        for (namespace, mark, value) in marks(object.target())? {
             let old = key(namespace, &mark)?;
             let of_upper = OF_AN_UPPER.contains(&&*mark);
             let wanted = match self.task.to {
@@ -206,7 +199,7 @@ impl Rewrite<'_> {
             };
             if let Some(wanted) = wanted {
                 let new = key(wanted, &mark)?;
-                match xattr::set(target, &new, &value, SetMode::Create) {
+                match xattr::set(object, &new, &value, SetMode::Create) {
                     // It is said in both.
                     Err(err) if err.errno() == Errno::EEXIST => {}
                     // Links and devices have no attributes of users, and no other marks than these.
@@ -218,7 +211,7 @@ impl Rewrite<'_> {
                 }
             }
             self.counts.removed += 1;
-            xattr::remove(target, &old)?;
+            xattr::remove(object, &old)?;
         }
         Ok(())
     }
