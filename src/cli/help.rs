@@ -1,4 +1,4 @@
-//! The table of mount options as text: for `--help` and for the README.
+//! The table of mount options as text: for `--help` and for the manual.
 
 use std::fmt::Write;
 
@@ -56,7 +56,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// The mount options as the README shows them.
+/// The mount options as the manual shows them.
 #[must_use]
 pub fn markdown() -> String {
     let mut out = String::from("| Option | Meaning |\n|---|---|\n");
@@ -83,12 +83,12 @@ mod tests {
     const BEGIN: &str = "<!-- mount options: begin (generated) -->\n";
     const END: &str = "<!-- mount options: end -->";
 
-    /// `OVLMERGE_BLESS=1 cargo test the_readme` writes the table into the README.
+    /// `OVLMERGE_BLESS=1 cargo test the_manual` writes the table into the manual.
     #[test]
-    fn the_readme_has_the_table() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-        let readme = std::fs::read_to_string(path).unwrap();
-        let (head, rest) = readme.split_once(BEGIN).expect("the marker for the begin");
+    fn the_manual_has_the_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/manual.md");
+        let manual = std::fs::read_to_string(path).unwrap();
+        let (head, rest) = manual.split_once(BEGIN).expect("the marker for the begin");
         let (table, tail) = rest.split_once(END).expect("the marker for the end");
         if table != markdown() && std::env::var_os("OVLMERGE_BLESS").is_some() {
             std::fs::write(path, format!("{head}{BEGIN}{}{END}{tail}", markdown())).unwrap();

@@ -1,6 +1,6 @@
 //! The mount options: how each is read, and what it does to a [`Request`].
 //!
-//! [`table`](super::table) lists them; parser, `--help` and the README's table all come from there,
+//! [`table`](super::table) lists them; parser, `--help` and the manual's table all come from there,
 //! so an option cannot be in one and missing in another.
 
 use std::path::PathBuf;

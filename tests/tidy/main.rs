@@ -130,10 +130,11 @@ fn every_file_says_what_it_is_for() {
     check(Source::is_product, checks::missing_head);
 }
 
-/// The table of marks says of each which test proves it.
+/// The tables of marks, of findings and of programs say of each row which test proves it.
 #[test]
 fn every_test_that_the_documents_name_exists() {
-    for path in ["src/docs/format.md", "src/docs/semantics.md"] {
+    for page in ["format", "semantics", "tools", "performance", "manual"] {
+        let path = &format!("src/docs/{page}.md");
         let full = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
         let text = std::fs::read_to_string(full).unwrap();
         report(&named::missing_tests(path, &text, &source::all()));
