@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Vfs;
+use super::dir_for_change::DirForChange;
 use super::hardlinks::orphan;
-use super::lookup::ensure_index;
 use super::node::{Leaf, Node};
 use super::place::{Link, Place, Real};
 use crate::error::{Context, Errno, Result};
@@ -62,7 +62,7 @@ impl Vfs {
 
     fn copy_up_dir(&self, node: &Arc<Node>, parent: &Arc<Node>, to: &UpperDir) -> Result<()> {
         let upper = self.upper()?;
-        let _gate = node.gate.lock();
+        let _gate = node.gate.lock_another();
         let dir = node.dir()?;
         let from = dir.stack.read().clone();
         if from.upper.is_some() {
@@ -77,18 +77,15 @@ impl Vfs {
         let about = || format!("copy-up of directory {name}");
         // The lower that is copied may hang: no names are locked.
         let copied = copyup::directory(upper, &from).context(about)?;
-        let mut names = parent.dir()?.names.write();
-        ensure_index(parent.dir()?, &mut names)?;
+        let mut above = DirForChange::lock(parent, to.clone())?;
         // Its own names too: who looks at them with the upper has to have an index from now on.
-        let own_names = dir.names.write();
+        let own_names = dir.names.write_another();
         if own_names.dead {
             return Err(Errno::ENOENT.into());
         }
         let made = copied.publish(upper, Destination { dir: to, name }).context(about)?;
         let part = Key { dev: made.dir().dev()?, ino: made.dir().ino()?, layer: 0 };
-        if let Some(index) = &mut names.index {
-            index.put_upper(name, FileType::Directory, part.ino);
-        }
+        above.has_put(name, FileType::Directory, part.ino);
         self.table.has_upper_part(node.id, part);
         {
             let mut stack = dir.stack.write();
@@ -214,8 +211,7 @@ impl Vfs {
             Data::All => self.build_with_others(from, link, &was)?,
             _ => copyup::build(self.upper()?, from, &was, data)?,
         };
-        let to = self.dir_to_write(&link.parent)?;
-        if self.publish(node, leaf, link, &to, copied)? {
+        if self.publish(node, leaf, link, copied)? {
             if was.nlink > 1 {
                 // Number and link count are those of the copy now.
                 self.tell_changed(node.id);
@@ -303,12 +299,10 @@ impl Vfs {
         node: &Arc<Node>,
         leaf: &Leaf,
         link: &Link,
-        to: &UpperDir,
         mut copied: Copied,
     ) -> Result<bool> {
         let name = Name::new(link.name())?;
-        let mut names = link.parent.dir()?.names.write();
-        ensure_index(link.parent.dir()?, &mut names)?;
+        let mut dir = self.dir_for_change(&link.parent)?;
         let mut place = leaf.place.write();
         let (file, made, set_id) = (copied.file.take(), copied.made, copied.set_id);
         if place.find(&link.parent, link.name()).is_none() {
@@ -319,11 +313,9 @@ impl Vfs {
             return Ok(true);
         }
         let data = copied.data.clone();
-        copied.publish(self.upper()?, Destination { dir: to, name })?;
+        copied.publish(self.upper()?, Destination { dir: &dir.upper, name })?;
         self.dir_moved(&link.parent);
-        if let Some(index) = &mut names.index {
-            index.put_upper(name, node.kind(), made.ino);
-        }
+        dir.has_put(name, node.kind(), made.ino);
         self.has_copy(node, leaf, &mut place, &made, file);
         node.no_set_id.store(!set_id, Ordering::Relaxed);
         place.set_data(data);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::lookup::survey;
-use super::node::{Names, Node};
+use super::dir_for_change::DirForChange;
+use super::node::Node;
 use super::protection::NameChange;
 use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result};
@@ -48,19 +48,14 @@ impl Vfs {
         let parent = self.node(parent)?;
         let name = self.new_name(name)?;
         let request = &self.owners.stored_request(request)?;
-        let dir = parent.dir()?;
+        parent.dir()?;
         self.check_names(&parent, NameChange::Made)?;
-        let upper_dir = self.dir_to_write(&parent)?;
-        let mut names = self.names_mut(dir)?;
-        if names.dead {
-            return Err(Errno::ENOENT.into());
-        }
-        let into = Parent { dir: &upper_dir, inherit: names.inherited(&upper_dir)? };
-        let stack = dir.stack.read().clone();
-        let made = self.make(&into, &stack, &names, name, body, request)?;
-        if let Some(index) = &mut names.index {
-            index.put_upper(name, made.stat.kind(), made.stat.ino);
-        }
+        let mut dir = self.dir_for_change(&parent)?;
+        dir.check_alive()?;
+        let (upper_dir, inherit) = (dir.upper.clone(), dir.inherited()?);
+        let into = Parent { dir: &upper_dir, inherit };
+        let made = self.make(&into, &dir, name, body, request)?;
+        dir.has_put(name, made.stat.kind(), made.stat.ino);
         Ok(self.adopt(made, &parent, &into, name))
     }
 
@@ -78,6 +73,7 @@ impl Vfs {
         let request = &self.owners.stored_request(request)?;
         let dir = parent.dir()?;
         let upper_dir = self.dir_to_write(&parent)?;
+        // No name of it changes, so that it needs no index.
         let mut names = dir.names.write();
         if names.dead {
             return Err(Errno::ENOENT.into());
@@ -102,53 +98,24 @@ impl Vfs {
     fn make(
         &self,
         into: &Parent<'_>,
-        stack: &DirStack,
-        names: &Names,
+        dir: &DirForChange<'_>,
         name: Name<'_>,
         body: Body<'_>,
         request: &Request,
     ) -> Result<Created> {
         let upper = self.upper()?;
-        if names.index.is_some() {
-            let site = self.site(stack, names, name)?;
+        if dir.index().is_some() {
+            let site = site(dir, name)?;
             return create::create(upper, into, name, body, request, site);
         }
         // Nothing below: the call itself tells whether the name is free. What stands there may be a
         // whiteout that hides nothing.
         match create::create(upper, into, name, body, request, Site::FREE) {
             Err(err) if err.errno() == Errno::EEXIST => {
-                let site = self.site(stack, names, name)?;
+                let site = site(dir, name)?;
                 create::create(upper, into, name, body, request, site)
             }
             other => other,
-        }
-    }
-
-    /// What a new object finds at its name.
-    fn site(&self, stack: &DirStack, names: &Names, name: Name<'_>) -> Result<Site> {
-        let found = survey(stack, names, name)?;
-        match found.upper {
-            InUpper::Object { .. } => Err(Errno::EEXIST.into()),
-            InUpper::Absent if found.in_lowers => Err(Errno::EEXIST.into()),
-            InUpper::Absent => Ok(Site::FREE),
-            InUpper::Whiteout => {
-                // An upper from elsewhere may hold either form, whatever we write ourselves.
-                let stands_there = self.is_whiteout_object(stack, name)?;
-                Ok(Site {
-                    over_whiteout: stands_there,
-                    beside_file: !stands_there,
-                    in_lowers: found.in_lowers,
-                })
-            }
-        }
-    }
-
-    /// Whether a whiteout stands at the name itself, not beside it (`.wh.NAME`).
-    pub(super) fn is_whiteout_object(&self, stack: &DirStack, name: Name<'_>) -> Result<bool> {
-        let Some(upper) = &stack.upper else { return Ok(false) };
-        match upper.dir().stat_entry(name)? {
-            Some(stat) => upper.dir().is_whiteout(name, &stat),
-            None => Ok(false),
         }
     }
 
@@ -174,7 +141,7 @@ impl Vfs {
         if let Ok(dir) = node.dir() {
             dir.unified.store(true, Ordering::Relaxed);
             // Nobody has met it yet: the directory above is locked.
-            dir.names.write().inherit = Some(into.inherit.passed_on(&stat));
+            dir.names.write_another().inherit = Some(into.inherit.passed_on(&stat));
         }
         node.no_set_id.store(stat.mode & 0o6000 == 0, Ordering::Relaxed);
         if let (Some(file), Ok(leaf)) = (made.file, node.as_leaf()) {
@@ -183,5 +150,24 @@ impl Vfs {
             self.cache.opened(weak);
         }
         self.entry(&node, self.shown(&node, stat))
+    }
+}
+
+/// What a new object finds at its name.
+fn site(dir: &DirForChange<'_>, name: Name<'_>) -> Result<Site> {
+    let found = dir.survey(name)?;
+    match found.upper {
+        InUpper::Object { .. } => Err(Errno::EEXIST.into()),
+        InUpper::Absent if found.in_lowers => Err(Errno::EEXIST.into()),
+        InUpper::Absent => Ok(Site::FREE),
+        InUpper::Whiteout => {
+            // An upper from elsewhere may hold either form, whatever we write ourselves.
+            let stands_there = dir.is_whiteout_object(name)?;
+            Ok(Site {
+                over_whiteout: stands_there,
+                beside_file: !stands_there,
+                in_lowers: found.in_lowers,
+            })
+        }
     }
 }

@@ -77,7 +77,8 @@ fn renew_dirs(dir: &Dir, fresh: DirStack) -> Result<()> {
     if known.lowers.is_empty() || are_same(&known.lowers, &fresh.lowers)? {
         return Ok(());
     }
-    let mut names = dir.names.write();
+    // The names of the directory above are locked: it was looked up there.
+    let mut names = dir.names.write_another();
     let mut stack = dir.stack.write();
     if names.dead || stack.lowers.is_empty() {
         return Ok(());

@@ -7,7 +7,6 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::Vfs;
-use super::lookup::ensure_index;
 use super::node::Node;
 use super::place::{Link, Orphan, Place, Real};
 use crate::error::{Errno, Result, best_effort};
@@ -102,9 +101,8 @@ impl Vfs {
     /// Those of copying the directory up, and of linkat(2).
     pub(super) fn name_to_upper(&self, node: &Node, link: &Link) -> Result<()> {
         let (upper, name) = (self.upper()?, Name::new(link.name())?);
-        let to = self.dir_to_write(&link.parent)?;
-        let mut names = link.parent.dir()?.names.write();
-        ensure_index(link.parent.dir()?, &mut names)?;
+        let mut dir = self.dir_for_change(&link.parent)?;
+        let to = dir.upper.clone();
         let mut place = node.as_leaf()?.place.write();
         match place.find(&link.parent, link.name()) {
             Some(known) if !known.in_upper() => {}
@@ -122,8 +120,8 @@ impl Vfs {
         self.dir_moved(&link.parent);
         best_effort("names are counted by the next change", self.settle_count(&mut place));
         place.add(Link::new(&link.parent, link.name(), true));
-        if let (Some(index), Some((_, ino))) = (&mut names.index, place.real.upper_key()) {
-            index.put_upper(name, node.kind(), ino);
+        if let Some((_, ino)) = place.real.upper_key() {
+            dir.has_put(name, node.kind(), ino);
         }
         Ok(())
     }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::lookup::survey;
 use super::node::Node;
 use super::place::{Link, Place, Real};
 use super::protection::NameChange;
@@ -43,14 +42,10 @@ impl Vfs {
 
     fn link_upper(&self, node: &Arc<Node>, parent: &Arc<Node>, name: Name<'_>) -> Result<()> {
         let upper = self.upper()?;
-        let to = self.dir_to_write(parent)?;
-        let dir = parent.dir()?;
-        let mut names = self.names_mut(dir)?;
-        if names.dead {
-            return Err(Errno::ENOENT.into());
-        }
-        let stack = dir.stack.read().clone();
-        let site = survey(&stack, &names, name)?;
+        let mut dir = self.dir_for_change(parent)?;
+        dir.check_alive()?;
+        let to = dir.upper.clone();
+        let site = dir.survey(name)?;
         let mut place = node.as_leaf()?.place.write();
         let existing = self.existing(&place)?;
         let key = place.real.upper_key().ok_or(Errno::ENOENT)?;
@@ -64,7 +59,7 @@ impl Vfs {
         match site.upper {
             InUpper::Object { .. } => return Err(Errno::EEXIST.into()),
             InUpper::Absent => existing.link(upper, &to, name)?,
-            InUpper::Whiteout if self.is_whiteout_object(&stack, name)? => {
+            InUpper::Whiteout if dir.is_whiteout_object(name)? => {
                 existing.stage(upper)?.publish(&to, name, Over::SameKind)?;
             }
             InUpper::Whiteout => {
@@ -82,9 +77,7 @@ impl Vfs {
         if let Some(linked) = place.linked_mut() {
             linked.count += 1;
         }
-        if let Some(index) = &mut names.index {
-            index.put_upper(name, node.kind(), key.1);
-        }
+        dir.has_put(name, node.kind(), key.1);
         Ok(())
     }
 

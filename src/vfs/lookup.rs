@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
-
 use super::ids::NodeId;
+use super::locks::ReadNames;
 use super::node::{Dir, Names, Node};
 use super::table::Held;
 use super::{Entry, Vfs};
@@ -15,15 +14,6 @@ use crate::merge::index::{Entry as IndexEntry, InUpper, Index};
 use crate::merge::lookup::{self, Candidates, Found, Key};
 use crate::merge::{DirStack, What};
 use crate::sys::{Name, Stat};
-
-/// What is known of a name that is about to be changed.
-#[derive(Clone, Copy, Debug)]
-pub struct Survey {
-    /// What the upper has there.
-    pub upper: InUpper,
-    /// Whether a lower has it.
-    pub in_lowers: bool,
-}
 
 impl Vfs {
     /// Looks up a name and, if it is there, adds one to the lookups of its node. With `nfs_export`,
@@ -133,7 +123,7 @@ impl Vfs {
     }
 
     /// The names of a directory, locked for reading, with an index if one is needed.
-    pub(super) fn names<'a>(&self, dir: &'a Dir) -> Result<RwLockReadGuard<'a, Names>> {
+    pub(super) fn names<'a>(&self, dir: &'a Dir) -> Result<ReadNames<'a>> {
         {
             // Whoever wants to change the names may wait for a reader whose layer hangs. Who only
             // reads does not wait with it.
@@ -143,15 +133,9 @@ impl Vfs {
                 return Ok(names);
             }
         }
-        let names = self.names_mut(dir)?;
-        Ok(RwLockWriteGuard::downgrade(names))
-    }
-
-    /// The names of a directory, locked for a change, with an index if one is needed.
-    pub(super) fn names_mut<'a>(&self, dir: &'a Dir) -> Result<RwLockWriteGuard<'a, Names>> {
         let mut names = dir.names.write();
         ensure_index(dir, &mut names)?;
-        Ok(names)
+        Ok(names.downgrade())
     }
 
     /// The node behind a name, counted nowhere; if nobody else knows it, it goes with what is
@@ -218,46 +202,6 @@ pub(super) fn ensure_index(dir: &Dir, names: &mut Names) -> Result<()> {
         names.index = Some(Index::build(&stack)?);
     }
     Ok(())
-}
-
-/// What stands at a name of a directory that is in the upper. With an index no call is needed.
-pub(super) fn survey(stack: &DirStack, names: &Names, name: Name<'_>) -> Result<Survey> {
-    if let Some(index) = &names.index {
-        return Ok(match index.get(name) {
-            Some(entry) => Survey { upper: entry.upper, in_lowers: entry.in_lowers() },
-            None => Survey { upper: InUpper::Absent, in_lowers: false },
-        });
-    }
-    let stat = match &stack.upper {
-        Some(upper) => upper.dir().stat_entry(name)?,
-        None => None,
-    };
-    let upper = match stat {
-        None => InUpper::Absent,
-        Some(stat) => match &stack.upper {
-            Some(upper) if upper.dir().is_whiteout(name, &stat)? => InUpper::Whiteout,
-            _ => InUpper::Object { kind: stat.kind(), ino: stat.ino, cut: false },
-        },
-    };
-    Ok(Survey { upper, in_lowers: false })
-}
-
-/// Surveys a name that `found` stands for: without an index that is the only thing there.
-pub(super) fn survey_found(names: &Names, name: Name<'_>, found: &Found) -> Survey {
-    match (&names.index, names.index.as_ref().and_then(|index| index.get(name))) {
-        (_, Some(entry)) => Survey { upper: entry.upper, in_lowers: entry.in_lowers() },
-        (Some(_), None) => Survey { upper: InUpper::Absent, in_lowers: false },
-        (None, None) => {
-            let upper =
-                InUpper::Object { kind: found.stat.kind(), ino: found.stat.ino, cut: false };
-            Survey { upper, in_lowers: false }
-        }
-    }
-}
-
-/// Whether a lower has a name of a directory that is in the upper.
-pub(super) fn in_lowers(names: &Names, name: Name<'_>) -> bool {
-    names.index.as_ref().and_then(|index| index.get(name)).is_some_and(|entry| entry.in_lowers())
 }
 
 /// Attributes as users see them, but for the number. A merged directory has one link: counting its

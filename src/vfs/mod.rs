@@ -3,25 +3,14 @@
 //!
 //! There is no FUSE here. Tests call these functions directly.
 //!
-//! # Locks
-//! In this order, and no other:
-//! 1. `Vfs::renames`: at most one rename of a directory, or between directories, at a time; never
-//!    held while data is copied;
-//! 2. `gate` of a node: one copy-up of it at a time, held while data is copied; of a file before
-//!    those of the directories above it;
-//! 3. `names` of directories: a parent's before its child's, otherwise by number. Who holds
-//!    `renames` may take those of a whole subtree, parents first: nobody else then holds two that
-//!    do not lie one in the other;
-//! 4. `place` of a file, `stack` and `link` of a directory: short, never held while data is copied;
-//!    two of a kind by [`place::lock_two`] alone.
-//!
-//! Nothing is locked for the whole tree.
+//! Locks and their order are in [`locks`].
 
 mod ahead;
 mod attr;
 mod copyup;
 mod create;
 mod data;
+mod dir_for_change;
 mod doubt;
 mod expiry;
 mod exports;
@@ -31,6 +20,7 @@ mod hardlinks;
 mod ids;
 mod link;
 mod listing;
+mod locks;
 mod lookup;
 mod metacopy;
 mod node;
@@ -55,8 +45,6 @@ mod xattr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-
 use crate::config::{Config, RenameLower, Xattrs};
 use crate::error::{Errno, Result};
 use crate::layer::{FdCache, Stack, Upper, open};
@@ -76,6 +64,7 @@ pub use rename::RenameMode;
 use ahead::Ahead;
 use exports::Exports;
 use ids::Ids;
+use locks::Lock1Renames;
 use node::Node;
 use readahead::ReadAhead;
 use room::Removals;
@@ -91,7 +80,7 @@ pub struct Vfs {
     table: Table,
     cache: Arc<FdCache>,
     snapshots: Snapshots,
-    renames: Mutex<()>,
+    renames: Lock1Renames,
     ahead: Ahead,
     removals: Removals,
     read_ahead: ReadAhead,
@@ -164,7 +153,7 @@ impl Vfs {
         redirect::check_option(config, &stack)?;
         let delegation = config.dirmeta_delegate;
         let root = DirStack::root(&stack, delegation)?;
-        let (snapshots, renames) = (Snapshots::default(), Mutex::new(()));
+        let (snapshots, renames) = (Snapshots::default(), Lock1Renames::default());
         let ids = Ids::new(stack.filesystems.clone(), config.numbers);
         let metacopy = metacopy::is_wanted(config, &stack);
         let mut vfs = Self {

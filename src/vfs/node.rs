@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
 use super::ids::NodeId;
+use super::locks::{Lock2Gate, Lock3Names, Lock6Place, Lock7Link, Lock8Orphan, Lock9Stack};
 use super::place::{Link, Place, Real};
 use super::protection::Known;
 use super::told::Told;
 use crate::error::{Errno, Result};
+use crate::layer::UpperDir;
 use crate::layer::fdcache::{Closable, FdSlot};
-use crate::layer::{Fd, UpperDir};
 use crate::merge::create::Inherit;
 use crate::merge::lookup::Contents;
 use crate::merge::{DirStack, Index};
@@ -33,7 +33,7 @@ pub struct Node {
     /// Known to have no file capabilities that we would have to clear.
     pub no_capability: AtomicBool,
     /// One copy-up at a time.
-    pub gate: Mutex<()>,
+    pub gate: Lock2Gate,
     body: Body,
 }
 
@@ -80,13 +80,13 @@ enum Body {
 /// What only a directory has.
 pub struct Dir {
     /// Its name; `None` for the root and once it is removed.
-    pub link: RwLock<Option<Link>>,
+    pub link: Lock7Link,
     /// The directories of the layers.
-    pub stack: RwLock<DirStack>,
+    pub stack: Lock9Stack,
     /// The lock of the directory, and what is known of its names.
-    pub names: RwLock<Names>,
+    pub names: Lock3Names,
     /// Keeps a removed directory usable.
-    pub orphan: RwLock<Option<Arc<Fd>>>,
+    pub orphan: Lock8Orphan,
     /// Known to carry no marks in the upper but ours.
     pub unified: AtomicBool,
     /// When the client was told that its attributes moved.
@@ -122,7 +122,7 @@ pub struct Leaf {
     /// The layer in which it was met, 0 for the upper.
     pub layer: u16,
     /// Where it is.
-    pub place: RwLock<Place>,
+    pub place: Lock6Place,
     /// A descriptor to read it, and to write it once it is in the upper.
     pub io: FdSlot,
     /// Open files that must find the descriptor open.
@@ -137,10 +137,10 @@ impl Node {
     /// A directory.
     pub fn directory(id: NodeId, link: Option<Link>, stack: DirStack) -> Self {
         let dir = Dir {
-            link: RwLock::new(link),
-            stack: RwLock::new(stack),
-            names: RwLock::default(),
-            orphan: RwLock::new(None),
+            link: Lock7Link::new(link),
+            stack: Lock9Stack::new(stack),
+            names: Lock3Names::default(),
+            orphan: Lock8Orphan::default(),
             unified: AtomicBool::new(false),
             told: Told::default(),
         };
@@ -165,7 +165,7 @@ impl Node {
         let leaf = Leaf {
             kind,
             layer,
-            place: RwLock::new(place),
+            place: Lock6Place::new(place),
             io: FdSlot::default(),
             pins: AtomicU32::new(0),
         };
@@ -180,7 +180,7 @@ impl Node {
             protection: Known::default(),
             no_set_id: AtomicBool::new(false),
             no_capability: AtomicBool::new(false),
-            gate: Mutex::new(()),
+            gate: Lock2Gate::default(),
             body,
         }
     }

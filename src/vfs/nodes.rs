@@ -5,10 +5,10 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
-use parking_lot::{RwLock, RwLockWriteGuard};
 use rustc_hash::FxBuildHasher;
 
 use super::ids::NodeId;
+use super::locks::{Lock5Nodes, WriteNodes};
 use super::node::Node;
 
 type Shard = HashTable<Arc<Node>>;
@@ -19,14 +19,14 @@ const TOO_LARGE: usize = 8;
 /// All nodes of a mount.
 #[derive(Debug)]
 pub struct Nodes {
-    first: RwLock<Shard>,
+    first: Lock5Nodes<Shard>,
     /// With the first, a power of two of them.
-    others: Box<[RwLock<Shard>]>,
+    others: Box<[Lock5Nodes<Shard>]>,
 }
 
 /// The place of one number, with its shard locked.
 pub struct Slot<'a> {
-    shard: RwLockWriteGuard<'a, Shard>,
+    shard: WriteNodes<'a, Shard>,
     id: NodeId,
 }
 
@@ -36,13 +36,13 @@ impl Default for Nodes {
         const PER_PROCESSOR: usize = 4;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let others = (processors * PER_PROCESSOR).next_power_of_two() - 1;
-        let others = std::iter::repeat_with(RwLock::default).take(others).collect();
-        Self { first: RwLock::default(), others }
+        let others = std::iter::repeat_with(Lock5Nodes::default).take(others).collect();
+        Self { first: Lock5Nodes::default(), others }
     }
 }
 
 impl Nodes {
-    fn shard(&self, id: NodeId) -> &RwLock<Shard> {
+    fn shard(&self, id: NodeId) -> &Lock5Nodes<Shard> {
         // A table takes the highest bits and the lowest.
         const BEHIND: u32 = 40;
         let place = (hash(id) >> BEHIND) as usize & self.others.len();
@@ -76,7 +76,7 @@ impl Nodes {
         }
     }
 
-    fn shards(&self) -> impl Iterator<Item = &RwLock<Shard>> {
+    fn shards(&self) -> impl Iterator<Item = &Lock5Nodes<Shard>> {
         std::iter::once(&self.first).chain(&self.others)
     }
 }

@@ -8,10 +8,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{RwLock, RwLockWriteGuard as Guard};
-
 use super::node::Node;
-use crate::error::{Errno, Error, Result};
+use crate::error::{Errno, Result};
 use crate::layer::{Fd, LowerDir, PackedName};
 use crate::merge::links::Linked;
 use crate::merge::lookup::Contents;
@@ -95,25 +93,6 @@ impl Eq for Link {}
 impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?}/{}", self.parent.id, self.name().escape_ascii())
-    }
-}
-
-/// Locks two, always in the same order, so that nobody waits for one with the other: the only way
-/// to hold two locks of a kind.
-///
-/// # Errors
-/// EIO if they are one.
-pub fn lock_two<'a, T>(a: &'a RwLock<T>, b: &'a RwLock<T>) -> Result<(Guard<'a, T>, Guard<'a, T>)> {
-    match std::ptr::from_ref(a).cmp(&std::ptr::from_ref(b)) {
-        Ordering::Less => {
-            let first = a.write();
-            Ok((first, b.write()))
-        }
-        Ordering::Greater => {
-            let first = b.write();
-            Ok((a.write(), first))
-        }
-        Ordering::Equal => Err(Error::new(Errno::EIO, "a lock that would be taken twice")),
     }
 }
 

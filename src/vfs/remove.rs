@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::lookup::{Survey, ensure_index, in_lowers, survey, survey_found};
-use super::node::{Dir, Leaf, Names, Node};
+use super::dir_for_change::{DirForChange, DirToRemove, Survey};
+use super::node::{Leaf, Node};
 use super::place::{Orphan, Place, Real};
 use super::protection::NameChange;
 use super::table::Held;
@@ -13,7 +13,7 @@ use crate::layer::upper::WhiteoutForm;
 use crate::layer::{Fd, UpperDir};
 use crate::merge::index::InUpper;
 use crate::merge::remove::{self, Standing, Victim};
-use crate::merge::{DirStack, Found, lookup};
+use crate::merge::{Found, lookup};
 use crate::sys::{FileType, Name};
 
 /// What is behind a name that goes.
@@ -42,13 +42,12 @@ impl Vfs {
             self.child(parent, name)?.as_leaf()?;
         }
         self.check_names(parent, NameChange::Gone)?;
-        let dir = parent.dir()?;
         self.prepare_to_count(parent, name)?;
         let upper_dir = self.dir_to_write(parent)?;
         let _met = self.meet(parent, name)?;
-        let mut names = self.names_mut(dir)?;
-        let stack = dir.stack.read().clone();
-        let Going { node, site } = self.going_from(parent, &names, &stack, name)?;
+        let mut dir = DirForChange::lock(parent, upper_dir)?;
+        let upper_dir = dir.upper.clone();
+        let Going { node, site } = self.going_from(parent, &dir, name)?;
         let in_upper = matches!(site.upper, InUpper::Object { .. });
         let standing = Standing { in_upper, in_lowers: site.in_lowers };
         let act = || remove::unlink(upper, &upper_dir, name, standing);
@@ -59,9 +58,7 @@ impl Vfs {
         if matches!(site.upper, InUpper::Object { cut: true, .. }) {
             self.one_whiteout(&upper_dir, name);
         }
-        if let Some(index) = &mut names.index {
-            index.remove(name);
-        }
+        dir.has_removed(name);
         Ok(())
     }
 
@@ -69,24 +66,23 @@ impl Vfs {
     fn going_from<'a>(
         &'a self,
         parent: &Arc<Node>,
-        names: &Names,
-        stack: &DirStack,
+        dir: &DirForChange<'_>,
         name: Name<'_>,
     ) -> Result<Going<'a>> {
-        if let Some(node) = self.indexed(parent, names, stack, name)?
+        if let Some(node) = self.indexed(parent, dir.names(), dir.stack(), name)?
             && node.as_leaf().is_ok()
         {
             self.check_free(&node)?;
-            let site = survey(stack, names, name)?;
+            let site = dir.survey(name)?;
             return Ok(Going { node: Some(node), site });
         }
-        let found = lookup::lookup(self.rules(), stack, names.index.as_ref(), name)?
-            .ok_or(Errno::ENOENT)?;
+        let found =
+            lookup::lookup(self.rules(), dir.stack(), dir.index(), name)?.ok_or(Errno::ENOENT)?;
         if found.stat.kind().is_dir() {
             return Err(Errno::EISDIR.into());
         }
         self.check_free(&self.table.hold(found.clone(), parent, name.bytes()))?;
-        let site = survey_found(names, name, &found);
+        let site = dir.survey_found(name, &found);
         let node = self.concerned(&found, parent, name);
         Ok(Going { node, site })
     }
@@ -219,8 +215,7 @@ impl Vfs {
         let victim = child.dir()?;
         self.check_names(&parent, NameChange::Gone)?;
         self.check_free(&child)?;
-        let dir = parent.dir()?;
-        if dir.stack.read().upper.is_none() {
+        if parent.dir()?.stack.read().upper.is_none() {
             // Nothing is copied up for what cannot be removed.
             let inner = self.names(victim)?;
             let stack = victim.stack.read().clone();
@@ -229,21 +224,14 @@ impl Vfs {
         let upper_dir = self.dir_to_write(&parent)?;
         // Built before anything is locked: its layers may hang.
         drop(self.names(victim)?);
-        let mut names = self.names_mut(dir)?;
-        let mut inner = victim.names.write();
+        let mut dir = DirForChange::lock(&parent, upper_dir)?;
         self.check_still(&child, &parent, name)?;
-        ensure_index(victim, &mut inner)?;
-        let stack = victim.stack.read().clone();
-        let in_lowers = in_lowers(&names, name);
-        let standing = Standing { in_upper: stack.upper.is_some(), in_lowers };
-        let kept = stack.top()?.fd()?;
-        let goes = Victim { stack: &stack, index: inner.index.as_ref() };
-        remove::rmdir(upper, &upper_dir, name, standing, goes)?;
-        bury(victim, &mut inner, kept);
+        let goes = DirToRemove::lock(&child)?;
+        let standing = Standing { in_upper: goes.is_in_upper(), in_lowers: dir.in_lowers(name) };
+        remove::rmdir(upper, &dir.upper, name, standing, goes.victim())?;
+        goes.bury();
         self.removals.note();
-        if let Some(index) = &mut names.index {
-            index.remove(name);
-        }
+        dir.has_removed(name);
         Ok(())
     }
 
@@ -256,12 +244,4 @@ impl Vfs {
     ) -> Result<()> {
         if child.is_called(parent, name.bytes()) { Ok(()) } else { Err(Errno::ENOENT.into()) }
     }
-}
-
-/// Marks a directory as removed; what still refers to it goes on by the descriptor.
-pub(super) fn bury(dir: &Dir, names: &mut Names, kept: Arc<Fd>) {
-    names.dead = true;
-    names.index = None;
-    *dir.orphan.write() = Some(kept);
-    *dir.link.write() = None;
 }

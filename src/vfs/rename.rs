@@ -2,20 +2,18 @@
 
 use std::sync::Arc;
 
-use parking_lot::RwLockWriteGuard;
-
-use super::lookup::{ensure_index, in_lowers, survey, survey_found};
-use super::node::{Dir, Leaf, Names, Node};
-use super::place::{Link, Place, Real, lock_two};
+use super::dir_for_change::{DirForChange, DirToRemove};
+use super::locks::lock_two;
+use super::node::{Dir, Leaf, Node};
+use super::place::{Link, Place, Real};
 use super::protection::NameChange;
-use super::remove::bury;
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::layer::UpperDir;
 use crate::merge::index::InUpper;
 use crate::merge::remove::Victim;
 use crate::merge::rename::{self, End, Moving, Occupied};
-use crate::merge::{DirStack, Found, lookup};
+use crate::merge::{Found, lookup};
 use crate::sys::{FileType, Name};
 
 /// What to do if the new name is taken (renameat2(2)).
@@ -40,47 +38,42 @@ struct Side<'a> {
     upper: UpperDir,
 }
 
-/// Names of both directories, locked; one guard where they are one directory.
+/// Both directories, locked; one where they are the same.
 struct Locked<'a> {
-    first: RwLockWriteGuard<'a, Names>,
-    second: Option<RwLockWriteGuard<'a, Names>>,
-    swapped: bool,
+    from: DirForChange<'a>,
+    to: Option<DirForChange<'a>>,
 }
 
-impl Locked<'_> {
-    fn from(&mut self) -> &mut Names {
-        match &mut self.second {
-            Some(second) if self.swapped => second,
-            _ => &mut self.first,
+impl<'a> Locked<'a> {
+    /// Locks them in the order of their place in the tree: one above the other first, else by
+    /// number.
+    fn both(from: &'a Side<'_>, to: &'a Side<'_>) -> Result<Self> {
+        let first = |side: &'a Side<'_>| DirForChange::lock(&side.parent, side.upper.clone());
+        let second =
+            |side: &'a Side<'_>| DirForChange::lock_another(&side.parent, side.upper.clone());
+        if from.parent.id == to.parent.id {
+            return Ok(Self { from: first(from)?, to: None });
         }
+        if is_first(&from.parent, &to.parent)? {
+            let from = first(from)?;
+            return Ok(Self { from, to: Some(second(to)?) });
+        }
+        let to = Some(first(to)?);
+        Ok(Self { from: second(from)?, to })
     }
 
-    fn to(&mut self) -> &mut Names {
-        match &mut self.second {
-            Some(second) if !self.swapped => second,
-            _ => &mut self.first,
-        }
+    fn to(&self) -> &DirForChange<'a> {
+        self.to.as_ref().unwrap_or(&self.from)
+    }
+
+    fn to_mut(&mut self) -> &mut DirForChange<'a> {
+        self.to.as_mut().unwrap_or(&mut self.from)
     }
 }
 
-/// Locks two directories in the order of their place in the tree: one above the other first, else
-/// by number.
-fn lock_both<'a>(from: &'a Arc<Node>, to: &'a Arc<Node>) -> Result<Locked<'a>> {
-    if from.id == to.id {
-        let first = from.dir()?.names.write();
-        return Ok(Locked { first, second: None, swapped: false });
-    }
-    let swapped = if is_within(to, from)? {
-        false
-    } else if is_within(from, to)? {
-        true
-    } else {
-        from.id > to.id
-    };
-    let (a, b) = if swapped { (to, from) } else { (from, to) };
-    let first = a.dir()?.names.write();
-    let second = Some(b.dir()?.names.write());
-    Ok(Locked { first, second, swapped })
+/// Which of two directories is locked first.
+fn is_first(a: &Arc<Node>, b: &Arc<Node>) -> Result<bool> {
+    Ok(is_within(b, a)? || (!is_within(a, b)? && a.id < b.id))
 }
 
 /// Whether `node` lies below `above`, if that is a directory.
@@ -264,18 +257,14 @@ impl Vfs {
         to: &Side<'_>,
         mode: RenameMode,
     ) -> Result<()> {
-        let mut locked = lock_both(&from.parent, &to.parent)?;
-        ensure_index(from.parent.dir()?, locked.from())?;
-        ensure_index(to.parent.dir()?, locked.to())?;
+        let mut locked = Locked::both(from, to)?;
         self.check_source(source, from)?;
-        if locked.to().dead {
-            return Err(Errno::ENOENT.into());
-        }
+        locked.to().check_alive()?;
         if source.kind().is_dir() && is_within(&to.parent, source)? {
             return Err(Errno::EINVAL.into());
         }
-        let to_stack = to.parent.dir()?.stack.read().clone();
-        let target = lookup::lookup(self.rules(), &to_stack, locked.to().index.as_ref(), to.name)?;
+        let (stack, index) = (locked.to().stack(), locked.to().index());
+        let target = lookup::lookup(self.rules(), stack, index, to.name)?;
         let hold = |found: &Found| self.table.hold(found.clone(), &to.parent, to.name.bytes());
         let there = target.as_ref().map(hold);
         self.check_taken(&to.parent, there.as_deref())?;
@@ -292,13 +281,12 @@ impl Vfs {
         }
         let what = self.mark_for_move(source, from.parent.id == to.parent.id)?;
         self.carry_impure(source, what, from, to)?;
-        let occupied = match (&target, &locked.to().index) {
+        let occupied = match (&target, locked.to().index()) {
             // A whiteout that hides nothing may be there: a file takes its place all the same.
             (None, None) if !what.is_dir => Occupied::Free,
-            _ => self.occupied(&to_stack, locked.to(), to, target.as_ref())?,
+            _ => occupied(locked.to(), to.name, target.as_ref())?,
         };
-        let from_end = Self::end(from, locked.from());
-        let to_end = Self::end(to, locked.to());
+        let (from_end, to_end) = (end(from, &locked.from), end(to, locked.to()));
         let act = || rename::rename(self.upper()?, what, &from_end, &to_end, occupied);
         match (source.as_leaf(), &target) {
             (Ok(leaf), Some(found)) => self.displace(leaf, found, from, to, act)?,
@@ -310,12 +298,8 @@ impl Vfs {
             (Err(_), _) => self.displace_dir(source, there.as_deref(), from, to, act)?,
         }
         let ino = upper_ino(source)?;
-        if let Some(index) = &mut locked.from().index {
-            index.remove(from.name);
-        }
-        if let Some(index) = &mut locked.to().index {
-            index.put_upper(to.name, source.kind(), ino);
-        }
+        locked.from.has_removed(from.name);
+        locked.to_mut().has_put(to.name, source.kind(), ino);
         Ok(())
     }
 
@@ -326,9 +310,7 @@ impl Vfs {
         from: &Side<'_>,
         to: &Side<'_>,
     ) -> Result<()> {
-        let mut locked = lock_both(&from.parent, &to.parent)?;
-        ensure_index(from.parent.dir()?, locked.from())?;
-        ensure_index(to.parent.dir()?, locked.to())?;
+        let mut locked = Locked::both(from, to)?;
         self.check_source(source, from)?;
         self.check_source(partner, to)?;
         if source.id == partner.id {
@@ -339,7 +321,7 @@ impl Vfs {
                 return Err(Errno::EINVAL.into());
             }
         }
-        let (a, b) = (Self::end(from, locked.from()), Self::end(to, locked.to()));
+        let (a, b) = (end(from, &locked.from), end(to, locked.to()));
         let stays = from.parent.id == to.parent.id;
         let what = (self.mark_for_move(source, stays)?, self.mark_for_move(partner, stays)?);
         self.carry_impure(source, what.0, from, to)?;
@@ -363,12 +345,8 @@ impl Vfs {
             }
         }
         let (one, other) = (upper_ino(source)?, upper_ino(partner)?);
-        if let Some(index) = &mut locked.from().index {
-            index.put_upper(from.name, partner.kind(), other);
-        }
-        if let Some(index) = &mut locked.to().index {
-            index.put_upper(to.name, source.kind(), one);
-        }
+        locked.from.has_put(from.name, partner.kind(), other);
+        locked.to_mut().has_put(to.name, source.kind(), one);
         Ok(())
     }
 
@@ -391,35 +369,6 @@ impl Vfs {
     /// Whether both names are links of one file: then there is nothing to do (rename(2)).
     fn is_same(&self, source: &Node, target: &Found, to: &Side<'_>) -> bool {
         self.table.known(target, &to.parent, to.name.bytes()).is_some_and(|n| n.id == source.id)
-    }
-
-    fn end<'a>(side: &'a Side<'a>, names: &Names) -> End<'a> {
-        End { dir: &side.upper, name: side.name, in_lowers: in_lowers(names, side.name) }
-    }
-
-    /// What the upper has at the new name.
-    fn occupied(
-        &self,
-        stack: &DirStack,
-        names: &Names,
-        to: &Side<'_>,
-        target: Option<&Found>,
-    ) -> Result<Occupied> {
-        let site = match target {
-            Some(found) => survey_found(names, to.name, found),
-            None => survey(stack, names, to.name)?,
-        };
-        Ok(match site.upper {
-            InUpper::Absent => Occupied::Free,
-            InUpper::Whiteout if self.is_whiteout_object(stack, to.name)? => {
-                Occupied::WhiteoutDevice
-            }
-            InUpper::Whiteout => Occupied::WhiteoutFile,
-            InUpper::Object { .. } if target.is_some_and(|found| found.stat.kind().is_dir()) => {
-                Occupied::EmptyDir
-            }
-            InUpper::Object { .. } => Occupied::Object,
-        })
     }
 
     /// Runs a rename of a non-directory over another, which goes on by descriptor. Nobody can look
@@ -472,21 +421,38 @@ impl Vfs {
         if is_within(&from.parent, victim)? {
             return Err(Errno::ENOTEMPTY.into());
         }
-        let gone = victim.dir()?;
-        let mut inner = gone.names.write();
-        ensure_index(gone, &mut inner)?;
-        let stack = gone.stack.read().clone();
-        Victim { stack: &stack, index: inner.index.as_ref() }.check_empty()?;
-        let kept = stack.top()?.fd()?;
+        let goes = DirToRemove::lock(victim)?;
+        goes.victim().check_empty()?;
         {
             let mut link = dir.link.write();
             act()?;
             move_dir(dir, &mut link, to);
         }
-        bury(gone, &mut inner, kept);
+        goes.bury();
         self.removals.note();
         Ok(())
     }
+}
+
+fn end<'a>(side: &'a Side<'a>, dir: &DirForChange<'_>) -> End<'a> {
+    End { dir: &side.upper, name: side.name, in_lowers: dir.in_lowers(side.name) }
+}
+
+/// What the upper has at the new name.
+fn occupied(dir: &DirForChange<'_>, name: Name<'_>, target: Option<&Found>) -> Result<Occupied> {
+    let site = match target {
+        Some(found) => dir.survey_found(name, found),
+        None => dir.survey(name)?,
+    };
+    Ok(match site.upper {
+        InUpper::Absent => Occupied::Free,
+        InUpper::Whiteout if dir.is_whiteout_object(name)? => Occupied::WhiteoutDevice,
+        InUpper::Whiteout => Occupied::WhiteoutFile,
+        InUpper::Object { .. } if target.is_some_and(|found| found.stat.kind().is_dir()) => {
+            Occupied::EmptyDir
+        }
+        InUpper::Object { .. } => Occupied::Object,
+    })
 }
 
 /// Exchanges a non-directory, with the way of its name, and a directory, with its new place.

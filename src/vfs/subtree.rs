@@ -9,9 +9,9 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parking_lot::RwLockWriteGuard;
 use rustc_hash::FxHashSet;
 
+use super::locks::WriteNames;
 use super::lookup::ensure_index;
 use super::node::{Names, Node};
 use super::table::Held;
@@ -200,7 +200,8 @@ impl Vfs {
         check_order(&all)?;
         let mut locked = Vec::with_capacity(all.len());
         for node in &all {
-            let mut names = node.dir()?.names.write();
+            // Parents come first, and nothing else moves a directory.
+            let mut names = node.dir()?.names.write_another();
             ensure_index(node.dir()?, &mut names)?;
             locked.push((*node, names));
         }
@@ -226,7 +227,7 @@ impl Vfs {
 
     fn check_settled(
         &self,
-        locked: &[(&Arc<Node>, RwLockWriteGuard<'_, Names>)],
+        locked: &[(&Arc<Node>, WriteNames<'_>)],
         copied: &Copied<'_>,
     ) -> Result<()> {
         let merged = locked.iter().map(|(node, _)| upper_of(node)?.dir().ino());
@@ -262,7 +263,7 @@ impl Vfs {
     /// with after that. What a redirect leads to from the root is cut off before, one by one.
     fn make_opaque(
         &self,
-        locked: &[(&Arc<Node>, RwLockWriteGuard<'_, Names>)],
+        locked: &[(&Arc<Node>, WriteNames<'_>)],
         copied: &Copied<'_>,
     ) -> Result<()> {
         let upper = self.upper()?;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
 use super::exports::{Called, Exports};
 use super::ids::{Ids, NodeId};
+use super::locks::{Alone, Lock4Meeting};
 use super::node::Node;
 use super::nodes::{Nodes, Slot};
 use super::place::{Link, Place, Real, Size};
@@ -32,7 +33,7 @@ pub struct Table {
     ids: Ids,
     /// Held while the node of an object of the upper is looked for or made: names of it may be
     /// looked up at the same time in several directories.
-    meeting: [Mutex<()>; MEETINGS],
+    meeting: [Lock4Meeting; MEETINGS],
     /// What handles are found again by, if they are to be.
     exports: Option<Box<Exports>>,
     /// Forgotten, but something still held on to them: looked at again later.
@@ -208,10 +209,10 @@ impl Table {
         }
     }
 
-    fn meet(&self, found: &Found) -> Option<MutexGuard<'_, ()>> {
+    fn meet(&self, found: &Found) -> Option<Alone<'_, 4>> {
         let in_upper = matches!(found.what, What::Upper | What::Linked);
         let at = usize::try_from(found.stat.ino).unwrap_or_default() % MEETINGS;
-        self.meeting.get(at).filter(|_| in_upper).map(Mutex::lock)
+        self.meeting.get(at).filter(|_| in_upper).map(Lock4Meeting::lock)
     }
 
     /// The place of a number whose node nobody is about to change. Whoever does may wait for a

@@ -221,7 +221,10 @@ impl Scratch {
     /// The program, where users can start it who may not enter the directory it was built in.
     pub fn program(&self) -> PathBuf {
         let copy = self.base.path("ovlmerge");
-        fs::copy(super::binary(), &copy).unwrap();
+        // By a program: a process that another test starts meanwhile would have our copy open to
+        // write, and a file that somebody has open so cannot be run (ETXTBSY).
+        let copied = Command::new("cp").arg(super::binary()).arg(&copy).status().unwrap();
+        assert!(copied.success());
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
         copy
     }
