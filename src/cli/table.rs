@@ -521,7 +521,7 @@ pub const OPTIONS: &[MountOption] = &[
         metavar: "",
         group: Group::Compatibility,
         takes: Takes::Nothing(&["static_nlink"]),
-        help: "No effect: directories have a link count of 1 in any case",
+        help: "No effect: merged directories have a link count of 1 in any case",
         doc: "",
     },
     MountOption {
