@@ -25,8 +25,8 @@ use crate::control;
 use crate::error::{Errno, Result, best_effort};
 use crate::format::overlay::ACL_ACCESS;
 use crate::id::Id;
+use crate::sys::creds;
 use crate::sys::xattr::SetMode;
-use crate::sys::{creds, ioctl};
 use crate::vfs::{
     Body, Change, Entry, NodeId, Plus, Privilege, RenameMode, Request as Wanted, Vfs, Write,
 };
@@ -157,7 +157,7 @@ impl Handler {
             // Once for files and once for directories; the kernel then syncs without us.
             Operation::Fsync { .. } if !self.can_sync => reply.error(Errno::ENOSYS),
             Operation::Fsync { data_only } => {
-                finish(self.run_slow("fsync", true, |vfs| vfs.fsync(id, data_only)), reply);
+                finish(self.run("fsync", |vfs| vfs.fsync(id, data_only)), reply);
             }
             // As the kernel says of attributes that its file systems only read (fs/xattr.c).
             Operation::SetXattr { name, .. } | Operation::RemoveXattr { name }
@@ -179,8 +179,7 @@ impl Handler {
                 finish_with(answer, reply, |reply, bytes| reply.attribute(&bytes, size));
             }
             Operation::RemoveXattr { name } => {
-                let slow = self.vfs.needs_copy_up(id);
-                finish(self.run_slow("removexattr", slow, |vfs| vfs.removexattr(id, name)), reply);
+                finish(self.run("removexattr", |vfs| vfs.removexattr(id, name)), reply);
             }
             Operation::Ioctl { command, data, room } => {
                 self.ioctl(id, command, data, room, reply);
@@ -188,7 +187,7 @@ impl Handler {
             Operation::Fallocate { offset, length, mode } => {
                 let who = self.privilege(header);
                 let act = |vfs: &Vfs| vfs.fallocate(id, mode, offset, length, who);
-                finish(self.run_slow("fallocate", true, act), reply);
+                finish(self.run("fallocate", act), reply);
             }
             Operation::Seek { offset, whence } => {
                 let answer = self.run("lseek", |vfs| vfs.seek(id, offset, whence));
@@ -199,7 +198,7 @@ impl Handler {
                 let length = length.min(1 << 30);
                 let who = self.privilege(header);
                 let act = |vfs: &Vfs| vfs.copy_range((id, offset), (to, to_offset), length, who);
-                let answer = self.run_slow("copy_file_range", true, act);
+                let answer = self.run("copy_file_range", act);
                 finish_with(answer, reply, Reply::written);
             }
             // It waits for the writes before it, where the kernel does not do so by itself.
@@ -254,19 +253,6 @@ impl Handler {
         act: impl FnOnce(&Vfs) -> Result<T>,
     ) -> Answer<T> {
         guarded(name, || act(&self.vfs))
-    }
-
-    /// Runs one operation that will probably copy a file or wait for the disk if `slow`.
-    pub(super) fn run_slow<T>(
-        &self,
-        name: &'static str,
-        slow: bool,
-        act: impl FnOnce(&Vfs) -> Result<T>,
-    ) -> Answer<T> {
-        if slow {
-            self.crew.will_wait();
-        }
-        self.run(name, act)
     }
 
     /// How long the kernel may remember things. From its caches it would serve everybody, so with
@@ -345,8 +331,7 @@ impl Handler {
     fn set_attr(&self, header: &Header, change: Change, kills_set_id: bool, reply: Reply) {
         let (id, lifetime) = (header.node, self.attributes_of_file_live(header.node));
         let who = self.privilege_as_told(header, kills_set_id);
-        let slow = self.vfs.needs_copy_up(id);
-        let answer = self.run_slow("setattr", slow, |vfs| {
+        let answer = self.run("setattr", |vfs| {
             let stat = vfs.setattr(id, &change, who)?;
             Ok((stat, vfs.settles_in(id).map_or(lifetime, |time| time.min(lifetime))))
         });
@@ -410,10 +395,9 @@ impl Handler {
     }
 
     fn link(&self, id: NodeId, parent: NodeId, name: &[u8], reply: Reply) {
-        let slow = self.vfs.needs_copy_up(id);
         let attributes = self.attributes_of_file_live(id);
         let lifetime = Lifetime { name: self.lifetime(), attributes };
-        let answer = self.run_slow("link", slow, |vfs| vfs.link(id, parent, name));
+        let answer = self.run("link", |vfs| vfs.link(id, parent, name));
         finish_with(answer, reply, |reply, entry| {
             reply.entry(&entry, lifetime);
         });
@@ -477,8 +461,8 @@ impl Handler {
         let whole = flags & flag::WRITE_CACHE != 0;
         let pages = whole.then(|| Pages { device: Arc::clone(&self.device), id, offset });
         let write = Write { offset, data, privilege, whole };
-        let (slow, length) = (self.vfs.needs_copy_up(id), data.len());
-        let answer = self.run_slow("write", slow, |vfs| vfs.write(id, &write));
+        let length = data.len();
+        let answer = self.run("write", |vfs| vfs.write(id, &write));
         let failed = answer.is_err();
         finish_with(answer, reply, Reply::written);
         if let Some(pages) = pages.filter(|_| failed) {
@@ -514,15 +498,12 @@ impl Handler {
                 None => Ok(()),
             }
         };
-        let slow = self.vfs.needs_copy_up(id);
-        finish(self.run_slow("setxattr", slow, act), reply);
+        finish(self.run("setxattr", act), reply);
     }
 
     fn ioctl(&self, id: NodeId, command: u32, data: &[u8], room: usize, reply: Reply) {
-        let sets = matches!(command, ioctl::SETFLAGS | ioctl::FSSETXATTR);
-        let slow = sets && self.vfs.needs_copy_up(id);
         let act = |vfs: &Vfs| inode_flags::run(vfs, id, command, data);
-        let answer = self.run_slow("ioctl", slow, act);
+        let answer = self.run("ioctl", act);
         finish_with(answer, reply, |reply, out| reply.ioctl(out.get(..room).unwrap_or(&out)));
     }
 }

@@ -141,8 +141,7 @@ impl Handler {
                 }
             }
         };
-        let slow = copies && self.vfs.needs_copy_up(id);
-        let answer = self.run_slow("open", slow, act);
+        let answer = self.run("open", act);
         finish_with(answer, reply, |reply, how| {
             if !reply.opened(how) {
                 self.release(id);

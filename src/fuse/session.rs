@@ -242,9 +242,9 @@ struct Session {
 fn start(config: &Config, vfs: Arc<Vfs>, device: OwnedFd) -> Result<Session, Error> {
     let mode = OpenMode::choose(config.io, config.copy_up)?;
     let device = Arc::new(Device::new(device)?);
-    vfs.listen(listener(&device));
     let threads = config.threads.unwrap_or_else(default_threads);
     let crew = Arc::new(Crew::new(threads, creds::raise_open_files()?, Waiting::new(config.spin)));
+    vfs.listen(listener(&device, &crew));
     let desk = Desk::new(&device, config);
     let session = Session {
         handler: Arc::new(Handler::new(vfs, config, mode, &device, &crew, desk)),
@@ -256,8 +256,9 @@ fn start(config: &Config, vfs: Arc<Vfs>, device: OwnedFd) -> Result<Session, Err
     Ok(session)
 }
 
-/// Passes on to the kernel what it has to ask for again.
-fn listener(device: &Arc<Device>) -> Listener {
+/// Passes on to the kernel what it has to ask for again, and to the other threads that this one
+/// will be busy.
+fn listener(device: &Arc<Device>, crew: &Arc<Crew>) -> Listener {
     let (for_nodes, for_names) = (Arc::clone(device), Arc::clone(device));
     let changed = move |node: NodeId| {
         best_effort("telling the kernel of new attributes", for_nodes.forget_attributes(node.0));
@@ -271,7 +272,8 @@ fn listener(device: &Arc<Device>) -> Listener {
         let thread = std::thread::Builder::new().name("names".into()).spawn(tell);
         best_effort("telling the kernel of a name", thread.map(drop).map_err(Error::from));
     };
-    Listener::new(changed, doubted)
+    let crew = Arc::clone(crew);
+    Listener::new(changed, doubted, move || crew.will_wait())
 }
 
 impl Session {

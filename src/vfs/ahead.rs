@@ -21,7 +21,7 @@ use rustc_hash::FxHashMap;
 
 use super::Vfs;
 use super::ids::NodeId;
-use super::node::{Leaf, Node};
+use super::node::Node;
 use super::place::{Link, Real};
 use crate::error::{Error, Result};
 use crate::layer::LowerDir;
@@ -154,7 +154,8 @@ impl Ahead {
 
 impl Vfs {
     /// Whether the copy of a non-directory only has to be published.
-    pub(super) fn is_copied_ahead(&self, leaf: &Leaf) -> bool {
+    pub(super) fn is_copied_ahead(&self, node: &Node) -> bool {
+        let Ok(leaf) = node.as_leaf() else { return false };
         let place = leaf.place.read();
         match (&place.real, place.in_lower()) {
             (Real::Lower { .. }, Ok(Some((dir, name)))) => {

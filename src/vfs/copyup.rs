@@ -20,15 +20,11 @@ use crate::sys::commit::unseen;
 use crate::sys::{FileType, Name, OwnedWritable, Stat};
 
 impl Vfs {
-    /// Whether a change of this node would copy data first: slow enough to be done elsewhere.
-    #[must_use]
-    pub fn needs_copy_up(&self, id: super::NodeId) -> bool {
-        let Some(node) = self.table.get(id) else { return false };
+    /// Whether a change of the data of this node would copy it up first.
+    pub(super) fn needs_copy_up(&self, node: &Node) -> bool {
         node.as_leaf().is_ok_and(|leaf| {
             let place = leaf.place.read();
-            let needs = place.real.upper_key().is_none() || !place.has_own_data();
-            drop(place);
-            needs && !self.is_copied_ahead(leaf)
+            place.real.upper_key().is_none() || !place.has_own_data()
         })
     }
 
@@ -172,6 +168,9 @@ impl Vfs {
             bare: node.bare.is_known(),
             change,
         };
+        if !self.is_copied_ahead(node) {
+            self.will_wait();
+        }
         match link {
             Some(link) if !is_orphan => self.copy_up_lower(node, leaf, &from, &link, data),
             _ => {

@@ -130,8 +130,8 @@ impl Vfs {
     /// # Errors
     /// EROFS; what copy-up says.
     pub fn copy_up_to_write(&self, id: NodeId) -> Result<()> {
-        let needs = self.needs_copy_up(id);
         let node = self.node(id)?;
+        let needs = self.needs_copy_up(&node);
         self.copy_up(&node, Data::All)?;
         self.complete(&node)?;
         // The client takes an open for no change.
@@ -288,6 +288,7 @@ impl Vfs {
             let fd = self.file_to_write(&node)?;
             let fd = fd.writable()?;
             self.drop_set_id(&node, fd, privilege)?;
+            self.will_wait();
             file::allocate(fd, mode, offset, len)
         })
     }
@@ -315,6 +316,7 @@ impl Vfs {
             let input = self.file(&self.node(from.0)?)?;
             let (input, out) = (input.as_ref().as_fd(), out.writable()?);
             self.drop_set_id(&target, out, privilege)?;
+            self.will_wait();
             file::copy_range(input, from.1, out, to.1, len)
         })
     }
@@ -325,6 +327,7 @@ impl Vfs {
         let Some(upper) = self.stack.upper.as_ref().filter(|upper| !upper.is_volatile()) else {
             return Ok(());
         };
+        self.will_wait();
         if let Ok(dir) = node.dir() {
             let orphan = dir.orphan.read().is_some();
             let own = dir.stack.read().upper.clone();

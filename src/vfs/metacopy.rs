@@ -68,6 +68,7 @@ impl Vfs {
             };
             (source.clone(), file)
         };
+        self.will_wait();
         copyup::complete(upper, file.writable()?, &source)?;
         let mut place = leaf.place.write();
         place.set_data(Contents::Own);

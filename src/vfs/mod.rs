@@ -102,22 +102,25 @@ pub struct Vfs {
 /// Is told of a name in a directory.
 type OfName = dyn Fn(NodeId, &[u8]) + Send + Sync;
 
-/// Told of what the client has to ask for again.
+/// Told of what the client has to ask for again, and of operations that take long.
 #[derive(Clone)]
 pub struct Listener {
     changed: Arc<dyn Fn(NodeId) + Send + Sync>,
     doubted: Arc<OfName>,
+    waits: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Listener {
     /// A listener that calls `changed` with a node whose attributes are others, and `doubted` with
     /// a name of which nobody knows whether it is there. Both are called before the operation
-    /// returns.
+    /// returns. `waits` is called by the thread of an operation that is about to copy a file or to
+    /// wait for the disk.
     pub fn new(
         changed: impl Fn(NodeId) + Send + Sync + 'static,
         doubted: impl Fn(NodeId, &[u8]) + Send + Sync + 'static,
+        waits: impl Fn() + Send + Sync + 'static,
     ) -> Self {
-        Self { changed: Arc::new(changed), doubted: Arc::new(doubted) }
+        Self { changed: Arc::new(changed), doubted: Arc::new(doubted), waits: Arc::new(waits) }
     }
 
     fn doubted(&self, parent: NodeId, name: &[u8]) {
@@ -189,6 +192,14 @@ impl Vfs {
     fn tell_changed(&self, id: NodeId) {
         if let Some(listener) = self.listener.get() {
             (listener.changed)(id);
+        }
+    }
+
+    /// To be called before a file is copied, or the disk is waited for. Nothing but the operation
+    /// knows that beforehand.
+    fn will_wait(&self) {
+        if let Some(listener) = self.listener.get() {
+            (listener.waits)();
         }
     }
 

@@ -180,7 +180,7 @@ impl Vfs {
     fn copies_to_move(&self, node: &Node) -> bool {
         match node.dir() {
             Ok(dir) => !dir.stack.read().lowers.is_empty(),
-            Err(_) => self.needs_copy_up(node.id),
+            Err(_) => self.needs_copy_up(node) && !self.is_copied_ahead(node),
         }
     }
 
