@@ -13,7 +13,8 @@
 //! Left may use right, nothing else: `main` → [`cli`] → [`fuse`] → [`control`] → [`vfs`] →
 //! [`merge`] → [`layer`] → [`format`](mod@format) → [`sys`] → [`error`]. [`config`] and
 //! [`id`] are plain data for all of them.
-//! [`tools`] stands beside [`vfs`]: below [`cli`], above [`merge`].
+//! [`tools`] stands beside [`vfs`]: below [`cli`], above [`merge`]. [`transport`] stands beside
+//! [`vfs`] too: below [`fuse`], above [`sys`], and knows no other module.
 //!
 //! # Invariants
 //! * A lower layer has no mutating method: [`layer::LowerDir`].
@@ -40,4 +41,5 @@ pub mod layer;
 pub mod merge;
 pub mod sys;
 pub mod tools;
+pub mod transport;
 pub mod vfs;

@@ -11,10 +11,10 @@
 //! mount does not know. A mount that our caller has made may have been made in another process
 //! namespace than ours, so there nobody may ask.
 
-use super::request::Header;
 use crate::config::Config;
 use crate::sys::creds;
 use crate::sys::process::{self, Root};
+use crate::transport::request::Header;
 
 /// Decides who may ask.
 #[derive(Debug)]

@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::in_flight::Taken;
-use super::negotiation;
 use super::seat::{Call, Seat};
-use super::waiting::Waiting;
 use crate::control::stat::Readers;
 use crate::error::{Error, Result};
+use crate::transport::in_flight::Taken;
+use crate::transport::init;
+use crate::transport::waiting::Waiting;
 
 /// How often the watch looks while all readers are in requests. A request that comes then waits
 /// about so long until another reader takes it.
@@ -40,7 +40,7 @@ const STUCK: Duration = Duration::from_millis(100);
 /// How long a reader that is not needed waits for a request before it goes.
 const IDLE: Duration = Duration::from_secs(10);
 /// As many requests can wait for layers before others wait for them.
-const MOST: u32 = negotiation::MAX_BACKGROUND as u32;
+const MOST: u32 = init::MAX_BACKGROUND as u32;
 /// As many readers there can be with those that nobody waits for any more: their callers were
 /// killed. A tenth of the threads that a system of 32 GiB has by itself (`fork_init`,
 /// kernel/fork.c).
@@ -344,13 +344,13 @@ fn number(count: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fuse::request::Header;
-    use crate::vfs::NodeId;
+    use crate::transport::reply::Claim;
+    use crate::transport::request::Header;
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     fn call(only_reads: bool) -> Call {
         let opcode = 1;
-        let header = Header { opcode, unique: 2, node: NodeId::ROOT, uid: 0, gid: 0, pid: 1 };
+        let header = Header { opcode, unique: 2, node: 1, uid: 0, gid: 0, pid: 1 };
         Call::new(header, only_reads)
     }
 

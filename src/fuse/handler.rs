@@ -6,19 +6,16 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::abi::{flag, open};
 use super::answer::{Answer, guarded};
 use super::crew::Crew;
-use super::device::Device;
 use super::held_up::Callers;
 use super::inode_flags;
-use super::negotiation::{self, Agreed, Offer};
+use super::negotiation;
 use super::opening::OpenMode;
-use super::passthrough::{OpenedAs, Passthrough};
+use super::passthrough::Passthrough;
 use super::pool::Pool;
-use super::reply::{Lifetime, Listing, Reply};
-use super::request::{Header, Operation, Request};
 use super::tell::Desk;
+use super::translate::{self, dir_entry, node};
 use super::walkers::Walkers;
 use crate::config::{Access, Config};
 use crate::control;
@@ -27,6 +24,11 @@ use crate::format::overlay::ACL_ACCESS;
 use crate::id::Id;
 use crate::sys::creds;
 use crate::sys::xattr::SetMode;
+use crate::transport::abi::{flag, open};
+use crate::transport::device::Device;
+use crate::transport::init::{self, Agreed, Offer};
+use crate::transport::reply::{Lifetime, Listing, OpenedAs, Reply};
+use crate::transport::request::{Header, Operation, Request};
 use crate::vfs::{
     Body, Change, Entry, NodeId, Plus, Privilege, RenameMode, Request as Wanted, Vfs, Write,
 };
@@ -95,13 +97,13 @@ impl Handler {
         if self.is_stranger(header, &request.operation) {
             return reply.error(Errno::EACCES);
         }
-        let id = header.node;
+        let id = node(header);
         match request.operation {
             Operation::Lookup { name } => self.lookup(header, name, reply),
             Operation::GetAttr => self.get_attr(id, reply),
             Operation::Statx => self.statx(id, reply),
             Operation::SetAttr { change, kills_set_id } => {
-                self.set_attr(header, change, kills_set_id, reply);
+                self.set_attr(header, &translate::change(&change), kills_set_id, reply);
             }
             Operation::ReadLink => match self.run("readlink", |vfs| vfs.readlink(id)) {
                 Ok(target) => reply.data(&target),
@@ -125,9 +127,9 @@ impl Handler {
                 finish(self.run("rmdir", |vfs| vfs.rmdir(id, name)), reply);
             }
             Operation::Rename { name, parent, new_name, flags } => {
-                self.rename((id, name), (parent, new_name), flags, reply);
+                self.rename((id, name), (NodeId(parent), new_name), flags, reply);
             }
-            Operation::Link { node, name } => self.link(node, id, name, reply),
+            Operation::Link { node, name } => self.link(NodeId(node), id, name, reply),
             Operation::Open { flags, kills_set_id } => {
                 self.open(header, flags, kills_set_id, reply);
             }
@@ -150,7 +152,7 @@ impl Handler {
 
     /// Takes a request about contents or extended attributes.
     fn handle_data(&self, header: &Header, operation: &Operation<'_>, reply: Reply) {
-        let id = header.node;
+        let id = node(header);
         match *operation {
             Operation::Read { offset, size } => self.read(id, offset, size, reply),
             Operation::Write { offset, data, flags } => self.write(id, offset, data, flags, reply),
@@ -197,7 +199,8 @@ impl Handler {
                 // What one answer can count (a 32-bit number, in whole pages).
                 let length = length.min(1 << 30);
                 let who = self.privilege(header);
-                let act = |vfs: &Vfs| vfs.copy_range((id, offset), (to, to_offset), length, who);
+                let act =
+                    |vfs: &Vfs| vfs.copy_range((id, offset), (NodeId(to), to_offset), length, who);
                 let answer = self.run("copy_file_range", act);
                 finish_with(answer, reply, Reply::written);
             }
@@ -231,10 +234,11 @@ impl Handler {
     /// # Errors
     /// EPROTO for a kernel that is too old.
     pub fn init(&self, offer: &Offer, reply: Reply) -> Result<()> {
-        match negotiation::agree(&self.config, self.open_mode, offer) {
+        match init::agree(&negotiation::wanted(&self.config, self.open_mode), offer) {
             Ok((agreed, fields)) => {
                 if let Some(agreed) = agreed {
-                    self.agreed.get_or_init(|| agreed);
+                    let agreed = self.agreed.get_or_init(|| agreed);
+                    negotiation::warn_of_what_is_missing(&self.config, self.open_mode, agreed);
                 }
                 reply.fields(fields);
                 Ok(())
@@ -299,10 +303,10 @@ impl Handler {
     }
 
     fn lookup(&self, header: &Header, name: &[u8], reply: Reply) {
-        match self.run("lookup", |vfs| vfs.lookup(header.node, name)) {
+        match self.run("lookup", |vfs| vfs.lookup(node(header), name)) {
             Ok(entry) => {
                 self.walkers.looked_up(header.pid);
-                if !reply.entry(&entry, self.entry_lives(&entry)) {
+                if !reply.entry(&translate::entry(&entry), self.entry_lives(&entry)) {
                     self.forget_one(entry.node, 1);
                 }
             }
@@ -328,11 +332,11 @@ impl Handler {
         });
     }
 
-    fn set_attr(&self, header: &Header, change: Change, kills_set_id: bool, reply: Reply) {
-        let (id, lifetime) = (header.node, self.attributes_of_file_live(header.node));
+    fn set_attr(&self, header: &Header, change: &Change, kills_set_id: bool, reply: Reply) {
+        let (id, lifetime) = (node(header), self.attributes_of_file_live(node(header)));
         let who = self.privilege_as_told(header, kills_set_id);
         let answer = self.run("setattr", |vfs| {
-            let stat = vfs.setattr(id, &change, who)?;
+            let stat = vfs.setattr(id, change, who)?;
             Ok((stat, vfs.settles_in(id).map_or(lifetime, |time| time.min(lifetime))))
         });
         finish_with(answer, reply, |reply, (stat, lives)| reply.attributes(&stat, lives));
@@ -346,7 +350,7 @@ impl Handler {
         body: Body<'_>,
     ) -> Answer<Entry> {
         let wanted = wanted(header, mode, umask)?;
-        self.run("create", |vfs| vfs.create(header.node, name, body, &wanted))
+        self.run("create", |vfs| vfs.create(node(header), name, body, &wanted))
     }
 
     fn make(&self, header: &Header, operation: &Operation<'_>, reply: Reply) {
@@ -367,7 +371,7 @@ impl Handler {
             _ => Err(Errno::ENOSYS),
         };
         finish_with(answer, reply, |reply, entry| {
-            reply.entry(&entry, self.entry_lives(&entry));
+            reply.entry(&translate::entry(&entry), self.entry_lives(&entry));
         });
     }
 
@@ -378,8 +382,9 @@ impl Handler {
 
     fn create_unnamed(&self, header: &Header, flags: i32, mode: (u32, u32), reply: Reply) {
         let (mode, umask) = mode;
-        let answer = wanted(header, mode, umask)
-            .and_then(|wanted| self.run("tmpfile", |vfs| vfs.create_unnamed(header.node, &wanted)));
+        let answer = wanted(header, mode, umask).and_then(|wanted| {
+            self.run("tmpfile", |vfs| vfs.create_unnamed(node(header), &wanted))
+        });
         self.finish_created(header, flags, answer, reply);
     }
 
@@ -399,7 +404,7 @@ impl Handler {
         let lifetime = Lifetime { name: self.lifetime(), attributes };
         let answer = self.run("link", |vfs| vfs.link(id, parent, name));
         finish_with(answer, reply, |reply, entry| {
-            reply.entry(&entry, lifetime);
+            reply.entry(&translate::entry(&entry), lifetime);
         });
     }
 
@@ -418,7 +423,7 @@ impl Handler {
     }
 
     fn read_dir(&self, header: &Header, offset: u64, size: usize, plus: bool, reply: Reply) {
-        let id = header.node;
+        let id = node(header);
         let mut listing = Listing::new(size);
         let mut told = Vec::new();
         let answer = if plus {
@@ -428,20 +433,26 @@ impl Handler {
                 vfs.readdir_plus(id, offset, attributes, |entry, given| match given {
                     Plus::Known(node) => {
                         let lives = self.entry_lives(&node);
-                        let fits = listing.push_plus(&entry, Some(&node), lives);
+                        let fits = listing.push_plus(
+                            &dir_entry(&entry),
+                            Some(&translate::entry(&node)),
+                            lives,
+                        );
                         told.extend(fits.then_some((node.node, 1)));
                         fits
                     }
                     Plus::NameOnly => {
                         by_name += u32::from(!matches!(entry.name, b"." | b".."));
-                        listing.push_plus(&entry, None, Lifetime::of(Duration::ZERO))
+                        listing.push_plus(&dir_entry(&entry), None, Lifetime::of(Duration::ZERO))
                     }
                 })
             });
             self.walkers.listed(header.pid, by_name);
             answer
         } else {
-            self.run("readdir", |vfs| vfs.readdir(id, offset, |entry| listing.push(&entry)))
+            self.run("readdir", |vfs| {
+                vfs.readdir(id, offset, |entry| listing.push(&dir_entry(&entry)))
+            })
         };
         finish_with(answer, reply, |reply, ()| {
             if !reply.listing(listing) {
@@ -485,7 +496,7 @@ impl Handler {
             libc::XATTR_REPLACE => SetMode::Replace,
             _ => return reply.error(Errno::EINVAL),
         };
-        let id = header.node;
+        let id = node(header);
         // An older kernel does not say who loses the setgid bit.
         let asked = !self.agreed().setxattr_ext && name == ACL_ACCESS.to_bytes() && header.uid != 0;
         let (pid, gid) = (header.pid, header.gid);

@@ -14,20 +14,20 @@
 //! [`crate::sys::commit`]), for a program that is to die; and never as the mount goes, as it may
 //! carry what a program has written long ago.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::abi::opcode;
 use super::handler::Handler;
-use super::reply::Reply;
 use super::seat::{Call, Seat};
 use crate::control::stat::HeldUp;
 use crate::error::Errno;
 use crate::format::text::printable;
 use crate::sys::process;
-use std::os::unix::ffi::OsStrExt;
+use crate::transport::abi::opcode;
+use crate::transport::reply::Reply;
 
 /// From then on a request is told of.
 const SLOW: Duration = Duration::from_secs(1);
@@ -88,7 +88,7 @@ impl Handler {
 
     fn answer_for(&self, seat: &Arc<Seat>, call: &Call, errno: Errno) {
         let unique = call.header.unique;
-        if Reply::from_seat(self.desk.device(), unique, seat).refuse(errno) {
+        if Reply::claimed(self.desk.device(), unique, seat).refuse(errno) {
             seat.let_go(unique);
         }
     }
@@ -139,7 +139,7 @@ fn held_up(seat: &Seat, call: &Call, roots: &[(u16, PathBuf)]) -> HeldUp {
     HeldUp {
         request: opcode::name(call.header.opcode),
         program: call.header.pid,
-        node: call.header.node.0,
+        node: call.header.node,
         seconds: call.age().as_secs_f64(),
         layer,
         path,

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 
-use super::device::Device;
 use super::handler::Handler;
 use crate::error::{Context, Errno, Error, best_effort};
 use crate::sys::daemon;
 use crate::sys::mount::OwnMount;
+use crate::transport::device::Device;
 use crate::vfs::Vfs;
 
 /// How long it takes, after a signal, for requests of which none is finished to count as stuck: a

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use super::answer::{Answer, guarded};
 use super::handler::{Handler, finish_with};
-use super::passthrough::{OpenedAs, Opener};
-use super::reply::{Lifetime, Reply};
-use super::request::Header;
+use super::passthrough::Opener;
+use super::translate::{entry as told, node};
 use crate::config::{CopyUpBy, Io};
 use crate::error::{Errno, Error, Result};
 use crate::format::capability;
 use crate::sys::{Stat, creds};
+use crate::transport::reply::OpenedAs;
+use crate::transport::reply::{Lifetime, Reply};
+use crate::transport::request::Header;
 use crate::vfs::{Entry, NodeId, Privilege, Vfs};
 
 /// How the kernel tells of files being opened.
@@ -111,12 +113,12 @@ impl Handler {
             Ok((entry, how))
         });
         finish_with(answer, reply, |reply, (entry, how)| {
-            reply.created(&entry, self.entry_lives(&entry), how);
+            reply.created(&told(&entry), self.entry_lives(&entry), how);
         });
     }
 
     pub(super) fn open(&self, header: &Header, flags: i32, kills_set_id: bool, reply: Reply) {
-        let (id, mode) = (header.node, self.open_mode());
+        let (id, mode) = (node(header), self.open_mode());
         if mode == OpenMode::NotAsked {
             return reply.error(Errno::ENOSYS);
         }
@@ -161,10 +163,10 @@ impl Handler {
         let loses_set_id = self.privilege(header) == Privilege::LosesSetId;
         if name == capability::NAME
             && loses_set_id
-            && self.passthrough.is_about_to_write(header.node)
+            && self.passthrough.is_about_to_write(node(header))
         {
             // The log has why it failed, and there is nobody else to tell.
-            self.run("write", |vfs| vfs.before_direct_write(header.node)).ok();
+            self.run("write", |vfs| vfs.before_direct_write(node(header))).ok();
         }
     }
 

@@ -28,12 +28,13 @@ use dashmap::mapref::entry::Entry as Slot;
 use dashmap::{DashMap, DashSet};
 use rustc_hash::FxBuildHasher;
 
-use super::abi::open;
 use super::answer::Answer;
-use super::device::Device;
 use crate::error::{Errno, best_effort};
 use crate::layer::Fd;
 use crate::sys::backing;
+use crate::transport::abi::open;
+use crate::transport::device::Device;
+use crate::transport::reply::OpenedAs;
 use crate::vfs::NodeId;
 
 /// What is open, and how.
@@ -93,20 +94,6 @@ impl Opener {
     fn maps(self) -> bool {
         self.flags & libc::O_ACCMODE == libc::O_RDWR
     }
-}
-
-/// The part of `fuse_open_out` that says how a file is open.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OpenedAs {
-    /// `FOPEN_` flags.
-    pub flags: u32,
-    /// The number of the backing file.
-    pub backing: i32,
-}
-
-impl OpenedAs {
-    /// Through the kernel's pages, which are true.
-    pub const CACHED: Self = Self { flags: open::KEEP_CACHE, backing: 0 };
 }
 
 impl Passthrough {

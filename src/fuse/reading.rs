@@ -5,13 +5,14 @@
 //! twice.
 
 use std::cell::RefCell;
+use std::os::fd::AsFd;
 
-use super::abi::OUT_HEADER;
 use super::handler::{Handler, finish_with};
-use super::pipe::{self, Pipe};
-use super::reply::Reply;
 use crate::error::Errno;
 use crate::sys::memory;
+use crate::transport::abi::OUT_HEADER;
+use crate::transport::pipe::{self, Pipe};
+use crate::transport::reply::Reply;
 use crate::vfs::NodeId;
 
 /// From so many bytes on, three calls and one copy are cheaper than two calls and two copies.
@@ -78,7 +79,7 @@ impl Handler {
         let Some(pipe) = room.pipe.take().or_else(|| Pipe::new().ok()) else { return Some(reply) };
         let filled = self.run("read", |vfs| {
             let from = vfs.file_to_read(id)?;
-            pipe.fill(&reply.header(size), &from, offset, size)
+            pipe.fill(&reply.header(size), (from.as_fd(), from.end()), offset, size)
         });
         match filled {
             Ok(len) if len == size => {

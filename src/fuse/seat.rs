@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use nix::unistd::gettid;
 use parking_lot::Mutex;
 
-use super::in_flight::Taken;
-use super::request::Header;
 use crate::sys::commit::{self, Commit};
+use crate::transport::in_flight::Taken;
+use crate::transport::reply::Claim;
+use crate::transport::request::Header;
 
 /// A request that is being served.
 #[derive(Clone, Copy, Debug)]
@@ -121,11 +122,6 @@ impl Seat {
         drop(taken);
     }
 
-    /// Whether the caller of this is the one to answer a request: true once.
-    pub fn claim(&self, unique: u64) -> bool {
-        self.change(unique, |call| !std::mem::replace(&mut call.answered, true))
-    }
-
     /// Notes that the caller of a request got a signal; false if the request is not served here.
     pub fn interrupt(&self, unique: u64) -> bool {
         self.change(unique, |call| {
@@ -150,15 +146,20 @@ impl Seat {
     }
 }
 
+impl Claim for Seat {
+    fn claim(&self, unique: u64) -> bool {
+        self.change(unique, |call| !std::mem::replace(&mut call.answered, true))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vfs::NodeId;
 
     #[test]
     fn a_request_gets_one_answer() {
         let seat = Seat::new(1);
-        let header = Header { opcode: 1, unique: 6, node: NodeId(1), uid: 0, gid: 0, pid: 7 };
+        let header = Header { opcode: 1, unique: 6, node: 1, uid: 0, gid: 0, pid: 7 };
         assert!(!seat.claim(6), "it is not there");
         seat.begin(Call::new(header, true), None);
         assert!(!seat.claim(4) && !seat.interrupt(4), "another one");
@@ -175,10 +176,10 @@ mod tests {
     fn the_end_lets_go_of_one_request_and_of_no_later_one() {
         let seat = Seat::new(1);
         let device = std::sync::Arc::new(
-            crate::fuse::device::Device::new(std::fs::File::open("/dev/null").unwrap().into())
+            crate::transport::device::Device::new(std::fs::File::open("/dev/null").unwrap().into())
                 .unwrap(),
         );
-        let header = |unique| Header { opcode: 1, unique, node: NodeId(1), uid: 0, gid: 0, pid: 7 };
+        let header = |unique| Header { opcode: 1, unique, node: 1, uid: 0, gid: 0, pid: 7 };
         seat.begin(Call::new(header(8), true), Taken::from(&device));
         seat.let_go(6);
         assert_eq!(device.in_flight.count(), 1);
@@ -189,7 +190,7 @@ mod tests {
     #[test]
     fn a_change_is_given_up_once_and_for_itself_alone() {
         let seat = Seat::new(1);
-        let header = |unique| Header { opcode: 9, unique, node: NodeId(1), uid: 0, gid: 0, pid: 7 };
+        let header = |unique| Header { opcode: 9, unique, node: 1, uid: 0, gid: 0, pid: 7 };
         assert!(!seat.is_harmless(), "nobody is there");
         seat.begin(Call::new(header(6), false), None);
         assert!(!seat.give_up(4) && !seat.is_harmless());

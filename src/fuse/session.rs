@@ -8,23 +8,23 @@ use std::sync::Arc;
 
 use nix::mount::MsFlags;
 
-use super::abi::{self, opcode};
 use super::answer::guarded;
 use super::crew::Crew;
-use super::device::Device;
 use super::handler::Handler;
-use super::in_flight::Taken;
 use super::leaving;
 use super::negotiation;
 use super::opening::OpenMode;
-use super::reply::Reply;
-use super::request::{Header, Operation, Request};
 use super::seat::{Call, Seat};
 use super::tell::Desk;
-use super::waiting::{Next, Waiter, Waiting};
 use crate::config::{Access, Config, MountOptions};
 use crate::error::{Errno, Error, best_effort};
 use crate::sys::{creds, memory, mount};
+use crate::transport::abi::{self, opcode};
+use crate::transport::device::Device;
+use crate::transport::in_flight::Taken;
+use crate::transport::reply::Reply;
+use crate::transport::request::{Header, Operation, Request};
+use crate::transport::waiting::{Next, Waiter, Waiting};
 use crate::vfs::{Listener, NodeId, Vfs};
 
 /// Why a mount did not come to be, or ended badly: a sentence for people.
@@ -395,7 +395,7 @@ impl Session {
         tracing::debug!(
             "{} {unique}: node {}, process {pid}, user {uid}:{gid}",
             opcode::name(opcode),
-            node.0
+            node
         );
         let call = match request.operation {
             Operation::Forget { .. } | Operation::BatchForget(_) => {
@@ -406,10 +406,12 @@ impl Session {
         let _serving = self.crew.begin(seat, call, Some(taken));
         // These get no answer.
         match request.operation {
-            Operation::Forget { count } => self.handler.forget([(request.header.node, count)]),
-            Operation::BatchForget(forgets) => self.handler.forget(forgets),
+            Operation::Forget { count } => self.handler.forget([(NodeId(node), count)]),
+            Operation::BatchForget(forgets) => {
+                self.handler.forget(forgets.map(|(node, count)| (NodeId(node), count)));
+            }
             _ => {
-                let reply = Reply::from_seat(&self.device, request.header.unique, seat);
+                let reply = Reply::claimed(&self.device, request.header.unique, seat);
                 self.handler.handle(&request, reply);
             }
         }

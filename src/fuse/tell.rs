@@ -3,19 +3,21 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::abi::{self, capability};
 use super::answer::guarded;
 use super::asker::Askers;
-use super::device::Device;
 use super::handler::{Handler, finish_with};
 use super::negotiation;
 use super::opening::OpenMode;
-use super::reply::Reply;
-use super::request::Header;
+use super::translate::node;
 use crate::config::Config;
 use crate::control::stat::{self, Connection};
 use crate::control::{Question, which};
 use crate::error::Errno;
+use crate::transport::abi::{self, capability};
+use crate::transport::device::Device;
+use crate::transport::init;
+use crate::transport::reply::Reply;
+use crate::transport::request::Header;
 
 /// What answers are made of besides the tree.
 #[derive(Debug)]
@@ -66,7 +68,7 @@ impl Handler {
             let answer = match question {
                 Question::Stat => stat::summary(vfs, &self.config, &self.connection()),
                 Question::Layers(from) => stat::layers(vfs, &self.config, from)?.into(),
-                Question::Which(below) => which::answer(vfs, header.node, &below)?,
+                Question::Which(below) => which::answer(vfs, node(header), &below)?,
             };
             Ok(answer.to_string())
         });
@@ -92,7 +94,7 @@ impl Handler {
             capabilities: granted.map(|(_, name)| *name).collect(),
             max_write: negotiation::max_write(&self.config),
             max_readahead: agreed.max_readahead,
-            max_background: negotiation::MAX_BACKGROUND,
+            max_background: init::MAX_BACKGROUND,
             told_of_open: self.open_mode() != OpenMode::NotAsked,
             passthrough: agreed.passthrough,
             readers: self.crew.fill(),

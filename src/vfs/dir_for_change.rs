@@ -1,7 +1,7 @@
 //! A directory while a name in it changes.
 //!
-//! Whoever makes, removes or moves a name holds a [`DirForChange`]. It says that the directory is in
-//! the upper, that nobody else reads or changes its names, and that it has an index if several
+//! Whoever makes, removes or moves a name holds a [`DirForChange`]. It says that the directory is
+//! in the upper, that nobody else reads or changes its names, and that it has an index if several
 //! layers merge into it. It is the only way to change that index, so that this stays true.
 
 use std::sync::Arc;

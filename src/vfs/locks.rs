@@ -14,9 +14,10 @@
 //! | [`Lock8Orphan`] | the descriptor of a removed directory | over memory alone, or one call on that descriptor |
 //! | [`Lock9Stack`] | the directories of the layers | over memory alone |
 //!
-//! A second lock of a kind is asked for by name (`lock_another`, `write_another`), or both by [`lock_two`]. Who
-//! holds [`Lock1Renames`] may lock the names of a whole subtree, parents first: without it nobody
-//! holds two directories of which neither lies in the other. Nothing is locked for the whole tree.
+//! A second lock of a kind is asked for by name (`lock_another`, `write_another`), or both by
+//! [`lock_two`]. Who holds [`Lock1Renames`] may lock the names of a whole subtree, parents first:
+//! without it nobody holds two directories of which neither lies in the other. Nothing is locked
+//! for the whole tree.
 //!
 //! A build with debug assertions keeps a list of what each thread holds, and a lock that is taken
 //! out of order ends the operation. A lock that is only tried (`try_read`) waits for nobody and may

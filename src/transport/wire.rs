@@ -62,12 +62,14 @@ pub struct Message(SmallVec<[u8; INLINE]>);
 /// The longest message of fixed size: a header, `fuse_statx_out`.
 const INLINE: usize = OUT_HEADER + 32 + 256;
 
-impl Message {
-    /// An empty one.
-    pub fn new() -> Self {
+impl Default for Message {
+    /// An empty one, with room for the header.
+    fn default() -> Self {
         Self(SmallVec::from_slice(&[0; OUT_HEADER]))
     }
+}
 
+impl Message {
     /// Adds 16 bits.
     pub fn u16(&mut self, value: u16) -> &mut Self {
         self.bytes(&value.to_ne_bytes())
@@ -96,7 +98,7 @@ impl Message {
     }
 
     /// The bytes so far, the header's room included.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.0.len()
     }
 
@@ -141,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_message_begins_with_its_header() {
-        let mut message = Message::new();
+        let mut message = Message::default();
         message.u32(9).zeros(4);
         let bytes = message.finish(77, -2, 100).to_vec();
         let mut input = Input::new(&bytes);

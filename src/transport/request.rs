@@ -1,12 +1,11 @@
 //! Requests as types.
 
 use super::abi::{self, opcode, setattr};
-use super::negotiation::Offer;
+use super::init::Offer;
 use super::wire::{Input, Malformed};
 use crate::id::Id;
 use crate::sys::Time;
 use crate::sys::at::SetTime;
-use crate::vfs::{Change, NodeId};
 
 /// Who asks, about what, and where the answer goes.
 #[derive(Clone, Copy, Debug)]
@@ -15,8 +14,8 @@ pub struct Header {
     pub opcode: u32,
     /// Names the request in its answer.
     pub unique: u64,
-    /// The object.
-    pub node: NodeId,
+    /// Number of the object, as the kernel was told.
+    pub node: u64,
     /// User of the caller, for access to files (`fsuid`).
     pub uid: u32,
     /// Group of the caller, for access to files.
@@ -32,6 +31,23 @@ pub struct Request<'a> {
     pub header: Header,
     /// What is asked for.
     pub operation: Operation<'a>,
+}
+
+/// Attributes to set. What is `None` or [`SetTime::Omit`] stays as it is.
+#[derive(Clone, Copy, Debug)]
+pub struct SetAttr {
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<Id>,
+    /// Group.
+    pub gid: Option<Id>,
+    /// Size in bytes.
+    pub size: Option<u64>,
+    /// Access time.
+    pub atime: SetTime,
+    /// Modification time.
+    pub mtime: SetTime,
 }
 
 /// What is asked for. Names are bytes, without the NUL.
@@ -50,7 +66,7 @@ pub enum Operation<'a> {
     GetAttr,
     Statx,
     SetAttr {
-        change: Change,
+        change: SetAttr,
         kills_set_id: bool,
     },
     ReadLink,
@@ -77,13 +93,13 @@ pub enum Operation<'a> {
     },
     Rename {
         name: &'a [u8],
-        parent: NodeId,
+        parent: u64,
         new_name: &'a [u8],
         flags: u32,
     },
     /// A new name, in the directory that the header names, for `node`.
     Link {
-        node: NodeId,
+        node: u64,
         name: &'a [u8],
     },
     Open {
@@ -156,7 +172,7 @@ pub enum Operation<'a> {
     },
     CopyRange {
         offset: u64,
-        to: NodeId,
+        to: u64,
         to_offset: u64,
         length: u64,
     },
@@ -173,10 +189,10 @@ pub enum Operation<'a> {
 pub struct Forgets<'a>(Input<'a>);
 
 impl Iterator for Forgets<'_> {
-    type Item = (NodeId, u64);
+    type Item = (u64, u64);
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some((NodeId(self.0.u64().ok()?), self.0.u64().ok()?))
+        Some((self.0.u64().ok()?, self.0.u64().ok()?))
     }
 }
 
@@ -208,7 +224,7 @@ impl Request<'_> {
 impl Header {
     fn parse(input: &mut Input<'_>) -> Result<Self, Malformed> {
         input.skip(4)?;
-        let (opcode, unique, node) = (input.u32()?, input.u64()?, NodeId(input.u64()?));
+        let (opcode, unique, node) = (input.u32()?, input.u64()?, input.u64()?);
         let (uid, gid, pid) = (input.u32()?, input.u32()?, input.u32()?);
         // Extensions follow the arguments, and none was agreed on.
         input.skip(4)?;
@@ -298,9 +314,9 @@ fn naming<'a>(opcode: u32, i: &mut Input<'a>) -> Result<Operation<'a>, Malformed
             let (mode, umask) = (i.u32()?, i.u32()?);
             Operation::MakeDir { name: i.name()?, mode, umask }
         }
-        opcode::LINK => Operation::Link { node: NodeId(i.u64()?), name: i.name()? },
+        opcode::LINK => Operation::Link { node: i.u64()?, name: i.name()? },
         opcode::RENAME | opcode::RENAME2 => {
-            let parent = NodeId(i.u64()?);
+            let parent = i.u64()?;
             let flags = if opcode == opcode::RENAME2 { i.u32()? } else { 0 };
             i.skip(if opcode == opcode::RENAME2 { 4 } else { 0 })?;
             Operation::Rename { name: i.name()?, parent, new_name: i.name()?, flags }
@@ -377,7 +393,7 @@ fn data<'a>(opcode: u32, i: &mut Input<'a>) -> Result<Operation<'a>, Malformed> 
         }
         opcode::COPY_FILE_RANGE => {
             handle(i, 8)?;
-            let (offset, to) = (i.u64()?, NodeId(i.u64()?));
+            let (offset, to) = (i.u64()?, i.u64()?);
             handle(i, 8)?;
             Operation::CopyRange { offset, to, to_offset: i.u64()?, length: i.u64()? }
         }
@@ -407,7 +423,7 @@ fn set_attr<'a>(i: &mut Input<'a>) -> Result<Operation<'a>, Malformed> {
         true => Id::new(number).map(Some).ok_or(Malformed),
         false => Ok(None),
     };
-    let change = Change {
+    let change = SetAttr {
         mode: has(setattr::MODE).then_some(mode),
         uid: id(setattr::UID, uid)?,
         gid: id(setattr::GID, gid)?,

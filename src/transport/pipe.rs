@@ -8,7 +8,6 @@ use nix::unistd::{pipe2, read, write};
 
 use super::device::nobody_waits;
 use crate::error::{Error, Result};
-use crate::layer::Fd;
 use crate::sys::descriptors::with_room;
 
 /// What a pipe takes, in bytes: 64 pages. An unprivileged user may have 256 such pipes before they
@@ -40,12 +39,18 @@ impl Pipe {
     }
 
     /// Puts in the header, and then up to `len` bytes of the file, at most [`MOST`]; returns how
-    /// many. Less than `len` means the end of the file.
+    /// many. Less than `len` means the end of the file. Where the file ends may be known.
     ///
     /// # Errors
     /// EINVAL for a file that cannot be spliced (splice(2)), and what reading it says. The pipe is
     /// of no use then.
-    pub fn fill(&self, header: &[u8], from: &Fd, offset: u64, len: usize) -> Result<usize> {
+    pub fn fill(
+        &self,
+        header: &[u8],
+        (from, end): (BorrowedFd<'_>, Option<u64>),
+        offset: u64,
+        len: usize,
+    ) -> Result<usize> {
         write(&self.into, header)?;
         let mut at = i64::try_from(offset).map_err(|_| Errno::EFBIG)?;
         let mut left = len;
@@ -57,7 +62,7 @@ impl Pipe {
                 Err(err) => return Err(err.into()),
             }
             // Elsewhere an error may have ended it, which the next call tells.
-            if from.end() == Some(at.cast_unsigned()) {
+            if end == Some(at.cast_unsigned()) {
                 break;
             }
         }
@@ -102,19 +107,19 @@ mod tests {
     use std::io::Write as _;
     use std::os::fd::AsFd as _;
 
-    fn file(len: usize, end: Option<u64>) -> (Fd, Vec<u8>) {
+    fn file(len: usize) -> (File, Vec<u8>) {
         let bytes: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&bytes).unwrap();
-        (Fd::ending(file.into(), end), bytes)
+        (file, bytes)
     }
 
     #[test]
     fn the_most_fits_wherever_it_begins() {
-        let (file, bytes) = file(MOST + 9000, None);
+        let (file, bytes) = file(MOST + 9000);
         let (pipe, device) = (Pipe::new().unwrap(), Pipe::new().unwrap());
         for offset in [0, 1, 4095, 4097] {
-            assert_eq!(pipe.fill(b"head", &file, offset, MOST).unwrap(), MOST);
+            assert_eq!(pipe.fill(b"head", (file.as_fd(), None), offset, MOST).unwrap(), MOST);
             assert!(pipe.send(device.into.as_fd(), MOST + 4).unwrap());
             let mut message = vec![0; MOST + 100];
             assert_eq!(device.drain(&mut message).unwrap(), MOST + 4);
@@ -131,8 +136,8 @@ mod tests {
         let ends = [None, Some(5000), Some(4000)];
         let places = [(0, 5000), (4090, 910), (5000, 0), (9999, 0)];
         for (end, (offset, len)) in ends.into_iter().flat_map(|e| places.map(|place| (e, place))) {
-            let (file, bytes) = file(5000, end);
-            assert_eq!(pipe.fill(b"head", &file, offset, MOST).unwrap(), len);
+            let (file, bytes) = file(5000);
+            assert_eq!(pipe.fill(b"head", (file.as_fd(), end), offset, MOST).unwrap(), len);
             let mut message = vec![0; MOST];
             assert_eq!(pipe.drain(&mut message).unwrap(), 4 + len);
             let from = usize::try_from(offset).unwrap();
@@ -143,7 +148,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_an_error() {
         let pipe = Pipe::new().unwrap();
-        let dir = Fd::from(OwnedFd::from(File::open("/").unwrap()));
-        assert!(pipe.fill(b"head", &dir, 0, MOST).is_err());
+        let dir = File::open("/").unwrap();
+        assert!(pipe.fill(b"head", (dir.as_fd(), None), 0, MOST).is_err());
     }
 }

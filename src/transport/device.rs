@@ -97,7 +97,7 @@ impl Device {
     }
 
     fn forget(&self, node: u64, offset: u64, length: u64) -> Result<()> {
-        let mut message = Message::new();
+        let mut message = Message::default();
         message.u64(node).u64(offset).u64(length);
         // ENOENT: the kernel does not know the node any more.
         self.send(&[message.finish(0, abi::NOTIFY_INVAL_INODE, 0)])
@@ -107,7 +107,7 @@ impl Device {
     /// (`fuse_reverse_inval_entry`, fs/fuse/dir.c), so it must not be called by a thread that they
     /// wait for.
     pub fn forget_name(&self, parent: u64, name: &[u8]) -> Result<()> {
-        let mut message = Message::new();
+        let mut message = Message::default();
         let len = u32::try_from(name.len()).map_err(|_| Errno::EINVAL)?;
         message.u64(parent).u32(len).zeros(4).bytes(name).zeros(1);
         // ENOENT: the kernel does not know the name.

@@ -4,16 +4,13 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::abi::OUT_HEADER;
+use super::abi::{self, OUT_HEADER};
 use super::device::Device;
-use super::passthrough::OpenedAs;
 use super::pipe::Pipe;
-use super::seat::Seat;
 use super::wire::{self, Message};
 use crate::error::{Errno, best_effort};
 use crate::sys::file::FsStat;
 use crate::sys::{FileType, Stat, Time};
-use crate::vfs::{DirEntry, Entry};
 
 /// The longest name, in bytes (`NAME_MAX`).
 const NAME_LEN: u32 = 255;
@@ -25,16 +22,60 @@ pub struct Reply {
     device: Arc<Device>,
     unique: u64,
     open: bool,
-    /// Where the request is served, and may be answered by somebody else.
-    seat: Option<Arc<Seat>>,
+    /// Who else may answer the request.
+    claim: Option<Arc<dyn Claim>>,
 }
 
 impl Drop for Reply {
     fn drop(&mut self) {
         if self.open {
-            self.message(Errno::EIO.raw(), &mut Message::new());
+            self.message(Errno::EIO.raw(), &mut Message::default());
         }
     }
+}
+
+/// Decides who answers a request that several threads may answer.
+pub trait Claim: Send + Sync + std::fmt::Debug {
+    /// Whether the caller is the one to answer the request `unique`: true once.
+    fn claim(&self, unique: u64) -> bool;
+}
+
+/// A name with its node.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Number of the node, which the kernel sends in requests about it; never 0.
+    pub node: u64,
+    /// What tells it from another that had the number before.
+    pub generation: u32,
+    /// Its attributes. `stat.ino` is what users see.
+    pub stat: Stat,
+}
+
+/// One name of a listing.
+#[derive(Clone, Copy, Debug)]
+pub struct DirEntry<'a> {
+    /// The name.
+    pub name: &'a [u8],
+    /// What users see as its inode number.
+    pub number: u64,
+    /// Its type.
+    pub kind: FileType,
+    /// Where a reader goes on behind it.
+    pub next: u64,
+}
+
+/// How a file is open in the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenedAs {
+    /// Flags of [`abi::open`].
+    pub flags: u32,
+    /// Number of the file that the kernel reads and writes itself; 0 for none.
+    pub backing: i32,
+}
+
+impl OpenedAs {
+    /// Its pages stay when it is opened again: contents change through the mount alone.
+    pub const CACHED: Self = Self { flags: abi::open::KEEP_CACHE, backing: 0 };
 }
 
 /// How long the kernel may believe what it is told.
@@ -56,18 +97,20 @@ impl Lifetime {
 impl Reply {
     /// For the request with this number.
     pub fn new(device: &Arc<Device>, unique: u64) -> Self {
-        Self { device: Arc::clone(device), unique, open: true, seat: None }
+        Self { device: Arc::clone(device), unique, open: true, claim: None }
     }
 
-    /// For the request with this number that is served at a seat.
-    pub fn from_seat(device: &Arc<Device>, unique: u64, seat: &Arc<Seat>) -> Self {
-        Self { device: Arc::clone(device), unique, open: true, seat: Some(Arc::clone(seat)) }
+    /// For the request with this number, which others may answer too.
+    pub fn claimed<C: Claim + 'static>(device: &Arc<Device>, unique: u64, claim: &Arc<C>) -> Self {
+        let claim: Option<Arc<dyn Claim>> = Some(Arc::<C>::clone(claim));
+        Self { device: Arc::clone(device), unique, open: true, claim }
     }
 
     /// Whether this is the one answer; else somebody else has given it.
     fn claim(&mut self) -> bool {
-        let seat = self.seat.as_ref();
-        std::mem::replace(&mut self.open, false) && seat.is_none_or(|seat| seat.claim(self.unique))
+        let claim = self.claim.as_ref();
+        std::mem::replace(&mut self.open, false)
+            && claim.is_none_or(|claim| claim.claim(self.unique))
     }
 
     /// False if somebody else has answered.
@@ -85,7 +128,7 @@ impl Reply {
 
     /// Nothing to tell.
     pub fn ok(mut self) {
-        self.message(0, &mut Message::new());
+        self.message(0, &mut Message::default());
     }
 
     /// There is no answer to this request.
@@ -100,7 +143,7 @@ impl Reply {
 
     /// It failed. False if somebody else has answered.
     pub fn refuse(mut self, errno: Errno) -> bool {
-        self.message(errno.raw(), &mut Message::new())
+        self.message(errno.raw(), &mut Message::default())
     }
 
     /// Fields that were put together elsewhere.
@@ -141,21 +184,21 @@ impl Reply {
 
     /// A name with its node. False as for [`Self::listing`].
     pub fn entry(mut self, entry: &Entry, lifetime: Lifetime) -> bool {
-        let mut message = Message::new();
+        let mut message = Message::default();
         put_entry(&mut message, entry, lifetime);
         self.message(0, &mut message)
     }
 
     /// A name that is not there, to be remembered: an entry without a node.
     pub fn absent(self, lifetime: Lifetime) {
-        let mut message = Message::new();
+        let mut message = Message::default();
         put_no_node(&mut message, lifetime);
         self.fields(message);
     }
 
     /// A new file, opened.
     pub fn created(self, entry: &Entry, lifetime: Lifetime, how: OpenedAs) {
-        let mut message = Message::new();
+        let mut message = Message::default();
         put_entry(&mut message, entry, lifetime);
         put_opened(&mut message, how);
         self.fields(message);
@@ -163,14 +206,14 @@ impl Reply {
 
     /// A file or directory, opened. False if somebody else has answered: it is not open.
     pub fn opened(mut self, how: OpenedAs) -> bool {
-        let mut message = Message::new();
+        let mut message = Message::default();
         put_opened(&mut message, how);
         self.message(0, &mut message)
     }
 
     /// Attributes.
     pub fn attributes(self, stat: &Stat, lifetime: Duration) {
-        let mut message = Message::new();
+        let mut message = Message::default();
         message.u64(lifetime.as_secs()).u32(lifetime.subsec_nanos()).zeros(4);
         put_attributes(&mut message, stat);
         self.fields(message);
@@ -178,7 +221,7 @@ impl Reply {
 
     /// Attributes with the time of birth, as far as the layer knows it.
     pub fn statx(self, stat: &Stat, lifetime: Duration) {
-        let mut message = Message::new();
+        let mut message = Message::default();
         message.u64(lifetime.as_secs()).u32(lifetime.subsec_nanos()).zeros(4 + 16);
         put_statx(&mut message, stat);
         self.fields(message);
@@ -186,14 +229,14 @@ impl Reply {
 
     /// A length.
     pub fn written(self, len: usize) {
-        let mut message = Message::new();
+        let mut message = Message::default();
         message.u32(u32::try_from(len).unwrap_or(u32::MAX)).zeros(4);
         self.fields(message);
     }
 
     /// An offset.
     pub fn offset(self, offset: u64) {
-        let mut message = Message::new();
+        let mut message = Message::default();
         message.u64(offset);
         self.fields(message);
     }
@@ -213,14 +256,14 @@ impl Reply {
 
     /// What an ioctl gave back.
     pub fn ioctl(self, bytes: &[u8]) {
-        let mut message = Message::new();
+        let mut message = Message::default();
         message.zeros(16).bytes(bytes);
         self.fields(message);
     }
 
     /// Space of a file system.
     pub fn statfs(self, s: &FsStat) {
-        let mut message = Message::new();
+        let mut message = Message::default();
         for count in [s.blocks, s.bfree, s.bavail, s.files, s.ffree] {
             message.u64(count);
         }
@@ -238,7 +281,7 @@ fn put_lifetimes(message: &mut Message, lifetime: Lifetime) {
 /// `fuse_entry_out`.
 fn put_entry(message: &mut Message, entry: &Entry, lifetime: Lifetime) {
     // The kernel keeps the lower half (`i_generation`).
-    message.u64(entry.node.0).u64(entry.generation.into());
+    message.u64(entry.node).u64(entry.generation.into());
     put_lifetimes(message, lifetime);
     put_attributes(message, &entry.stat);
 }
@@ -308,7 +351,7 @@ const ENTRY: usize = 40 + ATTRIBUTES;
 impl Listing {
     /// An empty one.
     pub fn new(room: usize) -> Self {
-        Self { message: Message::new(), room: room + OUT_HEADER }
+        Self { message: Message::default(), room: room + OUT_HEADER }
     }
 
     /// Adds an entry; false if there is no room for it.
@@ -340,7 +383,7 @@ impl Listing {
     }
 
     fn fits(&self, before: usize, name: &[u8]) -> bool {
-        self.message.len() + before + name.len().next_multiple_of(8) <= self.room
+        self.message.size() + before + name.len().next_multiple_of(8) <= self.room
     }
 
     fn put_dirent(&mut self, entry: &DirEntry<'_>) {
@@ -359,7 +402,6 @@ fn type_of(kind: FileType) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vfs::NodeId;
 
     fn stat() -> Stat {
         let time = |sec| Time { sec, nsec: 7 };
@@ -386,11 +428,11 @@ mod tests {
     #[test]
     fn structures_have_the_sizes_of_the_header_file() {
         let size = |put: &dyn Fn(&mut Message)| {
-            let mut message = Message::new();
+            let mut message = Message::default();
             put(&mut message);
-            message.len() - OUT_HEADER
+            message.size() - OUT_HEADER
         };
-        let entry = Entry { node: NodeId(5), generation: 0, stat: stat() };
+        let entry = Entry { node: 5, generation: 0, stat: stat() };
         assert_eq!(size(&|m| put_attributes(m, &stat())), 88);
         assert_eq!(size(&|m| put_entry(m, &entry, Lifetime::of(Duration::ZERO))), 128);
         assert_eq!(size(&|m| put_no_node(m, Lifetime::of(Duration::ZERO))), 128);
@@ -408,6 +450,6 @@ mod tests {
         let mut plus = Listing::new(128 + 32);
         assert!(plus.push_plus(&entry, None, zero));
         assert!(!plus.push_plus(&entry, None, zero));
-        assert_eq!(plus.message.len(), OUT_HEADER + 160);
+        assert_eq!(plus.message.size(), OUT_HEADER + 160);
     }
 }
