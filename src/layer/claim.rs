@@ -15,14 +15,17 @@ use super::overlap::Opened;
 use super::work::Work;
 use crate::error::{Errno, Error, Result};
 use crate::sys::locks::Locks;
-use crate::sys::process;
-use crate::sys::{daemon, file};
+use crate::sys::server::Server;
+use crate::sys::{daemon, file, process};
 
 /// How long a directory may stay locked: umount(8) returns before the server of the mount is gone.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long it may be while the mount before writes what it has to the disk.
 const PATIENCE_WITH_ENDING: Duration = Duration::from_secs(300);
+
+/// A process of which no number is known: procfs shows none of another process namespace.
+const UNSEEN: &str = "a process that cannot be seen from here";
 
 /// Whether a directory is used by others too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,16 +37,18 @@ pub enum Claim {
 }
 
 /// How directories are claimed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Claims {
     begun: Instant,
     /// What others use is refused.
     alone: bool,
+    /// Directories that others use too, and by which process they have them.
+    shared: Vec<(String, Option<u32>)>,
 }
 
 impl Claims {
     pub fn begin(alone: bool) -> Self {
-        Self { begun: Instant::now(), alone }
+        Self { begun: Instant::now(), alone, shared: Vec::new() }
     }
 
     /// Locks a directory, for us alone if nobody else uses it. Waits for a mount that has begun to
@@ -52,7 +57,7 @@ impl Claims {
     /// # Errors
     /// EBUSY if it is used and should not be, or is just now being emptied or repaired. EINTR if
     /// nobody wants the mount any more.
-    pub fn take(&self, dir: &Opened<'_>, work: BorrowedFd<'_>) -> Result<Claim> {
+    pub fn take(&mut self, dir: &Opened<'_>, work: BorrowedFd<'_>) -> Result<Claim> {
         const PAUSE: Duration = Duration::from_millis(10);
         let may_wait = || {
             let waited = self.begun.elapsed();
@@ -80,43 +85,80 @@ impl Claims {
         }
     }
 
-    fn share(&self, dir: &Opened<'_>) -> Result<Claim> {
-        let user = in_use(dir, Locks::read().holder(dir.fd.as_fd())?);
+    fn share(&mut self, dir: &Opened<'_>) -> Result<Claim> {
+        let holder = Locks::read().holder(dir.fd.as_fd())?;
         if self.alone {
-            return Err(Error::new(
-                Errno::EBUSY,
-                format!("{user}; unmount that one, or use another directory"),
-            ));
+            let (user, advice) = in_use(&[&dir.named()], holder);
+            let text = format!("{user}; {advice}, or use another directory");
+            return Err(Error::new(Errno::EBUSY, text));
         }
         match file::lock_shared(dir.fd.as_fd()) {
-            Err(err) if err.errno() == Errno::EAGAIN => Err(Error::new(
-                Errno::EBUSY,
-                format!("{user}, for itself alone; try again when it is done"),
-            )),
+            Err(err) if err.errno() == Errno::EAGAIN => {
+                let user = holder.map_or_else(|| UNSEEN.to_owned(), process::describe);
+                let text = format!(
+                    "{}: it is in use ({user}), for itself alone; try again when it is done",
+                    dir.named()
+                );
+                Err(Error::new(Errno::EBUSY, text))
+            }
             other => {
                 other?;
-                tracing::warn!(
-                    "{user}: what one of the two changes the other may not see, and what both \
-                     change may be lost"
-                );
+                self.shared.push((dir.named(), holder));
                 Ok(Claim::Shared)
             }
         }
     }
 
-    /// Says that a lower is the upper or work directory of another mount, or lies in one.
+    /// Says who uses what was taken: once for each of the others, as most have upper and work
+    /// directory both.
+    pub fn warn(&self) {
+        for (user, advice) in users(&self.shared) {
+            tracing::warn!(
+                "{user}: what one of the two changes the other may not see, and what both change \
+                 may be lost; {advice}, or use other directories"
+            );
+        }
+    }
+
+    /// Says that lowers are the upper or work directory of other mounts, or lie in one.
     ///
     /// # Errors
     /// EBUSY if that is not wanted.
-    pub fn of_lower(&self, dir: &Opened<'_>, pid: u32) -> Result<()> {
-        let user = in_use(dir, Some(pid));
-        if self.alone {
-            let text = format!("{user} as its upper; unmount that one, or use another directory");
-            return Err(Error::new(Errno::EBUSY, text));
+    pub fn of_lowers(&self, held: &[(String, Option<u32>)]) -> Result<()> {
+        for (user, advice) in users(held) {
+            if self.alone {
+                let text = format!("{user} as its upper; {advice}, or use another directory");
+                return Err(Error::new(Errno::EBUSY, text));
+            }
+            tracing::warn!(
+                "{user} as its upper: what that one changes may be seen or not; {advice}, or give \
+                 timeout=1"
+            );
         }
-        tracing::warn!("{user} as its upper: what that one changes may be seen or not");
         Ok(())
     }
+}
+
+/// For each process that has some of the directories: what it has, in words, and what to do.
+fn users(held: &[(String, Option<u32>)]) -> Vec<(String, String)> {
+    let mut by_process: Vec<(Option<u32>, Vec<&str>)> = Vec::new();
+    for (named, pid) in held {
+        match by_process.iter_mut().find(|(known, _)| known == pid) {
+            Some((_, names)) => names.push(named),
+            None => by_process.push((*pid, vec![named])),
+        }
+    }
+    by_process.into_iter().map(|(pid, names)| in_use(&names, pid)).collect()
+}
+
+/// That a process has these directories, in words, and what to do.
+fn in_use(names: &[&str], holder: Option<u32>) -> (String, String) {
+    let (who, advice) = match holder.map(Server::of) {
+        Some(server) => (server.describe(), server.advice()),
+        None => (UNSEEN.to_owned(), "unmount that one".to_owned()),
+    };
+    let them = if names.len() > 1 { "them" } else { "it" };
+    (format!("{}: another mount is using {them} ({who})", names.join(" and ")), advice)
 }
 
 /// Lets other mounts in that want to share a directory.
@@ -130,12 +172,4 @@ pub(super) fn let_in(dir: BorrowedFd<'_>) -> Result<()> {
         }
         other => other,
     }
-}
-
-fn in_use(dir: &Opened<'_>, holder: Option<u32>) -> String {
-    let who = match holder {
-        Some(pid) => process::describe(pid),
-        None => "a process that cannot be seen from here".into(),
-    };
-    format!("{}: another mount is using it ({who})", dir.named())
 }

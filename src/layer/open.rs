@@ -34,13 +34,10 @@ pub fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
     let overlaps =
         overlap::check(writable.as_ref().map_or(&[][..], |two| two.as_slice()), &lowers)?;
     let claims = Claims::begin(config.strict || config.index == IndexChoice::On);
-    for (position, pid) in overlaps.held {
-        if let Some(lower) =
-            lowers.get(position).filter(|_| config.frozen.is_none() || position > 0)
-        {
-            claims.of_lower(lower, pid)?;
-        }
-    }
+    let is_upper = |position: usize| config.frozen.is_some() && position == 0;
+    let held = overlaps.held.into_iter().filter(|(position, _)| !is_upper(*position));
+    let held = held.filter_map(|(at, pid)| Some((lowers.get(at)?.named(), Some(pid))));
+    claims.of_lowers(&held.collect::<Vec<_>>())?;
     let upper = match writable {
         Some(two) => {
             let lower = lowers.first().map(|lower| lower.fd.as_fd());
@@ -155,13 +152,14 @@ fn open_writable(dirs: &UpperDirs) -> Result<[Opened<'_>; 2]> {
 fn take_upper(
     [upper, work]: [Opened<'_>; 2],
     lower: Option<BorrowedFd<'_>>,
-    claims: Claims,
+    mut claims: Claims,
     config: &Config,
     cache: &Arc<FdCache>,
 ) -> Result<Upper> {
     let (up, wk) = (upper.named(), work.named());
     let at = work.fd.as_fd();
     let [of_upper, of_work] = [claims.take(&upper, at)?, claims.take(&work, at)?];
+    claims.warn();
     let (upper, work) = (upper.fd, work.fd);
     if [of_upper, of_work] == [Claim::Alone; 2] {
         grants::repair(upper.as_fd(), work.as_fd())?;

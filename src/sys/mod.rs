@@ -22,6 +22,7 @@ pub mod mount;
 pub mod mountinfo;
 pub mod overflow;
 pub mod process;
+pub mod server;
 pub mod stat;
 pub mod trail;
 mod uuid;

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustc_hash::FxHashSet;
 
@@ -20,6 +20,8 @@ pub struct Mount {
     pub point: PathBuf,
     /// It maps owners (mount_setattr(2), `MOUNT_ATTR_IDMAP`).
     pub is_idmapped: bool,
+    /// Its type is that of a FUSE file system.
+    pub is_fuse: bool,
 }
 
 /// All of them.
@@ -28,6 +30,22 @@ pub struct Mount {
 /// Those of read(2); ENOENT without procfs.
 pub fn mounts() -> Result<Vec<Mount>> {
     of_process("self")
+}
+
+/// The mountpoint that an absolute path without links lies at or below. Nothing is asked of the
+/// mount.
+#[must_use]
+pub fn point_of(path: &Path) -> Option<PathBuf> {
+    let points = mounts().ok()?.into_iter().map(|mount| mount.point);
+    points.filter(|point| path.starts_with(point)).max_by_key(|point| point.components().count())
+}
+
+/// All of them that another process sees, by the paths that it has for them.
+///
+/// # Errors
+/// As [`mounts`]; EACCES for a process that we may not look at.
+pub fn mounts_of(pid: u32) -> Result<Vec<Mount>> {
+    of_process(&pid.to_string())
 }
 
 fn of_process(pid: &str) -> Result<Vec<Mount>> {
@@ -53,14 +71,16 @@ pub fn seen_elsewhere(device: &[u8]) -> Vec<u32> {
     .collect()
 }
 
-/// `ID PARENT DEVICE ROOT POINT OPTIONS ...`
+/// `ID PARENT DEVICE ROOT POINT OPTIONS ... - TYPE SOURCE OPTIONS`
 fn parse(line: &[u8]) -> Option<Mount> {
     let mut words = line.split(|byte| *byte == b' ');
     let id = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
     let device = words.nth(1)?.to_vec();
     let point = PathBuf::from(OsString::from_vec(unescape(words.nth(1)?)));
     let is_idmapped = words.next()?.split(|byte| *byte == b',').any(|word| word == b"idmapped");
-    Some(Mount { id, device, point, is_idmapped })
+    let kind = words.skip_while(|word| *word != b"-").nth(1);
+    let is_fuse = kind.is_some_and(|kind| kind == b"fuse" || kind.starts_with(b"fuse."));
+    Some(Mount { id, device, point, is_idmapped, is_fuse })
 }
 
 /// A blank, a tab, the end of a line and a backslash are written as `\` and three octal digits
@@ -86,9 +106,16 @@ mod tests {
     #[test]
     fn lines_of_the_kernel() {
         let plain = b"29 1 8:1 / /a\\040b\\134 rw,relatime shared:1 - ext4 /dev/sda1 rw";
-        let expected =
-            Mount { id: 29, device: b"8:1".to_vec(), point: "/a b\\".into(), is_idmapped: false };
+        let expected = Mount {
+            id: 29,
+            device: b"8:1".to_vec(),
+            point: "/a b\\".into(),
+            is_idmapped: false,
+            is_fuse: false,
+        };
         assert_eq!(parse(plain), Some(expected));
+        let fuse = b"43 27 0:39 / /m rw,nodev - fuse.ovlmerge ovlmerge rw,user_id=0";
+        assert!(parse(fuse).unwrap().is_fuse);
         let mapped = b"30 29 8:1 /store /m rw,idmapped,noatime - ext4 /dev/sda1 rw";
         assert!(parse(mapped).unwrap().is_idmapped);
         for rubbish in [&b""[..], b"x", b"1 2 3 4 5"] {

@@ -90,23 +90,52 @@ pub fn filesystem_user(pid: u32) -> Option<u32> {
 /// whether it lives in other mounts than we do.
 #[must_use]
 pub fn describe(pid: u32) -> String {
-    let line = with_room(|| fs::read(format!("/proc/{pid}/cmdline")).map_err(Error::from));
-    let line = line.unwrap_or_default();
-    let words: Vec<_> = line.split(|byte| *byte == 0).filter(|word| !word.is_empty()).collect();
-    let program = words.first().and_then(|word| word.rsplit(|byte| *byte == b'/').next());
-    let last = mountpoint(words.get(1..).unwrap_or_default());
-    let mut text = format!("process {pid}");
-    for word in program.into_iter().chain(last) {
+    let called = Called::of(pid);
+    let mut text = called.named(pid);
+    if let Some(last) = &called.last {
         text.push(' ');
-        text.push_str(&printable(word));
+        text.push_str(&printable(last));
     }
-    let mounts = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
-    if let Some(theirs) = mounts(&pid.to_string())
-        && mounts("self").is_some_and(|ours| ours != theirs)
-    {
+    if lives_in_other_mounts(pid) {
         text.push_str(", in another mount namespace");
     }
     text
+}
+
+/// What a process was called with.
+#[derive(Debug, Default)]
+pub(super) struct Called {
+    /// The name of its program.
+    program: Option<Vec<u8>>,
+    /// Its last argument: the mountpoint of a server, as it was written.
+    pub last: Option<Vec<u8>>,
+}
+
+impl Called {
+    /// What procfs tells of it.
+    pub fn of(pid: u32) -> Self {
+        let line = with_room(|| fs::read(format!("/proc/{pid}/cmdline")).map_err(Error::from));
+        let line = line.unwrap_or_default();
+        let words: Vec<_> = line.split(|byte| *byte == 0).filter(|word| !word.is_empty()).collect();
+        let program = words.first().and_then(|word| word.rsplit(|byte| *byte == b'/').next());
+        let last = mountpoint(words.get(1..).unwrap_or_default());
+        Self { program: program.map(<[u8]>::to_vec), last: last.map(<[u8]>::to_vec) }
+    }
+
+    /// The process by number and program.
+    pub fn named(&self, pid: u32) -> String {
+        match &self.program {
+            Some(program) => format!("process {pid} {}", printable(program)),
+            None => format!("process {pid}"),
+        }
+    }
+}
+
+/// Whether a process is known to be in another mount namespace than we are.
+pub(super) fn lives_in_other_mounts(pid: u32) -> bool {
+    let mounts = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    let (ours, theirs) = (mounts("self"), mounts(&pid.to_string()));
+    theirs.is_some() && ours.is_some() && ours != theirs
 }
 
 /// The last word of a command line that is no option and no value of one.
@@ -120,7 +149,7 @@ fn mountpoint<'a>(words: &[&'a [u8]]) -> Option<&'a [u8]> {
 }
 
 /// What another process wrote, without what a terminal would obey.
-fn printable(bytes: &[u8]) -> String {
+pub(super) fn printable(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).escape_debug().to_string()
 }
 

@@ -22,7 +22,7 @@ fn beside(s: &Scratch) -> (Scratch, Setup) {
 
 /// The process that serves a mount, as a warning of another names it.
 fn server(m: &Mount) -> String {
-    format!("(process {} ovlmerge {}", m.pid().unwrap(), m.root().display())
+    format!("(process {} ovlmerge, mounted on {})", m.pid().unwrap(), m.root().display())
 }
 
 #[track_caller]
@@ -46,9 +46,11 @@ fn a_second_mount_goes_on_and_names_the_first() {
     s.work.file("work/under-way", "");
     let (_other, setup) = beside(&s);
     let second = setup.mount();
-    let upper = format!("upperdir={}: another mount is using it", s.upper.root().display());
-    let work = format!("workdir={}: another mount is using it", s.work.root().display());
-    assert_warned(&second, &[&upper, &work, &server(&first)]);
+    let (upper, work) = (s.upper.root().display(), s.work.root().display());
+    let both = format!("upperdir={upper} and workdir={work}: another mount is using them");
+    let advice = format!("unmount that one (ovlmerge umount {})", first.root().display());
+    assert_warned(&second, &[&both, &server(&first), &advice]);
+    assert_eq!(second.log().matches("another mount").count(), 1, "{}", second.log());
     assert!(s.work.exists("work/under-way"), "it was swept");
     assert_eq!(second.read("new"), "of the first");
     std::thread::scope(|scope| {
@@ -132,7 +134,10 @@ fn an_old_mount_that_somebody_sits_in() {
     detach(old.root());
     let (_other, setup) = beside(&s);
     let new = setup.mount();
-    assert_warned(&new, &["another mount is using it (process "]);
+    let pid = old.pid().unwrap();
+    let who = format!("(process {pid} ovlmerge, unmounted from {}", old.root().display());
+    assert_warned(&new, &[&who, "something still uses its files", &format!("kill {pid}, twice")]);
+    assert!(!new.log().contains("mounted on"), "{}", new.log());
     assert_eq!(new.read("written"), "before");
     new.file("f", "new");
     let mut byte = [0];
@@ -191,7 +196,34 @@ fn a_mount_of_another_namespace() {
     let log = m.log();
     drop(inside.stdin.take());
     assert!(inside.wait().unwrap().success());
-    assert!(log.contains("in another mount namespace)"), "{log}");
+    let place = s.mnt.root().display();
+    assert!(log.contains(&format!("mounted on {place} in another mount namespace)")), "{log}");
+    assert!(log.contains(" --mount umount "), "{log}");
+}
+
+/// The mount is gone here, and a container that was started meanwhile has a copy.
+#[test]
+fn a_copy_in_another_namespace() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    // Older ones do not tell which file system a process serves.
+    if crate::support::release::running() < (6, 18) {
+        return;
+    }
+    let s = Scratch::new();
+    let old = s.mount();
+    let mut holder = std::process::Command::new("unshare");
+    holder.args(["--mount", "--propagation", "private", "sh", "-c", "echo; exec sleep 1000"]);
+    let mut holder = holder.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    std::io::Read::read_exact(&mut holder.stdout.take().unwrap(), &mut [0]).unwrap();
+    detach(old.root());
+    let (_other, setup) = beside(&s);
+    let new = setup.mount();
+    let pid = holder.id();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    let who = format!("with a copy of the mount at process {pid} sleep");
+    assert_warned(&new, &[&who, &format!("nsenter --target {pid} --mount umount")]);
 }
 
 /// Images share their layers: lowers are for as many mounts as there are.
@@ -226,6 +258,11 @@ fn a_lower_in_the_upper_of_another_mount() {
         drop(n);
         assert_refused(&other, &setup.option("index=on"), &["lowerdir", "as its upper"]);
     }
+    m.file("e/g", "");
+    let lowers = vec![s.upper.path("d"), s.upper.path("e")];
+    let n = other.setup().lowers(lowers).mount();
+    assert_warned(&n, &[" and lowerdir=", "ovlmerge umount"]);
+    assert_eq!(n.log().matches("another mount").count(), 1, "{}", n.log());
 }
 
 /// A layer that is being rewritten is nobody else's.

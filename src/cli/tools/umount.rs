@@ -17,6 +17,7 @@ use super::{Exit, Stop, base, complain};
 use crate::control::Question;
 use crate::error::{Context, Errno, Error, Result};
 use crate::sys::process::{Process, describe};
+use crate::sys::server::end_copy;
 use crate::sys::{mount, mountinfo};
 
 /// How often it is looked whether the server has gone.
@@ -119,9 +120,9 @@ impl Server {
             ),
             Some(pid) => format!(
                 "unmounted here; waiting for the server, process {server}, as {} has a copy of the \
-                 mount: end that process, or unmount the copy there (nsenter --target {pid} --mount \
-                 umount ...)",
-                describe(*pid)
+                 mount: {}",
+                describe(*pid),
+                end_copy(*pid)
             ),
         }
     }
