@@ -16,6 +16,7 @@ use crate::config::Durability;
 use crate::error::{Context, Errno, Error, Result, best_effort};
 use crate::format::overlay::{ACL_ACCESS, ACL_DEFAULT};
 use crate::sys::commit::unseen;
+use crate::sys::locks::Locks;
 use crate::sys::trail::Trail;
 use crate::sys::{FileType, Name, Target, Writable, WritableFd, at, creds, dir, file, stat, xattr};
 
@@ -173,16 +174,47 @@ fn make_plain(dir: WritableFd<'_>) -> Result<()> {
     at::chmod(object, 0o700)
 }
 
-/// Whether an upper with this WORKDIR can be read: the guard of a volatile mount is no reason why
-/// not.
+/// Whether an upper with this WORKDIR can be read.
 ///
 /// # Errors
-/// As [`Work::prepare`].
+/// As [`Work::prepare`], with other advice.
 pub(super) fn check_readable(workdir: BorrowedFd<'_>) -> Result<()> {
-    match at::open(workdir, Name::new(WORK)?, OPEN_DIR) {
-        Ok(work) => check_incompat(work.as_fd(), true),
+    refused(why_not_to_read(workdir)?)
+}
+
+/// Why an upper with this WORKDIR is not to be read, in sentences. The kernel's overlayfs refuses
+/// the guard of a volatile mount with `ro` too (`ovl_workdir_cleanup_recurse`,
+/// fs/overlayfs/readdir.c). That of a mount that lives tells of no crash: it may be looked at.
+///
+/// # Errors
+/// Those of the calls.
+pub fn why_not_to_read(workdir: BorrowedFd<'_>) -> Result<Vec<String>> {
+    let Ok(work) = at::open(workdir, Name::new(WORK)?, OPEN_DIR) else {
         // It is not there, or not for us.
-        Err(_) => Ok(()),
+        return Ok(Vec::new());
+    };
+    let work = work.as_fd();
+    let tells_of_crash = has_guard(work)? && !is_locked(workdir)?;
+    let features = incompat(work, !tells_of_crash)?;
+    let advice = "throw the upper away, leave workdir out to see what is left of it, or remove that \
+                  entry if you know better";
+    Ok(features.iter().map(|name| why_not(name, advice)).collect())
+}
+
+/// Whether a mount or a tool has a WORKDIR.
+fn is_locked(workdir: BorrowedFd<'_>) -> Result<bool> {
+    // To try is the last resort: a mount that begins or ends just then would take us for another.
+    if Locks::read().holder(workdir)?.is_some() {
+        return Ok(true);
+    }
+    match file::lock_exclusive(workdir) {
+        Ok(()) => {
+            best_effort("unlocking workdir", file::unlock(workdir));
+            Ok(false)
+        }
+        Err(err) if err.errno() == Errno::EAGAIN => Ok(true),
+        // A file system without locks cannot tell.
+        Err(_) => Ok(false),
     }
 }
 
@@ -197,10 +229,25 @@ fn has_guard(work: BorrowedFd<'_>) -> Result<bool> {
     }
 }
 
+/// Whether an upper may be written.
 fn check_incompat(work: BorrowedFd<'_>, may_be_volatile: bool) -> Result<()> {
+    let features = incompat(work, may_be_volatile)?;
+    let advice = "throw the upper away, or remove that entry if you know better";
+    refused(features.iter().map(|name| why_not(name, advice)).collect())
+}
+
+fn refused(reasons: Vec<String>) -> Result<()> {
+    match reasons.is_empty() {
+        true => Ok(()),
+        false => Err(Error::new(Errno::EINVAL, reasons.join("; "))),
+    }
+}
+
+/// The features in `work/incompat`, with `volatile` or without.
+fn incompat(work: BorrowedFd<'_>, may_be_volatile: bool) -> Result<Vec<String>> {
     let dir = match at::open(work, Name::new(INCOMPAT)?, OPEN_DIR) {
         Ok(dir) => dir,
-        Err(err) if matches!(err.errno(), Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+        Err(err) if matches!(err.errno(), Errno::ENOENT | Errno::ENOTDIR) => return Ok(Vec::new()),
         Err(err) => return Err(err),
     };
     let mut features = Vec::new();
@@ -210,22 +257,17 @@ fn check_incompat(work: BorrowedFd<'_>, may_be_volatile: bool) -> Result<()> {
         }
         Ok(())
     })?;
-    if features.is_empty() {
-        return Ok(());
-    }
-    Err(Error::new(
-        Errno::EINVAL,
-        features.iter().map(|name| why_not(name)).collect::<Vec<_>>().join("; "),
-    ))
+    Ok(features)
 }
 
-/// What a feature in `work/incompat` says of the upper, and what to do.
-fn why_not(feature: &str) -> String {
+/// What a feature in `work/incompat` says of the upper, and what to do: after a crash as `advice`
+/// has it.
+fn why_not(feature: &str, advice: &str) -> String {
     if feature.as_bytes() == VOLATILE {
-        return "work/incompat/volatile is there: an earlier mount with that option did not end in \
-                order, and the upper may be damaged; throw the upper away, or remove that entry if \
-                you know better"
-            .into();
+        return format!(
+            "work/incompat/volatile is there: an earlier mount with that option did not end in \
+             order, and the upper may be damaged; {advice}"
+        );
     }
     format!(
         "work/incompat/{feature} is there: the upper was written with the overlay feature \
@@ -386,8 +428,8 @@ mod tests {
 
     #[test]
     fn each_feature_gets_a_sentence() {
-        assert!(why_not("volatile").contains("did not end in order"));
-        let unknown = why_not("dir\nmeta");
+        assert!(why_not("volatile", "").contains("did not end in order"));
+        let unknown = why_not("dir\nmeta", "");
         assert!(unknown.contains(r#"the overlay feature "dir\nmeta""#), "{unknown}");
     }
 }

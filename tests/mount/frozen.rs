@@ -200,3 +200,29 @@ fn it_cannot_be_made_writable() {
     assert_errno(fs::create_dir(m.path("dir")), libc::EROFS);
     assert!(s.upper.names("").is_empty() && s.work.names("").is_empty());
 }
+
+/// The kernel's overlayfs refuses it as well, with `ro` too: after a crash of the machine nobody
+/// knows what is in the upper. Without the work directory nothing is known of that.
+#[test]
+fn after_a_volatile_mount_that_was_killed() {
+    needs!(mount);
+    not_the_kernels!(NO_OPTION);
+    let s = Scratch::new();
+    below(&s);
+    let m = s.setup().option("volatile").background().mount();
+    m.file("f", "changed");
+    let pid = nix::unistd::Pid::from_raw(m.pid().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    assert!(wait_for(SOON, || !crate::support::process::is_alive(pid.as_raw())));
+    drop(m);
+    let (_other, setup) = view(&s);
+    let refused = setup.attempt();
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    let work = format!("workdir={}", s.work.root().display());
+    for words in [work.as_str(), "did not end in order", "leave workdir out"] {
+        assert!(said.contains(words), "no `{words}` in {said}");
+    }
+    let without = s.setup().read_only().upper(s.upper.root()).option("ro").mount();
+    assert_eq!(without.read("f"), "changed");
+}

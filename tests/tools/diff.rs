@@ -306,3 +306,42 @@ fn a_file_that_others_show_by_the_index() {
     let said = warned(&s);
     assert!(said.contains("a: 2 more names of the lowers"), "{said}");
 }
+
+/// What it said was the name of a file in it that nobody had asked for, and "Input/output error".
+#[test]
+fn a_directory_that_is_not_there_is_named() {
+    needs!(root);
+    let s = Scratch::new();
+    let said = refused(&s, &["-f", beside(&s, "none/layer.tar").to_str().unwrap()], 1);
+    let wanted =
+        format!("the directory {} does not exist; create it", beside(&s, "none").display());
+    assert!(said.contains(&wanted) && !said.contains("Input/output"), "{said}");
+}
+
+/// Where the work directory is named, it tells that a volatile mount has crashed. The layer is made
+/// all the same.
+#[test]
+fn after_a_volatile_mount_that_was_killed() {
+    needs!(root);
+    let s = Scratch::new();
+    s.upper.file("f", "x");
+    let mut options = layers(&s);
+    options.push(",workdir=");
+    options.push(s.work.root());
+    let changes = |options: &std::ffi::OsString| {
+        let args = ["diff".into(), "--changes".into(), "-o".into(), options.clone()];
+        let output = done::<std::ffi::OsString>(args);
+        assert!(text(&output.stdout).contains("A /f"), "{}", text(&output.stdout));
+        text(&output.stderr)
+    };
+    assert_eq!(changes(&options), "");
+    s.work.dir("work/incompat/volatile");
+    let said = changes(&options);
+    assert!(said.contains("workdir=") && said.contains("did not end in order"), "{said}");
+    // A mount that lives has not crashed.
+    let lives = std::fs::File::open(s.work.root()).unwrap();
+    let lock = nix::fcntl::Flock::lock(lives, nix::fcntl::FlockArg::LockShared).unwrap();
+    assert_eq!(changes(&options), "");
+    drop(lock);
+    assert_eq!(changes(&layers(&s)), "", "nothing is guessed");
+}

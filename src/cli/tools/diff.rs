@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -10,10 +11,12 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
 
 use super::{
-    BYTES, Exit, Stop, base, flag, json_arg, layers, options_arg, path_or_dash, print, progress,
-    request, show_path, usage,
+    BYTES, Exit, Stop, base, complain, flag, json_arg, layers, options_arg, path_or_dash, print,
+    progress, request, show_path, usage,
 };
-use crate::error::Error;
+use crate::error::{Context, Errno, Error};
+use crate::layer::work::why_not_to_read;
+use crate::sys::at;
 use crate::tools::diff::changes::{Changes, Kind};
 use crate::tools::diff::layer::{Counts, LayerWriter};
 use crate::tools::diff::{OpaqueAs, Parents, Rules, walk};
@@ -32,7 +35,9 @@ pub(super) fn command() -> Command {
         .override_usage(
             "ovlmerge diff -o lowerdir=DIR[:DIR...],upperdir=DIR[,OPTION...] [-f FILE] [OPTIONS]",
         )
-        .arg(options_arg("The layers, with the options of a mount; workdir is not needed"))
+        .arg(options_arg(
+            "The layers, with the options of a mount; workdir is not needed, and tells of a crash",
+        ))
         .arg(
             Arg::new("file")
                 .short('f')
@@ -70,8 +75,11 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<Exit, Stop> {
-    let (upper, config) = layers(request(matches)?)?;
+    let mut request = request(matches)?;
+    let work = request.work.take();
+    let (upper, config) = layers(request)?;
     let layers = Layers { upper, config };
+    work.iter().try_for_each(|work| warn_of(work))?;
     let word = |name: &str| matches.get_one::<String>(name).map(String::as_str);
     let rules = Rules {
         opaque: match word("opaque") {
@@ -109,6 +117,18 @@ pub(super) fn run(matches: &ArgMatches) -> Result<Exit, Stop> {
             print(&mut io::stderr(), &summary)
         }
     }
+}
+
+/// Says what the work directory has against the upper. What is left after a crash can still be
+/// packed, by who wants to.
+fn warn_of(work: &Path) -> Result<(), Stop> {
+    let named = || format!("workdir={}", work.display());
+    // A mount that only reads does without it as well.
+    let Ok(dir) = at::open_root(work) else { return Ok(()) };
+    for reason in why_not_to_read(dir.as_fd()).context(named)? {
+        complain(format_args!("diff: {}: {reason}", named()));
+    }
+    Ok(())
 }
 
 struct Output {
@@ -189,12 +209,33 @@ fn to_file(path: &Path, layers: &Layers, rules: Rules, output: &Output) -> Resul
     };
     // What the umask leaves of it, as for any new file.
     let mode = std::fs::Permissions::from_mode(0o666);
-    let file = tempfile::Builder::new().permissions(mode).tempfile_in(beside).map_err(failed)?;
+    let file = tempfile::Builder::new().permissions(mode).tempfile_in(beside);
+    let file = file.map_err(|err| no_file_in(beside, &err).context(what()))?;
     let (file, told) = pack(file, layers, rules, output)?;
     let file = file.into_inner().map_err(|err| failed(err.into_error()))?;
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|err| failed(err.error))?;
     print(&mut io::stdout(), &told)
+}
+
+/// Why no file can be made in a directory. The library has put a name of its own into the error,
+/// and taken its number out.
+fn no_file_in(dir: &Path, err: &io::Error) -> Error {
+    let dir = dir.display();
+    match err.kind() {
+        io::ErrorKind::NotFound => Error::new(
+            Errno::ENOENT,
+            format!("the directory {dir} does not exist; create it or correct the path"),
+        ),
+        io::ErrorKind::NotADirectory => {
+            Error::new(Errno::ENOTDIR, format!("{dir} is not a directory; correct the path"))
+        }
+        io::ErrorKind::PermissionDenied => Error::new(
+            Errno::EACCES,
+            format!("no file can be made in the directory {dir}; check its owner and mode"),
+        ),
+        _ => Error::new(Errno::EIO, format!("no file can be made in the directory {dir}: {err}")),
+    }
 }
 
 fn list(layers: &Layers, rules: Rules, as_json: bool) -> Result<Exit, Stop> {
