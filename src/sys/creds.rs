@@ -62,6 +62,14 @@ pub fn in_initial_user_namespace() -> bool {
     words.next() == Some("0") && words.next() == Some("0") && words.next() == Some("4294967295")
 }
 
+/// Whether this process may set attributes of the `trusted.` namespace, and see them (xattr(7)).
+///
+/// # Errors
+/// Those of capget(2).
+pub fn may_trust() -> Result<bool> {
+    Ok(in_initial_user_namespace() && has_capability(CAP_SYS_ADMIN)?)
+}
+
 /// The groups of a process, for whom the kernel asks: `gid` and the supplementary ones. Without
 /// procfs, or where its ids cannot be seen, only `gid`.
 #[must_use]

@@ -6,6 +6,7 @@ use crate::call::call;
 use crate::disk::disk;
 use crate::support::process::text;
 use crate::support::tree::{self, Compare, Tree, assert_same_tree};
+use crate::support::user::NOBODY;
 use crate::support::{Dir, Kernel, Scratch, Setup};
 use crate::{needs, not_the_kernels};
 
@@ -230,4 +231,39 @@ fn never_while_the_kernel_has_it_mounted() {
     assert!(output.status.code() == Some(1) && said.contains("it is mounted"), "{said}");
     assert_eq!(lower.read("f"), "");
     assert!(lower.exists(".wh.gone"));
+}
+
+/// It stopped in the middle with "Operation not permitted", and lost origins on the way.
+#[test]
+fn an_ordinary_user_is_told_of_the_other_form() {
+    needs!(root);
+    let layers: [fn(&Dir); 3] = [
+        |layer| {
+            layer.file("o/.wh..wh..opq", "");
+        },
+        |layer| {
+            layer.dir("o").file(".wh.o", "");
+        },
+        |layer| {
+            layer.file("f", "").xattr("f", "user.overlay.origin", "1");
+        },
+    ];
+    for fill in layers {
+        let s = Scratch::new();
+        fill(&s.upper.dir("layer").sub("layer"));
+        let layer = s.upper.sub("layer");
+        for path in ["", "o", "f", ".wh.o", "o/.wh..wh..opq"] {
+            if layer.exists(path) {
+                layer.owner(path, NOBODY, NOBODY);
+            }
+        }
+        let before = disk(&layer);
+        let path = layer.root().display();
+        let output = s.shell_of_nobody(&[], &format!(r#""$1" convert --to kernel {path}"#));
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("trusted.overlay.") && said.contains("--to kernel-user"), "{said}");
+        assert_eq!(disk(&layer), before, "something was changed");
+        assert!(convert(&layer, &["--to", "kernel-user"]).status.success());
+    }
 }

@@ -144,12 +144,10 @@ fn takes_devices(work: &Work) -> Result<bool> {
 
 /// Which namespace we may and can write in.
 fn probe_namespace(work: &Work, choice: NamespaceChoice) -> Result<Option<Namespace>> {
-    let privileged =
-        creds::in_initial_user_namespace() && creds::has_capability(creds::CAP_SYS_ADMIN)?;
     let candidates: &[Namespace] = match choice {
         NamespaceChoice::Trusted => &[Namespace::Trusted],
         NamespaceChoice::User => &[Namespace::User],
-        NamespaceChoice::Auto if privileged => &[Namespace::Trusted, Namespace::User],
+        NamespaceChoice::Auto if creds::may_trust()? => &[Namespace::Trusted, Namespace::User],
         NamespaceChoice::Auto => &[Namespace::User],
     };
     let temp = work.fresh_name();

@@ -23,6 +23,11 @@ use crate::tools::way::push;
 
 use facts::Facts;
 
+/// Why the kernel's form cannot be had by everybody, and what to do.
+const UNTRUSTED: &str = "it needs an attribute in trusted.overlay., which only root of the initial \
+                         user namespace can set; give --to kernel-user, for mounts with userxattr, \
+                         or run it as root";
+
 /// A form that markers can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -85,10 +90,15 @@ pub fn convert(path: &Path, task: Task, progress: &mut dyn FnMut(&[u8])) -> Resu
         Err(err) if !matches!(err.errno(), Errno::EOPNOTSUPP | Errno::ENOSYS) => return Err(err),
         _ => {}
     }
+    let may_mark = task.to != Form::Kernel(Namespace::Trusted) || creds::may_trust()?;
     let mut counts = Counts::default();
     walk(&root, |path, dir, facts| {
         progress(path);
-        rewrite::check(dir, facts, task)
+        rewrite::check(dir, facts, task)?;
+        if !may_mark && rewrite::needs_marks(dir, facts, task)? {
+            return Err(Error::new(Errno::EPERM, UNTRUSTED));
+        }
+        Ok(())
     })?;
     walk(&root, |path, dir, facts| {
         progress(path);

@@ -52,6 +52,32 @@ pub(super) fn check(dir: BorrowedFd<'_>, facts: &Facts, task: Task) -> Result<()
     Ok(())
 }
 
+/// Whether a directory, or something in it, is to get attributes in the wanted form of the kernel
+/// that it does not have.
+pub(super) fn needs_marks(dir: BorrowedFd<'_>, facts: &Facts, task: Task) -> Result<bool> {
+    let Form::Kernel(wanted) = task.to else { return Ok(false) };
+    let is_dir = |said: &Said| said.beside == Some(FileType::Directory);
+    if !facts.hidden && facts.whiteouts.values().any(is_dir) {
+        return Ok(true);
+    }
+    let target = Target::Fd(dir);
+    if facts.opaque && xattr::get_if_set(target, wanted.key(Mark::Opaque))?.as_deref() != Some(b"y")
+    {
+        return Ok(true);
+    }
+    let mut targets = vec![target];
+    for name in &facts.objects {
+        targets.push(Target::At(dir, Name::new(name)?));
+    }
+    for target in targets {
+        let goes = |mark: &[u8]| task.seal && OF_AN_UPPER.contains(&mark);
+        if marks(target)?.iter().any(|(at, mark, _)| *at != wanted && !goes(mark)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Writes the markers of a directory, then gives it its times back.
 pub(super) fn rewrite(
     dir: WritableFd<'_>,
