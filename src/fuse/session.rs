@@ -93,7 +93,8 @@ fn check_mountpoint(path: &Path) -> Result<(), Error> {
         let advice = match err.errno() {
             Errno::ENOENT => "does not exist; create the directory first",
             Errno::ENOTCONN => {
-                "is a mount whose server is gone; unmount it first (fusermount3 -u, or umount -l)"
+                "is a mount whose server is dead; unmount it first (ovlmerge umount, fusermount3 -u, or \
+                 umount -l)"
             }
             _ => "cannot be used",
         };
@@ -146,19 +147,37 @@ fn attach(config: &Config, vfs: &Vfs) -> Result<mount::Connection, Error> {
     };
     // Only the helper outlives this process.
     if options.auto_unmount {
-        return mount::with_helper(&request);
+        return with_helper(&request, options, is_root);
     }
     // Whether this process may mount has nothing to do with its user: only trying tells.
     match mount_alone(&request) {
         Err(err) if matches!(err.errno(), Errno::EPERM | Errno::EACCES) => {
             tracing::debug!("{err}; trying fusermount3");
-            mount::with_helper(&request).map_err(|helper| match helper.errno() {
+            with_helper(&request, options, is_root).map_err(|helper| match helper.errno() {
                 Errno::ENOENT => Error::new(err.errno(), format!("{err}; {helper}")),
                 _ => helper,
             })
         }
         other => other,
     }
+}
+
+/// Makes the mount with fusermount3, which gives `nosuid` and `nodev` to all but root, and takes
+/// no order to the contrary (`find_mount_flag`, util/fusermount.c of libfuse).
+fn with_helper(
+    request: &mount::Request<'_>,
+    options: &MountOptions,
+    is_root: bool,
+) -> Result<mount::Connection, Error> {
+    for (asked, word) in [(options.suid, "suid"), (options.dev, "dev")] {
+        if asked == Some(true) && !is_root {
+            tracing::warn!(
+                "option `{word}` has no effect: what fusermount3 mounts for an ordinary user is \
+                 `no{word}`; leave it out, or mount as root"
+            );
+        }
+    }
+    mount::with_helper(request)
 }
 
 /// Makes the mount with mount(2).

@@ -194,8 +194,8 @@ pub fn with_helper(request: &Request<'_>) -> Result<Connection> {
     }
     let output = child.wait_with_output().map_err(Error::from)?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::new(Errno::EPERM, said.trim()));
+        let why = fusermount::failure(&output.stderr);
+        return Err(why.context(format!("mounting on {}", request.mountpoint.display())));
     }
     Ok(Connection { device: received?, leash: None })
 }
@@ -264,17 +264,20 @@ pub fn remount(mountpoint: &Path, flags: MsFlags) -> Result<()> {
 /// A sentence that says why it stays mounted.
 pub fn unmount_unused(mountpoint: &Path) -> Result<()> {
     let place = mountpoint.display();
-    match nix::mount::umount2(mountpoint, MntFlags::UMOUNT_NOFOLLOW) {
+    let unmounted = match nix::mount::umount2(mountpoint, MntFlags::UMOUNT_NOFOLLOW) {
         Err(nix::errno::Errno::EPERM | nix::errno::Errno::EACCES) => run_helper("-u", mountpoint),
-        Err(nix::errno::Errno::EBUSY) => {
+        other => other.map_err(Error::from),
+    };
+    match unmounted {
+        Err(err) if err.errno() == Errno::EBUSY => {
             let text = format!("{place} is in use, and stays mounted; `fuser -vm` tells by whom");
             Err(Error::new(Errno::EBUSY, text))
         }
-        Err(nix::errno::Errno::EINVAL) => {
+        Err(err) if err.errno() == Errno::EINVAL => {
             let text = format!("nothing is mounted on {place}; name the mountpoint itself");
             Err(Error::new(Errno::EINVAL, text))
         }
-        other => other.map_err(Error::from).context(|| place),
+        other => other.context(|| place),
     }
 }
 
@@ -350,5 +353,5 @@ fn run_helper(how: &str, mountpoint: &Path) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    Err(Error::new(Errno::EPERM, String::from_utf8_lossy(&output.stderr).trim()))
+    Err(fusermount::failure(&output.stderr))
 }

@@ -121,3 +121,45 @@ fn without_the_helper_the_way_out_is_named() {
     assert!(!output.status.success() && said.contains("install the package fuse3"), "{said}");
     assert!(said.contains("ermission") || said.contains("ermitted"), "{said}");
 }
+
+/// fusermount3 mounts with `nosuid` and `nodev` for all but root.
+#[test]
+fn what_the_helper_does_not_give_is_told() {
+    needs!(mount, fuse_for_users);
+    not_the_kernels!(NO_PROGRAM);
+    for (option, told) in
+        [("suid,dev", true), ("suid,dev,auto_unmount", true), ("nosuid,nodev", false)]
+    {
+        let s = scratch();
+        let script = format!(r#"set -e; "$1" -o "$2,{option}" "$3"; "$1" umount "$3""#);
+        let output = s.shell_of_nobody(&[], &script);
+        let said = said(&output);
+        assert!(output.status.success(), "{said}");
+        for word in ["suid", "dev"] {
+            let warning = format!("option `{word}` has no effect");
+            assert_eq!(said.contains(&warning), told, "{option}: {said}");
+        }
+    }
+}
+
+/// What the helper says has an errno of its own, and was followed by another.
+#[test]
+fn a_refusal_of_the_helper_is_one_sentence() {
+    needs!(mount, fuse_for_users);
+    not_the_kernels!(NO_PROGRAM);
+    let s = scratch();
+    s.mnt.owner("", 0, 0);
+    let refused = said(&s.shell_of_nobody(&[], r#""$1" -o "$2" "$3""#));
+    let place = s.mnt.root().display();
+    for words in
+        [&*format!("mounting on {place}: fusermount3: "), "give the directory to this user"]
+    {
+        assert!(refused.contains(words), "no `{words}` in {refused}");
+    }
+    s.mnt.owner("", NOBODY, NOBODY);
+    let script =
+        r#""$1" -o "$2" "$3"; exec 5<"$3/f"; "$1" umount "$3"; exec 5<&-; "$1" umount "$3""#;
+    let busy = said(&s.shell_of_nobody(&[], script));
+    assert!(busy.contains(&format!("{place} is in use")) && busy.contains("os error 16"), "{busy}");
+    assert_eq!(busy.matches("os error").count(), 1, "{busy}");
+}
