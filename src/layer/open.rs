@@ -1,7 +1,9 @@
 //! From paths to layers: everything that can be wrong with them is found here, before the mount.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Stack;
@@ -17,7 +19,7 @@ use super::upper::Upper;
 use super::work::{self, Work};
 use crate::config::{Config, Frozen, IndexChoice, Permissions, UpperDirs};
 use crate::error::{Context, Errno, Error, Result};
-use crate::sys::{Target, at, creds, stat};
+use crate::sys::{Target, at, creds, dir, stat};
 
 /// Opens all layers of a mount.
 ///
@@ -80,8 +82,10 @@ fn open_lowers(config: &Config) -> Result<Vec<Opened<'_>>> {
     let mounts = Mounts::for_owners(&config.owners);
     merged
         .chain(data_only)
-        .map(|(option, path)| {
-            let lower = opened(option, path)?;
+        .enumerate()
+        .map(|(position, (option, path))| {
+            let lower = opened(option, path);
+            let lower = lower.map_err(|err| or_cut(err, (option, path), config, position))?;
             Ok(Opened { fd: mounts.unmapped(path, lower.fd)?, ..lower })
         })
         .collect()
@@ -124,16 +128,70 @@ fn without_mounts(path: &Path, fd: OwnedFd) -> OwnedFd {
     }
 }
 
-fn open_dir(option: &str, path: &Path) -> Result<OwnedFd> {
+/// Opens the directory that an option names.
+///
+/// # Errors
+/// Those of open(2), with the option, the path and what to do.
+pub fn open_dir(option: &str, path: &Path) -> Result<OwnedFd> {
     at::open_root(path).map_err(|err| {
         let advice = match err.errno() {
-            Errno::ENOENT => "it does not exist; create it or correct the path",
-            Errno::ENOTDIR => "it is not a directory; a layer has to be one",
-            Errno::EACCES => "it may not be read; check the permissions of it and of what is above",
-            _ => "it cannot be opened",
+            Errno::ENOENT => match name_that_was_cut(path, b',') {
+                Some(name) => unescaped(&name),
+                None => "it does not exist; create it or correct the path".into(),
+            },
+            Errno::ENOTDIR => "it is not a directory; a layer has to be one".into(),
+            Errno::EACCES => {
+                "it may not be read; check the permissions of it and of what is above".into()
+            }
+            Errno::ENOTCONN => {
+                "the server of the mount that it is on is dead; unmount that (ovlmerge umount, or \
+                 umount -l)"
+                    .into()
+            }
+            _ => "it cannot be opened".to_owned(),
         };
         err.context(format!("{option}={}: {advice}", path.display()))
     })
+}
+
+/// A lower that is not there may be the beginning of a name with a colon, or the end of one that
+/// the lower before it begins.
+fn or_cut(err: Error, (option, path): (&str, &Path), config: &Config, position: usize) -> Error {
+    if err.errno() != Errno::ENOENT {
+        return err;
+    }
+    let has_next = position + 1 < config.lowers.len();
+    let before = position.checked_sub(1).and_then(|before| config.lowers.get(before));
+    let beginnings = [has_next.then_some(path), before.map(PathBuf::as_path)];
+    match beginnings.into_iter().flatten().find_map(|path| name_that_was_cut(path, b':')) {
+        Some(name) => {
+            let text = format!("{option}={}: {}", path.display(), unescaped(&name));
+            Error::new(Errno::ENOENT, text)
+        }
+        None => err,
+    }
+}
+
+fn unescaped(name: &Path) -> String {
+    let name = name.display();
+    format!("is {name} meant? write `\\,` for a comma and `\\:` for a colon in a name")
+}
+
+/// What a path is the beginning of, up to a comma or a colon, which end paths in options.
+fn name_that_was_cut(path: &Path, end: u8) -> Option<PathBuf> {
+    let path = std::path::absolute(path).ok()?;
+    let (above, name) = (path.parent()?, path.file_name()?.as_bytes());
+    let mut found = None;
+    let dir = at::open_root(above).ok()?;
+    dir::for_each(dir.as_fd(), |entry| {
+        let rest = entry.name.strip_prefix(name);
+        if found.is_none() && rest.is_some_and(|rest| rest.first() == Some(&end)) {
+            found = Some(above.join(OsStr::from_bytes(entry.name)));
+        }
+        Ok(())
+    })
+    .ok()?;
+    found
 }
 
 fn refuse(errno: Errno, text: String) -> Error {

@@ -314,11 +314,22 @@ impl Upper {
         }
     }
 
-    /// Whether the kernel's overlayfs follows metacopy marks in this upper: it does not in
-    /// `user.overlay.` (fs/overlayfs/params.c), and knows no owners in attributes.
+    /// Why the kernel's overlayfs would follow no metacopy marks in this upper, and what to do: it
+    /// follows none in `user.overlay.` (fs/overlayfs/params.c), and knows no owners in attributes.
     #[must_use]
-    pub fn takes_metacopy(&self) -> bool {
-        self.forms.namespace == Some(Namespace::Trusted) && self.keeping == Keeping::Inode
+    pub fn why_no_metacopy(&self) -> Option<String> {
+        if let Keeping::Xattr(spelling) = self.keeping {
+            return Some(format!(
+                "the upper keeps owners and modes in the attribute {} (xattr_permissions), which the \
+                 kernel's overlayfs does not know; leave metacopy=on out, or use an upper without",
+                spelling.key().to_string_lossy()
+            ));
+        }
+        (self.forms.namespace != Some(Namespace::Trusted)).then(|| {
+            "the kernel's overlayfs follows no metacopy marks in user.overlay.; leave metacopy=on \
+             out, or give xattr=trusted as root"
+                .into()
+        })
     }
 
     /// Marks a file in the making as one whose data stays below.

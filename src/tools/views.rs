@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::error::{Context, Errno, Error, Result};
+use crate::error::{Errno, Error, Result};
 use crate::layer::{FdCache, Stack, open};
 use crate::merge::owner::Owners;
 use crate::merge::{DirStack, Rules};
@@ -106,10 +106,11 @@ impl Views {
 
 fn check_upper(path: &Path, lowers: &[PathBuf]) -> Result<()> {
     let what = || format!("upperdir={}", path.display());
-    let upper = at::open_root(path).context(what)?;
+    let upper = open::open_dir("upperdir", path)?;
     let upper = stat::fstat(upper.as_fd())?;
     for lower in lowers {
-        let fd = at::open_root(lower).context(|| format!("lowerdir={}", lower.display()))?;
+        // What is wrong with it is told when it is opened to be read.
+        let Ok(fd) = at::open_root(lower) else { continue };
         if stat::fstat(fd.as_fd())?.same_object(&upper) {
             let text = format!("{} is also a lowerdir; name the layers below it", what());
             return Err(Error::new(Errno::EINVAL, text));

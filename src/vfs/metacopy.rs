@@ -15,14 +15,14 @@ use crate::sys::Name;
 /// Whether changes of metadata leave the data below. Where the kernel's overlayfs would not follow
 /// the marks the option is passed over with a warning: container runtimes give it without looking.
 pub(super) fn is_wanted(config: &Config, stack: &Stack) -> bool {
-    let refused = stack.upper.as_ref().is_some_and(|upper| !upper.takes_metacopy());
-    if config.metacopy && refused {
-        tracing::warn!(
-            "metacopy=on has no effect: the kernel's overlayfs follows no metacopy marks in \
-             user.overlay.* or with owners in attributes; leave it out, or give xattr=trusted as root"
-        );
+    let Some(upper) = stack.upper.as_ref().filter(|_| config.metacopy) else { return false };
+    match upper.why_no_metacopy() {
+        Some(why) => {
+            tracing::warn!("metacopy=on has no effect: {why}");
+            false
+        }
+        None => true,
     }
-    config.metacopy && !refused
 }
 
 /// Where the data is that a file of the upper has to get.

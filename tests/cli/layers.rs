@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::refusal::{assert_refusal, assert_refused};
 use crate::support::process::{output, run};
-use crate::support::{LoopFs, Scratch};
+use crate::support::{LoopFs, Scratch, binary};
 use crate::{needs, not_the_kernels};
 
 const NO_PROGRAM: &str = "it has messages of its own";
@@ -189,4 +189,39 @@ fn work_on_another_mount_of_the_same_file_system() {
     let output = s.setup().work(&elsewhere).attempt();
     run("umount", &[elsewhere.to_str().unwrap()]);
     assert_refusal(&s, &output, 1, &["workdir", "elsewhere", "upperdir"]);
+}
+
+/// A comma ends an option, and a colon a lower: what is left is a path that nobody has written.
+#[test]
+fn a_name_with_a_comma_or_a_colon_that_is_not_escaped() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    let s = Scratch::new();
+    s.base().dir("x,y").dir("p:q").dir("q");
+    let (x, p) = (s.base().path("x"), s.base().path("p"));
+    let (x, p) = (x.display(), p.display());
+    let lower = s.lower(0).root().display();
+    for (options, name) in [
+        (format!("lowerdir={x},y"), format!("is {x},y meant?")),
+        (format!("lowerdir={lower},upperdir={x},y,workdir={lower}"), format!("is {x},y meant?")),
+        (format!("lowerdir={p}:q"), format!("is {p}:q meant?")),
+        (format!("lowerdir={lower}:{p}:q:{lower}"), format!("is {p}:q meant?")),
+    ] {
+        let mut command = Command::new(binary());
+        let output = output(command.arg("-o").arg(options).arg(s.mnt.root()));
+        let words = [name.as_str(), r"`\,` for a comma", r"`\:` for a colon"];
+        assert_refusal(&s, &output, 1, &words);
+    }
+    // The beginning of the name is there too: the mount goes on, with a hint.
+    s.base().dir("x").dir("p");
+    let options = format!("lowerdir={x},y");
+    let mut command = Command::new(binary());
+    let made = output(command.arg("-o").arg(options).arg(s.mnt.root()));
+    crate::support::mount::detach(s.mnt.root());
+    let said = crate::support::process::text(&made.stderr);
+    assert!(said.contains("option `y` is not known"), "{said}");
+    assert!(said.contains(&format!("is {x},y meant?")), "{said}");
+    let mut command = Command::new(binary());
+    let output = output(command.arg("-o").arg(format!("lowerdir={p}:q2")).arg(s.mnt.root()));
+    assert_refusal(&s, &output, 1, &["q2: it does not exist"]);
 }

@@ -236,3 +236,18 @@ fn off_by_default() {
         assert_eq!(s.upper.get_xattr(path, MARK), None, "{path}");
     }
 }
+
+/// The warning spoke of another reason.
+#[test]
+fn an_upper_with_owners_in_attributes() {
+    needs!(mount);
+    not_the_kernels!("it knows no such uppers");
+    let s = Scratch::new();
+    fill(s.lower(0));
+    for option in ["metacopy=on,xattr_permissions=2", "metacopy=on"] {
+        let m = s.setup().option(option).mount();
+        let log = m.log();
+        assert!(log.contains("metacopy=on has no effect: the upper keeps owners"), "{log}");
+        assert!(log.contains("user.containers.override_stat"), "{log}");
+    }
+}

@@ -398,3 +398,19 @@ fn what_may_not_be_written_is_unpacked() {
         ("x\n".into(), Some(b"1".into()))
     );
 }
+
+#[test]
+fn a_directory_above_that_is_not_there_is_named() {
+    needs!(root);
+    let s = Scratch::new();
+    s.base().file("layer.tar", crate::call::pack(&s, &[]));
+    let (layer, above) = (s.base().path("layer.tar"), s.base().path("none"));
+    let output = crate::call::call([
+        std::ffi::OsStr::new("apply"),
+        layer.as_os_str(),
+        above.join("layer").as_os_str(),
+    ]);
+    let said = crate::support::process::text(&output.stderr);
+    let wanted = format!("the directory {} does not exist; create it", above.display());
+    assert!(output.status.code() == Some(1) && said.contains(&wanted), "{said}");
+}

@@ -169,6 +169,8 @@ fn the_work_directory() {
     assert_eq!(found(&s, &[]), wanted);
     // Whoever knows better has to decide first.
     assert_eq!(found(&s, &["--repair"]), wanted);
+    let said = text(&call(args(&s, &[])).stdout);
+    assert!(said.contains("throw the upper away") && !said.contains("manual"), "{said}");
 }
 
 #[test]

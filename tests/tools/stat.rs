@@ -317,3 +317,26 @@ fn a_signal_logs_the_same() {
     assert_eq!(names(&mut all.clone()), names(&mut asked));
     m.unmount();
 }
+
+/// The message was "Transport endpoint is not connected" and no more.
+#[test]
+fn a_mount_whose_server_is_dead() {
+    needs!(mount);
+    let s = Scratch::new();
+    s.lower(0).file("f", "x");
+    let m = s.setup().background().mount();
+    let pid = m.pid().unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    let soon = Duration::from_secs(60);
+    assert!(wait_for(soon, || !crate::support::process::is_alive(pid)));
+    let advice = format!("is dead; unmount it (ovlmerge umount {})", m.root().display());
+    for (tool, path) in [("stat", ""), ("stat", "f"), ("which", "f")] {
+        let output = call([OsStr::new(tool), m.path(path).as_os_str()]);
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains(&advice), "{said}");
+    }
+    let other = Scratch::new();
+    let refused = other.setup().lowers(vec![m.root().to_owned()]).attempt();
+    let said = text(&refused.stderr);
+    assert!(said.contains("lowerdir=") && said.contains("is dead; unmount"), "{said}");
+}

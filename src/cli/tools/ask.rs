@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::control::{LONGEST, Question};
 use crate::error::{Errno, Error, Result};
-use crate::sys::{Stat, Target, file, stat, xattr};
+use crate::sys::{Stat, Target, file, mountinfo, stat, xattr};
 
 /// What `fuse` file systems say they are (`FUSE_SUPER_MAGIC`, linux/magic.h).
 const FUSE: u32 = 0x6573_5546;
@@ -47,11 +47,8 @@ impl Asked {
         let object = object.map_err(|err| of_open(&err, &name))?;
         let asked = Self { object, path: name };
         // The kernel's overlayfs passes questions on to a layer, which would answer for itself.
-        if file::fs_kind(asked.object.as_fd())?.magic == FUSE {
-            Ok(asked)
-        } else {
-            Err(asked.not_ours())
-        }
+        let kind = file::fs_kind(asked.object.as_fd()).map_err(|err| asked.or_dead(err))?;
+        if kind.magic == FUSE { Ok(asked) } else { Err(asked.not_ours()) }
     }
 
     /// Its attributes.
@@ -59,7 +56,7 @@ impl Asked {
     /// # Errors
     /// Those of stat(2).
     pub(super) fn stat(&self) -> Result<Stat> {
-        stat::fstat(self.object.as_fd())
+        stat::fstat(self.object.as_fd()).map_err(|err| self.or_dead(err))
     }
 
     /// The answer.
@@ -77,10 +74,14 @@ impl Asked {
                  its server's mount namespace and root directory (nsenter(1), podman unshare)",
                 self.path
             )),
-            _ => err.context(&self.path),
+            _ => self.or_dead(err),
         })?;
         serde_json::from_slice(&text)
             .map_err(|err| Error::new(Errno::EPROTO, format!("{}: {err}", self.path)))
+    }
+
+    fn or_dead(&self, err: Error) -> Error {
+        of_path(err, &self.path)
     }
 
     fn not_ours(&self) -> Error {
@@ -93,11 +94,19 @@ impl Asked {
 }
 
 fn of_open(err: &io::Error, path: &str) -> Error {
-    let err = Error::from(Errno::from_raw(err.raw_os_error().unwrap_or(libc::EIO)));
-    match err.errno() {
-        Errno::ENOTCONN => err.context(format!("{path}: the server of this mount is gone")),
-        _ => err.context(path),
+    of_path(Errno::from_raw(err.raw_os_error().unwrap_or(libc::EIO)).into(), path)
+}
+
+/// With the path, and what to do about a mount whose server was killed.
+fn of_path(err: Error, path: &str) -> Error {
+    if err.errno() != Errno::ENOTCONN {
+        return err.context(path);
     }
+    let point = std::path::absolute(path).ok().and_then(|path| mountinfo::point_of(&path));
+    let point = point.map_or_else(|| "MOUNTPOINT".to_owned(), |point| point.display().to_string());
+    err.context(format!(
+        "{path}: the server of this mount is dead; unmount it (ovlmerge umount {point})"
+    ))
 }
 
 /// All layers of a mount.

@@ -48,7 +48,14 @@ impl Stage {
             }
         };
         let wanted = wanted.as_bytes().to_vec();
-        let above = at::open_root(above_path).context(|| above_path.display().to_string())?;
+        let above = at::open_root(above_path).map_err(|err| match err.errno() {
+            Errno::ENOENT => err.context(format!(
+                "{}: the directory {} does not exist; create it or correct the path",
+                what(),
+                above_path.display()
+            )),
+            _ => err.context(above_path.display()),
+        })?;
         check_free(above.as_fd(), &wanted).context(what)?;
         let beside = WritableFd::vouch(above.as_fd());
         best_effort("removing what a killed run left", abandoned::sweep(beside));

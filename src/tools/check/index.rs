@@ -13,6 +13,7 @@ use crate::format::links::{Count, handle_of};
 use crate::format::metacopy::FileMarks;
 use crate::format::origin::{Side, encode, is_handle};
 use crate::format::overlay::{Mark, Namespace};
+use crate::layer::open::open_dir;
 use crate::layer::work;
 use crate::merge::lookup::{What, lookup};
 use crate::merge::{DirStack, Index};
@@ -42,7 +43,7 @@ struct Verdict {
 impl LinkIndex {
     /// That in a work directory, if there is one.
     pub fn open(work: &Path) -> Result<Option<Self>> {
-        let root = at::open_root(work).context(|| format!("workdir={}", work.display()))?;
+        let root = open_dir("workdir", work)?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
         let fd = match at::open(root.as_fd(), Name::new(INDEX)?, flags) {
             Err(err) if matches!(err.errno(), Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),

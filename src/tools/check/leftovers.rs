@@ -6,7 +6,8 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 
 use super::{Finding, Place, Problem};
-use crate::error::{Context, Errno, Result};
+use crate::error::{Errno, Result};
+use crate::layer::open::open_dir;
 use crate::sys::{Name, Target, WritableFd, at, dir, stat};
 use crate::tools::apply::abandoned;
 
@@ -15,8 +16,7 @@ const WORK: &[u8] = b"work";
 const INCOMPAT: &[u8] = b"incompat";
 
 pub(super) fn look(work: &Path) -> Result<Vec<Finding>> {
-    let what = || format!("workdir={}", work.display());
-    let root = at::open_root(work).context(what)?;
+    let root = open_dir("workdir", work)?;
     let mut findings = Vec::new();
     let Some(inner) = open(&root, WORK)? else { return Ok(findings) };
     for name in names(&inner)? {
@@ -54,7 +54,7 @@ pub(super) fn remove_beside(upper: &Path) -> Result<()> {
 
 /// The directory that holds the upper; `None` if it is not for us to read.
 fn above(upper: &Path) -> Result<Option<OwnedFd>> {
-    let upper = at::open_root(upper).context(|| format!("upperdir={}", upper.display()))?;
+    let upper = open_dir("upperdir", upper)?;
     match at::open_parent(upper.as_fd()) {
         Ok(above) => Ok(Some(above)),
         Err(err) if err.errno() == Errno::EACCES => Ok(None),

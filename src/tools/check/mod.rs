@@ -15,9 +15,10 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use crate::config::NamespaceChoice;
-use crate::error::{Context, Errno, Error, Result};
+use crate::error::{Errno, Error, Result};
 use crate::format::overlay::Namespace;
-use crate::sys::{at, creds, file};
+use crate::layer::open::open_dir;
+use crate::sys::{creds, file};
 use crate::tools::mounted::{self, Role};
 use crate::tools::views::Layers;
 
@@ -44,7 +45,7 @@ impl Task {
         if mounted::by_kernel(upper, Role::Upper) {
             return Err(in_use(upper));
         }
-        let fd = at::open_root(upper).context(|| format!("upperdir={}", upper.display()))?;
+        let fd = open_dir("upperdir", upper)?;
         match file::lock_exclusive(fd.as_fd()) {
             Err(err) if err.errno() == Errno::EAGAIN => return Err(in_use(upper)),
             // A file system without locks cannot tell.
@@ -94,12 +95,10 @@ impl Task {
 
     /// The namespace that marks of this upper belong in.
     fn namespace(&self) -> Result<Namespace> {
-        let privileged =
-            creds::in_initial_user_namespace() && creds::has_capability(creds::CAP_SYS_ADMIN)?;
         Ok(match self.layers.config.namespace {
             NamespaceChoice::Trusted => Namespace::Trusted,
             NamespaceChoice::User => Namespace::User,
-            NamespaceChoice::Auto if privileged => Namespace::Trusted,
+            NamespaceChoice::Auto if creds::may_trust()? => Namespace::Trusted,
             NamespaceChoice::Auto => Namespace::User,
         })
     }

@@ -118,7 +118,11 @@ impl Problem {
             Self::LostDelegation => "marked dirmeta_delegate, and no layer below has the metadata",
             Self::NoMarker => "the name of a whiteout, but not an empty file; a mount hides it",
             Self::Leftover => "something that a mount did not finish",
-            Self::Incompatible => "a feature that an earlier mount left behind; see the manual",
+            Self::Incompatible => {
+                "a mount refuses the upper for it: volatile stands for a mount that did not end in \
+                 order, so throw the upper away, or remove the entry if you know better; any other \
+                 name is a feature, so mount it with what wrote it"
+            }
             Self::BadOrigin => "the origin is no file handle; nothing reads it",
             Self::LostOrigin => "the origin is no file of a lower layer of this type",
             Self::SharedOrigin => "another object has the same origin, so both have one number",
