@@ -135,7 +135,7 @@ fn without_mounts(path: &Path, fd: OwnedFd) -> OwnedFd {
 pub fn open_dir(option: &str, path: &Path) -> Result<OwnedFd> {
     at::open_root(path).map_err(|err| {
         let advice = match err.errno() {
-            Errno::ENOENT => match name_that_was_cut(path, b',') {
+            Errno::ENOENT => match name_that_was_cut(path, b',', |_| true) {
                 Some(name) => unescaped(&name),
                 None => "it does not exist; create it or correct the path".into(),
             },
@@ -160,10 +160,17 @@ fn or_cut(err: Error, (option, path): (&str, &Path), config: &Config, position: 
     if err.errno() != Errno::ENOENT {
         return err;
     }
-    let has_next = position + 1 < config.lowers.len();
+    let next = config.lowers.get(position + 1).map(|next| (path, next.as_path()));
     let before = position.checked_sub(1).and_then(|before| config.lowers.get(before));
-    let beginnings = [has_next.then_some(path), before.map(PathBuf::as_path)];
-    match beginnings.into_iter().flatten().find_map(|path| name_that_was_cut(path, b':')) {
+    let before = before.map(|before| (before.as_path(), path));
+    let cut = [next, before].into_iter().flatten().find_map(|(beginning, end)| {
+        name_that_was_cut(beginning, b':', |rest| {
+            let mut parts = rest.split(|byte| matches!(byte, b',' | b':'));
+            let part = parts.next().map(OsStr::from_bytes);
+            end.iter().any(|name| Some(name) == part)
+        })
+    });
+    match cut {
         Some(name) => {
             let text = format!("{option}={}: {}", path.display(), unescaped(&name));
             Error::new(Errno::ENOENT, text)
@@ -177,15 +184,16 @@ fn unescaped(name: &Path) -> String {
     format!("is {name} meant? write `\\,` for a comma and `\\:` for a colon in a name")
 }
 
-/// What a path is the beginning of, up to a comma or a colon, which end paths in options.
-fn name_that_was_cut(path: &Path, end: u8) -> Option<PathBuf> {
+/// What a path is the beginning of, up to a comma or a colon, which end paths in options. `goes_on`
+/// is asked whether what stands behind that can be meant.
+fn name_that_was_cut(path: &Path, end: u8, goes_on: impl Fn(&[u8]) -> bool) -> Option<PathBuf> {
     let path = std::path::absolute(path).ok()?;
     let (above, name) = (path.parent()?, path.file_name()?.as_bytes());
     let mut found = None;
     let dir = at::open_root(above).ok()?;
     dir::for_each(dir.as_fd(), |entry| {
-        let rest = entry.name.strip_prefix(name);
-        if found.is_none() && rest.is_some_and(|rest| rest.first() == Some(&end)) {
+        let rest = entry.name.strip_prefix(name).and_then(|rest| rest.strip_prefix(&[end]));
+        if found.is_none() && rest.is_some_and(&goes_on) {
             found = Some(above.join(OsStr::from_bytes(entry.name)));
         }
         Ok(())
