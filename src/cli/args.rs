@@ -170,7 +170,13 @@ pub fn read(
     for options in &options {
         request.add(options.as_bytes())?;
     }
+    // A remount changes flags, and is given all that the mount has.
+    let together = match request.remount {
+        true => Ok(()),
+        false => request.check_together(paths.len() > 1),
+    };
     std::mem::take(&mut request.warnings).into_iter().for_each(&mut warn);
+    together?;
     let mountpoint = mountpoint(&paths)?;
     if request.remount {
         return Ok(Call::Remount(Remount::new(mountpoint, &options)));

@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod called;
+mod contradictions;
 mod copying;
 mod daemon;
 mod demo;

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::escape::{name_and_value, split_options};
+use super::escape::{name_and_value, split_options, split_paths, unescape};
 use super::lowers::Lowers;
 use super::options::{self, Found};
 use super::owners::{self, Ids};
@@ -60,6 +60,8 @@ pub struct Request {
     pub strict: bool,
     /// What is worth telling the user although the mount can go on.
     pub warnings: Vec<String>,
+    /// The known options as they were written, with the names of their rows in the table.
+    pub given: Vec<(&'static str, String)>,
 }
 
 impl Default for Request {
@@ -76,6 +78,7 @@ impl Default for Request {
             debug: false,
             strict: false,
             warnings: Vec::new(),
+            given: Vec::new(),
         }
     }
 }
@@ -86,22 +89,31 @@ impl Request {
     /// # Errors
     /// Where the value of a known option is missing or makes no sense.
     pub fn add(&mut self, text: &[u8]) -> Result<(), UsageError> {
+        let mut before = &b""[..];
         for option in split_options(text) {
             let (name, value) = name_and_value(option);
             let name = String::from_utf8_lossy(name);
             match options::find(&name) {
-                Found::Known(option) => option.apply(&name, value, self)?,
+                Found::Known(known) => {
+                    known.apply(&name, value, self)?;
+                    self.given.push((known.name, String::from_utf8_lossy(option).into_owned()));
+                }
                 Found::Ignored => {}
-                Found::Unknown => self.unknown(&name)?,
+                Found::Unknown => self.unknown(&name, cut_name(before, option))?,
             }
+            before = option;
         }
         Ok(())
     }
 
-    fn unknown(&mut self, name: &str) -> Result<(), UsageError> {
-        let hint = match nearest(name, options::words()) {
-            Some(known) => format!("; did you mean `{known}`?"),
-            None => String::new(),
+    /// `cut` is the name of a file that the option is the end of.
+    fn unknown(&mut self, name: &str, cut: Option<PathBuf>) -> Result<(), UsageError> {
+        let hint = match (cut, nearest(name, options::words())) {
+            (Some(path), _) => {
+                format!("; is {} meant? write `\\,` for a comma in a name", path.display())
+            }
+            (None, Some(known)) => format!("; did you mean `{known}`?"),
+            (None, None) => String::new(),
         };
         self.object(&format!("option `{name}` is not known"), &hint)
     }
@@ -185,6 +197,18 @@ impl Request {
         let strict = self.strict;
         Ok(Config { lowers, data_only, upper, strict, mountpoint, device, owners, ..config })
     }
+}
+
+/// What is there if an option and the one behind it were one path with a comma in a name.
+fn cut_name(before: &[u8], option: &[u8]) -> Option<PathBuf> {
+    let (name, value) = name_and_value(before);
+    let whole = [value?, b",", option].concat();
+    let path = match name {
+        b"lowerdir" => split_paths(&whole).pop()?,
+        b"upperdir" | b"workdir" | b"lowerdir+" | b"datadir+" => unescape(&whole).into(),
+        _ => return None,
+    };
+    path.exists().then_some(path)
 }
 
 /// The last of the standard descriptors, which a server gives up (stdio(3)).

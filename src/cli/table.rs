@@ -28,7 +28,7 @@ pub const OPTIONS: &[MountOption] = &[
         name: "lowerdir",
         metavar: "DIR[:DIR...][::DATADIR...]",
         group: Group::Layers,
-        takes: Takes::Layers(|request, lowers| request.lowers = lowers),
+        takes: Takes::Layers(|request, lowers| request.lowers.replace(lowers)),
         help: "The read-only layers, the topmost first. Required",
         doc: "Write `\\:` for a colon and `\\,` for a comma in a name. There is no limit on the number \
               of layers. Layers behind `::` are data-only: their names never show, and files above \
@@ -276,7 +276,8 @@ pub const OPTIONS: &[MountOption] = &[
         help: "Whether changes are refused. Default: rw if there is an upperdir",
         doc: "With `ro` an upperdir is the topmost of the read-only layers: it may be in use by \
               another mount, nothing is locked or written, workdir may be missing, and the mount \
-              cannot be made writable later.",
+              cannot be made writable later. A workdir that a killed `volatile` mount has left is \
+              refused. A warning says so where `rw` has no upperdir.",
     },
     MountOption {
         name: "remount",
@@ -296,7 +297,8 @@ pub const OPTIONS: &[MountOption] = &[
             ("nosuid", |request| request.config.mount.suid = Some(false)),
         ]),
         help: "Whether setuid and setgid bits count. Default: suid if root mounts it",
-        doc: "",
+        doc: "An ordinary user has nosuid and nodev in any case, and is warned. mount.fuse3 gives \
+              `suid,dev` where nothing else is said.",
     },
     MountOption {
         name: "dev",
@@ -472,7 +474,11 @@ pub const OPTIONS: &[MountOption] = &[
         name: "threaded",
         metavar: "0|1",
         group: Group::Speed,
-        takes: Takes::Switch(|request, on| request.config.threads = (!on).then_some(1)),
+        takes: Takes::Switch(|request, on| {
+            let threads = &mut request.config.threads;
+            // It takes nothing from `threads=8`.
+            *threads = if on { threads.filter(|number| *number > 1) } else { Some(1) };
+        }),
         help: "threaded=0 is threads=1. Default: 1",
         doc: "",
     },

@@ -43,9 +43,11 @@ fn config(args: &[&str]) -> Config {
     parsed.unwrap().config
 }
 
-/// The configuration of `lowerdir=/l,OPTIONS` on /m.
+const LAYERS: &str = "lowerdir=/l,upperdir=/u,workdir=/w";
+
+/// The configuration of a mount with an upper and these options on /m.
 fn with(options: &str) -> Config {
-    config(&["-o", "lowerdir=/l", "-o", options, "/m"])
+    config(&["-o", LAYERS, "-o", options, "/m"])
 }
 
 fn error(args: &[&str]) -> String {
@@ -160,7 +162,6 @@ fn how_directories_are_renamed() {
 #[test]
 fn each_option_of_the_mount_itself() {
     check(&[
-        ("ro", |c| c.mount.read_only = true),
         ("ro,rw", |_| {}),
         ("suid", |c| c.mount.suid = Some(true)),
         ("suid,nosuid", |c| c.mount.suid = Some(false)),
@@ -194,7 +195,7 @@ fn each_option_of_the_overlay() {
         ("timeout=1000000000000", |_| {}),
         ("volatile", |c| c.durability = Durability::Volatile),
         ("fsync=0", |c| c.durability = Durability::Volatile),
-        ("volatile,fsync=1", |_| {}),
+        ("fsync=volatile,fsync=1", |_| {}),
         ("fsync=volatile", |c| c.durability = Durability::Volatile),
         ("fsync=strict", |c| c.durability = Durability::Strict),
         ("fsync=strict,fsync=auto", |_| {}),
@@ -206,6 +207,9 @@ fn each_option_of_the_overlay() {
         ("writeback=1,writeback=0,xattr_permissions=2,xattr_permissions=0", |_| {}),
         ("max_write=65536", |c| c.max_write = 65536),
         ("threads=3", |c| c.threads = Some(3)),
+        ("threads=3,threaded=1", |c| c.threads = Some(3)),
+        ("threaded=0,threads=1", |c| c.threads = Some(1)),
+        ("threaded=0,threaded=1", |_| {}),
         ("spin=0", |c| c.spin = Duration::ZERO),
         ("dirmeta_delegate=off", |c| c.dirmeta_delegate = false),
         ("dirmeta_delegate=on", |_| {}),
@@ -299,6 +303,15 @@ fn check(table: &[(&str, Change)]) {
     "`squash_to_gid` and `squash_to_root` exclude each other"
 )]
 #[case(&["-o", "lowerdir=/l,xattr_permissions=3", "/m"], "one of 0, 1, 2")]
+#[case(&["-o", "lowerdir+=/l,lowerdir=/a", "/m"], "`lowerdir` stands behind a `lowerdir+`")]
+#[case(
+    &["-o", "lowerdir=/l,xattr=trusted,userxattr", "/m"],
+    "`xattr=trusted` and `userxattr` exclude each other"
+)]
+#[case(
+    &["-o", "lowerdir=/l,allow_root,allow_other", "/m"],
+    "`allow_other` and `allow_root` exclude each other"
+)]
 fn errors_name_the_option(#[case] args: &[&str], #[case] expected: &str) {
     let found = error(args);
     assert!(found.contains(expected), "{found}");
@@ -311,12 +324,65 @@ fn errors_name_the_option(#[case] args: &[&str], #[case] expected: &str) {
 #[case("max_idle_threads=3", "is of libfuse alone and has no effect; threads=N sets")]
 #[case("noforget", "`noforget` is of libfuse alone and has no effect; nfs_export=on")]
 fn unknown_options_are_warned_of(#[case] options: &str, #[case] expected: &str) {
-    let (parsed, warnings) = parse(&["-o", "lowerdir=/l", "-o", options, "/m"]);
+    let (parsed, warnings) = parse(&["-o", LAYERS, "-o", options, "/m"]);
     assert_eq!(parsed.unwrap().config, with("rw"));
     let [warning] = warnings.as_slice() else {
         panic!("{warnings:?}");
     };
     assert!(warning.contains(expected), "{warning}");
+}
+
+/// podman adds `volatile` to the options that a user has in storage.conf: the last counts.
+#[rstest]
+#[case("fsync=strict,volatile", "`volatile` and `fsync=strict` contradict", Durability::Volatile)]
+#[case("volatile,fsync=1", "`fsync=1` counts", Durability::Normal)]
+#[case("ino32_t,xino=on", "`ino32_t` and `xino=on` contradict", Durability::Normal)]
+#[case("threads=8,threaded=0", "`threaded=0` counts", Durability::Normal)]
+#[case("sync,volatile", "`sync` has no effect with `volatile`", Durability::Volatile)]
+fn contradictions_are_warned_of(
+    #[case] options: &str,
+    #[case] expected: &str,
+    #[case] durability: Durability,
+) {
+    let (parsed, warnings) = parse(&["-o", LAYERS, "-o", options, "/m"]);
+    assert_eq!(parsed.unwrap().config.durability, durability);
+    let [warning] = warnings.as_slice() else {
+        panic!("{warnings:?}");
+    };
+    assert!(warning.contains(expected), "{warning}");
+}
+
+/// Of two words for one option the last counts, as mount(8) has it.
+#[rstest]
+#[case("volatile,fsync=0")]
+#[case("fsync=strict,fsync=volatile,volatile")]
+#[case("xattr=trusted,xattr=auto,userxattr")]
+#[case("xattr=user,userxattr")]
+#[case("sync,async,volatile")]
+#[case("ro,rw,suid,nosuid")]
+fn what_agrees_is_no_contradiction(#[case] options: &str) {
+    assert_eq!(parse(&["-o", LAYERS, "-o", options, "/m"]).1, Vec::<String>::new());
+}
+
+#[rstest]
+#[case("rw", "`rw` has no effect without `upperdir`: the mount is read-only")]
+#[case("volatile", "`volatile` has no effect without `upperdir`")]
+#[case("index=on", "`index=on` has no effect without `upperdir`")]
+fn what_needs_an_upper_is_warned_of(#[case] options: &str, #[case] expected: &str) {
+    let (parsed, warnings) = parse(&["-o", "lowerdir=/l", "-o", options, "/m"]);
+    assert_eq!(parsed.unwrap().config.upper, None);
+    let [warning] = warnings.as_slice() else {
+        panic!("{warnings:?}");
+    };
+    assert!(warning.contains(expected), "{warning}");
+}
+
+/// mount(8) writes `rw` into any line, and mount.fuse3 `dev` and `suid`.
+#[test]
+fn what_mount_writes_is_no_wish() {
+    let options = "rw,lowerdir=/l,dev,suid";
+    let (parsed, warnings) = parse(&["overlay", "/m", "-o", options]);
+    assert_eq!((parsed.unwrap().config.upper, warnings), (None, Vec::new()));
 }
 
 #[test]

@@ -206,3 +206,32 @@ fn as_apptainer_and_singularity_do() {
         state; ls $m; fusermount3 -u -z $m; state";
     assert_eq!(script(&s, run), "fuse-overlayfs fuse.fuse-overlayfs rw\netc\nf\n");
 }
+
+/// mount.fuse3 adds `dev` and `suid` where a line says nothing of them, as mount(8) has it for all
+/// file systems. `mount.TYPE` gets no such words.
+#[test]
+fn devices_and_set_id_bits() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    let s = scratch();
+    let run =
+        "flags() { awk -v m=\"$m\" '$2 == m { print $4 }' /proc/self/mounts | cut -d, -f1-3; }
+        mount -t fuse.ovlmerge overlay $m -o $O; flags; umount $m
+        mount -t fuse.ovlmerge overlay $m -o $O,nodev,nosuid; flags; umount $m
+        ln -s \"$PROGRAM\" /usr/local/sbin/mount.fuse.ovlmerge
+        mount.fuse.ovlmerge overlay $m -o rw,$O; flags; umount $m";
+    let expected = "rw,noatime,user_id=0\nrw,nosuid,nodev\nrw,nodev,noatime\n";
+    assert_eq!(script(&s, run), expected);
+}
+
+/// mount(8) writes `rw` by itself: nobody is told that it has no effect.
+#[test]
+fn a_mount_without_an_upper_gives_no_warning() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    let s = scratch();
+    let run = "mount -t fuse.ovlmerge overlay $m -o lowerdir=$PWD/lower0 2>&1; umount $m
+        ovlmerge -o rw,lowerdir=$PWD/lower0 $m 2>&1; umount $m";
+    let said = script(&s, run);
+    assert_eq!(said.matches("no effect").count(), 1, "{said}");
+}

@@ -168,6 +168,7 @@ fn request(matches: &ArgMatches) -> Result<Request, UsageError> {
     for options in matches.get_many::<OsString>("options").unwrap_or_default() {
         request.add(options.as_bytes())?;
     }
+    request.check_contradictions()?;
     std::mem::take(&mut request.warnings).into_iter().for_each(complain);
     Ok(request)
 }
