@@ -31,6 +31,16 @@ impl Request {
         if self.has("allow_other") && self.has("allow_root") {
             return Err(exclude("allow_other", "allow_root"));
         }
+        // The other way round it is an error, in the kernel too (`ovl_parse_layer`).
+        for word in ["lowerdir+", "datadir+"] {
+            if self.lowers.at_once && self.last(word).is_some() {
+                let text = format!(
+                    "option `{word}` has no effect with `lowerdir` behind it, which names all \
+                     layers; leave one out"
+                );
+                self.warnings.push(text);
+            }
+        }
         self.warn_of_two("volatile", "fsync", |_, fsync| {
             ["fsync=auto", "fsync=strict", "fsync=1"].contains(&fsync)
         });

@@ -43,21 +43,6 @@ impl Lowers {
         if double { Err(NO_EMPTY_PATH) } else { Ok(lowers) }
     }
 
-    /// Takes all layers in the place of those of an earlier `lowerdir`.
-    ///
-    /// # Errors
-    /// If some were given one by one.
-    pub fn replace(&mut self, all: Self) -> Result<(), UsageError> {
-        if !self.at_once && !self.merged.is_empty() {
-            return Err(UsageError::new(
-                "option `lowerdir` stands behind a `lowerdir+`, and names all layers: give all of \
-                 them by lowerdir, or each by lowerdir+ or datadir+",
-            ));
-        }
-        *self = all;
-        Ok(())
-    }
-
     /// Takes one more layer that merges, below those so far.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ pub enum Takes {
     /// One path.
     Path(fn(&mut Request, PathBuf)),
     /// Layers with colons between them.
-    Layers(fn(&mut Request, Lowers) -> Result<(), UsageError>),
+    Layers(fn(&mut Request, Lowers)),
     /// One layer more, which has to fit to those before.
     Layer(fn(&mut Lowers, PathBuf) -> Result<(), UsageError>),
     /// Any text.
@@ -193,7 +193,7 @@ impl MountOption {
             Takes::Path(set) => set(request, unescape(value).into()),
             Takes::Layers(set) => {
                 let lowers = Lowers::parse(value);
-                set(request, lowers.map_err(|wanted| self.wrong(value, wanted))?)?;
+                set(request, lowers.map_err(|wanted| self.wrong(value, wanted))?);
             }
             Takes::Layer(add) => add(&mut request.lowers, unescape_one_layer(value).into())?,
             Takes::Text(set) => set(request, self.text(value)?),

@@ -28,7 +28,7 @@ pub const OPTIONS: &[MountOption] = &[
         name: "lowerdir",
         metavar: "DIR[:DIR...][::DATADIR...]",
         group: Group::Layers,
-        takes: Takes::Layers(|request, lowers| request.lowers.replace(lowers)),
+        takes: Takes::Layers(|request, lowers| request.lowers = lowers),
         help: "The read-only layers, the topmost first. Required",
         doc: "Write `\\:` for a colon and `\\,` for a comma in a name. There is no limit on the number \
               of layers. Layers behind `::` are data-only: their names never show, and files above \
