@@ -27,9 +27,10 @@ impl Request {
         if self.last("xattr") == Some("xattr=trusted") && self.last("userxattr").is_some() {
             return Err(exclude("xattr=trusted", "userxattr"));
         }
-        // libfuse refuses them too (`fuse_kern_mount`, lib/mount.c).
         if self.has("allow_other") && self.has("allow_root") {
-            return Err(exclude("allow_other", "allow_root"));
+            // One row of the table: whichever was given last.
+            let counts = self.last("allow_other").unwrap_or_default();
+            self.warnings.push(contrary("allow_other", "allow_root", counts));
         }
         // The other way round it is an error, in the kernel too (`ovl_parse_layer`).
         for word in ["lowerdir+", "datadir+"] {
@@ -86,11 +87,7 @@ impl Request {
         }
         let place = |name: &str| self.given.iter().rposition(|(known, _)| *known == name);
         let counts = if place(one) > place(other) { first } else { second };
-        let text = format!(
-            "options `{first}` and `{second}` contradict each other: `{counts}` counts, as it stands \
-             last; leave one out"
-        );
-        self.warnings.push(text);
+        self.warnings.push(contrary(first, second, counts));
     }
 
     /// How an option was given the last time, by the name of its row in the table.
@@ -103,6 +100,13 @@ impl Request {
     fn has(&self, text: &str) -> bool {
         self.given.iter().any(|(_, written)| written == text)
     }
+}
+
+fn contrary(one: &str, other: &str, counts: &str) -> String {
+    format!(
+        "options `{one}` and `{other}` contradict each other: `{counts}` counts, as it stands last; \
+         leave one out"
+    )
 }
 
 fn exclude(one: &str, other: &str) -> UsageError {

@@ -307,10 +307,6 @@ fn check(table: &[(&str, Change)]) {
     &["-o", "lowerdir=/l,xattr=trusted,userxattr", "/m"],
     "`xattr=trusted` and `userxattr` exclude each other"
 )]
-#[case(
-    &["-o", "lowerdir=/l,allow_root,allow_other", "/m"],
-    "`allow_other` and `allow_root` exclude each other"
-)]
 fn errors_name_the_option(#[case] args: &[&str], #[case] expected: &str) {
     let found = error(args);
     assert!(found.contains(expected), "{found}");
@@ -339,6 +335,7 @@ fn unknown_options_are_warned_of(#[case] options: &str, #[case] expected: &str) 
     Durability::Volatile
 )]
 #[case("lowerdir=/l,volatile,fsync=1", "`fsync=1` counts", Durability::Normal)]
+#[case("lowerdir=/l,allow_root,allow_other", "`allow_other` counts", Durability::Normal)]
 #[case("lowerdir=/l,ino32_t,xino=on", "`ino32_t` and `xino=on` contradict", Durability::Normal)]
 #[case("lowerdir=/l,threads=8,threaded=0", "`threaded=0` counts", Durability::Normal)]
 #[case("lowerdir+=/a,lowerdir=/l", "`lowerdir+` has no effect with `lowerdir`", Durability::Normal)]
