@@ -7,13 +7,19 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use nix::request_code_write;
+
 use super::at::check;
+use super::ioctl::number;
 use crate::error::Result;
 
 /// `FUSE_DEV_IOC_BACKING_OPEN` of linux/fuse.h.
-const OPEN: libc::c_ulong = 0x4010_e501;
+const OPEN: u32 = number(request_code_write!(FUSE, 1, size_of::<Map>()));
 /// `FUSE_DEV_IOC_BACKING_CLOSE` of linux/fuse.h.
-const CLOSE: libc::c_ulong = 0x4004_e502;
+const CLOSE: u32 = number(request_code_write!(FUSE, 2, size_of::<u32>()));
+
+/// The type of these requests (`FUSE_DEV_IOC_MAGIC`, linux/fuse.h).
+const FUSE: u8 = 229;
 
 #[repr(C)]
 struct Map {
@@ -31,7 +37,7 @@ struct Map {
 pub fn open(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> Result<i32> {
     let map = Map { fd: file.as_raw_fd(), flags: 0, padding: 0 };
     // SAFETY: the kernel reads one struct fuse_backing_map.
-    check(unsafe { libc::ioctl(device.as_raw_fd(), OPEN, &raw const map) })
+    check(unsafe { libc::ioctl(device.as_raw_fd(), OPEN.into(), &raw const map) })
 }
 
 /// Takes the number back. What is open with it goes on.
@@ -41,6 +47,6 @@ pub fn open(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> Result<i32> {
 pub fn close(device: BorrowedFd<'_>, number: i32) -> Result<()> {
     let number = number.cast_unsigned();
     // SAFETY: the kernel reads one 32-bit number.
-    check(unsafe { libc::ioctl(device.as_raw_fd(), CLOSE, &raw const number) })?;
+    check(unsafe { libc::ioctl(device.as_raw_fd(), CLOSE.into(), &raw const number) })?;
     Ok(())
 }

@@ -7,29 +7,39 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use nix::sys::ioctl::ioctl_num_type;
+use nix::{request_code_read, request_code_write};
+
 use super::at::check;
 use super::commit::before_change;
 use super::uuid;
 use super::writable::WritableFd;
 use crate::error::Result;
 
-/// `FS_IOC_GETFLAGS` of linux/fs.h, which is declared with `long` and answers an `int`.
-pub const GETFLAGS: u32 = 0x8008_6601;
-/// `FS_IOC_SETFLAGS` of linux/fs.h.
-pub const SETFLAGS: u32 = 0x4008_6602;
-/// `FS_IOC_FSGETXATTR` of linux/fs.h.
-pub const FSGETXATTR: u32 = 0x801c_581f;
-/// `FS_IOC_FSSETXATTR` of linux/fs.h.
-pub const FSSETXATTR: u32 = 0x401c_5820;
-
 /// Size of `struct fsxattr` in linux/fs.h, in bytes.
 pub const FSXATTR_LEN: usize = 28;
 
-/// `FS_IOC_GETFSUUID` of linux/fs.h (Linux 6.9): a length and up to 16 bytes.
-const GETFSUUID: u32 = 0x8011_1500;
-
 /// Bytes of a file system's UUID.
 pub const UUID_LEN: usize = 16;
+
+/// `FS_IOC_GETFLAGS` of linux/fs.h, which is declared with `long` and answers an `int`.
+pub const GETFLAGS: u32 = number(request_code_read!(b'f', 1, size_of::<libc::c_long>()));
+/// `FS_IOC_SETFLAGS` of linux/fs.h.
+pub const SETFLAGS: u32 = number(request_code_write!(b'f', 2, size_of::<libc::c_long>()));
+/// `FS_IOC_FSGETXATTR` of linux/fs.h.
+pub const FSGETXATTR: u32 = number(request_code_read!(b'X', 31, FSXATTR_LEN));
+/// `FS_IOC_FSSETXATTR` of linux/fs.h.
+pub const FSSETXATTR: u32 = number(request_code_write!(b'X', 32, FSXATTR_LEN));
+
+/// `FS_IOC_GETFSUUID` of linux/fs.h (Linux 6.9): a length and up to 16 bytes.
+const GETFSUUID: u32 = number(request_code_read!(0x15, 0, 1 + UUID_LEN));
+
+/// The number of a request, which has 32 bits (asm-generic/ioctl.h) wherever `ioctl` takes more.
+/// It differs between architectures: powerpc, mips and sparc have other directions.
+#[allow(clippy::cast_possible_truncation)]
+pub(super) const fn number(code: ioctl_num_type) -> u32 {
+    code as u32
+}
 
 /// The UUID of a file system: any but the one of zeros, which says that there is none
 /// (`uuid_is_null`, linux/uuid.h).
@@ -105,4 +115,18 @@ pub fn set_fsxattr(object: WritableFd<'_>, value: &[u8; FSXATTR_LEN]) -> Result<
         libc::ioctl(object.borrowed().as_raw_fd(), FSSETXATTR.into(), value.as_ptr())
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As asm-generic/ioctl.h puts them together, which most architectures use.
+    #[test]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
+    fn numbers_of_requests() {
+        let numbers = [GETFLAGS, SETFLAGS, FSGETXATTR, FSSETXATTR, GETFSUUID];
+        let known = [0x8008_6601, 0x4008_6602, 0x801c_581f, 0x401c_5820, 0x8011_1500];
+        assert_eq!(numbers, known);
+    }
 }

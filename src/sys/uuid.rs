@@ -14,19 +14,21 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 
+use nix::request_code_read;
+
 use super::at::check;
 use super::file::{FsKind, fs_kind};
-use super::ioctl::UUID_LEN;
+use super::ioctl::{UUID_LEN, number};
 use super::stat;
 
 /// A UUID as it was read, which may be all zero.
 type Bytes = [u8; UUID_LEN];
 
 /// `EXT4_IOC_GETFSUUID` (Linux 6.0): two words, then room for the UUID.
-const EXT4_GETFSUUID: u32 = 0x8008_662c;
+const EXT4_GETFSUUID: u32 = number(request_code_read!(b'f', 44, 8));
 
 /// `XFS_IOC_FSGEOMETRY_V1`, which every release has.
-const XFS_FSGEOMETRY: u32 = 0x8070_5864;
+const XFS_FSGEOMETRY: u32 = number(request_code_read!(b'X', 100, GEOMETRY_LEN));
 /// Size of `struct xfs_fsop_geom_v1`, in bytes.
 const GEOMETRY_LEN: usize = 112;
 /// Where the UUID stands in it: behind eight words and four double ones.
