@@ -12,7 +12,7 @@ use crate::format::overlay::Namespace;
 use crate::format::override_stat::Spelling;
 use crate::format::text::printable;
 use crate::layer::upper::{Forms, OpaqueForm, WhiteoutForm};
-use crate::layer::{Keeping, Tally};
+use crate::layer::{Counters, OwnerStorage};
 use crate::sys::file::FsKind;
 use crate::sys::ioctl::Uuid;
 use crate::sys::process::Usage;
@@ -105,7 +105,7 @@ pub fn summary(vfs: &Vfs, config: &Config, connection: &Connection) -> Value {
         "kernel": of_kernel(connection),
         "requests": counts(&connection.requests),
         "errors": counts(&connection.errors),
-        "upper": vfs.tally().map(of_tally),
+        "upper": vfs.counters().map(of_tally),
         "read_ahead": of_read_ahead(vfs.files_read_ahead()),
         "caches": of_caches(&caches),
         "memory": { "resident_bytes": usage.resident, "cached_bytes": caches.bytes },
@@ -230,8 +230,8 @@ fn of_kernel(connection: &Connection) -> Value {
     })
 }
 
-fn of_tally(tally: &Tally) -> Value {
-    let Tally { copy_ups, copied_dirs, copied_bytes, reflinks, whiteouts, syncs } = tally;
+fn of_tally(counters: &Counters) -> Value {
+    let Counters { copy_ups, copied_dirs, copied_bytes, reflinks, whiteouts, syncs } = counters;
     json!({
         "copy_ups": copy_ups.get(),
         "copied_directories": copied_dirs.get(),
@@ -306,11 +306,11 @@ fn of_layer(layer: &LayerFacts, config: &Config) -> Value {
     put("device", format!("{}:{}", libc::major(layer.dev), libc::minor(layer.dev)).into());
     put("uuid", layer.uuid.map(|uuid| uuid_text(&Uuid::bytes(Some(uuid)))).into());
     put("read_only", kind.read_only.into());
-    let owners = match layer.keeping {
-        Keeping::Inode => "inode",
-        Keeping::Xattr(Spelling::Security) => "security.fuseoverlayfs.override_stat",
-        Keeping::Xattr(Spelling::Containers) => "user.containers.override_stat",
-        Keeping::Xattr(Spelling::FuseOverlayfs) => "user.fuseoverlayfs.override_stat",
+    let owners = match layer.owner_storage {
+        OwnerStorage::Inode => "inode",
+        OwnerStorage::Xattr(Spelling::Security) => "security.fuseoverlayfs.override_stat",
+        OwnerStorage::Xattr(Spelling::Containers) => "user.containers.override_stat",
+        OwnerStorage::Xattr(Spelling::FuseOverlayfs) => "user.fuseoverlayfs.override_stat",
     };
     put("owners", owners.into());
     Value::Object(fields)

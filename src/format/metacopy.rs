@@ -5,7 +5,7 @@
 
 use std::ffi::CStr;
 
-use super::links::Count;
+use super::nlink::Count;
 use super::origin::{self, Origin};
 use super::overlay::{Mark, Namespace};
 use super::redirect::Redirect;

@@ -14,9 +14,9 @@ use super::negotiation;
 use super::opening::OpenMode;
 use super::passthrough::Passthrough;
 use super::pool::Pool;
+use super::readdirplus_policy::ReaddirplusPolicy;
 use super::tell::Desk;
 use super::translate::{self, dir_entry, node};
-use super::walkers::Walkers;
 use crate::config::{Access, Config};
 use crate::control;
 use crate::error::{Errno, Result, best_effort};
@@ -46,7 +46,7 @@ pub struct Handler {
     pub(super) passthrough: Arc<Passthrough>,
     device: Arc<Device>,
     agreed: OnceLock<Agreed>,
-    walkers: Walkers,
+    readdirplus: ReaddirplusPolicy,
     /// The only user besides root that may come, with `allow_root`.
     only: Option<u32>,
     /// We, and with us the mount, live in the initial user namespace.
@@ -80,7 +80,7 @@ impl Handler {
             passthrough: Arc::new(Passthrough::new(device)),
             device: Arc::clone(device),
             agreed: OnceLock::new(),
-            walkers: Walkers::default(),
+            readdirplus: ReaddirplusPolicy::default(),
             only: (config.mount.access == Some(Access::OwnerAndRoot)).then(owner),
             initial_namespace: creds::in_initial_user_namespace(),
         }
@@ -305,7 +305,7 @@ impl Handler {
     fn lookup(&self, header: &Header, name: &[u8], reply: Reply) {
         match self.run("lookup", |vfs| vfs.lookup(node(header), name)) {
             Ok(entry) => {
-                self.walkers.looked_up(header.pid);
+                self.readdirplus.looked_up(header.pid);
                 if !reply.entry(&translate::entry(&entry), self.entry_lives(&entry)) {
                     self.forget_one(entry.node, 1);
                 }
@@ -427,7 +427,7 @@ impl Handler {
         let mut listing = Listing::new(size);
         let mut told = Vec::new();
         let answer = if plus {
-            let attributes = self.walkers.want(header.pid);
+            let attributes = self.readdirplus.want(header.pid);
             let mut by_name = 0;
             let answer = self.run("readdirplus", |vfs| {
                 vfs.readdir_plus(id, offset, attributes, |entry, given| match given {
@@ -447,7 +447,7 @@ impl Handler {
                     }
                 })
             });
-            self.walkers.listed(header.pid, by_name);
+            self.readdirplus.listed(header.pid, by_name);
             answer
         } else {
             self.run("readdir", |vfs| {

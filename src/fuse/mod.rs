@@ -4,7 +4,7 @@
 //! * [`leaving`]: how the process ends.
 //! * [`handler`]: requests to operations of the tree, with [`translate`]; [`answer`]: what fails,
 //!   and what panics.
-//! * [`walkers`]: who gets attributes with the names of a listing; [`inode_flags`]: chattr(1).
+//! * [`readdirplus_policy`]: who gets attributes with the names of a listing; [`inode_flags`]: chattr(1).
 //! * [`opening`]: opening files; [`passthrough`]: those that the kernel reads and writes by itself.
 //! * [`crew`]: the threads that read requests, with [`seat`]s.
 //! * [`held_up`]: requests that wait for a layer, and their callers; [`pool`]: work that no request
@@ -28,11 +28,11 @@ mod negotiation;
 mod opening;
 mod passthrough;
 mod pool;
+mod readdirplus_policy;
 mod reading;
 mod seat;
 pub mod session;
 mod tell;
 mod translate;
-mod walkers;
 
 pub use session::{StartError, default_threads, remount, serve};

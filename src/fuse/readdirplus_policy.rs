@@ -23,18 +23,18 @@ const MANY: u32 = 4096;
 
 /// What threads did with names that came without attributes.
 #[derive(Debug)]
-pub struct Walkers {
+pub struct ReaddirplusPolicy {
     /// The upper half counts names that were given, the lower one those that were looked up.
     places: Box<[AtomicU64]>,
 }
 
-impl Default for Walkers {
+impl Default for ReaddirplusPolicy {
     fn default() -> Self {
         Self { places: (0..PLACES).map(|_| AtomicU64::new(0)).collect() }
     }
 }
 
-impl Walkers {
+impl ReaddirplusPolicy {
     /// Notes that a thread was given names without attributes.
     pub fn listed(&self, thread: u32, names: u32) {
         if names > 0 {
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn who_looks_gets_attributes() {
-        let walkers = Walkers::default();
+        let walkers = ReaddirplusPolicy::default();
         assert_eq!(walkers.want(1), Attributes::OfDirectories, "nothing is known of it");
         walkers.listed(1, 100);
         for _ in 0..32 {
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn lookups_without_a_listing_do_not_count() {
-        let walkers = Walkers::default();
+        let walkers = ReaddirplusPolicy::default();
         for _ in 0..100 {
             walkers.looked_up(1);
         }

@@ -27,7 +27,7 @@ impl Counter {
 
 /// What was done.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct Counters {
     /// Objects that are no directories and got into the upper.
     pub copy_ups: Counter,
     /// Directories that got into the upper.

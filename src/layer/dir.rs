@@ -19,8 +19,8 @@ use parking_lot::{Mutex, RwLock};
 
 use super::fdcache::{Closable, Fd, FdCache, FdSlot};
 use super::grants::{Grants, Need};
-use super::keeping::Keeping;
 use super::name::PackedName;
+use super::owner_storage::OwnerStorage;
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::aufs::{self, AufsName};
 use crate::format::dirmark::DirMarks;
@@ -37,7 +37,7 @@ struct Layer {
     /// Some directory of the layer may hold whiteouts by attribute.
     xattr_whiteouts: bool,
     /// Where it keeps owners, modes and types.
-    keeping: Keeping,
+    owner_storage: OwnerStorage,
     /// Names that begin with `.wh.` are marks.
     aufs: bool,
     /// The device of its root.
@@ -143,7 +143,7 @@ impl LayerDir {
     fn root(
         fd: OwnedFd,
         number: u16,
-        keeping: Keeping,
+        owner_storage: OwnerStorage,
         aufs: bool,
         settles: Option<Duration>,
         cache: &Arc<FdCache>,
@@ -154,7 +154,7 @@ impl LayerDir {
         let layer = Layer {
             number,
             xattr_whiteouts: marks.xattr_whiteouts,
-            keeping,
+            owner_storage,
             aufs,
             dev: Dev::new(stat.dev),
             end: dir::End::of(fd.as_fd())?,
@@ -229,8 +229,8 @@ impl LayerDir {
 
     /// Where the layer keeps owners, modes and types.
     #[must_use]
-    pub fn keeping(&self) -> Keeping {
-        self.layer.keeping
+    pub fn owner_storage(&self) -> OwnerStorage {
+        self.layer.owner_storage
     }
 
     /// Whether this is the entry `name` of `above`.
@@ -325,10 +325,10 @@ impl LayerDir {
 
     /// Attributes of the directory itself.
     pub fn stat(self: &Arc<Self>) -> Result<Stat> {
-        let keeping = self.layer.keeping;
+        let owner_storage = self.layer.owner_storage;
         let by_descriptor = |fd: &Fd| {
             let target = Target::Fd(fd.as_fd());
-            keeping.meant(target, self.look(target)?.ok_or(Errno::ESTALE)?)
+            owner_storage.effective_stat(target, self.look(target)?.ok_or(Errno::ESTALE)?)
         };
         if let Some(fd) = self.slot.get() {
             return by_descriptor(&fd);
@@ -342,7 +342,7 @@ impl LayerDir {
             let found = Grants::retry(self.grants(), &needs, || self.look(target))?;
             let is_this = |it: &Stat| self.identity.get() == Some(&Identity::of(it));
             if let Some(found) = found.filter(is_this) {
-                return keeping.meant(target, found);
+                return owner_storage.effective_stat(target, found);
             }
         }
         // It is being renamed.
@@ -356,7 +356,7 @@ impl LayerDir {
         let target = Target::At(here, name);
         let needs = [Need::of(self, here)];
         let found = Grants::retry(self.grants(), &needs, || self.look(target))?;
-        found.map(|found| self.layer.keeping.meant(target, found)).transpose()
+        found.map(|found| self.layer.owner_storage.effective_stat(target, found)).transpose()
     }
 
     /// The marks that the directory `name` in this one carries.
@@ -389,7 +389,7 @@ impl LayerDir {
         match kind {
             None | Some(FileType::CharDevice) => true,
             Some(FileType::Regular) => {
-                self.layer.xattr_whiteouts || self.layer.keeping != Keeping::Inode
+                self.layer.xattr_whiteouts || self.layer.owner_storage != OwnerStorage::Inode
             }
             Some(_) => false,
         }
@@ -511,12 +511,12 @@ impl LowerDir {
     pub(super) fn root(
         fd: OwnedFd,
         layer: u16,
-        keeping: Keeping,
+        owner_storage: OwnerStorage,
         aufs: bool,
         settles: Option<Duration>,
         cache: &Arc<FdCache>,
     ) -> Result<Self> {
-        Ok(Self(LayerDir::root(fd, layer, keeping, aufs, settles, cache, None)?))
+        Ok(Self(LayerDir::root(fd, layer, owner_storage, aufs, settles, cache, None)?))
     }
 
     /// The directory `name` in this one, of which only a listing has told. It is looked at when it
@@ -548,12 +548,12 @@ impl UpperDir {
     pub(super) fn root(
         fd: OwnedFd,
         layer: u16,
-        keeping: Keeping,
+        owner_storage: OwnerStorage,
         aufs: bool,
         cache: &Arc<FdCache>,
         grants: Option<Arc<Grants>>,
     ) -> Result<Self> {
-        Ok(Self(LayerDir::root(fd, layer, keeping, aufs, None, cache, grants)?))
+        Ok(Self(LayerDir::root(fd, layer, owner_storage, aufs, None, cache, grants)?))
     }
 
     /// A descriptor to act on.

@@ -2,7 +2,7 @@
 //!
 //! One entry for each hard link of a lower that was copied up, made together with the copy, so that
 //! names which only the lower has lead to it. It is made when the first entry is. The form is that
-//! of the kernel's overlayfs ([`crate::format::links`]).
+//! of the kernel's overlayfs ([`crate::format::nlink`]).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use rustc_hash::FxHashSet;
 use super::dir::{LayerDir, UpperDir};
 use super::fdcache::FdCache;
 use super::grants::Grants;
-use super::keeping::Keeping;
+use super::owner_storage::OwnerStorage;
 use super::staged::{Over, Staged};
 use super::upper::Upper;
 use super::work;
 use crate::config::IndexChoice;
 use crate::error::{Errno, Error, Result, best_effort};
-use crate::format::links::{Count, handle_of};
 use crate::format::metacopy::FileMarks;
+use crate::format::nlink::{Count, handle_of};
 use crate::format::origin::{self, Side};
 use crate::format::overlay::{Mark, Namespace};
 use crate::sys::xattr::SetMode;
@@ -38,7 +38,7 @@ pub(super) struct Site<'a> {
     pub root: BorrowedFd<'a>,
     /// That of the topmost lower, if there is any.
     pub lower: Option<BorrowedFd<'a>>,
-    pub keeping: Keeping,
+    pub owner_storage: OwnerStorage,
     pub cache: &'a Arc<FdCache>,
     pub grants: Option<&'a Arc<Grants>>,
 }
@@ -52,7 +52,7 @@ pub struct LinkIndex {
     namespace: Namespace,
     cache: Arc<FdCache>,
     grants: Option<Arc<Grants>>,
-    keeping: Keeping,
+    owner_storage: OwnerStorage,
     /// The directory, once it is there.
     dir: RwLock<Option<UpperDir>>,
     known: RwLock<Known>,
@@ -109,7 +109,7 @@ impl LinkIndex {
         namespace: Namespace,
         choice: IndexChoice,
     ) -> Result<Option<Self>> {
-        let Site { workdir, root, keeping, cache, grants, .. } = *site;
+        let Site { workdir, root, owner_storage, cache, grants, .. } = *site;
         let asked_for = choice == IndexChoice::On;
         if choice == IndexChoice::Off {
             return Ok(None);
@@ -127,7 +127,7 @@ impl LinkIndex {
             namespace,
             cache: Arc::clone(cache),
             grants: grants.cloned(),
-            keeping,
+            owner_storage,
             dir: RwLock::new(None),
             known: RwLock::default(),
             asked_for,
@@ -143,7 +143,7 @@ impl LinkIndex {
     }
 
     fn dir_of(&self, fd: OwnedFd) -> Result<UpperDir> {
-        UpperDir::root(fd, 0, self.keeping, false, &self.cache, self.grants.clone())
+        UpperDir::root(fd, 0, self.owner_storage, false, &self.cache, self.grants.clone())
     }
 
     /// Goes on with the index of an earlier mount, if there is one.

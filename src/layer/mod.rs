@@ -5,32 +5,32 @@
 //! directory what one system call then makes visible.
 
 pub mod claim;
+pub mod counters;
 pub mod dir;
 pub mod fdcache;
 pub mod filesystems;
 mod grants;
 mod guard;
 mod idmapped;
-pub mod keeping;
-pub mod links;
+pub mod link_index;
 pub mod marks;
 pub mod name;
 pub mod open;
 pub mod overlap;
+pub mod owner_storage;
 pub mod staged;
-pub mod tally;
 pub mod upper;
 pub mod work;
 
+pub use counters::Counters;
 pub use dir::{LayerDir, LowerDir, UpperDir};
 pub use fdcache::{Fd, FdCache};
 pub use filesystems::FileSystems;
-pub use keeping::Keeping;
-pub use links::LinkIndex;
+pub use link_index::LinkIndex;
 pub use name::PackedName;
 pub use overlap::Traps;
+pub use owner_storage::OwnerStorage;
 pub use staged::{Over, Staged};
-pub use tally::Tally;
 pub use upper::Upper;
 
 /// The layers of one mount.

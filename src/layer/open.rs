@@ -13,8 +13,8 @@ use super::fdcache::FdCache;
 use super::filesystems::{FileSystem, FileSystems};
 use super::grants;
 use super::idmapped::Mounts;
-use super::keeping::Keeping;
 use super::overlap::{self, Opened};
+use super::owner_storage::OwnerStorage;
 use super::upper::Upper;
 use super::work::{self, Work};
 use crate::config::{Config, Frozen, IndexChoice, Permissions, UpperDirs};
@@ -54,13 +54,19 @@ pub fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
     let mut lowers = (1u16..)
         .zip(lowers)
         .map(|(layer, Opened { path, fd, .. })| {
-            let keeping = match config.frozen.is_some() && layer == 1 {
+            let owner_storage = match config.frozen.is_some() && layer == 1 {
                 true => keeping_of_frozen(&fd, config)?,
-                false => Keeping::of_trusted_root(Target::Fd(fd.as_fd()))?,
+                false => OwnerStorage::of_trusted_root(Target::Fd(fd.as_fd()))?,
             };
             let settles = config.lowers_settle();
-            let root =
-                LowerDir::root(without_mounts(path, fd), layer, keeping, aufs, settles, cache)?;
+            let root = LowerDir::root(
+                without_mounts(path, fd),
+                layer,
+                owner_storage,
+                aufs,
+                settles,
+                cache,
+            )?;
             // Known from now on, so that nobody has to ask a layer that may hang by then.
             root.dir().dev()?;
             Ok(root)
@@ -96,11 +102,11 @@ fn opened<'a>(option: &'static str, path: &'a Path) -> Result<Opened<'a>> {
 }
 
 /// Where an upper that is only read keeps owners, modes and types.
-fn keeping_of_frozen(root: &OwnedFd, config: &Config) -> Result<Keeping> {
+fn keeping_of_frozen(root: &OwnedFd, config: &Config) -> Result<OwnerStorage> {
     let root = Target::Fd(root.as_fd());
     match config.permissions {
-        Permissions::Inode => Keeping::of_trusted_root(root),
-        Permissions::SecurityXattr | Permissions::UserXattr => Keeping::of_root(root),
+        Permissions::Inode => OwnerStorage::of_trusted_root(root),
+        Permissions::SecurityXattr | Permissions::UserXattr => OwnerStorage::of_root(root),
     }
 }
 

@@ -12,14 +12,14 @@ use crate::sys::{FileType, Stat, Target, at, creds, file, stat, xattr};
 
 /// Where a layer keeps owner, mode and type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keeping {
+pub enum OwnerStorage {
     /// In the inode, as every file system does.
     Inode,
     /// Of files and directories in an attribute, where they have it.
     Xattr(Spelling),
 }
 
-impl Keeping {
+impl OwnerStorage {
     /// What the root of a layer says, whoever wrote it.
     pub fn of_root(root: Target<'_>) -> Result<Self> {
         let list = xattr::list(root)?;
@@ -52,7 +52,7 @@ impl Keeping {
 
     /// The attributes of an object.
     pub fn stat(self, target: Target<'_>) -> Result<Stat> {
-        self.meant(target, stat::stat(target)?)
+        self.effective_stat(target, stat::stat(target)?)
     }
 
     /// Whether an object whose inode says `real` has its owner in an attribute.
@@ -65,7 +65,7 @@ impl Keeping {
     }
 
     /// The attributes of an object whose inode says `real`.
-    pub fn meant(self, target: Target<'_>, real: Stat) -> Result<Stat> {
+    pub fn effective_stat(self, target: Target<'_>, real: Stat) -> Result<Stat> {
         let Self::Xattr(spelling) = self else { return Ok(real) };
         if !is_kept_in_xattr(&real) {
             return Ok(real);

@@ -4,8 +4,8 @@
 //! hold is found out once, when the mount begins, and kept in [`Forms`].
 
 mod data;
-mod flagless;
 mod forms;
+mod no_rename_flags;
 mod opaque;
 mod owner;
 mod protection;
@@ -17,14 +17,14 @@ use std::sync::Arc;
 use nix::fcntl::OFlag;
 use parking_lot::Mutex;
 
+use super::counters::Counters;
 use super::dir::UpperDir;
 use super::fdcache::{Fd, FdCache};
 use super::filesystems::FileSystem;
 use super::grants::{Grants, Need};
-use super::keeping::Keeping;
-use super::links::{self, LinkIndex};
+use super::link_index::{self, LinkIndex};
+use super::owner_storage::OwnerStorage;
 use super::staged::{Staged, TakenOut};
-use super::tally::Tally;
 use super::work::Work;
 use crate::config::Config;
 use crate::error::{Errno, Result, best_effort};
@@ -54,17 +54,17 @@ pub struct Upper {
     /// What stat(2) shows for ids that have no place in our user namespace.
     overflow: Option<Overflow>,
     /// A new file has no attributes but those that we give it.
-    bare_files: bool,
+    files_without_xattrs: bool,
     /// How a file is made and opened.
     new_file: OFlag,
     /// Which ids nobody in the mount can see.
     squashed: Squashed,
     /// Where owners, modes and types are kept.
-    keeping: Keeping,
+    owner_storage: OwnerStorage,
     links: Option<LinkIndex>,
     /// What we gave ourselves rights to, if modes bind us.
     grants: Option<Arc<Grants>>,
-    tally: Tally,
+    counters: Counters,
     ways: KnownWays,
     /// A whiteout in the work directory that others are hard links of: one inode for many.
     shared_whiteout: Mutex<Option<String>>,
@@ -99,16 +99,17 @@ impl Upper {
             mark_xattr_whiteouts(WritableFd::vouch(root.as_fd()).object(), namespace)?;
         }
         tracing::info!("marks in the upper: {forms}");
-        let Probed { bare_files, owned } = probe_new_file(&work)?;
-        let keeping = owner::keeping(WritableFd::vouch(root.as_fd()).object(), config.permissions)?;
-        if keeping != Keeping::Inode {
-            tracing::info!(?keeping, "owners of the upper");
+        let Probed { files_without_xattrs, owned } = probe_new_file(&work)?;
+        let owner_storage =
+            owner::owner_storage(WritableFd::vouch(root.as_fd()).object(), config.permissions)?;
+        if owner_storage != OwnerStorage::Inode {
+            tracing::info!(?owner_storage, "owners of the upper");
         }
         let grants = Grants::new(&work)?;
         let links = match forms.namespace {
             Some(namespace) => {
                 let (workdir, root, grants) = (work.above(), root.as_fd(), grants.as_ref());
-                let at = links::Site { workdir, root, lower, keeping, cache, grants };
+                let at = link_index::Site { workdir, root, lower, owner_storage, cache, grants };
                 LinkIndex::open(&at, namespace, config.index)?
             }
             None => None,
@@ -116,19 +117,19 @@ impl Upper {
         Ok(Self {
             root: {
                 let aufs = config.whiteout.reads_aufs();
-                UpperDir::root(root, 0, keeping, aufs, cache, grants.clone())?
+                UpperDir::root(root, 0, owner_storage, aufs, cache, grants.clone())?
             },
             links,
             grants,
-            tally: Tally::default(),
+            counters: Counters::default(),
             ways: KnownWays::default(),
             work: Arc::new(work),
             forms,
             owner: creds::effective(),
             overflow: Overflow::of_this_namespace(),
             squashed: Squashed::by(config),
-            keeping,
-            bare_files,
+            owner_storage,
+            files_without_xattrs,
             new_file: if owned { OFlag::O_NOATIME } else { OFlag::empty() },
             shared_whiteout: Mutex::new(None),
         })
@@ -150,15 +151,15 @@ impl Upper {
 
     /// What was done to it since the mount began.
     #[must_use]
-    pub fn tally(&self) -> &Tally {
-        &self.tally
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// Whether a new file, in a directory without a default ACL, has no extended attributes. Where
     /// the kernel labels new files (SELinux) it has one.
     #[must_use]
-    pub fn makes_bare_files(&self) -> bool {
-        self.bare_files
+    pub fn makes_files_without_xattrs(&self) -> bool {
+        self.files_without_xattrs
     }
 
     /// The marker forms that are written.
@@ -179,7 +180,7 @@ impl Upper {
     /// # Errors
     /// EIO, ENOSPC, EDQUOT of a write that failed since the last call (syncfs(2)).
     pub fn sync_all(&self) -> Result<()> {
-        self.tally.syncs.count();
+        self.counters.syncs.count();
         Ok(nix::unistd::syncfs(self.work.fd().borrowed())?)
     }
 
@@ -318,7 +319,7 @@ impl Upper {
     /// follows none in `user.overlay.` (fs/overlayfs/params.c), and knows no owners in attributes.
     #[must_use]
     pub fn why_no_metacopy(&self) -> Option<String> {
-        if let Keeping::Xattr(spelling) = self.keeping {
+        if let OwnerStorage::Xattr(spelling) = self.owner_storage {
             return Some(format!(
                 "the upper keeps owners and modes in the attribute {} (xattr_permissions), which the \
                  kernel's overlayfs does not know; leave metacopy=on out, or use an upper without",
@@ -434,7 +435,7 @@ impl Upper {
 
     /// Forces an object of the upper to the disk: fsync(2), or fdatasync(2) if `data_only`.
     pub fn sync(&self, object: BorrowedFd<'_>, data_only: bool) -> Result<()> {
-        self.tally.syncs.count();
+        self.counters.syncs.count();
         file::sync(object, data_only)
     }
 
@@ -510,7 +511,7 @@ impl Upper {
 /// What is found out about new files.
 struct Probed {
     /// They come without extended attributes.
-    bare_files: bool,
+    files_without_xattrs: bool,
     /// They are ours.
     owned: bool,
 }
@@ -522,5 +523,5 @@ fn probe_new_file(work: &Work) -> Result<Probed> {
     let names = xattr::list(work.fd().entry(name).target());
     let owned = at::owns_what_it_makes(work.fd().borrowed(), name);
     work.discard(&temp)?;
-    Ok(Probed { bare_files: names.is_ok_and(|names| names.is_empty()), owned })
+    Ok(Probed { files_without_xattrs: names.is_ok_and(|names| names.is_empty()), owned })
 }

@@ -14,11 +14,11 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::error::{Context, Errno, Result, best_effort};
-use crate::format::links::Count;
+use crate::format::nlink::Count;
 use crate::format::overlay::{Mark, Namespace};
 use crate::layer::marks::drop_mark;
 use crate::layer::upper::Given;
-use crate::layer::{FileSystems, Keeping, LowerDir, Over, Staged, Upper, UpperDir};
+use crate::layer::{FileSystems, LowerDir, Over, OwnerStorage, Staged, Upper, UpperDir};
 use crate::merge::attr::{self, Change};
 use crate::merge::links::Plan;
 use crate::merge::lookup::{Contents, Source};
@@ -85,7 +85,7 @@ pub struct Lower<'a> {
     /// How the copy gets into the index of hard links, if it does.
     pub index: Option<&'a Plan>,
     /// Known to have no attributes that users see.
-    pub bare: bool,
+    pub no_xattrs: bool,
     /// What is to be different about the copy: mode, owner and times.
     pub change: &'a Change,
 }
@@ -188,7 +188,9 @@ fn build_other(upper: &Upper, lower: &Lower<'_>, was: &Stat) -> Result<Copied> {
     let dir = lower.dir.dir().fd()?;
     let original = lower.original(dir.as_ref().as_fd(), was);
     let staged = match was.kind() {
-        FileType::Symlink => upper.stage_symlink(&original.keeping.readlink(original.target)?)?,
+        FileType::Symlink => {
+            upper.stage_symlink(&original.owner_storage.readlink(original.target)?)?
+        }
         kind => upper.stage_node(kind.mode() | lower.first_mode(was), was.rdev)?,
     };
     let made = stat::stat(staged.object()?.target())?;
@@ -227,8 +229,8 @@ impl Lower<'_> {
         Original {
             target: Target::At(dir, self.name),
             was,
-            keeping: self.dir.dir().keeping(),
-            bare: self.bare,
+            owner_storage: self.dir.dir().owner_storage(),
+            no_xattrs: self.no_xattrs,
             change: self.change,
         }
     }
@@ -258,9 +260,9 @@ struct Original<'a> {
     target: Target<'a>,
     was: &'a Stat,
     /// Where its layer keeps owners and modes.
-    keeping: Keeping,
+    owner_storage: OwnerStorage,
     /// Known to have no attributes that users see.
-    bare: bool,
+    no_xattrs: bool,
     /// What is to be different about the copy.
     change: &'a Change,
 }
@@ -269,10 +271,10 @@ struct Original<'a> {
 /// chown(2) takes set-id bits and capabilities away; the times last, as everything else changes
 /// them.
 fn finish(upper: &Upper, from: &Original<'_>, to: Writable<'_>, made: &Stat) -> Result<()> {
-    let Original { target, was, keeping, bare, change } = *from;
-    let given = upper.give_owner(to, made, (target, was, keeping))?;
-    let has_acl =
-        !bare && xattr::copy((target, keeping.dialect()), (to, upper.keeping().dialect()))?;
+    let Original { target, was, owner_storage, no_xattrs, change } = *from;
+    let given = upper.give_owner(to, made, (target, was, owner_storage))?;
+    let has_acl = !no_xattrs
+        && xattr::copy((target, owner_storage.dialect()), (to, upper.owner_storage().dialect()))?;
     // A new mode takes the place of the old one, unless something has to be done between the two.
     let has_mode = was.kind() != FileType::Symlink;
     let at_once = has_mode && given == Given::Owner && !change.gives_owner();
@@ -327,7 +329,7 @@ impl Copied {
         upper.set_impure(to.dir)?;
         self.staged.publish(to.dir, to.name, Over::Nothing)?;
         upper.restore_times(to.dir, &times);
-        upper.tally().copy_ups.count();
+        upper.counters().copy_ups.count();
         Ok(())
     }
 
@@ -337,7 +339,7 @@ impl Copied {
         // The entry will be its only link.
         self.staged.mark(|copy| upper.set_count(copy, Count::by_upper(count, 1)))?;
         upper.publish_in_index(self.staged, Name::new(&plan.entry)?, &plan.handle)?;
-        upper.tally().copy_ups.count();
+        upper.counters().copy_ups.count();
         Ok(())
     }
 }
@@ -350,12 +352,12 @@ pub fn build_unnamed(upper: &Upper, lower: &Lower<'_>, data: Data) -> Result<Own
 fn build_without_name(upper: &Upper, lower: &Lower<'_>, data: Data) -> Result<OwnedWritable> {
     let dir = lower.dir.dir().fd()?;
     let source = dir.as_ref().as_fd();
-    let was = &lower.dir.dir().keeping().stat(Target::At(source, lower.name))?;
+    let was = &lower.dir.dir().owner_storage().stat(Target::At(source, lower.name))?;
     let to = upper.unnamed_file(OUR_FILE)?;
     let made = &stat::fstat(to.as_fd())?;
     lower.fill(upper, to.writable(), was, data.len(was))?;
     finish(upper, &lower.original(source, was), to.writable().object(), made)?;
-    upper.tally().copy_ups.count();
+    upper.counters().copy_ups.count();
     Ok(to)
 }
 
@@ -395,10 +397,10 @@ pub fn directory(upper: &Upper, from: &DirStack) -> Result<CopiedDir> {
         let to_sync = if upper.is_strict() { Some(staged.open_dir()?) } else { None };
         {
             let lends = from.meta_dir()?;
-            let (source, keeping) = (lends.fd()?, lends.keeping());
+            let (source, owner_storage) = (lends.fd()?, lends.owner_storage());
             let target = Target::Fd(source.as_ref().as_fd());
             let (was, change) = (&was, &Change::NONE);
-            let original = Original { target, was, keeping, bare: false, change };
+            let original = Original { target, was, owner_storage, no_xattrs: false, change };
             finish(upper, &original, staged.object()?, &made)?;
         }
         if let Some(dir) = to_sync {
@@ -415,7 +417,7 @@ impl CopiedDir {
             let times = to.dir.dir().stat()?;
             self.staged.publish(to.dir, to.name, Over::Nothing)?;
             upper.restore_times(to.dir, &times);
-            upper.tally().copied_dirs.count();
+            upper.counters().copied_dirs.count();
             Ok(to.dir.new_child(to.name, &self.made))
         })
     }

@@ -10,7 +10,7 @@ use crate::format::acl;
 use crate::format::overlay::{ACL_ACCESS, ACL_DEFAULT};
 use crate::id::Id;
 use crate::layer::upper::Attributes;
-use crate::layer::{Keeping, Over, Staged, Upper, UpperDir};
+use crate::layer::{Over, OwnerStorage, Staged, Upper, UpperDir};
 use crate::sys::xattr::{self, SetMode};
 use crate::sys::{Name, OwnedWritable, Stat, Target, Writable, at, stat};
 
@@ -106,7 +106,7 @@ impl Inherit {
     pub fn of(dir: &UpperDir) -> Result<Self> {
         let stat = dir.dir().stat()?;
         // Where modes are not those of the inodes an ACL means nothing.
-        let acls = dir.dir().keeping() == Keeping::Inode;
+        let acls = dir.dir().owner_storage() == OwnerStorage::Inode;
         let default_acl = acls && dir.dir().marks()?.default_acl;
         Ok(Self { group: None, default_acl }.passed_on(&stat))
     }
@@ -154,7 +154,7 @@ pub fn unnamed(upper: &Upper, parent: &Parent<'_>, request: &Request) -> Result<
     let plan = Plan::new(upper, parent, Body::File, request)?;
     let file = upper.linkable_file(plan.mode)?;
     finish(upper, file.writable().object(), Body::File, &plan)?;
-    let stat = upper.keeping().stat(Target::Fd(file.as_fd()))?;
+    let stat = upper.owner_storage().stat(Target::Fd(file.as_fd()))?;
     Ok(Created { stat, file: Some(file) })
 }
 
@@ -174,7 +174,7 @@ impl Plan {
         let gid = parent.inherit.group.unwrap_or(request.gid);
         let owner = upper.owner();
         let ours = request.uid == owner.uid && request.gid == owner.gid;
-        let in_place = ours && upper.keeping() == Keeping::Inode;
+        let in_place = ours && upper.owner_storage() == OwnerStorage::Inode;
         let is_link = matches!(body, Body::Symlink { .. });
         let mut plan = Self {
             uid: request.uid,
@@ -273,7 +273,7 @@ fn make_staged(
         upper.set_opaque(staged.object()?)?;
     }
     finish(upper, staged.object()?, body, plan)?;
-    let stat = upper.keeping().stat(staged.object()?.target())?;
+    let stat = upper.owner_storage().stat(staged.object()?.target())?;
     staged.publish(dir, name, over)?;
     Ok(Created { stat, file })
 }
@@ -291,7 +291,7 @@ fn stage(upper: &Upper, body: Body<'_>, plan: &Plan) -> Result<(Staged, Option<O
 }
 
 fn finish(upper: &Upper, object: Writable<'_>, body: Body<'_>, plan: &Plan) -> Result<()> {
-    if upper.keeping() != Keeping::Inode {
+    if upper.owner_storage() != OwnerStorage::Inode {
         return upper.set_new(object, &plan.attributes(body));
     }
     let owner = upper.owner();

@@ -32,11 +32,11 @@ pub struct Rules<'a> {
     /// Something can be copied up: there is an upper.
     pub has_upper: bool,
     /// What is remembered of objects, if anything is.
-    pub memory: Option<&'a dyn Memory>,
+    pub known_objects: Option<&'a dyn KnownObjects>,
 }
 
 /// What was learned of objects when they were met before.
-pub trait Memory: std::fmt::Debug {
+pub trait KnownObjects: std::fmt::Debug {
     /// A non-directory without any mark that means something; `None` if that is not known.
     fn unmarked(&self, object: Key) -> Option<Unmarked>;
 
@@ -48,7 +48,7 @@ pub trait Memory: std::fmt::Debug {
 #[derive(Clone, Copy, Debug)]
 pub struct Unmarked {
     /// Known to have no extended attributes at all.
-    pub bare: bool,
+    pub no_xattrs: bool,
 }
 
 impl Rules<'_> {

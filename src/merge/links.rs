@@ -9,10 +9,10 @@ use std::os::fd::AsFd;
 
 use super::descent::Rules;
 use crate::error::{Errno, Error, Result};
-use crate::format::links::{Count, entry_name};
 use crate::format::metacopy::FileMarks;
+use crate::format::nlink::{Count, entry_name};
 use crate::layer::LowerDir;
-use crate::layer::links::Indexed;
+use crate::layer::link_index::Indexed;
 use crate::sys::{Name, Stat};
 
 /// A file of the upper that the index of hard links has.

@@ -29,7 +29,7 @@ pub struct Found {
     /// Where its data is.
     pub data: Contents,
     /// Known to have no extended attributes at all.
-    pub bare: bool,
+    pub no_xattrs: bool,
     /// Where it stands in the index of hard links.
     pub linked: Option<Box<Linked>>,
     /// If it is in a lower: whether its other names, if any, stand for it too.
@@ -60,7 +60,7 @@ impl Found {
     #[must_use]
     pub fn new(stat: Stat, origin: Key, what: What) -> Self {
         let (data, names) = (Contents::Own, links::Names::One);
-        Self { stat, origin, what, data, bare: false, linked: None, names }
+        Self { stat, origin, what, data, no_xattrs: false, linked: None, names }
     }
 
     /// What tells the object from every other: in the upper the inode itself, elsewhere the origin.
@@ -273,7 +273,7 @@ impl Search<'_> {
     /// A directory that was met before, whose topmost part has these attributes.
     fn remembered(&self, top: &Stat, above: &Arc<LayerDir>) -> Result<Option<Found>> {
         let part = Key::of(top, above.layer());
-        let known = self.rules.memory.and_then(|memory| memory.directory(part));
+        let known = self.rules.known_objects.and_then(|known| known.directory(part));
         let is_it =
             |dir: &DirStack| dir.top().is_ok_and(|highest| highest.is_entry_of(above, self.name));
         let Some(dir) = known.filter(is_it) else { return Ok(None) };
@@ -365,9 +365,9 @@ impl Search<'_> {
             && (self.rules.may_have_data_below(above.layer()) || is_sparse(&stat));
         if has_origin || may_lack {
             // Of one with more names the index of hard links may have learned meanwhile.
-            let memory = self.rules.memory.filter(|_| stat.nlink == 1);
-            match memory.and_then(|memory| memory.unmarked(origin)) {
-                Some(known) => found.bare = known.bare,
+            let known = self.rules.known_objects.filter(|_| stat.nlink == 1);
+            match known.and_then(|known| known.unmarked(origin)) {
+                Some(known) => found.no_xattrs = known.no_xattrs,
                 None => self.read_marks(above, &mut found, has_origin)?,
             }
         }
@@ -399,7 +399,7 @@ impl Search<'_> {
         if matches!(found.data, Contents::Elsewhere(_)) {
             found.stat.blocks = blocks;
         }
-        (found.what, found.linked, found.bare) = (What::Linked, Some(Box::new(linked)), false);
+        (found.what, found.linked, found.no_xattrs) = (What::Linked, Some(Box::new(linked)), false);
         Ok(())
     }
 
@@ -415,7 +415,7 @@ impl Search<'_> {
         };
         let marks = above.file_marks(self.name);
         if let Ok(marks) = &marks {
-            found.bare = marks.no_attributes;
+            found.no_xattrs = marks.no_attributes;
             if has_origin {
                 self.read_origin(marks, found)?;
             }

@@ -47,7 +47,7 @@ impl View {
             links: None,
             traps: &stack.traps,
             has_upper: false,
-            memory: None,
+            known_objects: None,
         }
     }
 

@@ -11,7 +11,7 @@ use super::place::{Place, Real};
 use super::{Change, Vfs};
 use crate::error::{Errno, Result, best_effort};
 use crate::format::overlay::{Mark, Namespace};
-use crate::layer::{Keeping, Upper, UpperDir};
+use crate::layer::{OwnerStorage, Upper, UpperDir};
 use crate::merge::copyup::Data;
 use crate::merge::lookup::Contents;
 use crate::merge::stack::MetaSource;
@@ -37,8 +37,8 @@ impl Vfs {
         let stat = match node.dir() {
             Ok(dir) => match &*dir.orphan.read() {
                 Some(fd) => {
-                    let keeping = dir.stack.read().top()?.keeping();
-                    Stat { nlink: 0, ..self.look(keeping, Target::Fd(fd.as_fd()))? }
+                    let owner_storage = dir.stack.read().top()?.owner_storage();
+                    Stat { nlink: 0, ..self.look(owner_storage, Target::Fd(fd.as_fd()))? }
                 }
                 None => {
                     let stack = dir.stack.read().clone();
@@ -55,17 +55,17 @@ impl Vfs {
         Stat { ino: self.table.shown(node.id, &stat), ..self.owners.shown(stat) }
     }
 
-    fn look(&self, keeping: Keeping, target: Target<'_>) -> Result<Stat> {
+    fn look(&self, owner_storage: OwnerStorage, target: Target<'_>) -> Result<Stat> {
         match &self.stack.upper {
-            Some(upper) => upper.as_shown(keeping, target),
-            None => keeping.stat(target),
+            Some(upper) => upper.as_shown(owner_storage, target),
+            None => owner_storage.stat(target),
         }
     }
 
     fn stat_of_leaf(&self, node: &Node, leaf: &Leaf) -> Result<Stat> {
         let place = leaf.place.read();
-        let keeping = self.keeping(leaf, &place.real);
-        let stat = self.with_leaf(leaf, &place, |target| self.look(keeping, target))?;
+        let owner_storage = self.owner_storage(leaf, &place.real);
+        let stat = self.with_leaf(leaf, &place, |target| self.look(owner_storage, target))?;
         if self.lowers_settle.is_some() && matches!(place.real, Real::Lower { .. }) {
             self.check_is_still(node, &stat, leaf.layer)?;
         }
@@ -79,16 +79,20 @@ impl Vfs {
     }
 
     /// Where the layer that has a non-directory keeps owners, modes and types.
-    pub(super) fn keeping(&self, leaf: &Leaf, real: &Real) -> Keeping {
+    pub(super) fn owner_storage(&self, leaf: &Leaf, real: &Real) -> OwnerStorage {
         let kept = match real {
-            Real::Lower { dir, .. } => Some(dir.dir().keeping()),
-            other if other.upper_key().is_some() => self.stack.upper.as_ref().map(Upper::keeping),
+            Real::Lower { dir, .. } => Some(dir.dir().owner_storage()),
+            other if other.upper_key().is_some() => {
+                self.stack.upper.as_ref().map(Upper::owner_storage)
+            }
             _ => {
                 let lower = usize::from(leaf.layer).checked_sub(1);
-                lower.and_then(|at| self.stack.lowers.get(at)).map(|root| root.dir().keeping())
+                lower
+                    .and_then(|at| self.stack.lowers.get(at))
+                    .map(|root| root.dir().owner_storage())
             }
         };
-        kept.unwrap_or(Keeping::Inode)
+        kept.unwrap_or(OwnerStorage::Inode)
     }
 
     /// Runs something on a non-directory, wherever it is.
@@ -155,25 +159,25 @@ impl Vfs {
     pub(super) fn with_node<T>(
         &self,
         node: &Node,
-        mut act: impl FnMut(Target<'_>, Keeping) -> Result<T>,
+        mut act: impl FnMut(Target<'_>, OwnerStorage) -> Result<T>,
     ) -> Result<T> {
         match node.dir() {
             Ok(dir) => {
                 let orphan = dir.orphan.read().clone();
                 let stack = dir.stack.read().clone();
                 match orphan {
-                    Some(fd) => act(Target::Fd(fd.as_ref().as_fd()), stack.top()?.keeping()),
+                    Some(fd) => act(Target::Fd(fd.as_ref().as_fd()), stack.top()?.owner_storage()),
                     None => {
                         let lends = stack.meta_dir()?;
-                        lends.reach(|fd| act(Target::Fd(fd), lends.keeping()))
+                        lends.reach(|fd| act(Target::Fd(fd), lends.owner_storage()))
                     }
                 }
             }
             Err(_) => {
                 let leaf = node.as_leaf()?;
                 let place = leaf.place.read();
-                let keeping = self.keeping(leaf, &place.real);
-                self.with_leaf(leaf, &place, |target| act(target, keeping))
+                let owner_storage = self.owner_storage(leaf, &place.real);
+                self.with_leaf(leaf, &place, |target| act(target, owner_storage))
             }
         }
     }
@@ -244,7 +248,7 @@ impl Vfs {
         leaf: &Leaf,
         act: impl FnMut(Writable<'_>) -> Result<T>,
     ) -> Result<T> {
-        if self.upper()?.keeping() == Keeping::Inode {
+        if self.upper()?.owner_storage() == OwnerStorage::Inode {
             return self.with_writable_leaf(leaf, &leaf.place.read(), act);
         }
         let place = leaf.place.write();
@@ -295,13 +299,16 @@ impl Vfs {
         }
         names.inherit = None;
         let shown = stack.stat()?;
-        let (source, keeping) = (stack.meta_dir()?.fd()?, stack.meta_dir()?.keeping());
+        let (source, owner_storage) = (stack.meta_dir()?.fd()?, stack.meta_dir()?.owner_storage());
         let upper = self.upper()?;
         upper.with_dir(upper_dir, |own| {
             let lends = Target::Fd(source.as_ref().as_fd());
             let now = stat::stat(own.target())?;
-            let given = upper.give_owner(own, &now, (lends, &shown, keeping))?;
-            visible::replace((lends, keeping.dialect()), (own, upper.keeping().dialect()))?;
+            let given = upper.give_owner(own, &now, (lends, &shown, owner_storage))?;
+            visible::replace(
+                (lends, owner_storage.dialect()),
+                (own, upper.owner_storage().dialect()),
+            )?;
             upper.give_mode(own, None, &shown, given)?;
             let (atime, mtime) = (at::SetTime::At(shown.atime), at::SetTime::At(shown.mtime));
             at::set_times(own, atime, mtime)?;

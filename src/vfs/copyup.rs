@@ -165,7 +165,7 @@ impl Vfs {
             open: open.as_ref().map(|open| open.as_fd()),
             filesystems: &self.stack.filesystems,
             index: None,
-            bare: node.bare.is_known(),
+            no_xattrs: node.no_xattrs.is_known(),
             change,
         };
         if !self.is_copied_ahead(node) {

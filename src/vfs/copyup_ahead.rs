@@ -50,7 +50,7 @@ const LOOKS: usize = 2;
 
 /// Copies that wait for their change.
 #[derive(Debug, Default)]
-pub(super) struct Ahead(Mutex<State>);
+pub(super) struct CopyUpAhead(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -87,7 +87,7 @@ struct Candidate {
     dir: LowerDir,
     name: Box<[u8]>,
     was: Stat,
-    bare: bool,
+    no_xattrs: bool,
 }
 
 fn original(dir: &LowerDir, name: &[u8]) -> Result<Original> {
@@ -95,7 +95,7 @@ fn original(dir: &LowerDir, name: &[u8]) -> Result<Original> {
     Ok((Key { dev: dir.dev()?, ino: dir.ino()?, layer: dir.layer() }, name.into()))
 }
 
-impl Ahead {
+impl CopyUpAhead {
     /// The copy of an original that is still as it was.
     fn take(&self, original: &Original, was: &Stat) -> Option<Copied> {
         let ready = self.0.lock().ready.remove(original)?;
@@ -232,7 +232,7 @@ impl Vfs {
     }
 
     fn build_other(&self, from: &Candidate) -> Result<Copied> {
-        let Candidate { dir, name, was, bare } = from;
+        let Candidate { dir, name, was, no_xattrs } = from;
         let lower = Lower {
             dir,
             name: Name::new(name)?,
@@ -240,7 +240,7 @@ impl Vfs {
             open: None,
             filesystems: &self.stack.filesystems,
             index: None,
-            bare: *bare,
+            no_xattrs: *no_xattrs,
             change: &Change::NONE,
         };
         let mut copied = copyup::build_unsynced(self.upper()?, &lower, was, Data::All)?;
@@ -335,7 +335,7 @@ impl Candidates {
             && matches!(found.data, Contents::Own)
         {
             self.bytes += was.size;
-            self.files.push(Candidate { dir, name, was, bare: found.bare });
+            self.files.push(Candidate { dir, name, was, no_xattrs: found.no_xattrs });
         }
     }
 }

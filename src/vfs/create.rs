@@ -133,8 +133,9 @@ impl Vfs {
         };
         let origin = Key { dev: stat.dev, ino: stat.ino, layer: 0 };
         // Spares the kernel's questions for capabilities before the first write a look each.
-        let bare = !into.inherit.default_acl && self.upper().is_ok_and(Upper::makes_bare_files);
-        let found = Found { bare, ..Found::new(stat, origin, what) };
+        let no_xattrs =
+            !into.inherit.default_acl && self.upper().is_ok_and(Upper::makes_files_without_xattrs);
+        let found = Found { no_xattrs, ..Found::new(stat, origin, what) };
         self.table.is_new(origin);
         let node = self.table.intern(found, parent, name.bytes(), 1);
         node.protection.set(stat.protection);

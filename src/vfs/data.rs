@@ -11,7 +11,7 @@ use super::attr::Privilege;
 use super::node::Node;
 use super::{Change, NodeId, Vfs};
 use crate::error::{Errno, Result};
-use crate::layer::{Fd, Keeping, Upper};
+use crate::layer::{Fd, OwnerStorage, Upper};
 use crate::merge::copyup::Data;
 use crate::merge::lookup::Contents;
 use crate::sys::{FileType, Name, WritableFd, at, file, stat};
@@ -102,7 +102,7 @@ impl Vfs {
     pub fn direct_file(&self, id: NodeId, to_write: bool) -> Result<Option<Arc<Fd>>> {
         let node = self.node(id)?;
         let leaf = node.as_leaf()?;
-        let keeps_all = |upper: &Upper| upper.keeping() == Keeping::Inode;
+        let keeps_all = |upper: &Upper| upper.owner_storage() == OwnerStorage::Inode;
         let in_upper = {
             let place = leaf.place.read();
             place.real.upper_key().is_some() && place.has_own_data()
@@ -253,16 +253,18 @@ impl Vfs {
     ) -> Result<()> {
         let leaf = node.as_leaf()?;
         let upper = self.upper()?;
-        if upper.keeping() != Keeping::Inode && !node.no_capability.load(Ordering::Relaxed) {
+        if upper.owner_storage() != OwnerStorage::Inode
+            && !node.no_capability.load(Ordering::Relaxed)
+        {
             upper.drop_capability(file.object())?;
             node.no_capability.store(true, Ordering::Relaxed);
         }
         if privilege == Privilege::KeepsSetId || node.no_set_id.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let dropped = match upper.keeping() {
-            Keeping::Inode => upper.drop_set_id(file.object())?,
-            Keeping::Xattr(_) => {
+        let dropped = match upper.owner_storage() {
+            OwnerStorage::Inode => upper.drop_set_id(file.object())?,
+            OwnerStorage::Xattr(_) => {
                 self.with_attributes(leaf, |_| upper.drop_set_id(file.object()))?
             }
         };

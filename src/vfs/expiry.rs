@@ -33,7 +33,7 @@ impl Vfs {
         if self.lowers_settle.is_none() {
             return Ok(());
         }
-        node.bare.changes();
+        node.no_xattrs.changes();
         node.protection.forget();
         match (node.dir(), fresh) {
             (Ok(dir), Some(fresh)) => renew_dirs(dir, fresh),

@@ -1,7 +1,7 @@
 //! Files with several names that the index keeps together: how many they have, and the way to one
 //! that no name in the upper leads to.
 //!
-//! A file in the index counts its names itself (`P nlink`, [`crate::format::links`]).
+//! A file in the index counts its names itself (`P nlink`, [`crate::format::nlink`]).
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::Vfs;
 use super::node::Node;
 use super::place::{Link, Orphan, Place, Real};
 use crate::error::{Errno, Result, best_effort};
-use crate::format::links::Count;
+use crate::format::nlink::Count;
 use crate::layer::{LinkIndex, Over, Upper, UpperDir};
 use crate::merge::links::Linked;
 use crate::sys::{Name, OwnedWritable, Stat, stat};

@@ -102,7 +102,7 @@ impl Vfs {
         if node.kind() != FileType::Symlink {
             return Err(Errno::EINVAL.into());
         }
-        self.with_node(&node, |target, keeping| keeping.readlink(target))
+        self.with_node(&node, |target, owner_storage| owner_storage.readlink(target))
     }
 }
 

@@ -5,9 +5,9 @@
 //!
 //! Locks and their order are in [`locks`].
 
-mod ahead;
 mod attr;
 mod copyup;
+mod copyup_ahead;
 mod create;
 mod data;
 mod dir_for_change;
@@ -48,7 +48,7 @@ use std::time::{Duration, Instant};
 use crate::config::{Config, RenameLower, Xattrs};
 use crate::error::{Errno, Result};
 use crate::layer::{FdCache, Stack, Upper, open};
-use crate::merge::descent::Memory;
+use crate::merge::descent::KnownObjects;
 use crate::merge::{DirStack, Owners, Rules};
 use crate::sys::{Stat, creds, memory};
 
@@ -61,7 +61,7 @@ pub use listing::DirEntry;
 pub use readdir::{Attributes, Plus};
 pub use rename::RenameMode;
 
-use ahead::Ahead;
+use copyup_ahead::CopyUpAhead;
 use exports::Exports;
 use ids::Ids;
 use locks::Lock1Renames;
@@ -81,7 +81,7 @@ pub struct Vfs {
     cache: Arc<FdCache>,
     snapshots: Snapshots,
     renames: Lock1Renames,
-    ahead: Ahead,
+    ahead: CopyUpAhead,
     removals: Removals,
     read_ahead: ReadAhead,
     delegation: bool,
@@ -166,7 +166,7 @@ impl Vfs {
             cache,
             snapshots,
             renames,
-            ahead: Ahead::default(),
+            ahead: CopyUpAhead::default(),
             removals: Removals::default(),
             read_ahead: ReadAhead::default(),
             delegation,
@@ -271,7 +271,7 @@ impl Vfs {
             links: self.links(),
             traps: &self.stack.traps,
             has_upper: self.is_writable(),
-            memory: self.lowers_settle.is_none().then_some(&self.table as &dyn Memory),
+            known_objects: self.lowers_settle.is_none().then_some(&self.table as &dyn KnownObjects),
         }
     }
 

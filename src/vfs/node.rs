@@ -25,7 +25,7 @@ pub struct Node {
     /// How often the kernel was told of it and has not forgotten.
     pub lookups: AtomicU64,
     /// Whether it has extended attributes that users see.
-    pub bare: Bareness,
+    pub no_xattrs: NoXattrs,
     /// Which changes its inode flags forbid.
     pub protection: Known,
     /// Known to have no set-id bits that a write would clear.
@@ -42,13 +42,13 @@ pub struct Node {
 /// The lowest bit says so; the others count changes, so that a look which a change has overtaken
 /// does not say it.
 #[derive(Debug, Default)]
-pub struct Bareness(AtomicU32);
+pub struct NoXattrs(AtomicU32);
 
 /// What was known when a look began.
 #[derive(Clone, Copy, Debug)]
 pub struct Look(u32);
 
-impl Bareness {
+impl NoXattrs {
     /// Whether it is known.
     pub fn is_known(&self) -> bool {
         self.0.load(Ordering::Acquire) & 1 == 1
@@ -176,7 +176,7 @@ impl Node {
         Self {
             id,
             lookups: AtomicU64::new(0),
-            bare: Bareness::default(),
+            no_xattrs: NoXattrs::default(),
             protection: Known::default(),
             no_set_id: AtomicBool::new(false),
             no_capability: AtomicBool::new(false),

@@ -20,7 +20,7 @@ use rustc_hash::FxHashSet;
 use super::place::Real;
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result, best_effort};
-use crate::layer::tally::Counter;
+use crate::layer::counters::Counter;
 use crate::sys::{FileType, file};
 
 /// What a file that had to come from the disk allows: a directory has about so many.

@@ -9,7 +9,7 @@ use super::node::Node;
 use crate::config::RenameLower;
 use crate::error::{Errno, Result};
 use crate::layer::upper::Forms;
-use crate::layer::{Fd, Keeping, LayerDir, Tally, Upper, UpperDir};
+use crate::layer::{Counters, Fd, LayerDir, OwnerStorage, Upper, UpperDir};
 use crate::sys::file::{self, FsKind};
 use crate::sys::ioctl::{self, Uuid};
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub struct LayerFacts {
     /// Its UUID, if it tells (`FS_IOC_GETFSUUID`, Linux 6.9).
     pub uuid: Option<Uuid>,
     /// Where it keeps owners, modes and types.
-    pub keeping: Keeping,
+    pub owner_storage: OwnerStorage,
 }
 
 /// What is kept in memory.
@@ -116,7 +116,7 @@ impl Vfs {
             file_system: file::fs_kind(fd.as_ref().as_fd())?,
             dev: dir.dev()?,
             uuid: ioctl::fs_uuid(fd.as_ref().as_fd())?,
-            keeping: dir.keeping(),
+            owner_storage: dir.owner_storage(),
         })
     }
 
@@ -146,8 +146,8 @@ impl Vfs {
 
     /// What was done to the upper since the mount began.
     #[must_use]
-    pub fn tally(&self) -> Option<&Tally> {
-        self.stack.upper.as_ref().map(Upper::tally)
+    pub fn counters(&self) -> Option<&Counters> {
+        self.stack.upper.as_ref().map(Upper::counters)
     }
 
     /// What the mount does of what was asked for.

@@ -15,7 +15,7 @@ use super::locks::{Alone, Lock4Meeting};
 use super::node::Node;
 use super::nodes::{Nodes, Slot};
 use super::place::{Link, Place, Real, Size};
-use crate::merge::descent::{Memory, Unmarked};
+use crate::merge::descent::{KnownObjects, Unmarked};
 use crate::merge::links::{Linked, Names};
 use crate::merge::lookup::Key;
 use crate::merge::{DirStack, Found, What};
@@ -419,7 +419,7 @@ impl Table {
     }
 }
 
-impl Memory for Table {
+impl KnownObjects for Table {
     /// Of lowers nobody changes anything, and of the upper we alone.
     fn unmarked(&self, object: Key) -> Option<Unmarked> {
         let node = self.get(self.id(object)?)?;
@@ -433,7 +433,7 @@ impl Memory for Table {
             Real::Orphan { .. } => false,
         };
         let unmarked = place.has_own_data() && place.linked().is_none();
-        (is_this && unmarked).then(|| Unmarked { bare: node.bare.is_known() })
+        (is_this && unmarked).then(|| Unmarked { no_xattrs: node.no_xattrs.is_known() })
     }
 
     fn directory(&self, part: Key) -> Option<DirStack> {
@@ -472,11 +472,11 @@ impl Drop for Held<'_> {
 }
 
 fn build(id: NodeId, found: Found, parent: &Arc<Node>, name: &[u8]) -> Node {
-    let (kind, bare) = (found.stat.kind(), found.bare);
+    let (kind, no_xattrs) = (found.stat.kind(), found.no_xattrs);
     let in_upper = matches!(found.what, What::Upper);
     let linked = found.linked;
     // What the inode says is all there is to know of an object that can carry no mark of ours.
-    let is_told = bare || matches!(&found.what, What::Lower(_));
+    let is_told = no_xattrs || matches!(&found.what, What::Lower(_));
     let link = Link::new(parent, name, in_upper);
     let node = match found.what {
         What::Dir(stack) => Node::directory(id, Some(link), stack),
@@ -501,8 +501,8 @@ fn build(id: NodeId, found: Found, parent: &Arc<Node>, name: &[u8]) -> Node {
     if is_told {
         node.protection.set(found.stat.protection);
     }
-    if bare {
-        node.bare.found_nothing(node.bare.begin());
+    if no_xattrs {
+        node.no_xattrs.found_nothing(node.no_xattrs.begin());
     }
     node
 }

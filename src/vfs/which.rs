@@ -24,7 +24,7 @@ impl Vfs {
         names.extend(below.iter().map(|name| Box::from(*name)));
         let root = DirStack::root(&self.stack, self.delegation)?;
         // What is remembered of a file leaves out where it is from.
-        let rules = Rules { memory: None, ..self.rules() };
+        let rules = Rules { known_objects: None, ..self.rules() };
         let mut trace = Trace::new(rules, root)?;
         for name in &names {
             trace.step(Name::new(name)?)?;

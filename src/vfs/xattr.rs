@@ -8,7 +8,7 @@ use super::{Change, NodeId, Privilege, Vfs};
 use crate::config::Xattrs;
 use crate::error::{Errno, Result};
 use crate::format::overlay::{Dialect, is_acl};
-use crate::layer::Keeping;
+use crate::layer::OwnerStorage;
 use crate::merge::xattr;
 use crate::sys::xattr::SetMode;
 use crate::sys::{Target, Writable};
@@ -37,7 +37,7 @@ impl Vfs {
 
     fn value(&self, id: NodeId, name: &[u8]) -> Result<Vec<u8>> {
         let node = self.node(id)?;
-        if self.is_bare(&node)? {
+        if self.has_no_xattrs(&node)? {
             return Err(Errno::ENODATA.into());
         }
         let value = self.read_xattr(&node, name).map_err(|err| match err.errno() {
@@ -53,11 +53,12 @@ impl Vfs {
     pub fn listxattr(&self, id: NodeId) -> Result<Vec<u8>> {
         self.check_xattrs(b"")?;
         let node = self.node(id)?;
-        if node.bare.is_known() {
+        if node.no_xattrs.is_known() {
             return Ok(Vec::new());
         }
-        let names =
-            self.with_node(&node, |target, keeping| xattr::list(target, keeping.dialect()))?;
+        let names = self.with_node(&node, |target, owner_storage| {
+            xattr::list(target, owner_storage.dialect())
+        })?;
         if self.xattrs == Xattrs::All {
             return Ok(names);
         }
@@ -84,17 +85,19 @@ impl Vfs {
 
     /// Most objects have no attributes, and some are asked for again and again: one look, and the
     /// answer comes from memory.
-    fn is_bare(&self, node: &Node) -> Result<bool> {
-        if node.bare.is_known() {
+    fn has_no_xattrs(&self, node: &Node) -> Result<bool> {
+        if node.no_xattrs.is_known() {
             return Ok(true);
         }
-        let look = node.bare.begin();
-        let look_at = |target: Target<'_>, keeping: Keeping| xattr::list(target, keeping.dialect());
-        let bare = self.with_node(node, look_at)?.is_empty();
-        if bare {
-            node.bare.found_nothing(look);
+        let look = node.no_xattrs.begin();
+        let look_at = |target: Target<'_>, owner_storage: OwnerStorage| {
+            xattr::list(target, owner_storage.dialect())
+        };
+        let no_xattrs = self.with_node(node, look_at)?.is_empty();
+        if no_xattrs {
+            node.no_xattrs.found_nothing(look);
         }
-        Ok(bare)
+        Ok(no_xattrs)
     }
 
     /// Sets one value.
@@ -146,7 +149,9 @@ impl Vfs {
     }
 
     fn read_xattr(&self, node: &Node, name: &[u8]) -> Result<Vec<u8>> {
-        self.with_node(node, |target, keeping| xattr::get(target, keeping.dialect(), name))
+        self.with_node(node, |target, owner_storage| {
+            xattr::get(target, owner_storage.dialect(), name)
+        })
     }
 
     fn change(
@@ -154,10 +159,10 @@ impl Vfs {
         node: &Arc<Node>,
         mut act: impl FnMut(Writable<'_>, Dialect) -> Result<()>,
     ) -> Result<()> {
-        let dialect = self.upper()?.keeping().dialect();
+        let dialect = self.upper()?.owner_storage().dialect();
         self.check_free(node)?;
         let act = |object: Writable<'_>| act(object, dialect);
-        node.bare.changes();
+        node.no_xattrs.changes();
         let done = if node.kind().is_dir() {
             self.change_dir(node, act)
         } else {
@@ -169,7 +174,7 @@ impl Vfs {
             node.no_capability.store(false, Ordering::Relaxed);
             done
         };
-        node.bare.changes();
+        node.no_xattrs.changes();
         done
     }
 }

@@ -42,7 +42,7 @@ fn change(client: &Client, path: &str) {
 }
 
 fn syncs(client: &Client) -> u64 {
-    client.vfs.tally().unwrap().syncs.get()
+    client.vfs.counters().unwrap().syncs.get()
 }
 
 /// The paths of all files, in the order in which listings have them.
@@ -74,7 +74,7 @@ fn many_changes_wait_for_the_disk_a_few_times() {
     assert_eq!(paths.len(), FILES);
     paths.iter().for_each(|path| change(&client, path));
     assert!(syncs(&client) <= 10, "{} syncs", syncs(&client));
-    assert_eq!(client.vfs.tally().unwrap().copy_ups.get(), FILES as u64, "none in vain");
+    assert_eq!(client.vfs.counters().unwrap().copy_ups.get(), FILES as u64, "none in vain");
     for path in &paths {
         assert_eq!(layers.read(&format!("upper/{path}")), format!("content of {path}"));
         let mode = std::os::unix::fs::MetadataExt::mode(&layers.metadata(format!("upper/{path}")));
@@ -91,7 +91,7 @@ fn changes_in_sorted_order_wait_together_too() {
     let client = layers.open();
     (0..FILES).for_each(|number| change(&client, &format!("d/{}", name(number))));
     assert!(syncs(&client) <= 20, "{} syncs", syncs(&client));
-    let copied = client.vfs.tally().unwrap().copy_ups.get();
+    let copied = client.vfs.counters().unwrap().copy_ups.get();
     assert!(copied <= FILES as u64 + 8, "{copied} copies");
 }
 
@@ -103,7 +103,7 @@ fn changes_in_no_order_copy_little_in_vain() {
     let client = layers.open();
     // 173 and 400 have no common divisor.
     (0..FILES).for_each(|step| change(&client, &format!("d/{}", name(step * 173 % FILES))));
-    let copied = client.vfs.tally().unwrap().copy_ups.get();
+    let copied = client.vfs.counters().unwrap().copy_ups.get();
     assert!(copied <= FILES as u64 + 100, "{copied} copies");
 }
 
@@ -116,7 +116,7 @@ fn changes_here_and_there_copy_nothing_else() {
         change(&client, &path(number));
     }
     let changed = (0..FILES).step_by(37).count() as u64;
-    assert_eq!(client.vfs.tally().unwrap().copy_ups.get(), changed);
+    assert_eq!(client.vfs.counters().unwrap().copy_ups.get(), changed);
 }
 
 /// What was copied for nothing goes, and is never more than what was copied for good and the first
@@ -131,7 +131,7 @@ fn a_wrong_guess_leaves_nothing() {
         dir.iter().take(4).for_each(|path| change(&client, path));
     }
     let changed = paths.chunks(10).step_by(2).count() as u64 * 4;
-    let copied = client.vfs.tally().unwrap().copy_ups.get();
+    let copied = client.vfs.counters().unwrap().copy_ups.get();
     assert!(copied <= 2 * changed, "{copied} copies for {changed} changes");
     drop(client);
     assert_eq!(layers.names("work/work"), Vec::<String>::new());
@@ -185,5 +185,5 @@ fn strict_copies_are_forced_out_one_by_one() {
         // The directory is one of its own.
         assert_eq!(syncs(&client), changed as u64 + 1);
     }
-    assert_eq!(client.vfs.tally().unwrap().copy_ups.get(), 40, "none is copied ahead");
+    assert_eq!(client.vfs.counters().unwrap().copy_ups.get(), 40, "none is copied ahead");
 }

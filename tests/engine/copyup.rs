@@ -227,7 +227,7 @@ fn an_empty_copy_waits_for_no_disk() {
     let layers = Layers::new(1);
     layers.file("lower0/empty", "").file("lower0/cut", "content").file("lower0/full", "content");
     let client = layers.open();
-    let syncs = || client.vfs.tally().unwrap().syncs.get();
+    let syncs = || client.vfs.counters().unwrap().syncs.get();
     client.change(client.walk(b"empty").unwrap(), MODE).unwrap();
     let cut = Change { size: Some(0), ..Change::NONE };
     client.change(client.walk(b"cut").unwrap(), cut).unwrap();
@@ -240,7 +240,7 @@ fn an_empty_copy_waits_for_no_disk() {
     layers.file("lower0/strict", "");
     let client = crate::client::Client::with(&config).unwrap();
     client.change(client.walk(b"strict").unwrap(), MODE).unwrap();
-    assert!(client.vfs.tally().unwrap().syncs.get() > 0, "with fsync=strict all is forced out");
+    assert!(client.vfs.counters().unwrap().syncs.get() > 0, "with fsync=strict all is forced out");
 }
 
 /// It was copied up, and stayed as it was.

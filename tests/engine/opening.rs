@@ -59,7 +59,7 @@ fn each_durability_forces_out_what_it_says() {
         layers.file("lower0/d/f", "1").file("lower0/g", "2").file("lower0/h", "3");
         let config = Config { durability, metacopy: true, ..layers.config() };
         let client = Client::with(&config).unwrap();
-        let syncs = || client.vfs.tally().unwrap().syncs.get();
+        let syncs = || client.vfs.counters().unwrap().syncs.get();
         let mut before = syncs();
         let mut more = || {
             let now = syncs();

@@ -53,8 +53,8 @@ impl Upper {
             self.ways.learn(was.dev, ways);
         }
         match moved? {
-            Moved::Shared => self.tally.reflinks.count(),
-            Moved::Copied(bytes) => self.tally.copied_bytes.add(bytes),
+            Moved::Shared => self.counters.reflinks.count(),
+            Moved::Copied(bytes) => self.counters.copied_bytes.add(bytes),
         }
         Ok(())
     }

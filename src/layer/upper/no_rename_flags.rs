@@ -38,7 +38,7 @@ impl Upper {
             }
             other => other?,
         }
-        self.tally.whiteouts.count();
+        self.counters.whiteouts.count();
         if let Some(own) = own {
             let replaced = own.publish(from, name, Over::SameKind);
             best_effort("a whiteout has the form of a device", replaced);

@@ -10,7 +10,7 @@ use crate::error::{Errno, Error, Result};
 use crate::format::override_stat::{self, Spelling};
 use crate::id::Id;
 use crate::layer::grants::Grants;
-use crate::layer::keeping::{Keeping, is_kept_in_xattr};
+use crate::layer::owner_storage::{OwnerStorage, is_kept_in_xattr};
 use crate::sys::xattr::SetMode;
 use crate::sys::{FileType, Stat, Target, Writable, at, stat, xattr};
 
@@ -56,17 +56,17 @@ impl Squashed {
 ///
 /// # Errors
 /// EINVAL if it kept them elsewhere; what setting the attribute says.
-pub(super) fn keeping(root: Writable<'_>, asked: Permissions) -> Result<Keeping> {
-    let found = Keeping::of_root(root.target())?;
+pub(super) fn owner_storage(root: Writable<'_>, asked: Permissions) -> Result<OwnerStorage> {
+    let found = OwnerStorage::of_root(root.target())?;
     let (value, wanted) = match asked {
-        Permissions::Inode => return Keeping::of_trusted_root(root.target()),
+        Permissions::Inode => return OwnerStorage::of_trusted_root(root.target()),
         Permissions::SecurityXattr => ("1", Spelling::Security),
         Permissions::UserXattr => ("2", Spelling::Containers),
     };
     let same_kind = |spelling: Spelling| (spelling == Spelling::Security) == (value == "1");
     match found {
-        Keeping::Xattr(spelling) if same_kind(spelling) => return Ok(found),
-        Keeping::Xattr(spelling) => {
+        OwnerStorage::Xattr(spelling) if same_kind(spelling) => return Ok(found),
+        OwnerStorage::Xattr(spelling) => {
             let text = format!(
                 "xattr_permissions={value}, but it has its owners in {}: leave the option out to \
                  go on with that, or use another upper",
@@ -74,7 +74,7 @@ pub(super) fn keeping(root: Writable<'_>, asked: Permissions) -> Result<Keeping>
             );
             return Err(Error::new(Errno::EINVAL, text));
         }
-        Keeping::Inode => {}
+        OwnerStorage::Inode => {}
     }
     let written = override_stat::value(&stat::stat(root.target())?).ok_or(Errno::EOVERFLOW)?;
     let set = xattr::set(root, wanted.key(), &written, SetMode::Any);
@@ -88,36 +88,38 @@ pub(super) fn keeping(root: Writable<'_>, asked: Permissions) -> Result<Keeping>
         };
         err.context(format!("xattr_permissions={value} needs {:?}: {advice}", wanted.key()))
     })?;
-    Ok(Keeping::Xattr(wanted))
+    Ok(OwnerStorage::Xattr(wanted))
 }
 
 impl Upper {
     /// Where owners, modes and types are kept.
     #[must_use]
-    pub fn keeping(&self) -> Keeping {
-        self.keeping
+    pub fn owner_storage(&self) -> OwnerStorage {
+        self.owner_storage
     }
 
     /// The mode that a file in the making has until it is finished.
     pub(super) fn file_mode(&self, wanted: u32) -> u32 {
-        if self.keeping == Keeping::Inode { wanted } else { HIDDEN_FILE }
+        if self.owner_storage == OwnerStorage::Inode { wanted } else { HIDDEN_FILE }
     }
 
     /// The mode that a directory in the making has until it is finished.
     pub(super) fn dir_mode(&self, wanted: u32) -> u32 {
-        if self.keeping == Keeping::Inode { wanted } else { HIDDEN_DIR }
+        if self.owner_storage == OwnerStorage::Inode { wanted } else { HIDDEN_DIR }
     }
 
     /// What a device, FIFO or socket is made as.
     pub(super) fn node_mode(&self, wanted: u32, rdev: u64) -> (u32, u64) {
-        match self.keeping {
-            Keeping::Inode => (wanted, rdev),
-            Keeping::Xattr(_) => (libc::S_IFREG | HIDDEN_FILE, 0),
+        match self.owner_storage {
+            OwnerStorage::Inode => (wanted, rdev),
+            OwnerStorage::Xattr(_) => (libc::S_IFREG | HIDDEN_FILE, 0),
         }
     }
 
     fn keep(&self, object: Writable<'_>, meant: &Stat) -> Result<()> {
-        let Keeping::Xattr(spelling) = self.keeping else { return Err(Errno::EINVAL.into()) };
+        let OwnerStorage::Xattr(spelling) = self.owner_storage else {
+            return Err(Errno::EINVAL.into());
+        };
         let value = override_stat::value(meant).ok_or(Errno::EOVERFLOW)?;
         xattr::set(object, spelling.key(), &value, SetMode::Any)
     }
@@ -128,7 +130,9 @@ impl Upper {
     /// Those of chown(2) and setxattr(2).
     pub fn set_new(&self, object: Writable<'_>, new: &Attributes) -> Result<()> {
         let Attributes { uid, gid, mode, rdev } = *new;
-        if FileType::from_mode(mode) == FileType::Symlink || self.keeping == Keeping::Inode {
+        if FileType::from_mode(mode) == FileType::Symlink
+            || self.owner_storage == OwnerStorage::Inode
+        {
             return self.chown(object, Some(uid), Some(gid));
         }
         let (uid, gid) = (uid.number(), gid.number());
@@ -140,7 +144,7 @@ impl Upper {
     /// # Errors
     /// Those of chown(2) and setxattr(2). A symbolic link that cannot keep an owner keeps its own.
     pub fn chown(&self, object: Writable<'_>, uid: Option<Id>, gid: Option<Id>) -> Result<()> {
-        if self.keeping == Keeping::Inode {
+        if self.owner_storage == OwnerStorage::Inode {
             return at::chown(object, uid, gid);
         }
         let real = stat::stat(object.target())?;
@@ -152,7 +156,7 @@ impl Upper {
                 other => other,
             };
         }
-        let was = self.keeping.meant(object.target(), real)?;
+        let was = self.owner_storage.effective_stat(object.target(), real)?;
         let (uid, gid) = (uid.map_or(was.uid, Id::number), gid.map_or(was.gid, Id::number));
         let mut new = Stat { uid, gid, ..was };
         if !real.kind().is_dir() {
@@ -167,14 +171,14 @@ impl Upper {
     /// # Errors
     /// Those of chmod(2) and setxattr(2).
     pub fn chmod(&self, object: Writable<'_>, mode: u32) -> Result<()> {
-        if self.keeping == Keeping::Inode {
+        if self.owner_storage == OwnerStorage::Inode {
             return self.setting_mode(object, || at::chmod(object, mode));
         }
         let real = stat::stat(object.target())?;
         if !is_kept_in_xattr(&real) {
             return at::chmod(object, mode);
         }
-        let was = self.keeping.meant(object.target(), real)?;
+        let was = self.owner_storage.effective_stat(object.target(), real)?;
         self.keep(object, &Stat { mode: was.mode & libc::S_IFMT | mode & 0o7777, ..was })
     }
 
@@ -185,7 +189,7 @@ impl Upper {
     /// # Errors
     /// As [`Self::chmod`].
     pub fn drop_set_id(&self, object: Writable<'_>) -> Result<bool> {
-        let now = self.as_shown(self.keeping, object.target())?.permissions();
+        let now = self.as_shown(self.owner_storage, object.target())?.permissions();
         let kept = without_set_id(now);
         if kept != now {
             self.chmod(object, kept)?;
@@ -199,7 +203,7 @@ impl Upper {
     /// # Errors
     /// Those of removexattr(2).
     pub fn drop_capability(&self, object: Writable<'_>) -> Result<()> {
-        if self.keeping != Keeping::Xattr(Spelling::Containers) {
+        if self.owner_storage != OwnerStorage::Xattr(Spelling::Containers) {
             return Ok(());
         }
         // There may be a real one too, from elsewhere. Without privilege it takes a look to know.
@@ -221,10 +225,10 @@ impl Upper {
         &self,
         copy: Writable<'_>,
         now: &Stat,
-        (original, was, from): (Target<'_>, &Stat, Keeping),
+        (original, was, from): (Target<'_>, &Stat, OwnerStorage),
     ) -> Result<Given> {
         self.check_owner(original, was, from)?;
-        if self.keeping != Keeping::Inode && was.kind() != FileType::Symlink {
+        if self.owner_storage != OwnerStorage::Inode && was.kind() != FileType::Symlink {
             // With the mode, in one.
             return Ok(Given::Owner);
         }
@@ -267,7 +271,7 @@ impl Upper {
         if was.kind() == FileType::Symlink {
             return Ok(());
         }
-        if self.keeping != Keeping::Inode {
+        if self.owner_storage != OwnerStorage::Inode {
             return self.keep(copy, was);
         }
         let lost = if given == Given::Owner { 0 } else { SET_ID };
@@ -294,8 +298,8 @@ impl Upper {
     ///
     /// # Errors
     /// Those of stat(2) and getxattr(2).
-    pub fn as_shown(&self, keeping: Keeping, target: Target<'_>) -> Result<Stat> {
-        let look = || keeping.stat(target).map(Some);
+    pub fn as_shown(&self, owner_storage: OwnerStorage, target: Target<'_>) -> Result<Stat> {
+        let look = || owner_storage.stat(target).map(Some);
         Grants::as_shown(self.grants.as_deref(), look)?.ok_or_else(|| Errno::ESTALE.into())
     }
 
@@ -307,12 +311,12 @@ impl Upper {
     /// # Errors
     /// EOVERFLOW for an owner whom our user namespace does not know (as the kernel's copy-up says):
     /// the copy would be somebody else's.
-    fn check_owner(&self, original: Target<'_>, was: &Stat, from: Keeping) -> Result<()> {
+    fn check_owner(&self, original: Target<'_>, was: &Stat, from: OwnerStorage) -> Result<()> {
         let Some(overflow) = self.overflow.as_ref().filter(|it| it.is_shown(was)) else {
             return Ok(());
         };
         // A number in an attribute is the number of somebody.
-        if from != Keeping::Inode && from.has_attribute(original, &stat::stat(original)?)? {
+        if from != OwnerStorage::Inode && from.has_attribute(original, &stat::stat(original)?)? {
             return Ok(());
         }
         let lacks = overflow.lacks(original, was)?;

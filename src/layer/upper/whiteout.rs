@@ -30,7 +30,7 @@ impl Upper {
             WhiteoutForm::Xattr => self.whiteout_xattr(dir, name, over),
             WhiteoutForm::Aufs => self.whiteout_file(dir, name, over),
         }?;
-        self.tally.whiteouts.count();
+        self.counters.whiteouts.count();
         Ok(replaced)
     }
 

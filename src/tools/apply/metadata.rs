@@ -7,7 +7,7 @@ use crate::error::{Context, Errno, Error, Result};
 use crate::format::overlay::{self, is_acl};
 use crate::id::Id;
 use crate::layer::Upper;
-use crate::layer::keeping::Keeping;
+use crate::layer::owner_storage::OwnerStorage;
 use crate::layer::upper::Attributes;
 use crate::merge::attr::Change;
 use crate::merge::owner::Owners;
@@ -86,7 +86,7 @@ impl<'a> Metadata<'a> {
 
     /// What a directory is given that has no entry, where owners are not in inodes.
     pub fn make_up(&self, object: Writable<'_>, mode: u32) -> Result<()> {
-        if self.upper.keeping() == Keeping::Inode {
+        if self.upper.owner_storage() == OwnerStorage::Inode {
             return Ok(());
         }
         let new = Attributes { uid: Id::ROOT, gid: Id::ROOT, mode: libc::S_IFDIR | mode, rdev: 0 };
@@ -97,7 +97,7 @@ impl<'a> Metadata<'a> {
         let wanted = Change { uid: Some(entry.uid), gid: Some(entry.gid), ..Change::NONE };
         let stored = self.owners.stored_change(&wanted)?;
         let all_look_the_same = stored.uid.is_none() && stored.gid.is_none();
-        if all_look_the_same && self.upper.keeping() == Keeping::Inode {
+        if all_look_the_same && self.upper.owner_storage() == OwnerStorage::Inode {
             return Ok(());
         }
         let (major, minor) = entry.device;
@@ -107,9 +107,9 @@ impl<'a> Metadata<'a> {
             mode: kind | entry.mode,
             rdev: libc::makedev(major, minor),
         };
-        let given = match self.upper.keeping() {
-            Keeping::Inode => at::chown(object, stored.uid, stored.gid),
-            Keeping::Xattr(_) => self.upper.set_new(object, &new),
+        let given = match self.upper.owner_storage() {
+            OwnerStorage::Inode => at::chown(object, stored.uid, stored.gid),
+            OwnerStorage::Xattr(_) => self.upper.set_new(object, &new),
         };
         given.map_err(|err| match err.errno() {
             Errno::EPERM | Errno::EINVAL => err.context(format!(
@@ -128,8 +128,8 @@ impl<'a> Metadata<'a> {
         }
         let text = || format!("attribute {}", name.escape_ascii());
         let set = || {
-            let stored =
-                overlay::stored(name, self.upper.keeping().dialect()).ok_or(Errno::EOPNOTSUPP)?;
+            let stored = overlay::stored(name, self.upper.owner_storage().dialect())
+                .ok_or(Errno::EOPNOTSUPP)?;
             let key = CString::new(stored.into_owned()).map_err(|_| Errno::EINVAL)?;
             if is_acl(name) {
                 let value = self.owners.stored_acl(value.to_vec())?;
@@ -138,7 +138,7 @@ impl<'a> Metadata<'a> {
             xattr::set(object, &key, value, SetMode::Any)
         };
         // Where owners are not in inodes, ACLs mean nothing.
-        let acl_counts = self.upper.keeping() == Keeping::Inode;
+        let acl_counts = self.upper.owner_storage() == OwnerStorage::Inode;
         let decides_access = (is_acl(name) && acl_counts) || name == b"security.capability";
         match set() {
             Err(err) if !decides_access && may_be_left_out(&err) => {

@@ -12,7 +12,7 @@ use crate::error::{Context, Errno, Error, Result};
 use crate::format::aufs::{self, AufsName};
 use crate::format::overlay::Mark;
 use crate::layer::UpperDir;
-use crate::layer::keeping::Keeping;
+use crate::layer::owner_storage::OwnerStorage;
 use crate::layer::upper::OpaqueForm;
 use crate::sys::stat::Time;
 use crate::sys::xattr::SetMode;
@@ -206,9 +206,9 @@ impl<'a> Unpack<'a> {
         let upper = self.tree.upper;
         let node = |kind: u32| {
             // Where types are not in inodes, it is a file that says what it is.
-            let ((major, minor), real) = match upper.keeping() {
-                Keeping::Inode => (entry.device, kind),
-                Keeping::Xattr(_) => ((0, 0), libc::S_IFREG),
+            let ((major, minor), real) = match upper.owner_storage() {
+                OwnerStorage::Inode => (entry.device, kind),
+                OwnerStorage::Xattr(_) => ((0, 0), libc::S_IFREG),
             };
             let made = upper.mknod(here, name, real | 0o600, libc::makedev(major, minor));
             made.map_err(|err| match err.errno() {

@@ -13,7 +13,7 @@ use super::origin::{self, Found, Marks};
 use super::{Finding, Place, Problem};
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::aufs::AufsName;
-use crate::format::links::entry_name;
+use crate::format::nlink::entry_name;
 use crate::format::overlay::{FUSE_OVERLAYFS_OPAQUE, Mark, Namespace};
 use crate::layer::LayerDir;
 use crate::merge::lookup::{Contents, What, lookup};

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::error::{Context, Errno, Error, Result};
-use crate::layer::{Keeping, LayerDir};
+use crate::layer::{LayerDir, OwnerStorage};
 use crate::merge::lookup::Contents;
 use crate::merge::owner::Owners;
 use crate::merge::{DirStack, Found, What, xattr as shown};
@@ -82,14 +82,14 @@ impl<'a> Object<'a> {
         (layer, self.stat.dev, self.stat.ino)
     }
 
-    fn on_target<T>(&self, act: impl FnOnce(Target<'_>, Keeping) -> Result<T>) -> Result<T> {
+    fn on_target<T>(&self, act: impl FnOnce(Target<'_>, OwnerStorage) -> Result<T>) -> Result<T> {
         match &self.holder {
             Holder::Dir(stack) => {
                 let dir = stack.meta_dir()?;
-                act(Target::Fd(dir.fd()?.as_ref().as_fd()), dir.keeping())
+                act(Target::Fd(dir.fd()?.as_ref().as_fd()), dir.owner_storage())
             }
             Holder::Leaf { dir, name, .. } => {
-                act(Target::At(dir.fd()?.as_ref().as_fd(), *name), dir.keeping())
+                act(Target::At(dir.fd()?.as_ref().as_fd(), *name), dir.owner_storage())
             }
         }
     }
@@ -100,8 +100,10 @@ impl<'a> Object<'a> {
     /// # Errors
     /// Those of listxattr(2) and getxattr(2).
     pub fn xattrs(&self) -> Result<Attributes> {
-        self.on_target(|target, keeping| attributes(target, keeping, &self.views.owners))
-            .context(|| printable(self.path))
+        self.on_target(|target, owner_storage| {
+            attributes(target, owner_storage, &self.views.owners)
+        })
+        .context(|| printable(self.path))
     }
 
     /// The target of a symbolic link.
@@ -109,7 +111,8 @@ impl<'a> Object<'a> {
     /// # Errors
     /// Those of readlink(2).
     pub fn target(&self) -> Result<Vec<u8>> {
-        self.on_target(|target, keeping| keeping.readlink(target)).context(|| printable(self.path))
+        self.on_target(|target, owner_storage| owner_storage.readlink(target))
+            .context(|| printable(self.path))
     }
 
     /// A descriptor to read the data of a file.
@@ -151,7 +154,9 @@ impl<'a> Object<'a> {
         let text = "its owner has no id in uidmapping or gidmapping";
         let owner = self.stat.owner().ok_or_else(|| Error::new(Errno::EOVERFLOW, text))?;
         if let Some(overflow) = self.views.overflow.as_ref().filter(|_| self.shows_overflow)
-            && self.on_target(|target, keeping| self.is_unmapped(overflow, target, keeping))?
+            && self.on_target(|target, owner_storage| {
+                self.is_unmapped(overflow, target, owner_storage)
+            })?
         {
             let text = "its owner is not mapped into this user namespace";
             return Err(Error::new(Errno::EOVERFLOW, text));
@@ -163,11 +168,11 @@ impl<'a> Object<'a> {
         &self,
         overflow: &Overflow,
         target: Target<'_>,
-        keeping: Keeping,
+        owner_storage: OwnerStorage,
     ) -> Result<bool> {
         let real = stat::stat(target)?;
         // A number in an attribute is that of somebody.
-        if keeping.has_attribute(target, &real)? {
+        if owner_storage.has_attribute(target, &real)? {
             return Ok(false);
         }
         let lacks = overflow.lacks(target, &real)?;
@@ -183,14 +188,19 @@ impl<'a> Object<'a> {
             return Ok(false);
         }
         let other = other.meta_dir()?;
-        let (fd, keeping) = (other.fd()?, other.keeping());
-        let theirs = attributes(Target::Fd(fd.as_ref().as_fd()), keeping, &self.views.owners)?;
+        let (fd, owner_storage) = (other.fd()?, other.owner_storage());
+        let theirs =
+            attributes(Target::Fd(fd.as_ref().as_fd()), owner_storage, &self.views.owners)?;
         Ok(self.xattrs()? == theirs)
     }
 }
 
-fn attributes(target: Target<'_>, keeping: Keeping, owners: &Owners) -> Result<Attributes> {
-    let dialect = keeping.dialect();
+fn attributes(
+    target: Target<'_>,
+    owner_storage: OwnerStorage,
+    owners: &Owners,
+) -> Result<Attributes> {
+    let dialect = owner_storage.dialect();
     let list = shown::list(target, dialect)?;
     let mut found = Attributes::new();
     for name in xattr::names(&list).filter(|name| !OF_THE_MACHINE.contains(name)) {

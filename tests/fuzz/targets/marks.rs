@@ -7,8 +7,8 @@ use ovlmerge::error::Result;
 use ovlmerge::format::aufs::{self, AufsName};
 use ovlmerge::format::dirmark::DirMarks;
 use ovlmerge::format::idmap::{self, IdMap};
-use ovlmerge::format::links::{self, Count};
 use ovlmerge::format::metacopy::FileMarks;
+use ovlmerge::format::nlink::{self, Count};
 use ovlmerge::format::origin::{self, Side};
 use ovlmerge::format::overlay::{self, Dialect, Mark, Namespace};
 use ovlmerge::format::redirect::Redirect;
@@ -55,11 +55,11 @@ fn handle(value: &[u8]) {
         let written = origin::encode(Side::Lower, known.uuid, value[4], &value[21..]);
         assert_eq!(origin::decode(&written), Some(known));
     }
-    if let Some(name) = links::entry_name(value) {
-        assert_eq!(links::handle_of(&name).as_deref(), Some(value));
+    if let Some(name) = nlink::entry_name(value) {
+        assert_eq!(nlink::handle_of(&name).as_deref(), Some(value));
     }
-    if let Some(handle) = links::handle_of(value)
-        && let Some(name) = links::entry_name(&handle)
+    if let Some(handle) = nlink::handle_of(value)
+        && let Some(name) = nlink::entry_name(&handle)
     {
         assert!(name.eq_ignore_ascii_case(value));
     }
