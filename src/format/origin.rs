@@ -4,7 +4,7 @@
 //! or nothing for "copied up, from where is not known". We write it so that the kernel can go on
 //! with the same inode numbers, and read the number out of it.
 
-use crate::sys::ioctl::{UUID_LEN, Uuid};
+use crate::sys::uuid::{UUID_LEN, Uuid};
 
 /// Version, magic, length, flags, type, UUID of the file system; in bytes.
 const HEADER: usize = 21;

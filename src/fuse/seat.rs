@@ -155,6 +155,7 @@ impl Claim for Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::in_flight::InFlight;
 
     #[test]
     fn a_request_gets_one_answer() {
@@ -175,16 +176,13 @@ mod tests {
     #[test]
     fn the_end_lets_go_of_one_request_and_of_no_later_one() {
         let seat = Seat::new(1);
-        let device = std::sync::Arc::new(
-            crate::transport::device::Device::new(std::fs::File::open("/dev/null").unwrap().into())
-                .unwrap(),
-        );
+        let requests = Arc::new(InFlight::default());
         let header = |unique| Header { opcode: 1, unique, node: 1, uid: 0, gid: 0, pid: 7 };
-        seat.begin(Call::new(header(8), true), Taken::from(&device));
+        seat.begin(Call::new(header(8), true), Taken::from(&requests));
         seat.let_go(6);
-        assert_eq!(device.in_flight.count(), 1);
+        assert_eq!(requests.count(), 1);
         seat.let_go(8);
-        assert_eq!(device.in_flight.count(), 0);
+        assert_eq!(requests.count(), 0);
     }
 
     #[test]

@@ -386,7 +386,9 @@ impl Session {
                 Next::Request(len) => {
                     let bytes = buffer.get(..len).unwrap_or_default();
                     // None is taken any more: the process is about to leave.
-                    let Some(taken) = Taken::from(&self.device) else { return Ok(Next::Gone) };
+                    let Some(taken) = Taken::from(&self.device.in_flight) else {
+                        return Ok(Next::Gone);
+                    };
                     // Whatever it comes to, the reader goes on.
                     let client = guarded("request", || Ok(self.take(taken, bytes, extended, seat)));
                     waiting.served(waiter, client.unwrap_or(0));

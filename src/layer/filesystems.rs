@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::error::Result;
 use crate::format::origin::{self, Origin, Side};
-use crate::sys::ioctl::{self, Uuid};
+use crate::sys::uuid::{self, Uuid};
 use crate::sys::{Name, file, handle, stat};
 
 /// One file system; on btrfs, one of its trees of numbers.
@@ -38,7 +38,7 @@ impl FileSystem {
         let origin = handle.as_ref().and_then(|handle| origin::decode(&value(handle)));
         Ok(Self {
             dev,
-            uuid: ioctl::fs_uuid(dir)?,
+            uuid: uuid::fs_uuid(dir)?,
             tree: origin.and_then(|origin| origin.tree),
             // The number of a root is small.
             high_first: origin.is_some_and(|it| it.in_halves && it.other_way_round() < it.ino),
@@ -169,7 +169,7 @@ impl FileSystems {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::ioctl::UUID_LEN;
+    use crate::sys::uuid::UUID_LEN;
 
     fn fs(dev: u64, uuid: u8) -> FileSystem {
         FileSystem {

@@ -25,7 +25,7 @@ use crate::format::nlink::{Count, handle_of};
 use crate::format::origin::{self, Side};
 use crate::format::overlay::{Mark, Namespace};
 use crate::sys::xattr::SetMode;
-use crate::sys::{FileType, Name, Stat, Target, Writable, WritableFd, at, handle, ioctl, xattr};
+use crate::sys::{FileType, Name, Stat, Target, Writable, WritableFd, at, handle, uuid, xattr};
 
 /// The directory in WORKDIR (`OVL_INDEXDIR_NAME`, fs/overlayfs/super.c).
 const INDEX: &[u8] = b"index";
@@ -120,7 +120,7 @@ impl LinkIndex {
             }
             return Ok(None);
         };
-        let uuid = ioctl::fs_uuid(root)?;
+        let uuid = uuid::fs_uuid(root)?;
         let index = Self {
             workdir: at::reopen_dir(workdir)?,
             mark: origin::encode(Side::Upper, uuid, handle.kind, &handle.bytes),
@@ -310,7 +310,7 @@ fn claim_lower(site: &Site<'_>, namespace: Namespace) -> Result<()> {
     let Some(lower) = site.lower else { return Ok(()) };
     let Some(handle) = handle::of_open(lower)? else { return Ok(()) };
     let mark = |uuid| origin::encode(Side::Lower, uuid, handle.kind, &handle.bytes);
-    let uuid = ioctl::fs_uuid(lower)?;
+    let uuid = uuid::fs_uuid(lower)?;
     let root = Target::Fd(site.root);
     let mut claimed = false;
     for namespace in Namespace::BOTH {

@@ -12,15 +12,11 @@ use nix::{request_code_read, request_code_write};
 
 use super::at::check;
 use super::commit::before_change;
-use super::uuid;
 use super::writable::WritableFd;
 use crate::error::Result;
 
 /// Size of `struct fsxattr` in linux/fs.h, in bytes.
 pub const FSXATTR_LEN: usize = 28;
-
-/// Bytes of a file system's UUID.
-pub const UUID_LEN: usize = 16;
 
 /// `FS_IOC_GETFLAGS` of linux/fs.h, which is declared with `long` and answers an `int`.
 pub const GETFLAGS: u32 = number(request_code_read!(b'f', 1, size_of::<libc::c_long>()));
@@ -31,53 +27,11 @@ pub const FSGETXATTR: u32 = number(request_code_read!(b'X', 31, FSXATTR_LEN));
 /// `FS_IOC_FSSETXATTR` of linux/fs.h.
 pub const FSSETXATTR: u32 = number(request_code_write!(b'X', 32, FSXATTR_LEN));
 
-/// `FS_IOC_GETFSUUID` of linux/fs.h (Linux 6.9): a length and up to 16 bytes.
-const GETFSUUID: u32 = number(request_code_read!(0x15, 0, 1 + UUID_LEN));
-
 /// The number of a request, which has 32 bits (asm-generic/ioctl.h) wherever `ioctl` takes more.
 /// It differs between architectures: powerpc, mips and sparc have other directions.
 #[allow(clippy::cast_possible_truncation)]
 pub(super) const fn number(code: ioctl_num_type) -> u32 {
     code as u32
-}
-
-/// The UUID of a file system: any but the one of zeros, which says that there is none
-/// (`uuid_is_null`, linux/uuid.h).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Uuid([u8; UUID_LEN]);
-
-impl Uuid {
-    /// The UUID that these bytes are, if they are one.
-    #[must_use]
-    pub fn new(bytes: [u8; UUID_LEN]) -> Option<Self> {
-        (bytes != [0; UUID_LEN]).then_some(Self(bytes))
-    }
-
-    /// As the kernel writes it, or that there is none.
-    #[must_use]
-    pub fn bytes(uuid: Option<Self>) -> [u8; UUID_LEN] {
-        uuid.map_or([0; UUID_LEN], |uuid| uuid.0)
-    }
-}
-
-/// The UUID of a file system; `None` where it has none or nobody tells.
-///
-/// # Errors
-/// Those that say nothing of it: EIO, ENOMEM.
-pub fn fs_uuid(fd: BorrowedFd<'_>) -> Result<Option<Uuid>> {
-    Ok(told(fd)?.or_else(|| uuid::by_kind(fd)).and_then(Uuid::new))
-}
-
-fn told(fd: BorrowedFd<'_>) -> Result<Option<[u8; UUID_LEN]>> {
-    let mut out = [0u8; 1 + UUID_LEN];
-    // SAFETY: the kernel writes one struct fsuuid2, for which there is room.
-    match check(unsafe { libc::ioctl(fd.as_raw_fd(), GETFSUUID.into(), out.as_mut_ptr()) }) {
-        Err(err) if err.errno().may_pass() => return Err(err),
-        Err(_) => return Ok(None),
-        Ok(_) => {}
-    }
-    let [len, uuid @ ..] = out;
-    Ok((usize::from(len) == UUID_LEN).then_some(uuid))
 }
 
 /// Reads the inode flags.
@@ -125,8 +79,8 @@ mod tests {
     #[test]
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
     fn numbers_of_requests() {
-        let numbers = [GETFLAGS, SETFLAGS, FSGETXATTR, FSSETXATTR, GETFSUUID];
-        let known = [0x8008_6601, 0x4008_6602, 0x801c_581f, 0x401c_5820, 0x8011_1500];
+        let numbers = [GETFLAGS, SETFLAGS, FSGETXATTR, FSSETXATTR];
+        let known = [0x8008_6601, 0x4008_6602, 0x801c_581f, 0x401c_5820];
         assert_eq!(numbers, known);
     }
 }

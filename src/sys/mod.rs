@@ -25,7 +25,7 @@ pub mod process;
 pub mod server;
 pub mod stat;
 pub mod trail;
-mod uuid;
+pub mod uuid;
 pub mod writable;
 pub mod xattr;
 

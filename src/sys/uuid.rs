@@ -1,10 +1,10 @@
-//! UUIDs of file systems on kernels that have no call for all of them (before Linux 6.9).
+//! UUIDs of file systems, also on kernels that have no call for all of them (before Linux 6.9).
 //!
 //! The kernel's overlayfs writes them into layers, and knows them for every file system. Whoever
 //! takes over its layers, or hands layers to it, needs the same ones.
 //!
 //! # References
-//! `struct fsuuid` in fs/ext4/ext4.h; the superblock in
+//! `FS_IOC_GETFSUUID` in linux/fs.h; `struct fsuuid` in fs/ext4/ext4.h; the superblock in
 //! Documentation/filesystems/ext4/super.rst; ioctl_xfs_fsgeometry(2).
 
 #![allow(unsafe_code)]
@@ -18,8 +18,54 @@ use nix::request_code_read;
 
 use super::at::check;
 use super::file::{FsKind, fs_kind};
-use super::ioctl::{UUID_LEN, number};
+use super::ioctl::number;
 use super::stat;
+use crate::error::Result;
+
+/// Bytes of a file system's UUID.
+pub const UUID_LEN: usize = 16;
+
+/// `FS_IOC_GETFSUUID` of linux/fs.h (Linux 6.9): a length and up to 16 bytes.
+const GETFSUUID: u32 = number(request_code_read!(0x15, 0, 1 + UUID_LEN));
+
+/// The UUID of a file system: any but the one of zeros, which says that there is none
+/// (`uuid_is_null`, linux/uuid.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uuid([u8; UUID_LEN]);
+
+impl Uuid {
+    /// The UUID that these bytes are, if they are one.
+    #[must_use]
+    pub fn new(bytes: [u8; UUID_LEN]) -> Option<Self> {
+        (bytes != [0; UUID_LEN]).then_some(Self(bytes))
+    }
+
+    /// As the kernel writes it, or that there is none.
+    #[must_use]
+    pub fn bytes(uuid: Option<Self>) -> [u8; UUID_LEN] {
+        uuid.map_or([0; UUID_LEN], |uuid| uuid.0)
+    }
+}
+
+/// The UUID of a file system; `None` where it has none or nobody tells.
+///
+/// # Errors
+/// Those that say nothing of it: EIO, ENOMEM.
+pub fn fs_uuid(fd: BorrowedFd<'_>) -> Result<Option<Uuid>> {
+    Ok(told(fd)?.or_else(|| by_kind(fd)).and_then(Uuid::new))
+}
+
+fn told(fd: BorrowedFd<'_>) -> Result<Option<[u8; UUID_LEN]>> {
+    let mut out = [0u8; 1 + UUID_LEN];
+    // SAFETY: the kernel writes one struct fsuuid2, for which there is room.
+    match check(unsafe { libc::ioctl(fd.as_raw_fd(), GETFSUUID.into(), out.as_mut_ptr()) }) {
+        Err(err) if err.errno().may_pass() => return Err(err),
+        Err(_) => return Ok(None),
+        Ok(_) => {}
+    }
+    let [len, uuid @ ..] = out;
+    Ok((usize::from(len) == UUID_LEN).then_some(uuid))
+}
 
 /// A UUID as it was read, which may be all zero.
 type Bytes = [u8; UUID_LEN];
@@ -42,7 +88,7 @@ const SUPERBLOCK_MAGIC: usize = 0x38;
 const SUPERBLOCK_UUID: usize = 0x68;
 
 /// The UUID of the file system of `fd`, by the ways that its kind has; `None` if there is none.
-pub fn by_kind(fd: BorrowedFd<'_>) -> Option<Bytes> {
+fn by_kind(fd: BorrowedFd<'_>) -> Option<Bytes> {
     match fs_kind(fd).ok()?.magic {
         FsKind::EXT4 => {
             let device = stat::fstat(fd).ok()?.dev;
@@ -116,7 +162,6 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
-    use crate::sys::ioctl;
 
     #[test]
     fn a_name_of_udev() {
@@ -132,8 +177,8 @@ mod tests {
     fn each_way_says_the_same() {
         let dir = tempfile::tempdir().unwrap();
         let dir = File::open(dir.path()).unwrap();
-        let Some(known) = ioctl::fs_uuid(dir.as_fd()).unwrap() else { return };
-        let known = ioctl::Uuid::bytes(Some(known));
+        let Some(known) = fs_uuid(dir.as_fd()).unwrap() else { return };
+        let known = Uuid::bytes(Some(known));
         assert!(by_kind(dir.as_fd()).is_none_or(|uuid| uuid == known));
         if fs_kind(dir.as_fd()).unwrap().magic != FsKind::EXT4 {
             return;

@@ -3,6 +3,7 @@
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,7 +23,7 @@ pub struct Device {
     /// What went over it.
     pub counters: Counters,
     /// What is not finished of it.
-    pub in_flight: InFlight,
+    pub in_flight: Arc<InFlight>,
 }
 
 /// What there was to read.
@@ -44,7 +45,7 @@ impl Device {
     pub fn new(fd: OwnedFd) -> Result<Self> {
         let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
         fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-        Ok(Self { fd, counters: Counters::default(), in_flight: InFlight::default() })
+        Ok(Self { fd, counters: Counters::default(), in_flight: Arc::default() })
     }
 
     /// Takes the next request, if there is one.

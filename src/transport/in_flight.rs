@@ -10,8 +10,6 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::device::Device;
-
 /// How often it is looked at whether something was finished.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -28,22 +26,21 @@ pub struct InFlight {
 
 /// One request, from the moment it is taken until whatever it asked for is done.
 #[derive(Debug)]
-pub struct Taken(Arc<Device>);
+pub struct Taken(Arc<InFlight>);
 
 impl Taken {
-    /// Takes a request of this connection; `None` once the end has begun.
-    pub fn from(device: &Arc<Device>) -> Option<Self> {
-        let requests = &device.in_flight;
+    /// Takes a request of a connection; `None` once the end has begun.
+    pub fn from(requests: &Arc<InFlight>) -> Option<Self> {
         // Counted first: whoever closes afterwards waits for it.
         requests.taken.fetch_add(1, Ordering::SeqCst);
-        let taken = Self(Arc::clone(device));
+        let taken = Self(Arc::clone(requests));
         (!requests.closed.load(Ordering::SeqCst)).then_some(taken)
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        let requests = &self.0.in_flight;
+        let requests = &self.0;
         requests.finished.fetch_add(1, Ordering::SeqCst);
         if requests.closed.load(Ordering::SeqCst) {
             drop(requests.waits.lock());
@@ -110,20 +107,13 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::OwnedFd;
-
-    fn device() -> Arc<Device> {
-        let file: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
-        Arc::new(Device::new(file).unwrap())
-    }
-
     #[test]
     fn the_end_waits_for_what_was_taken() {
-        let device = device();
-        let taken = Taken::from(&device).unwrap();
-        let waits = Arc::clone(&device);
-        let end = std::thread::spawn(move || waits.in_flight.finish(None));
-        while Taken::from(&device).is_some() {
+        let requests = Arc::new(InFlight::default());
+        let taken = Taken::from(&requests).unwrap();
+        let waits = Arc::clone(&requests);
+        let end = std::thread::spawn(move || waits.finish(None));
+        while Taken::from(&requests).is_some() {
             std::thread::yield_now();
         }
         assert!(!end.is_finished(), "one is not finished");
@@ -133,11 +123,11 @@ mod tests {
 
     #[test]
     fn what_is_never_finished_is_waited_for_no_longer_than_asked() {
-        let device = device();
-        let hangs = Taken::from(&device).unwrap();
-        device.in_flight.wait_until_stuck(Duration::from_millis(10));
-        assert_eq!(device.in_flight.finish(Some(Duration::from_millis(10))), 1);
+        let requests = Arc::new(InFlight::default());
+        let hangs = Taken::from(&requests).unwrap();
+        requests.wait_until_stuck(Duration::from_millis(10));
+        assert_eq!(requests.finish(Some(Duration::from_millis(10))), 1);
         drop(hangs);
-        assert_eq!(device.in_flight.finish(Some(Duration::ZERO)), 0);
+        assert_eq!(requests.finish(Some(Duration::ZERO)), 0);
     }
 }

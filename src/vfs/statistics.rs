@@ -11,7 +11,7 @@ use crate::error::{Errno, Result};
 use crate::layer::upper::Forms;
 use crate::layer::{Counters, Fd, LayerDir, OwnerStorage, Upper, UpperDir};
 use crate::sys::file::{self, FsKind};
-use crate::sys::ioctl::{self, Uuid};
+use crate::sys::uuid::{self, Uuid};
 use std::sync::Arc;
 
 /// What a layer is for.
@@ -115,7 +115,7 @@ impl Vfs {
             role,
             file_system: file::fs_kind(fd.as_ref().as_fd())?,
             dev: dir.dev()?,
-            uuid: ioctl::fs_uuid(fd.as_ref().as_fd())?,
+            uuid: uuid::fs_uuid(fd.as_ref().as_fd())?,
             owner_storage: dir.owner_storage(),
         })
     }

@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::mount::is_mountpoint;
-use crate::support::process::wait_for;
+use crate::support::process::{is_emulated, wait_for};
 use crate::support::{Dir, Mount, Scratch, Setup, SlowFs};
 use crate::{needs, not_the_kernels};
 
@@ -400,8 +400,7 @@ fn slow_requests_are_served_side_by_side() {
             ratio
         });
         // An emulated processor has no time to spare for so many.
-        let emulated = std::env::var_os("OVLMERGE_EMULATED").is_some();
-        let wanted = if emulated { 2.0 } else { 20.0 };
+        let wanted = if is_emulated() { 2.0 } else { 20.0 };
         assert!(ratio.into_iter().any(|ratio| ratio >= wanted), "{options}");
     }
 }

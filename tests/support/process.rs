@@ -40,9 +40,15 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Waits until `condition` holds, at most `limit`. Says whether it came to hold.
+/// Whether this machine is a virtual one whose processors are emulated (`tests/kernels`).
+pub fn is_emulated() -> bool {
+    std::env::var_os("OVLMERGE_EMULATED").is_some()
+}
+
+/// Waits until `condition` holds, at most `limit`, and five times as long on a machine that is
+/// emulated. Says whether it came to hold.
 pub fn wait_for(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + limit;
+    let end = Instant::now() + if is_emulated() { limit * 5 } else { limit };
     loop {
         if condition() {
             return true;

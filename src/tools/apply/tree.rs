@@ -148,7 +148,7 @@ impl<'a> Tree<'a> {
                     if target.starts_with(b"/") {
                         self.way.clear();
                     }
-                    for part in super::unpack::parts_of(&target).into_iter().rev() {
+                    for part in parts_of(&target).into_iter().rev() {
                         todo.push_front(part.to_vec());
                     }
                 }
@@ -375,4 +375,9 @@ impl<'a> Tree<'a> {
         found.reverse();
         found
     }
+}
+
+/// The components of a path; empty ones and `.` say nothing.
+pub(super) fn parts_of(path: &[u8]) -> Vec<&[u8]> {
+    path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect()
 }

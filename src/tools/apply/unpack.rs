@@ -6,7 +6,7 @@ use nix::fcntl::OFlag;
 
 use super::metadata::{Later, Metadata};
 use super::stage::Stage;
-use super::tree::{Missing, There, Tree};
+use super::tree::{Missing, There, Tree, parts_of};
 use super::{Counts, Options};
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::aufs::{self, AufsName};
@@ -37,11 +37,6 @@ pub(super) struct Unpack<'a> {
     counts: Counts,
     buffer: Vec<u8>,
     progress: &'a mut dyn FnMut(&[u8], u64),
-}
-
-/// The components of a path; empty ones and `.` say nothing.
-pub(super) fn parts_of(path: &[u8]) -> Vec<&[u8]> {
-    path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect()
 }
 
 fn refuse(text: impl std::fmt::Display) -> Error {

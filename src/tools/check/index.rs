@@ -18,7 +18,7 @@ use crate::layer::work;
 use crate::merge::lookup::{What, lookup};
 use crate::merge::{DirStack, Index};
 use crate::sys::xattr::SetMode;
-use crate::sys::{FileType, Name, Stat, Target, WritableFd, at, dir, handle, ioctl, stat, xattr};
+use crate::sys::{FileType, Name, Stat, Target, WritableFd, at, dir, handle, stat, uuid, xattr};
 use crate::tools::views::View;
 
 /// The directory in WORKDIR.
@@ -83,7 +83,7 @@ impl LinkIndex {
         let Some(upper) = view.rules().roots.first() else { return Ok(false) };
         let fd = upper.dir().fd()?;
         let Some(handle) = handle::of_open(fd.as_ref().as_fd())? else { return Ok(false) };
-        let uuids = [ioctl::fs_uuid(fd.as_ref().as_fd())?, None];
+        let uuids = [uuid::fs_uuid(fd.as_ref().as_fd())?, None];
         let own = uuids.map(|uuid| encode(Side::Upper, uuid, handle.kind, &handle.bytes));
         for namespace in Namespace::BOTH {
             let key = namespace.key(Mark::Upper);
