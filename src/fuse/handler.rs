@@ -11,7 +11,7 @@ use super::crew::Crew;
 use super::held_up::Callers;
 use super::inode_flags;
 use super::negotiation;
-use super::opening::OpenMode;
+use super::open_mode::OpenMode;
 use super::passthrough::Passthrough;
 use super::pool::Pool;
 use super::readdirplus_policy::ReaddirplusPolicy;

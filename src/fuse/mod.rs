@@ -4,8 +4,10 @@
 //! * [`leaving`]: how the process ends.
 //! * [`handler`]: requests to operations of the tree, with [`translate`]; [`answer`]: what fails,
 //!   and what panics.
-//! * [`readdirplus_policy`]: who gets attributes with the names of a listing; [`inode_flags`]: chattr(1).
-//! * [`opening`]: opening files; [`passthrough`]: those that the kernel reads and writes by itself.
+//! * [`readdirplus_policy`]: who gets attributes with the names of a listing; [`inode_flags`]:
+//!   chattr(1).
+//! * [`open_mode`], [`opening`]: opening files; [`passthrough`]: those that the kernel reads and
+//!   writes by itself.
 //! * [`crew`]: the threads that read requests, with [`seat`]s.
 //! * [`held_up`]: requests that wait for a layer, and their callers; [`pool`]: work that no request
 //!   waits for.
@@ -25,6 +27,7 @@ mod held_up;
 mod inode_flags;
 mod leaving;
 mod negotiation;
+mod open_mode;
 mod opening;
 mod passthrough;
 mod pool;

@@ -1,6 +1,6 @@
 //! What a mount with these options wants of the kernel.
 
-use super::opening::OpenMode;
+use super::open_mode::OpenMode;
 use crate::config::{Config, CopyUpBy, Xattrs};
 use crate::transport::abi::capability as cap;
 use crate::transport::init::{Agreed, Wanted};

@@ -13,7 +13,7 @@ use super::crew::Crew;
 use super::handler::Handler;
 use super::leaving;
 use super::negotiation;
-use super::opening::OpenMode;
+use super::open_mode::OpenMode;
 use super::seat::{Call, Seat};
 use super::tell::Desk;
 use crate::config::{Access, Config, MountOptions};

@@ -7,7 +7,7 @@ use super::answer::guarded;
 use super::asker::Askers;
 use super::handler::{Handler, finish_with};
 use super::negotiation;
-use super::opening::OpenMode;
+use super::open_mode::OpenMode;
 use super::translate::node;
 use crate::config::Config;
 use crate::control::stat::{self, Connection};

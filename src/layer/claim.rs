@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use super::overlap::Opened;
-use super::work::Work;
+use super::work::{Claim, Work};
 use crate::error::{Errno, Error, Result};
 use crate::sys::locks::Locks;
 use crate::sys::server::Server;
@@ -26,15 +26,6 @@ const PATIENCE_WITH_ENDING: Duration = Duration::from_secs(300);
 
 /// A process of which no number is known: procfs shows none of another process namespace.
 const UNSEEN: &str = "a process that cannot be seen from here";
-
-/// Whether a directory is used by others too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
-    /// It is not, and is locked.
-    Alone,
-    /// It is.
-    Shared,
-}
 
 /// How directories are claimed.
 #[derive(Debug)]

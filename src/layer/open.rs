@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Stack;
-use super::claim::{Claim, Claims, let_in};
+use super::claim::{Claims, let_in};
 use super::dir::LowerDir;
 use super::fdcache::FdCache;
 use super::filesystems::{FileSystem, FileSystems};
@@ -16,7 +16,7 @@ use super::idmapped::Mounts;
 use super::overlap::{self, Opened};
 use super::owner_storage::OwnerStorage;
 use super::upper::Upper;
-use super::work::{self, Work};
+use super::work::{self, Claim, Work};
 use crate::config::{Config, Frozen, IndexChoice, Permissions, UpperDirs};
 use crate::error::{Context, Errno, Error, Result};
 use crate::sys::{Target, at, creds, dir, stat};

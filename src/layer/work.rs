@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::fcntl::OFlag;
 
-use super::claim::Claim;
 use crate::config::Durability;
 use crate::error::{Context, Errno, Error, Result, best_effort};
 use crate::format::overlay::{ACL_ACCESS, ACL_DEFAULT};
@@ -28,6 +27,15 @@ const INCOMPAT: &[u8] = b"incompat";
 const VOLATILE: &[u8] = b"volatile";
 
 const OPEN_DIR: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
+
+/// Whether a directory is used by others too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It is not, and is locked.
+    Alone,
+    /// It is.
+    Shared,
+}
 
 /// An open work directory that only this mount uses.
 #[derive(Debug)]
@@ -56,14 +64,17 @@ impl Work {
         {
             return Err(err);
         }
-        let dir = at::open(workdir.as_fd(), name, OPEN_DIR)?;
+        let dir = at::open(workdir.as_fd(), name, OPEN_DIR)
+            .map_err(|err| of_another_user(workdir.as_fd(), err))?;
         if let Err(err) = file::lock_shared_when_free(dir.as_fd()) {
             tracing::debug!("nobody can see when this mount begins to end: {err}");
         }
         // The guard of a mount that lives tells of no crash.
         let is_shared = claim == Claim::Shared;
         check_incompat(dir.as_fd(), is_shared)?;
-        make_plain(WritableFd::vouch(dir.as_fd())).context(|| "taking group and ACLs off work")?;
+        make_plain(WritableFd::vouch(dir.as_fd()))
+            .context(|| "taking group and ACLs off work")
+            .map_err(|err| of_another_user(workdir.as_fd(), err))?;
         if !is_shared {
             sweep(WritableFd::vouch(dir.as_fd()))
                 .context(|| "sweeping what an earlier mount left in work")?;
@@ -154,6 +165,25 @@ impl Work {
     /// Removes something that may be known to be a directory, or none.
     pub fn discard_known(&self, name: &str, is_dir: Option<bool>) -> Result<()> {
         unseen(|| remove(self.fd(), (name.as_bytes().into(), is_dir)))
+    }
+}
+
+/// Says of `work` whose it is, if it is kept from us because of that: somebody else has mounted the
+/// upper before.
+fn of_another_user(workdir: BorrowedFd<'_>, err: Error) -> Error {
+    let found = Name::new(WORK).and_then(|name| stat::stat(Target::At(workdir, name)));
+    match found {
+        Ok(found)
+            if matches!(err.errno(), Errno::EACCES | Errno::EPERM)
+                && found.owner() != Some(creds::effective()) =>
+        {
+            err.context(format!(
+                "its directory `work` belongs to user {}, who has mounted it before: remove that, \
+                 or use another workdir",
+                found.uid
+            ))
+        }
+        _ => err,
     }
 }
 

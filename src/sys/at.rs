@@ -1,4 +1,4 @@
-//! The gate for names, and the calls that take a directory and one name below it.
+//! The calls that take a directory and one name below it.
 //!
 //! Every function here works on `(directory descriptor, one name)` and never follows a symbolic
 //! link in that name. Errors are those of the man page of the call, unchanged.
@@ -9,7 +9,6 @@
 
 #![allow(unsafe_code)]
 
-use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::fcntl::{AtFlags, OFlag};
@@ -17,111 +16,18 @@ use nix::sys::stat::Mode;
 
 use super::commit::before_change;
 use super::descriptors::{opened, with_room};
+use super::name::{Name, Target, proc_path};
+use super::result::{check, check_len, check_sys};
 use super::stat::{self, Time};
 use super::writable::{OwnedWritable, Writable, WritableFd};
 use crate::error::{Errno, Error, Result};
 use crate::id::Id;
 
-/// The longest name that Linux file systems take (`NAME_MAX`, limits.h), in bytes.
-pub const NAME_MAX: usize = 255;
-
 /// The longest target of a symbolic link with a terminator (`PATH_MAX`, limits.h), in bytes.
 pub const PATH_MAX: usize = 4096;
 
-/// One component of a path: not empty, not `.` or `..`, no `/`, no NUL, at most 255 bytes.
-///
-/// Names are bytes. Nothing says that they are UTF-8.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Name<'a>(&'a [u8]);
-
-impl<'a> Name<'a> {
-    /// Checks a name from outside: the kernel, a directory of a layer, an option.
-    ///
-    /// # Errors
-    /// EINVAL for what is not one component; ENAMETOOLONG above [`NAME_MAX`] (path_resolution(7)).
-    pub fn new(bytes: &'a [u8]) -> Result<Self> {
-        if bytes.len() > NAME_MAX {
-            return Err(Error::from(Errno::ENAMETOOLONG).fact());
-        }
-        let hostile = bytes.is_empty()
-            || bytes == b"."
-            || bytes == b".."
-            || bytes.iter().any(|b| matches!(b, b'/' | 0));
-        if hostile { Err(Error::from(Errno::EINVAL).fact()) } else { Ok(Self(bytes)) }
-    }
-
-    /// The bytes, without a terminator.
-    #[must_use]
-    pub fn bytes(self) -> &'a [u8] {
-        self.0
-    }
-
-    /// Runs `call` with the name as a C string on the stack.
-    pub(super) fn with_c<T>(self, call: impl FnOnce(*const libc::c_char) -> T) -> T {
-        let mut buf = [0u8; NAME_MAX + 1];
-        for (to, from) in buf.iter_mut().zip(self.0) {
-            *to = *from;
-        }
-        call(buf.as_ptr().cast())
-    }
-}
-
-impl fmt::Debug for Name<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{self}\"")
-    }
-}
-
-impl fmt::Display for Name<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.escape_ascii().fmt(f)
-    }
-}
-
-/// An object to act on: by its name in a directory, or by a descriptor of its own.
-///
-/// A descriptor may be `O_PATH`; the calls that such a descriptor does not allow go through
-/// `/proc/self/fd`.
-#[derive(Clone, Copy, Debug)]
-pub enum Target<'a> {
-    /// The object that has this name in this directory. A symbolic link is acted on itself.
-    At(BorrowedFd<'a>, Name<'a>),
-    /// The object that the descriptor refers to.
-    Fd(BorrowedFd<'a>),
-}
-
-impl Target<'_> {
-    /// Runs a call that takes `(dirfd, path, flags)` in the way of the `*at` calls.
-    pub(super) fn with_at<T>(
-        self,
-        call: impl FnOnce(RawFd, *const libc::c_char, libc::c_int) -> T,
-    ) -> T {
-        match self {
-            Self::At(dir, name) => {
-                name.with_c(|c| call(dir.as_raw_fd(), c, libc::AT_SYMLINK_NOFOLLOW))
-            }
-            Self::Fd(fd) => call(fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH),
-        }
-    }
-}
-
 fn raw(fd: WritableFd<'_>) -> RawFd {
     fd.borrowed().as_raw_fd()
-}
-
-/// The path of an open descriptor in procfs, for calls that have no variant for `O_PATH`.
-pub(super) fn proc_path(fd: BorrowedFd<'_>) -> String {
-    format!("/proc/self/fd/{}\0", fd.as_raw_fd())
-}
-
-/// Turns the result of a libc call into ours.
-pub(super) fn check(result: libc::c_int) -> Result<libc::c_int> {
-    if result < 0 { Err(Errno::last().into()) } else { Ok(result) }
-}
-
-/// Turns the result of a libc call that returns a length into ours.
-pub(super) fn check_len(result: libc::ssize_t) -> Result<usize> {
-    usize::try_from(result).map_err(|_| Errno::last().into())
 }
 
 /// What opens a file so that its data can be changed, or makes one.
@@ -412,15 +318,6 @@ fn chmod_before_6_6(target: Target<'_>, mode: u32) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn check_sys(result: libc::c_long) -> Result<()> {
-    if result < 0 { Err(Errno::last().into()) } else { Ok(()) }
-}
-
-/// Turns the result of a raw call that returns a length into ours.
-pub(super) fn check_sys_len(result: libc::c_long) -> Result<usize> {
-    usize::try_from(result).map_err(|_| Errno::last().into())
-}
-
 /// fchownat(2); `None` leaves an id as it is. Set-id bits and file capabilities of a file go, as
 /// chown(2) says.
 pub fn chown(object: Writable<'_>, uid: Option<Id>, gid: Option<Id>) -> Result<()> {
@@ -538,28 +435,5 @@ pub fn open_root(path: &std::path::Path) -> Result<OwnedFd> {
     match quietly(OFlag::O_RDONLY, open) {
         Err(err) if err.errno() == Errno::EACCES => open(OFlag::O_PATH),
         other => other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_pass_the_gate_or_not() {
-        for good in [&b"a"[..], b"...", b"\xff\xfe", b" ", &[b'x'; 255]] {
-            assert!(Name::new(good).is_ok(), "{good:?}");
-        }
-        for (bad, errno) in [
-            (&b""[..], Errno::EINVAL),
-            (b".", Errno::EINVAL),
-            (b"..", Errno::EINVAL),
-            (b"a/b", Errno::EINVAL),
-            (b"/", Errno::EINVAL),
-            (b"a\0", Errno::EINVAL),
-            (&[b'x'; 256], Errno::ENAMETOOLONG),
-        ] {
-            assert_eq!(Name::new(bad).unwrap_err().errno(), errno, "{bad:?}");
-        }
     }
 }

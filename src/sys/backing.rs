@@ -9,8 +9,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::request_code_write;
 
-use super::at::check;
 use super::ioctl::number;
+use super::result::check;
 use crate::error::Result;
 
 /// `FUSE_DEV_IOC_BACKING_OPEN` of linux/fuse.h.

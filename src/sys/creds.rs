@@ -2,8 +2,8 @@
 
 #![allow(unsafe_code)]
 
-use super::at::check;
 use super::descriptors::proc_text;
+use super::result::check;
 use crate::error::Result;
 use crate::id::Id;
 

@@ -12,7 +12,7 @@ use std::sync::Weak;
 
 use parking_lot::RwLock;
 
-use super::at::check;
+use super::result::check;
 use crate::error::{Errno, Error, Result};
 
 /// Somebody who keeps descriptors that can be done without.

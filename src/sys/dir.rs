@@ -8,8 +8,9 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::at::{NAME_MAX, check_sys_len};
 use super::file::{FsKind, fs_kind};
+use super::name::NAME_MAX;
+use super::result::check_sys_len;
 use super::stat::FileType;
 use crate::error::{Errno, Error, Result};
 

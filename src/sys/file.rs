@@ -9,8 +9,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
-use super::at::{check, check_len, check_sys};
 use super::commit::before_change;
+use super::result::{check, check_len, check_sys};
 use super::writable::WritableFd;
 use crate::error::{Errno, Result};
 

@@ -5,8 +5,9 @@
 use std::ffi::c_char;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use super::at::{Name, check};
 use super::descriptors::opened;
+use super::name::Name;
+use super::result::check;
 use crate::error::{Errno, Result};
 
 /// The longest handle (`MAX_HANDLE_SZ`, linux/exportfs.h), in bytes.

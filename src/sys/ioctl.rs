@@ -10,8 +10,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use nix::sys::ioctl::ioctl_num_type;
 use nix::{request_code_read, request_code_write};
 
-use super::at::check;
 use super::commit::before_change;
+use super::result::check;
 use super::writable::WritableFd;
 use crate::error::Result;
 

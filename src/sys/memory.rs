@@ -9,7 +9,7 @@
 
 use std::alloc::{Layout, alloc_zeroed};
 
-use super::at::check;
+use super::result::check;
 use crate::error::{Errno, Result};
 
 /// A buffer whose pages are there.

@@ -20,8 +20,10 @@ pub mod locks;
 pub mod memory;
 pub mod mount;
 pub mod mountinfo;
+pub mod name;
 pub mod overflow;
 pub mod process;
+mod result;
 pub mod server;
 pub mod stat;
 pub mod trail;
@@ -29,6 +31,6 @@ pub mod uuid;
 pub mod writable;
 pub mod xattr;
 
-pub use at::{Name, Target};
+pub use name::{Name, Target};
 pub use stat::{FileType, Protection, Stat, Time};
 pub use writable::{OwnedWritable, Writable, WritableFd};

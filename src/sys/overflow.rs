@@ -19,9 +19,10 @@ use nix::fcntl::OFlag;
 use nix::sys::socket::{self, AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType};
 use parking_lot::Mutex;
 
-use super::at::{self, Target};
+use super::at;
 use super::creds::{self, Owner};
 use super::descriptors::{proc_text, with_room};
+use super::name::Target;
 use super::stat::{self, FileType, Stat};
 use crate::error::{Errno, Error, Result};
 use crate::id::Id;

@@ -133,8 +133,19 @@ impl Called {
 
 /// Whether a process is known to be in another mount namespace than we are.
 pub(super) fn lives_in_other_mounts(pid: u32) -> bool {
-    let mounts = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
-    let (ours, theirs) = (mounts("self"), mounts(&pid.to_string()));
+    has_another(pid, "mnt")
+}
+
+/// Whether a process has another user namespace than we.
+pub(super) fn has_other_users(pid: u32) -> bool {
+    has_another(pid, "user")
+}
+
+/// Whether a process has another namespace of a kind than we (namespaces(7)). False where that
+/// cannot be seen.
+fn has_another(pid: u32, kind: &str) -> bool {
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/{kind}")).ok();
+    let (ours, theirs) = (namespace("self"), namespace(&pid.to_string()));
     theirs.is_some() && ours.is_some() && ours != theirs
 }
 

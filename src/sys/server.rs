@@ -80,10 +80,7 @@ impl Server {
                 format!("unmount that one (ovlmerge umount {})", point.display())
             }
             Place::There(point) => {
-                format!(
-                    "unmount that one (nsenter --target {pid} --mount umount {})",
-                    point.display()
-                )
+                format!("unmount that one ({} umount {})", enter(pid), point.display())
             }
             Place::Copied(holder) => end_copy(*holder),
             Place::Nowhere => format!("end what uses it, or cut it off (kill {pid}, twice)"),
@@ -95,9 +92,14 @@ impl Server {
 /// What to do about the copy of a mount that a process in another mount namespace has.
 #[must_use]
 pub fn end_copy(pid: u32) -> String {
-    format!(
-        "end that process, or unmount the copy there (nsenter --target {pid} --mount umount ...)"
-    )
+    format!("end that process, or unmount the copy there ({} umount ...)", enter(pid))
+}
+
+/// The command that runs another among the mounts of a process. Who is not root may enter them only
+/// together with the user namespace that they belong to (setns(2)).
+fn enter(pid: u32) -> String {
+    let users = if process::has_other_users(pid) { " --user --preserve-credentials" } else { "" };
+    format!("nsenter --target {pid}{users} --mount")
 }
 
 fn place(pid: u32, called: &Called) -> Place {

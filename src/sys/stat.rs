@@ -5,8 +5,9 @@
 use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 
-use super::at::{Target, check};
 use super::creds::Owner;
+use super::name::Target;
+use super::result::check;
 use crate::error::{Errno, Result};
 use crate::id::Id;
 

@@ -16,9 +16,9 @@ use std::path::Path;
 
 use nix::request_code_read;
 
-use super::at::check;
 use super::file::{FsKind, fs_kind};
 use super::ioctl::number;
+use super::result::check;
 use super::stat;
 use crate::error::Result;
 

@@ -7,7 +7,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::at::{Name, Target};
+use super::name::{Name, Target};
 
 /// A descriptor of a directory whose entries may change, or of a file whose data may.
 #[derive(Clone, Copy, Debug)]

@@ -15,8 +15,9 @@ use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::at::{Target, check_len, check_sys, check_sys_len, proc_path};
 use super::commit::before_change;
+use super::name::{Target, proc_path};
+use super::result::{check_len, check_sys, check_sys_len};
 use super::writable::Writable;
 use crate::error::{Errno, Error, Result};
 

@@ -163,3 +163,17 @@ fn a_refusal_of_the_helper_is_one_sentence() {
     assert!(busy.contains(&format!("{place} is in use")) && busy.contains("os error 16"), "{busy}");
     assert_eq!(busy.matches("os error").count(), 1, "{busy}");
 }
+
+/// The directory that was named is the user's own: what root's mount has left in it is not.
+#[test]
+fn a_workdir_that_another_user_has_used() {
+    needs!(mount, fuse_for_users);
+    not_the_kernels!(NO_PROGRAM);
+    let s = scratch();
+    drop(s.mount());
+    let output = s.shell_of_nobody(&[], r#""$1" -o "$2" "$3""#);
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("its directory `work` belongs to user 0"), "{said}");
+    assert!(said.contains("workdir="), "{said}");
+}

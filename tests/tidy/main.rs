@@ -3,6 +3,7 @@
 //! * [`source`]: finds the files, and tells code from comments, strings and unit tests;
 //! * [`checks`]: one function for each rule, each with a test that it would catch a violation;
 //! * [`modules`]: which module may use which;
+//! * [`circles`]: files of one folder that use one another;
 //! * [`named`]: the tests that documents name exist;
 //! * [`options`]: every mount option has a test that shows its effect.
 //!
@@ -21,12 +22,14 @@
 )]
 
 mod checks;
+mod circles;
 mod modules;
 mod named;
 mod options;
 mod source;
 
 use checks::{Exception, Violation};
+use circles::Circle;
 use source::Source;
 
 /// Files that may be longer than [`checks::FILE_LINES`].
@@ -34,6 +37,56 @@ const LONG_FILES: &[Exception] = &[];
 
 /// Functions that may be longer than [`checks::FUNCTION_LINES`].
 const LONG_FUNCTIONS: &[Exception] = &[];
+
+/// Circles of imports that there are.
+const CIRCLES: &[Circle] = &[
+    Circle {
+        folder: "src/cli",
+        files: &[
+            "copying",
+            "durability",
+            "libfuse",
+            "lowers",
+            "numbers",
+            "options",
+            "owners",
+            "renames",
+            "request",
+            "table",
+        ],
+        reason: "a row of the table of options changes a request, which looks options up there",
+    },
+    Circle {
+        folder: "src/fuse",
+        files: &["handler", "held_up", "tell"],
+        reason: "what the handler has for hung requests and questions, and its methods about them",
+    },
+    Circle {
+        folder: "src/layer",
+        files: &["dir", "grants"],
+        reason: "a directory is reached by rights to it, whose note tells the path of a directory",
+    },
+    Circle {
+        folder: "src/layer",
+        files: &["link_index", "upper"],
+        reason: "the upper has an index, whose entries are objects of the upper",
+    },
+    Circle {
+        folder: "src/merge",
+        files: &["descent", "index", "links", "lookup", "seen", "stack"],
+        reason: "a lookup finds stacks of directories, in which further lookups begin",
+    },
+    Circle {
+        folder: "src/merge",
+        files: &["trace", "which"],
+        reason: "the search for the layers of a path, and the types of its answer",
+    },
+    Circle {
+        folder: "src/vfs",
+        files: &["locks", "node", "place", "protection"],
+        reason: "a node has names, each of which holds the node of its directory, behind locks",
+    },
+];
 
 /// Runs a check over the files for which `wanted` holds and fails with all that it found.
 fn check(wanted: impl Fn(&Source) -> bool, rule: impl Fn(&Source) -> Vec<Violation>) {
@@ -118,6 +171,11 @@ fn each_doc_comment_can_be_read_alone() {
 #[test]
 fn modules_use_only_what_is_below_them() {
     check(Source::is_product, modules::upward_uses);
+}
+
+#[test]
+fn no_circle_of_imports_is_new() {
+    report(&circles::unknown(&source::all(), CIRCLES));
 }
 
 #[test]
