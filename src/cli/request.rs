@@ -6,6 +6,7 @@
 //! when the layers are opened.
 
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::escape::{name_and_value, split_options, split_paths, unescape};
@@ -204,11 +205,16 @@ fn cut_name(before: &[u8], option: &[u8]) -> Option<PathBuf> {
     let (name, value) = name_and_value(before);
     let whole = [value?, b",", option].concat();
     let path = match name {
-        b"lowerdir" => split_paths(&whole).pop()?,
+        // The comma stands in one of them.
+        b"lowerdir" => split_paths(&whole).into_iter().find(has_comma)?,
         b"upperdir" | b"workdir" | b"lowerdir+" | b"datadir+" => unescape(&whole).into(),
         _ => return None,
     };
     path.exists().then_some(path)
+}
+
+fn has_comma(path: &PathBuf) -> bool {
+    path.as_os_str().as_bytes().contains(&b',')
 }
 
 /// The last of the standard descriptors, which a server gives up (stdio(3)).

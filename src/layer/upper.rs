@@ -417,6 +417,15 @@ impl Upper {
         dir.reach_entry(name, at::open_to_write)
     }
 
+    /// Opens a file of the upper to read and write it that there is a descriptor of. It may have
+    /// lost its names.
+    ///
+    /// # Errors
+    /// ETXTBSY while it is being run (open(2)).
+    pub fn open_again_to_write(&self, file: &Fd) -> Result<OwnedWritable> {
+        at::open_to_write(file.writable()?.object())
+    }
+
     /// Opens a file of the upper to read it, and to change its attributes.
     pub fn open_to_read(&self, dir: &UpperDir, name: Name<'_>) -> Result<Fd> {
         dir.dir().open_to_read(name).map(Fd::of_upper)

@@ -81,14 +81,23 @@ impl Vfs {
         self.copy_up(node, Data::All)?;
         self.complete(node)?;
         let fd = self.file(node)?;
-        let leaf = node.as_leaf()?;
-        let place = leaf.place.read();
-        // What has lost its names can be opened in no other way.
-        if fd.is_open_to_write() || place.real.orphaned().is_some() {
+        if fd.is_open_to_write() {
             return Ok(fd);
         }
-        let (dir, name) = self.upper_path(&place)?;
-        let fd = Arc::new(self.upper()?.open_to_write(&dir, Name::new(name)?)?.into());
+        let leaf = node.as_leaf()?;
+        let place = leaf.place.read();
+        let upper = self.upper()?;
+        let opened = match place.real.orphaned() {
+            // It lost its last name just now.
+            Some(kept) if kept.is_open_to_write() => return Ok(Arc::clone(kept)),
+            // It was being run when it lost its last name, and is kept by what is open to read.
+            Some(kept) => upper.open_again_to_write(kept)?,
+            None => {
+                let (dir, name) = self.upper_path(&place)?;
+                upper.open_to_write(&dir, Name::new(name)?)?
+            }
+        };
+        let fd = Arc::new(Fd::from(opened));
         leaf.io.put(Arc::clone(&fd));
         Ok(fd)
     }

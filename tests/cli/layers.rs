@@ -221,6 +221,13 @@ fn a_name_with_a_comma_or_a_colon_that_is_not_escaped() {
     let said = crate::support::process::text(&made.stderr);
     assert!(said.contains("option `y` is not known"), "{said}");
     assert!(said.contains(&format!("is {x},y meant?")), "{said}");
+    // It stands in the first of two names.
+    let options = format!("lowerdir={x},y:{lower}");
+    let mut command = Command::new(binary());
+    let made = output(command.arg("-o").arg(options).arg(s.mnt.root()));
+    crate::support::mount::detach(s.mnt.root());
+    let said = crate::support::process::text(&made.stderr);
+    assert!(said.contains(&format!("is {x},y meant?")), "{said}");
     let mut command = Command::new(binary());
     let output = output(command.arg("-o").arg(format!("lowerdir={p}:q2")).arg(s.mnt.root()));
     assert_refusal(&s, &output, 1, &["q2: it does not exist"]);

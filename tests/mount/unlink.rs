@@ -2,13 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::process::Command;
 
 use nix::fcntl::{FallocateFlags, fallocate};
 
-use crate::needs;
 use crate::support::tree::dump;
 use crate::support::{Dir, Kernel, Scratch, assert_errno, passthrough_everywhere};
+use crate::{needs, not_the_kernels};
 
 #[test]
 fn a_name_goes_from_every_layer_at_once() {
@@ -151,4 +152,33 @@ fn room_that_a_removed_file_had_is_there_at_once() {
     assert!(kept == content);
     drop(open);
     m.file("new", &content);
+}
+
+/// A program of the upper that is run past the mount can be opened to read alone when it loses its
+/// name. Who had it open to write could not write to it any more (EBADF), also when it had ended.
+#[test]
+fn a_program_that_ran_when_it_lost_its_name_can_be_written_to() {
+    needs!(mount);
+    not_the_kernels!("there it cannot be opened to write while it runs");
+    // There the kernel writes to what it was given when the file was opened.
+    if passthrough_everywhere() {
+        return;
+    }
+    let s = Scratch::new();
+    // By a program, so that no other has it open to write when it is started.
+    let copy = Command::new("cp").arg("/bin/sleep").arg(s.upper.path("x")).status().unwrap();
+    assert!(copy.success());
+    let m = s.mount();
+    let mut runs = Command::new(s.upper.path("x")).arg("1000").spawn().unwrap();
+    let file = File::options().read(true).write(true).open(m.path("x")).unwrap();
+    fs::remove_file(m.path("x")).unwrap();
+    let refused = file.write_all_at(b"no", 0);
+    runs.kill().unwrap();
+    runs.wait().unwrap();
+    assert_errno(refused, libc::ETXTBSY);
+    file.write_all_at(b"yes", 0).unwrap();
+    file.set_len(3).unwrap();
+    let mut now = [0; 3];
+    file.read_exact_at(&mut now, 0).unwrap();
+    assert_eq!(&now, b"yes");
 }
