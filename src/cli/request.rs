@@ -206,14 +206,14 @@ fn cut_name(before: &[u8], option: &[u8]) -> Option<PathBuf> {
     let whole = [value?, b",", option].concat();
     let path = match name {
         // The comma stands in one of them.
-        b"lowerdir" => split_paths(&whole).into_iter().find(has_comma)?,
+        b"lowerdir" => split_paths(&whole).into_iter().find(|path| has_comma(path))?,
         b"upperdir" | b"workdir" | b"lowerdir+" | b"datadir+" => unescape(&whole).into(),
         _ => return None,
     };
     path.exists().then_some(path)
 }
 
-fn has_comma(path: &PathBuf) -> bool {
+fn has_comma(path: &Path) -> bool {
     path.as_os_str().as_bytes().contains(&b',')
 }
 
