@@ -200,7 +200,7 @@ impl Request {
     }
 }
 
-/// What is there if an option and the one behind it were one path with a comma in a name.
+/// A file that is there if an option and the one behind it are one path with a comma in its name.
 fn cut_name(before: &[u8], option: &[u8]) -> Option<PathBuf> {
     let (name, value) = name_and_value(before);
     let whole = [value?, b",", option].concat();

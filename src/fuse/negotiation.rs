@@ -1,4 +1,4 @@
-//! What a mount with these options wants of the kernel.
+//! The options of a mount, as capabilities that it asks the kernel for.
 
 use super::open_mode::OpenMode;
 use crate::config::{Config, CopyUpBy, Xattrs};
@@ -52,7 +52,7 @@ pub fn max_write(config: &Config) -> u32 {
     config.max_write.max(LEAST_WRITE)
 }
 
-/// What is asked for at INIT.
+/// The request of a mount with these options at INIT.
 pub fn wanted(config: &Config, open_mode: OpenMode) -> Wanted {
     Wanted { flags: flags(config, open_mode), max_write: max_write(config) }
 }

@@ -28,7 +28,7 @@ pub struct Fd {
     end: Option<u64>,
 }
 
-/// Of what there is a descriptor.
+/// The object that a descriptor refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Of {
     /// Of something that may be in a lower.

@@ -1,4 +1,4 @@
-//! OwnerStorage hidden what the lowers have at a name, while the upper has nothing there.
+//! Keeping hidden what the lowers have at a name, while the upper has nothing there.
 //!
 //! Where a file system knows no flags of renameat2(2) (NFS, 9p, many FUSE servers), a whiteout and
 //! an object change places in more than one step. A file `.wh.NAME` stands beside the name

@@ -55,7 +55,7 @@ pub fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
         .zip(lowers)
         .map(|(layer, Opened { path, fd, .. })| {
             let owner_storage = match config.frozen.is_some() && layer == 1 {
-                true => keeping_of_frozen(&fd, config)?,
+                true => owner_storage_of_frozen(&fd, config)?,
                 false => OwnerStorage::of_trusted_root(Target::Fd(fd.as_fd()))?,
             };
             let settles = config.lowers_settle();
@@ -102,7 +102,7 @@ fn opened<'a>(option: &'static str, path: &'a Path) -> Result<Opened<'a>> {
 }
 
 /// Where an upper that is only read keeps owners, modes and types.
-fn keeping_of_frozen(root: &OwnedFd, config: &Config) -> Result<OwnerStorage> {
+fn owner_storage_of_frozen(root: &OwnedFd, config: &Config) -> Result<OwnerStorage> {
     let root = Target::Fd(root.as_fd());
     match config.permissions {
         Permissions::Inode => OwnerStorage::of_trusted_root(root),
@@ -190,8 +190,8 @@ fn unescaped(name: &Path) -> String {
     format!("is {name} meant? write `\\,` for a comma and `\\:` for a colon in a name")
 }
 
-/// What a path is the beginning of, up to a comma or a colon, which end paths in options. `goes_on`
-/// is asked whether what stands behind that can be meant.
+/// A neighbour whose name begins with this path and goes on with `end`, a comma or a colon: an
+/// option that does not escape it ends there. `goes_on` says whether the rest can be meant.
 fn name_that_was_cut(path: &Path, end: u8, goes_on: impl Fn(&[u8]) -> bool) -> Option<PathBuf> {
     let path = std::path::absolute(path).ok()?;
     let (above, name) = (path.parent()?, path.file_name()?.as_bytes());

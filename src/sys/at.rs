@@ -30,7 +30,7 @@ fn raw(fd: WritableFd<'_>) -> RawFd {
     fd.borrowed().as_raw_fd()
 }
 
-/// What opens a file so that its data can be changed, or makes one.
+/// The flags that open a file to change its data, or make one.
 const TO_WRITE: OFlag =
     OFlag::O_WRONLY.union(OFlag::O_RDWR).union(OFlag::O_CREAT).union(OFlag::O_TRUNC);
 

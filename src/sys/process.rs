@@ -102,7 +102,7 @@ pub fn describe(pid: u32) -> String {
     text
 }
 
-/// What a process was called with.
+/// Program and arguments of a process.
 #[derive(Debug, Default)]
 pub(super) struct Called {
     /// The name of its program.

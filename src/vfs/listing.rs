@@ -136,7 +136,7 @@ impl Listing {
         position >= self.end
     }
 
-    /// KnownObjects that the listing takes, in bytes.
+    /// Memory that the listing takes, in bytes.
     pub fn bytes(&self) -> usize {
         // What the maps, counters and vectors around it take, about.
         const AROUND: usize = 256;
