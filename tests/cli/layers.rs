@@ -212,8 +212,23 @@ fn a_name_with_a_comma_or_a_colon_that_is_not_escaped() {
         let words = [name.as_str(), r"`\,` for a comma", r"`\:` for a colon"];
         assert_refusal(&s, &output, 1, &words);
     }
-    // The beginning of the name is there too: the mount goes on, with a hint.
-    s.base().dir("x").dir("p");
+    // No other name begins like this one.
+    s.base().dir("p");
+    let mut command = Command::new(binary());
+    let output = output(command.arg("-o").arg(format!("lowerdir={p}:q2")).arg(s.mnt.root()));
+    assert_refusal(&s, &output, 1, &["q2: it does not exist"]);
+}
+
+/// The beginning of the name is there too: the mount goes on, with a hint.
+#[test]
+fn a_name_that_is_there_up_to_its_comma() {
+    needs!(mount);
+    not_the_kernels!(NO_PROGRAM);
+    let s = Scratch::new();
+    s.base().dir("x").dir("x,y");
+    let x = s.base().path("x");
+    let x = x.display();
+    let lower = s.lower(0).root().display();
     let options = format!("lowerdir={x},y");
     let mut command = Command::new(binary());
     let made = output(command.arg("-o").arg(options).arg(s.mnt.root()));
@@ -228,7 +243,4 @@ fn a_name_with_a_comma_or_a_colon_that_is_not_escaped() {
     crate::support::mount::detach(s.mnt.root());
     let said = crate::support::process::text(&made.stderr);
     assert!(said.contains(&format!("is {x},y meant?")), "{said}");
-    let mut command = Command::new(binary());
-    let output = output(command.arg("-o").arg(format!("lowerdir={p}:q2")).arg(s.mnt.root()));
-    assert_refusal(&s, &output, 1, &["q2: it does not exist"]);
 }
