@@ -5,74 +5,12 @@
 
 use std::sync::Arc;
 
-use super::lookup::Key;
+use super::context::LookupContext;
 use super::stack::DirStack;
-use crate::error::{Errno, Error, Result};
+use crate::error::Result;
 use crate::format::redirect::Redirect;
-use crate::layer::{FileSystems, LayerDir, LinkIndex, LowerDir, Traps};
+use crate::layer::{LayerDir, LowerDir};
 use crate::sys::{Name, Stat};
-
-/// What looking things up has to know of the mount.
-#[derive(Clone, Copy, Debug)]
-pub struct Rules<'a> {
-    /// Roots of the lower layers, topmost first.
-    pub roots: &'a [LowerDir],
-    /// Roots of the layers that only lend data, in the order of the search.
-    pub data_only: &'a [LowerDir],
-    /// Directories marked `dirmeta_delegate` lend only their names.
-    pub delegation: bool,
-    /// Redirects are followed.
-    pub follow: bool,
-    /// Where the number in an origin is from.
-    pub filesystems: &'a FileSystems,
-    /// The index of hard links, if it is used.
-    pub links: Option<&'a LinkIndex>,
-    /// Directories of lowers that no name may lead to.
-    pub traps: &'a Traps,
-    /// Something can be copied up: there is an upper.
-    pub has_upper: bool,
-    /// What is remembered of objects, if anything is.
-    pub known_objects: Option<&'a dyn KnownObjects>,
-}
-
-/// What was learned of objects when they were met before.
-pub trait KnownObjects: std::fmt::Debug {
-    /// A non-directory without any mark that means something; `None` if that is not known.
-    fn unmarked(&self, object: Key) -> Option<Unmarked>;
-
-    /// All that merges into a directory of the tree, of which this may be the topmost part.
-    fn directory(&self, part: Key) -> Option<DirStack>;
-}
-
-/// A non-directory without any mark that means something.
-#[derive(Clone, Copy, Debug)]
-pub struct Unmarked {
-    /// Known to have no extended attributes at all.
-    pub no_xattrs: bool,
-}
-
-impl Rules<'_> {
-    /// Whether anything lies below this layer, so that a redirect can lead there and data can be
-    /// there.
-    pub fn has_below(&self, layer: u16) -> bool {
-        usize::from(layer) < self.roots.len()
-    }
-
-    /// Whether the data of a file in this layer can be in another.
-    pub fn may_have_data_below(&self, layer: u16) -> bool {
-        self.has_below(layer) || !self.data_only.is_empty()
-    }
-
-    /// # Errors
-    /// EPERM for a redirect where none is to be followed (fs/overlayfs/namei.c).
-    pub fn check(&self, redirect: &Redirect) -> Result<()> {
-        if self.follow {
-            return Ok(());
-        }
-        let text = format!("redirect_dir=nofollow, and there is a redirect ({redirect:?})");
-        Err(Error::new(Errno::EPERM, text).fact())
-    }
-}
 
 /// An object that the descent came to.
 #[derive(Debug)]
@@ -97,7 +35,7 @@ enum Way {
 /// A way down from one object.
 #[derive(Debug)]
 pub struct Descent<'a> {
-    rules: Rules<'a>,
+    context: LookupContext<'a>,
     parent: &'a DirStack,
     way: Way,
     /// Number of the layer that was looked at last.
@@ -109,9 +47,14 @@ pub struct Descent<'a> {
 
 impl<'a> Descent<'a> {
     /// Begins below layer `layer`, for the entry `name` of `parent`.
-    pub fn new(rules: Rules<'a>, parent: &'a DirStack, name: Name<'_>, layer: u16) -> Self {
+    pub fn new(
+        context: LookupContext<'a>,
+        parent: &'a DirStack,
+        name: Name<'_>,
+        layer: u16,
+    ) -> Self {
         let way = Way::Sibling(name.bytes().into());
-        Self { rules, parent, way, layer, done: false, absolute: false }
+        Self { context, parent, way, layer, done: false, absolute: false }
     }
 
     /// Takes a redirect into account that the object which was found last carries.
@@ -136,7 +79,7 @@ impl<'a> Descent<'a> {
         if !self.absolute {
             return Ok(None);
         }
-        for root in self.rules.data_only {
+        for root in self.context.data_only {
             if let Some(found) = plain_file(root, path)? {
                 return Ok(Some(found));
             }
@@ -146,8 +89,8 @@ impl<'a> Descent<'a> {
 
     /// The next object of any kind; `None` at the end or at a whiteout.
     pub fn step(&mut self) -> Result<Option<Place>> {
-        while !self.done && usize::from(self.layer) < self.rules.roots.len() {
-            let root = self.rules.roots.get(usize::from(self.layer));
+        while !self.done && usize::from(self.layer) < self.context.roots.len() {
+            let root = self.context.roots.get(usize::from(self.layer));
             self.layer += 1;
             let found = match self.way.clone() {
                 Way::Sibling(name) => self.sibling(&name)?,
@@ -187,10 +130,10 @@ impl<'a> Descent<'a> {
             // not.
             if marks.opaque || here.dir().has_aufs_opaque()? {
                 self.done = true;
-            } else if self.rules.has_below(here.dir().layer())
+            } else if self.context.has_below(here.dir().layer())
                 && let Some(redirect) = marks.redirect_to_follow()?
             {
-                self.rules.check(&redirect)?;
+                self.context.check(&redirect)?;
                 self.done &= matches!(redirect, Redirect::Sibling(_));
                 self.way = Way::Path(redirect.apply(path, position));
             }

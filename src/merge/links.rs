@@ -7,7 +7,7 @@
 
 use std::os::fd::AsFd;
 
-use super::descent::Rules;
+use super::context::LookupContext;
 use crate::error::{Errno, Error, Result};
 use crate::format::metacopy::FileMarks;
 use crate::format::nlink::{Count, entry_name};
@@ -52,15 +52,15 @@ pub enum Names {
 
 /// What the names of a lower file with these attributes stand for.
 #[must_use]
-pub fn names_of(rules: Rules<'_>, stat: &Stat) -> Names {
+pub fn names_of(context: LookupContext<'_>, stat: &Stat) -> Names {
     if stat.nlink < 2 || stat.kind().is_dir() {
         return Names::One;
     }
-    if !rules.has_upper {
+    if !context.has_upper {
         return Names::Fixed;
     }
-    let sure = |trusting| rules.filesystems.has_sure_handles(stat.dev, trusting);
-    match rules.links {
+    let sure = |trusting| context.filesystems.has_sure_handles(stat.dev, trusting);
+    match context.links {
         Some(links) if links.takes(stat.kind()) && sure(links.is_trusting()) => Names::Together,
         _ => Names::Apart,
     }
@@ -70,15 +70,25 @@ pub fn names_of(rules: Rules<'_>, stat: &Stat) -> Names {
 ///
 /// # Errors
 /// EOPNOTSUPP for what has no handle, or too long a one.
-pub fn plan(rules: Rules<'_>, dir: &LowerDir, name: Name<'_>, stat: &Stat) -> Result<Plan> {
-    let handle = handle(rules, dir, name, stat)?;
+pub fn plan(
+    context: LookupContext<'_>,
+    dir: &LowerDir,
+    name: Name<'_>,
+    stat: &Stat,
+) -> Result<Plan> {
+    let handle = handle(context, dir, name, stat)?;
     let lacks = || Error::new(Errno::EOPNOTSUPP, format!("{name}: a file handle is needed"));
     Ok(Plan { entry: entry_name(&handle).ok_or_else(lacks)?, handle })
 }
 
-fn handle(rules: Rules<'_>, dir: &LowerDir, name: Name<'_>, stat: &Stat) -> Result<Vec<u8>> {
+fn handle(
+    context: LookupContext<'_>,
+    dir: &LowerDir,
+    name: Name<'_>,
+    stat: &Stat,
+) -> Result<Vec<u8>> {
     let fd = dir.dir().fd()?;
-    rules.filesystems.origin(stat.dev, fd.as_ref().as_fd(), name)
+    context.filesystems.origin(stat.dev, fd.as_ref().as_fd(), name)
 }
 
 /// What the index has for the entry `name` of a directory of a lower.
@@ -86,18 +96,18 @@ fn handle(rules: Rules<'_>, dir: &LowerDir, name: Name<'_>, stat: &Stat) -> Resu
 /// # Errors
 /// Those of the layers; EIO for an entry that cannot be of this file.
 pub fn of_lower(
-    rules: Rules<'_>,
+    context: LookupContext<'_>,
     dir: &LowerDir,
     name: Name<'_>,
     stat: &Stat,
 ) -> Result<Option<(Indexed, Linked)>> {
-    let Some(links) = rules.links.filter(|links| links.may_have(stat.ino)) else {
+    let Some(links) = context.links.filter(|links| links.may_have(stat.ino)) else {
         return Ok(None);
     };
-    if names_of(rules, stat) != Names::Together {
+    if names_of(context, stat) != Names::Together {
         return Ok(None);
     }
-    let handle = handle(rules, dir, name, stat)?;
+    let handle = handle(context, dir, name, stat)?;
     let Some(entry) = entry_name(&handle) else { return Ok(None) };
     let Some(indexed) = links.find(&entry, stat)? else { return Ok(None) };
     if indexed.marks.handle != handle {
@@ -126,8 +136,8 @@ pub enum InIndex {
 ///
 /// # Errors
 /// Those of the upper.
-pub fn of_upper(rules: Rules<'_>, stat: &Stat, marks: &FileMarks) -> Result<InIndex> {
-    let links = rules.links.filter(|_| stat.nlink > 1 && marks.count.is_some());
+pub fn of_upper(context: LookupContext<'_>, stat: &Stat, marks: &FileMarks) -> Result<InIndex> {
+    let links = context.links.filter(|_| stat.nlink > 1 && marks.count.is_some());
     let (Some(links), Some(entry)) = (links, entry_name(&marks.handle)) else {
         return Ok(InIndex::No);
     };

@@ -1,123 +1,21 @@
 //! One name of a merged directory: what it stands for, and in which layers.
 
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
-
 use smallvec::SmallVec;
 
-use super::descent::{Descent, Place, Rules};
+use super::context::LookupContext;
+use super::descent::{Descent, Place};
+use super::found::{Contents, Found, Source, What};
 use super::index::{Entry, InUpper, Index};
-use super::links::{self, InIndex, Linked};
+use super::key::Key;
+use super::links::{self, InIndex};
+use super::merging::{Merging, Shown, Top, shown};
 use super::stack::{DirStack, MetaSource, lend};
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::aufs::AufsName;
-use crate::format::dirmark::DirMarks;
 use crate::format::metacopy::FileMarks;
 use crate::format::redirect::Redirect;
-use crate::layer::{LayerDir, LowerDir, UpperDir};
+use crate::layer::LowerDir;
 use crate::sys::{Name, Stat};
-
-/// What a name stands for.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// Effective attributes; number and device are those of the topmost object.
-    pub stat: Stat,
-    /// The object that it gets its number from.
-    pub origin: Key,
-    /// Where it is.
-    pub what: What,
-    /// Where its data is.
-    pub data: Contents,
-    /// Known to have no extended attributes at all.
-    pub no_xattrs: bool,
-    /// Where it stands in the index of hard links.
-    pub linked: Option<Box<Linked>>,
-    /// If it is in a lower: whether its other names, if any, stand for it too.
-    pub names: links::Names,
-}
-
-/// One object of one layer. The same inode may be met in two layers, as two objects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Key {
-    /// Device number of the file system.
-    pub dev: u64,
-    /// Inode number there.
-    pub ino: u64,
-    /// Number of the layer: 0 is the upper.
-    pub layer: u16,
-}
-
-impl Key {
-    /// The object with these attributes.
-    #[must_use]
-    pub fn of(stat: &Stat, layer: u16) -> Self {
-        Self { dev: stat.dev, ino: stat.ino, layer }
-    }
-}
-
-impl Found {
-    /// With its data, and with nothing else to know of it.
-    #[must_use]
-    pub fn new(stat: Stat, origin: Key, what: What) -> Self {
-        let (data, names) = (Contents::Own, links::Names::One);
-        Self { stat, origin, what, data, no_xattrs: false, linked: None, names }
-    }
-
-    /// What tells the object from every other: in the upper the inode itself, elsewhere the origin.
-    #[must_use]
-    pub fn identity(&self) -> Key {
-        match self.what {
-            What::Upper | What::Linked => Key { dev: self.stat.dev, ino: self.stat.ino, layer: 0 },
-            _ => self.origin,
-        }
-    }
-}
-
-/// Where the data of an object is.
-#[derive(Clone, Debug, Default)]
-pub enum Contents {
-    /// With the rest of it.
-    #[default]
-    Own,
-    /// In another file (metacopy).
-    Elsewhere(Box<Source>),
-    /// In another file, which is not there, or which the marks do not tell: reading is EIO. Never
-    /// because of an error that may pass.
-    Missing,
-}
-
-/// A file of a lower that holds the data of another.
-#[derive(Clone, Debug)]
-pub struct Source {
-    /// The directory that holds it.
-    pub dir: LowerDir,
-    /// Its name there.
-    pub name: Box<[u8]>,
-}
-
-impl Source {
-    /// A descriptor to read it.
-    ///
-    /// # Errors
-    /// Those of openat(2).
-    pub fn open(&self) -> Result<OwnedFd> {
-        self.dir.dir().open_to_read(Name::new(&self.name)?)
-    }
-}
-
-/// Where an object is.
-#[derive(Clone, Debug)]
-pub enum What {
-    /// A directory, with all that merges into it.
-    Dir(DirStack),
-    /// Something else, in the upper.
-    Upper,
-    /// Something else, in the upper, where only the index of hard links has it: the name is in a
-    /// lower.
-    Linked,
-    /// Something else, in this directory of a lower, under the name that was looked up.
-    Lower(LowerDir),
-}
 
 /// Where to look for a name, topmost first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,214 +73,164 @@ impl Candidates {
 /// Those of the layers; EINVAL for a directory with a redirect that is none. A name that shows
 /// nothing is `None`.
 pub fn lookup(
-    rules: Rules<'_>,
+    context: LookupContext<'_>,
     dir: &DirStack,
     index: Option<&Index>,
     name: Name<'_>,
 ) -> Result<Option<Found>> {
-    match Candidates::of(dir, index, name)? {
-        Some(candidates) => look(rules, dir, &candidates, name),
-        None => Ok(None),
-    }
+    let Some(candidates) = Candidates::of(dir, index, name)? else { return Ok(None) };
+    let sighted = sight(context, dir, &candidates, name)?;
+    sighted.map(|sighted| sighted.examine(Known::Nothing)).transpose()
 }
 
-/// Looks up `name` where it may be.
+/// Looks for the topmost object of a name where it may be: one stat of each layer that is asked.
 ///
 /// # Errors
-/// As [`lookup`].
-pub fn look(
-    rules: Rules<'_>,
-    dir: &DirStack,
-    candidates: &Candidates,
-    name: Name<'_>,
-) -> Result<Option<Found>> {
-    Search { rules, dir, name, gathered: Gathered::default() }.run(candidates)
+/// Those of the layers. A name that shows nothing is `None`.
+pub fn sight<'a>(
+    context: LookupContext<'a>,
+    dir: &'a DirStack,
+    candidates: &'a Candidates,
+    name: Name<'a>,
+) -> Result<Option<Sighted<'a>>> {
+    let sighted = |stat, top, below| Sighted { context, dir, name, stat, top, below };
+    if candidates.upper
+        && let Some(upper) = &dir.upper
+    {
+        return Ok(match shown(upper.dir(), name)? {
+            Some(Shown::Object(stat)) => Some(sighted(stat, Top::Upper(upper), &candidates.lowers)),
+            Some(Shown::Whiteout) | None => None,
+        });
+    }
+    let mut below = candidates.lowers.as_slice();
+    while let Some((level, rest)) = below.split_first() {
+        below = rest;
+        let Some(lower) = dir.lowers.get(usize::from(*level)) else { break };
+        match shown(lower.dir(), name)? {
+            None => {}
+            Some(Shown::Whiteout) => break,
+            Some(Shown::Object(stat)) => return Ok(Some(sighted(stat, Top::Lower(lower), below))),
+        }
+    }
+    Ok(None)
 }
 
-struct Search<'a> {
-    rules: Rules<'a>,
+/// What was learned of an object when it was met before.
+#[derive(Debug)]
+pub enum Known {
+    /// Nothing: its marks are read.
+    Nothing,
+    /// A non-directory without any mark that means something.
+    Unmarked {
+        /// Known to have no extended attributes at all.
+        no_xattrs: bool,
+    },
+    /// All that merges into the directory of which this is the topmost part.
+    Dir(DirStack),
+}
+
+/// The topmost object of a name, of which only the attributes have been read.
+#[derive(Debug)]
+pub struct Sighted<'a> {
+    context: LookupContext<'a>,
     dir: &'a DirStack,
     name: Name<'a>,
-    gathered: Gathered,
+    stat: Stat,
+    top: Top<'a>,
+    /// The lowers behind it that may have the name, as positions in the directory.
+    below: &'a [u16],
 }
 
-impl Search<'_> {
-    fn run(mut self, candidates: &Candidates) -> Result<Option<Found>> {
-        let mut left = usize::from(candidates.upper) + candidates.lowers.len();
-        if candidates.upper
-            && let Some(upper) = &self.dir.upper
-        {
-            left -= 1;
-            let above = upper.dir();
-            match above.stat_entry(self.name)? {
-                None => return Ok(None),
-                Some(stat) if above.is_whiteout(self.name, &stat)? => return Ok(None),
-                Some(stat) if !stat.kind().is_dir() => return self.leaf(stat, above, What::Upper),
-                Some(stat) => {
-                    if let Some(known) = self.remembered(&stat, above)? {
-                        return Ok(Some(known));
-                    }
-                    self.gathered.upper = Some(upper.child(self.name, &stat));
-                    self.add(above, self.name, Some(stat), left > 0)?;
-                }
-            }
-        }
-        for &level in &candidates.lowers {
-            if self.gathered.closed || self.gathered.redirect.is_some() {
-                break;
-            }
-            left -= 1;
-            let Some(lower) = self.dir.lowers.get(usize::from(level)) else { break };
-            let above = lower.dir();
-            // What follows the topmost directory is known from the listing to be one, and nothing
-            // else that could be learned of it is asked for.
-            if above.settles().is_none()
-                && !self.gathered.lowers.is_empty()
-                && !self.is_undecided()
-                && self.rules.traps.is_empty()
-            {
-                self.gathered.lowers.push(lower.child_as_listed(self.name));
-                self.add(above, self.name, None, left > 0)?;
-                continue;
-            }
-            match above.stat_entry(self.name)? {
-                None => {}
-                Some(stat) if above.is_whiteout(self.name, &stat)? => break,
-                Some(stat) if stat.kind().is_dir() => {
-                    self.rules.traps.check(&stat).context(|| self.name.to_string())?;
-                    if self.gathered.top.is_none()
-                        && let Some(known) = self.remembered(&stat, above)?
-                    {
-                        return Ok(Some(known));
-                    }
-                    self.gathered.lowers.push(lower.child(self.name, &stat));
-                    self.add(above, self.name, Some(stat), left > 0)?;
-                }
-                Some(stat) if self.gathered.top.is_none() => {
-                    return self.leaf(stat, above, What::Lower(lower.clone()));
-                }
-                Some(_) => break,
-            }
-        }
-        if let Some((layer, redirect)) = self.gathered.redirect.take() {
-            self.follow(layer, &redirect)?;
-        }
-        self.gathered.finish()
+impl Sighted<'_> {
+    /// The object.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Key::of(&self.stat, self.top.above().layer())
     }
 
-    /// A directory that was met before, whose topmost part has these attributes.
-    fn remembered(&self, top: &Stat, above: &Arc<LayerDir>) -> Result<Option<Found>> {
-        let part = Key::of(top, above.layer());
-        let known = self.rules.known_objects.and_then(|known| known.directory(part));
-        let is_it =
-            |dir: &DirStack| dir.top().is_ok_and(|highest| highest.is_entry_of(above, self.name));
-        let Some(dir) = known.filter(is_it) else { return Ok(None) };
+    /// Whether it is a directory.
+    #[must_use]
+    pub fn is_dir(&self) -> bool {
+        self.stat.kind().is_dir()
+    }
+
+    /// Whether [`Known::Unmarked`] would spare a call.
+    ///
+    /// # Errors
+    /// Those of the layer.
+    pub fn may_be_marked(&self) -> Result<bool> {
+        // Of one with more names the index of hard links may have learned meanwhile.
+        Ok(!self.is_dir() && self.stat.nlink == 1 && (self.has_origin()? || self.may_lack()))
+    }
+
+    /// Whether the object may be a copy that tells its original. The number of what has several
+    /// names may not depend on the directory of one of them.
+    fn has_origin(&self) -> Result<bool> {
+        let Top::Upper(upper) = self.top else { return Ok(false) };
+        Ok(self.stat.nlink > 1 || upper.dir().is_impure()?)
+    }
+
+    fn may_lack(&self) -> bool {
+        let layer = self.top.above().layer();
+        may_lack_data(&self.stat)
+            && (self.context.may_have_data_below(layer) || is_sparse(&self.stat))
+    }
+
+    /// Reads what else there is to know: the marks of a file, or what merges into a directory.
+    ///
+    /// # Errors
+    /// As [`lookup`].
+    pub fn examine(self, known: Known) -> Result<Found> {
+        if !self.is_dir() {
+            return self.leaf(known);
+        }
+        if matches!(self.top, Top::Lower(_)) {
+            self.context.traps.check(&self.stat).context(|| self.name.to_string())?;
+        }
+        match known {
+            Known::Dir(dir) if self.is_top_of(&dir) => self.known_dir(dir),
+            _ => Merging::new(self.context, self.dir, self.name)
+                .merge(self.top, &self.stat, self.below),
+        }
+    }
+
+    fn is_top_of(&self, dir: &DirStack) -> bool {
+        dir.top().is_ok_and(|top| top.is_entry_of(self.top.above(), self.name))
+    }
+
+    fn known_dir(self, dir: DirStack) -> Result<Found> {
         let stat = match dir.meta {
-            MetaSource::Top => *top,
-            MetaSource::Lower(_) => lend(top, &dir.meta_dir()?.stat()?),
+            MetaSource::Top => self.stat,
+            MetaSource::Lower(_) => lend(&self.stat, &dir.meta_dir()?.stat()?),
         };
         let origin = dir.origin()?;
-        Ok(Some(Found::new(stat, origin, What::Dir(dir))))
+        Ok(Found::new(stat, origin, What::Dir(dir)))
     }
 
-    /// Goes on below a directory that had another name when the layers below were made.
-    fn follow(&mut self, layer: u16, redirect: &Redirect) -> Result<()> {
-        let mut descent = Descent::new(self.rules, self.dir, self.name, layer);
-        descent.redirect(redirect);
-        while let Some(place) = descent.step()? {
-            if !place.stat.kind().is_dir() {
-                break;
-            }
-            self.rules.traps.check(&place.stat).context(|| self.name.to_string())?;
-            let name = Name::new(&place.name)?;
-            self.gathered.lowers.push(place.above.child(name, &place.stat));
-            self.add(place.above.dir(), name, Some(place.stat), true)?;
-            if self.gathered.closed {
-                break;
-            }
-            if let Some((_, redirect)) = self.gathered.redirect.take() {
-                descent.redirect(&redirect);
-            }
+    fn leaf(self, known: Known) -> Result<Found> {
+        let what = match self.top {
+            Top::Upper(_) => What::Upper,
+            Top::Lower(lower) => What::Lower(lower.clone()),
+        };
+        let mut found = Found::new(self.stat, self.key(), what);
+        let has_origin = self.has_origin()?;
+        match known {
+            Known::Unmarked { no_xattrs } => found.no_xattrs = no_xattrs,
+            _ if has_origin || self.may_lack() => self.read_marks(&mut found, has_origin)?,
+            _ => {}
         }
-        Ok(())
-    }
-
-    /// Takes one directory in. Its marks are read only if they can mean something: opacity where
-    /// something may follow, delegation as long as no source is known and this is not the only one,
-    /// a redirect where it may lead somewhere. `stat` may be left out of what is not the first if
-    /// the source is known.
-    fn add(
-        &mut self,
-        above: &Arc<LayerDir>,
-        name: Name<'_>,
-        stat: Option<Stat>,
-        more: bool,
-    ) -> Result<()> {
-        let undecided = self.is_undecided();
-        let gathered = &mut self.gathered;
-        let first = gathered.top.is_none();
-        let may_redirect = self.rules.has_below(above.layer());
-        let wanted = more || may_redirect || (undecided && !first);
-        let marks = if wanted { above.marks_of(name)? } else { DirMarks::default() };
-        gathered.top = gathered.top.or(stat);
-        if let Some(stat) = stat
-            && gathered.source.is_none()
-            && !(undecided && marks.dirmeta_delegate)
-        {
-            let position = match gathered.lowers.len() {
-                _ if first => MetaSource::Top,
-                count => MetaSource::Lower(count.saturating_sub(1)),
-            };
-            gathered.source = Some((stat, position));
-        }
-        if more {
-            gathered.closed = marks.opaque || gathered.newest()?.has_aufs_opaque()?;
-        }
-        gathered.closed |= marks.opaque;
-        // That of an opaque directory, or of the lowest layer, leads nowhere, whatever it says.
-        if may_redirect
-            && !gathered.closed
-            && let Some(redirect) = marks.redirect_to_follow()?
-        {
-            self.rules.check(&redirect)?;
-            gathered.redirect = Some((above.layer(), redirect));
-        }
-        Ok(())
-    }
-
-    /// Whether the directory that lends its metadata is still looked for.
-    fn is_undecided(&self) -> bool {
-        self.rules.delegation && self.gathered.source.is_none()
-    }
-
-    fn leaf(&self, stat: Stat, above: &Arc<LayerDir>, what: What) -> Result<Option<Found>> {
-        let origin = Key { dev: stat.dev, ino: stat.ino, layer: above.layer() };
-        let mut found = Found::new(stat, origin, what);
-        // The number of what has several names may not depend on the directory of one of them.
-        let has_origin =
-            matches!(found.what, What::Upper) && (stat.nlink > 1 || above.is_impure()?);
-        let may_lack = may_lack_data(&stat)
-            && (self.rules.may_have_data_below(above.layer()) || is_sparse(&stat));
-        if has_origin || may_lack {
-            // Of one with more names the index of hard links may have learned meanwhile.
-            let known = self.rules.known_objects.filter(|_| stat.nlink == 1);
-            match known.and_then(|known| known.unmarked(origin)) {
-                Some(known) => found.no_xattrs = known.no_xattrs,
-                None => self.read_marks(above, &mut found, has_origin)?,
-            }
-        }
-        if let What::Lower(dir) = &found.what {
-            found.names = links::names_of(self.rules, &stat);
+        if let Top::Lower(lower) = self.top {
+            found.names = links::names_of(self.context, &self.stat);
             if found.names == links::Names::Together {
-                self.join(&dir.clone(), &mut found)?;
+                self.join(lower, &mut found)?;
             }
         }
-        Ok(Some(found))
+        Ok(found)
     }
 
     /// A name in a lower of a file that was copied up under another name: it is that file.
     fn join(&self, dir: &LowerDir, found: &mut Found) -> Result<()> {
-        let Some((indexed, linked)) = links::of_lower(self.rules, dir, self.name, &found.stat)?
+        let Some((indexed, linked)) = links::of_lower(self.context, dir, self.name, &found.stat)?
         else {
             return Ok(());
         };
@@ -408,7 +256,8 @@ impl Search<'_> {
     ///
     /// # Errors
     /// What keeps them from being read: the object is not found then, and looked up again later.
-    fn read_marks(&self, above: &Arc<LayerDir>, found: &mut Found, has_origin: bool) -> Result<()> {
+    fn read_marks(&self, found: &mut Found, has_origin: bool) -> Result<()> {
+        let above = self.top.above();
         let source = |marks: FileMarks| match marks.metacopy {
             true => self.source(above.layer(), marks.redirect).map(Some),
             false => Ok(None),
@@ -438,7 +287,7 @@ impl Search<'_> {
     /// A copy has the number of its original. Of one that has other names in its lower only the
     /// index knows that no other copy has it too (`ovl_getattr`, fs/overlayfs/inode.c).
     fn read_origin(&self, marks: &FileMarks, found: &mut Found) -> Result<()> {
-        let in_index = match links::of_upper(self.rules, &found.stat, marks) {
+        let in_index = match links::of_upper(self.context, &found.stat, marks) {
             Err(err) if err.is_fact() => InIndex::No,
             other => other?,
         };
@@ -451,7 +300,7 @@ impl Search<'_> {
             InIndex::No | InIndex::Uncounted => {}
         }
         if let Some(origin) = &marks.origin
-            && let Some((dev, ino)) = self.rules.filesystems.object_of(origin)
+            && let Some((dev, ino)) = self.context.filesystems.object_of(origin)
         {
             found.origin = Key { dev, ino, layer: 0 };
         }
@@ -460,9 +309,9 @@ impl Search<'_> {
 
     /// The file that holds the data of a metacopy file.
     fn source(&self, layer: u16, redirect: Option<Redirect>) -> Result<Place> {
-        let mut descent = Descent::new(self.rules, self.dir, self.name, layer);
+        let mut descent = Descent::new(self.context, self.dir, self.name, layer);
         if let Some(redirect) = redirect {
-            let refused = self.rules.check(&redirect);
+            let refused = self.context.check(&redirect);
             descent.redirect(&redirect);
             if refused.is_err() {
                 // Into data-only layers redirects lead in any case, as in the kernel.
@@ -478,7 +327,7 @@ impl Search<'_> {
                 return Ok(place);
             }
             if let Some(redirect) = marks.redirect {
-                self.rules.check(&redirect)?;
+                self.context.check(&redirect)?;
                 descent.redirect(&redirect);
             }
         }
@@ -508,36 +357,4 @@ fn is_sparse(stat: &Stat) -> bool {
     /// What a file may take up for its attributes alone (one block of ext4).
     const ATTRIBUTES: u64 = 8;
     stat.blocks <= ATTRIBUTES || stat.blocks.saturating_mul(BLOCK) < stat.size
-}
-
-/// The directories of one name, as they are found from the top down.
-#[derive(Default)]
-struct Gathered {
-    upper: Option<UpperDir>,
-    lowers: Vec<LowerDir>,
-    top: Option<Stat>,
-    /// Attributes and position of the first directory that is not marked as delegating.
-    source: Option<(Stat, MetaSource)>,
-    /// The newest directory is opaque.
-    closed: bool,
-    /// The newest directory has this redirect; with the number of its layer.
-    redirect: Option<(u16, Redirect)>,
-}
-
-impl Gathered {
-    fn newest(&self) -> Result<&Arc<LayerDir>> {
-        let newest = self.lowers.last().map(LowerDir::dir);
-        newest.or(self.upper.as_ref().map(UpperDir::dir)).ok_or_else(|| Errno::EIO.into())
-    }
-
-    fn finish(self) -> Result<Option<Found>> {
-        let Some(top) = self.top else { return Ok(None) };
-        let (stat, meta) = match self.source {
-            None | Some((_, MetaSource::Top)) => (top, MetaSource::Top),
-            Some((source, meta)) => (lend(&top, &source), meta),
-        };
-        let dir = DirStack { upper: self.upper, lowers: self.lowers.into(), meta };
-        let origin = dir.origin()?;
-        Ok(Some(Found::new(stat, origin, What::Dir(dir))))
-    }
 }

@@ -12,12 +12,16 @@
 //! | [`attr`], [`xattr`] | calls on an object that is in the upper already |
 
 pub mod attr;
+mod context;
 pub mod copyup;
 pub mod create;
 pub mod descent;
+pub mod found;
 pub mod index;
+pub mod key;
 pub mod links;
 pub mod lookup;
+mod merging;
 mod names;
 pub mod owner;
 pub mod remove;
@@ -31,8 +35,8 @@ pub mod walk;
 pub mod which;
 pub mod xattr;
 
-pub use descent::Rules;
+pub use context::LookupContext;
+pub use found::{Found, What};
 pub use index::Index;
-pub use lookup::{Found, What};
 pub use owner::Owners;
 pub use stack::DirStack;

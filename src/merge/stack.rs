@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{Errno, Result};
 use crate::layer::{LayerDir, LowerDir, Stack, UpperDir};
-use crate::merge::lookup::Key;
+use crate::merge::key::Key;
 use crate::sys::Stat;
 
 /// Which directory of the stack lends its owner, mode, times, attributes and ACLs.

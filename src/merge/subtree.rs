@@ -7,10 +7,11 @@
 
 use rustc_hash::FxHashSet;
 
-use super::descent::Rules;
+use super::context::LookupContext;
+use super::found::What;
 use super::index::{InUpper, Index};
 use super::links::Names;
-use super::lookup::{self, What};
+use super::lookup;
 use super::stack::DirStack;
 use crate::config::CopyLimit;
 use crate::error::{Errno, Error, Result, best_effort};
@@ -25,7 +26,7 @@ const BLOCK: u64 = 512;
 ///
 /// # Errors
 /// EXDEV beyond the limit; what reading the layers says.
-pub fn check(rules: Rules<'_>, top: &DirStack, limit: CopyLimit) -> Result<u64> {
+pub fn check(context: LookupContext<'_>, top: &DirStack, limit: CopyLimit) -> Result<u64> {
     let mut sum = Sum { entries: 0, bytes: 0, limit, linked: FxHashSet::default() };
     // Not recursive: a tree may be deeper than a stack.
     let mut todo = vec![top.clone()];
@@ -39,7 +40,7 @@ pub fn check(rules: Rules<'_>, top: &DirStack, limit: CopyLimit) -> Result<u64> 
                 continue;
             }
             // What went since the listing counts for nothing.
-            let found = lookup::lookup(rules, &dir, Some(&index), Name::new(name)?)?;
+            let found = lookup::lookup(context, &dir, Some(&index), Name::new(name)?)?;
             let Some(found) = found else { continue };
             match found.what {
                 What::Dir(inner) if !inner.lowers.is_empty() => todo.push(inner),

@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
-use super::descent::Rules;
+use super::context::LookupContext;
+use super::found::{Contents, Found, What};
 use super::index::Index;
-use super::lookup::{self, Contents, Found, What};
+use super::lookup;
 use super::signs::Signs;
 use super::stack::DirStack;
 use super::which::{Cause, Level, Part, Which, Whiteout, Why};
@@ -75,7 +76,7 @@ impl Here {
 
 /// A way down from the root of the mount.
 pub struct Trace<'a> {
-    rules: Rules<'a>,
+    context: LookupContext<'a>,
     /// What shows so far, if it is a directory.
     shown: Option<DirStack>,
     here: Vec<Here>,
@@ -93,11 +94,11 @@ impl<'a> Trace<'a> {
     ///
     /// # Errors
     /// Those of the layers.
-    pub fn new(rules: Rules<'a>, root: DirStack) -> Result<Self> {
+    pub fn new(context: LookupContext<'a>, root: DirStack) -> Result<Self> {
         let mut levels: Vec<Level> = Vec::new();
         let mut cut = None;
         let upper = root.upper.iter().cloned().map(Place::Upper);
-        for place in upper.chain(rules.roots.iter().cloned().map(Place::Lower)) {
+        for place in upper.chain(context.roots.iter().cloned().map(Place::Lower)) {
             let dir = place.dir();
             // A root goes on in the roots of the others, whatever it says.
             let signs = Signs { redirect: None, ..Signs::of_dir(dir) };
@@ -116,7 +117,7 @@ impl<'a> Trace<'a> {
         let found = found_root(&root).map(Some);
         let which = Which { path: b"/".to_vec(), found, levels };
         let here = which.levels.iter().filter_map(Here::of).collect();
-        Ok(Self { rules, shown: Some(root), here, which })
+        Ok(Self { context, shown: Some(root), here, which })
     }
 
     /// Goes on to an entry.
@@ -144,7 +145,7 @@ impl<'a> Trace<'a> {
         let Some(stack) = &self.shown else { return Ok(None) };
         let names = std::iter::once(name.bytes());
         let index = stack.is_merged().then(|| Index::of_names(stack, names)).transpose()?;
-        lookup::lookup(self.rules, stack, index.as_ref(), name)
+        lookup::lookup(self.context, stack, index.as_ref(), name)
     }
 
     /// What is known of where it has come to.

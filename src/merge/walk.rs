@@ -3,9 +3,10 @@
 //!
 //! What has changed since a directory was listed may be met or not. Nothing is locked.
 
-use super::descent::Rules;
+use super::context::LookupContext;
+use super::found::{Found, What};
 use super::index::{Entry, InUpper, Index};
-use super::lookup::{self, Found, What};
+use super::lookup;
 use super::stack::DirStack;
 use crate::error::Result;
 use crate::layer::LowerDir;
@@ -24,7 +25,7 @@ pub enum Order {
 /// The rest of a walk.
 #[derive(Debug)]
 pub struct Walk<'a> {
-    rules: Rules<'a>,
+    context: LookupContext<'a>,
     order: Order,
     /// The file system that the lowers are on.
     device: u64,
@@ -54,8 +55,13 @@ impl<'a> Walk<'a> {
     ///
     /// # Errors
     /// What listing the layers says.
-    pub fn through(rules: Rules<'a>, dir: &DirStack, order: Order, device: u64) -> Result<Self> {
-        let mut walk = Self { rules, order, device, open: Vec::new() };
+    pub fn through(
+        context: LookupContext<'a>,
+        dir: &DirStack,
+        order: Order,
+        device: u64,
+    ) -> Result<Self> {
+        let mut walk = Self { context, order, device, open: Vec::new() };
         walk.enter(dir)?;
         Ok(walk)
     }
@@ -81,7 +87,7 @@ impl<'a> Walk<'a> {
                 continue;
             };
             let index = here.index.as_ref();
-            let found = lookup::lookup(self.rules, &here.dir, index, Name::new(&name)?)?;
+            let found = lookup::lookup(self.context, &here.dir, index, Name::new(&name)?)?;
             let Some(found) = found else { continue };
             if let What::Dir(inner) = &found.what {
                 self.enter(&inner.clone())?;
@@ -94,7 +100,7 @@ impl<'a> Walk<'a> {
 
 impl Walk<'_> {
     fn enter(&mut self, dir: &DirStack) -> Result<()> {
-        if dir.lowers.iter().all(|lower| is_on(self.rules, lower, self.device)) {
+        if dir.lowers.iter().all(|lower| is_on(self.context, lower, self.device)) {
             self.open.push(Open::list(dir, self.order)?);
         }
         Ok(())
@@ -128,9 +134,9 @@ impl Open {
 }
 
 /// Whether a directory is in a layer on a file system. Nothing is asked of the layer for that.
-fn is_on(rules: Rules<'_>, dir: &LowerDir, device: u64) -> bool {
+fn is_on(context: LookupContext<'_>, dir: &LowerDir, device: u64) -> bool {
     let above = usize::from(dir.dir().layer()).checked_sub(1);
-    let root = above.and_then(|above| rules.roots.get(above));
+    let root = above.and_then(|above| context.roots.get(above));
     root.is_some_and(|root| root.dir().known_dev() == Some(device))
 }
 
@@ -138,7 +144,7 @@ fn is_on(rules: Rules<'_>, dir: &LowerDir, device: u64) -> bool {
 /// file system `device` alone have them: where others hang, nobody waits for them.
 #[must_use]
 pub fn behind(
-    rules: Rules<'_>,
+    context: LookupContext<'_>,
     (index, dir): (&Index, &DirStack),
     name: &[u8],
     order: Order,
@@ -147,7 +153,7 @@ pub fn behind(
     let lies_there = |entry: Entry<'_>| {
         let mut lowers =
             entry.lowers.levels.iter().map(|level| dir.lowers.get(usize::from(*level)));
-        lowers.all(|lower| lower.is_some_and(|lower| is_on(rules, lower, device)))
+        lowers.all(|lower| lower.is_some_and(|lower| is_on(context, lower, device)))
     };
     let mut met = order == Order::Sorted;
     let mut names = Vec::new();

@@ -1,7 +1,8 @@
 //! Why a path shows what it shows: what every layer has there, and what hides it. See
 //! [`super::trace`] for how that is found out.
 
-use super::lookup::{Contents, Found, Key, What};
+use super::found::{Contents, Found, What};
+use super::key::Key;
 use super::signs::Signs;
 use super::trace::Place;
 use crate::error::{Error, Result};

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::error::{Errno, Error, Result};
 use crate::layer::{FdCache, Stack, open};
 use crate::merge::owner::Owners;
-use crate::merge::{DirStack, Rules};
+use crate::merge::{DirStack, LookupContext};
 use crate::sys::overflow::Overflow;
 use crate::sys::{Stat, at, creds, stat};
 
@@ -36,9 +36,9 @@ impl View {
     }
 
     /// What lookups go by.
-    pub fn rules(&self) -> Rules<'_> {
+    pub fn lookup_context(&self) -> LookupContext<'_> {
         let Self { stack, delegation, follow } = self;
-        Rules {
+        LookupContext {
             roots: &stack.lowers,
             data_only: &stack.data_only,
             delegation: *delegation,
@@ -47,7 +47,6 @@ impl View {
             links: None,
             traps: &stack.traps,
             has_upper: false,
-            known_objects: None,
         }
     }
 

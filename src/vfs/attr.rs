@@ -13,7 +13,7 @@ use crate::error::{Errno, Result, best_effort};
 use crate::format::overlay::{Mark, Namespace};
 use crate::layer::{OwnerStorage, Upper, UpperDir};
 use crate::merge::copyup::Data;
-use crate::merge::lookup::Contents;
+use crate::merge::found::Contents;
 use crate::merge::stack::MetaSource;
 use crate::merge::{attr, xattr as visible};
 use crate::sys::{FileType, Name, Stat, Target, Writable, at, file, stat, xattr};

@@ -13,8 +13,9 @@ use crate::error::{Context, Errno, Result};
 use crate::layer::UpperDir;
 use crate::merge::attr::Change;
 use crate::merge::copyup::{self, Copied, Data, Destination, Lower};
+use crate::merge::found::Contents;
+use crate::merge::key::Key;
 use crate::merge::links::{self, Linked};
-use crate::merge::lookup::{Contents, Key};
 use crate::merge::stack::MetaSource;
 use crate::sys::commit::unseen;
 use crate::sys::{FileType, Name, OwnedWritable, Stat};
@@ -233,14 +234,16 @@ impl Vfs {
         data: Data,
     ) -> Result<()> {
         let (upper, from) = (self.upper()?, &Lower { change: &Change::NONE, ..*from });
-        if let Some((indexed, linked)) = links::of_lower(self.rules(), from.dir, from.name, was)? {
+        if let Some((indexed, linked)) =
+            links::of_lower(self.lookup_context(), from.dir, from.name, was)?
+        {
             // Copied up under another name, by a node that was gone when this one was made.
             let mut place = leaf.place.write();
             place.set_linked(Box::new(linked));
             self.has_copy(node, leaf, &mut place, &indexed.stat, None);
             return Ok(());
         }
-        let plan = links::plan(self.rules(), from.dir, from.name, was)?;
+        let plan = links::plan(self.lookup_context(), from.dir, from.name, was)?;
         // Not cut yet: all other names show the copy before this one follows.
         let data = if let Data::UpTo(_) = data { Data::All } else { data };
         let mut copied = copyup::build(upper, &Lower { index: Some(&plan), ..*from }, was, data)?;

@@ -28,7 +28,8 @@ use crate::layer::LowerDir;
 use crate::merge::Found;
 use crate::merge::attr::Change;
 use crate::merge::copyup::{self, Copied, Data, Lower};
-use crate::merge::lookup::{Contents, Key, What};
+use crate::merge::found::{Contents, What};
+use crate::merge::key::Key;
 use crate::merge::walk::{self, Order, Walk};
 use crate::sys::{FileType, Name, Stat};
 
@@ -270,13 +271,12 @@ impl Vfs {
         let stack = dir.dir()?.stack.read().clone();
         // Whoever has them locked may wait for a layer.
         let Some(names) = dir.dir()?.names.try_read() else { return Ok(()) };
-        let listed = names
-            .index
-            .as_ref()
-            .map(|index| walk::behind(self.rules(), (index, &stack), behind, order, device));
+        let listed = names.index.as_ref().map(|index| {
+            walk::behind(self.lookup_context(), (index, &stack), behind, order, device)
+        });
         drop(names);
         let Some(names) = listed else {
-            let walk = Walk::through(self.rules(), &stack, order, device)?;
+            let walk = Walk::through(self.lookup_context(), &stack, order, device)?;
             return found.walk(walk.behind(behind));
         };
         for name in names {
@@ -286,7 +286,7 @@ impl Vfs {
             let Some(entry) = self.find(dir, Name::new(&name)?)? else { continue };
             match &entry.what {
                 What::Dir(inner) => {
-                    found.walk(Walk::through(self.rules(), inner, order, device)?)?;
+                    found.walk(Walk::through(self.lookup_context(), inner, order, device)?)?;
                 }
                 _ => found.add(name, entry),
             }

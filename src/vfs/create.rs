@@ -12,7 +12,7 @@ use crate::format::aufs::AufsName;
 use crate::layer::Upper;
 use crate::merge::create::{self, Body, Created, Parent, Request, Site};
 use crate::merge::index::InUpper;
-use crate::merge::lookup::Key;
+use crate::merge::key::Key;
 use crate::merge::{DirStack, Found, What};
 use crate::sys::Name;
 

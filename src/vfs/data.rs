@@ -13,7 +13,7 @@ use super::{Change, NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::layer::{Fd, OwnerStorage, Upper};
 use crate::merge::copyup::Data;
-use crate::merge::lookup::Contents;
+use crate::merge::found::Contents;
 use crate::sys::{FileType, Name, WritableFd, at, file, stat};
 
 /// A write.

@@ -15,7 +15,8 @@ use super::place::Real;
 use crate::error::{Errno, Result};
 use crate::layer::LowerDir;
 use crate::merge::DirStack;
-use crate::merge::lookup::{Found, Key, What};
+use crate::merge::found::{Found, What};
+use crate::merge::key::Key;
 use crate::sys::Stat;
 
 impl Vfs {

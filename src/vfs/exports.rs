@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 
 use super::ids::NodeId;
 use super::node::Node;
-use crate::merge::lookup::Key;
+use crate::merge::key::Key;
 
 /// How many forgotten objects are remembered. One takes some 150 bytes and its name; this many, 160
 /// MB, are more than a large root file system has.

@@ -17,7 +17,7 @@ use dashmap::DashMap;
 
 use crate::config::Numbers;
 use crate::layer::FileSystems;
-use crate::merge::lookup::Key;
+use crate::merge::key::Key;
 
 /// In place of the number of a layer: the key is of a name.
 const NAME: u16 = u16::MAX;

@@ -10,8 +10,10 @@ use super::table::Held;
 use super::{Entry, Vfs};
 use crate::error::{Errno, Result};
 use crate::layer::LayerDir;
+use crate::merge::found::Found;
 use crate::merge::index::{Entry as IndexEntry, InUpper, Index};
-use crate::merge::lookup::{self, Candidates, Found, Key};
+use crate::merge::key::Key;
+use crate::merge::lookup::{self, Candidates, Known};
 use crate::merge::{DirStack, What};
 use crate::sys::{Name, Stat};
 
@@ -68,7 +70,7 @@ impl Vfs {
         loop {
             let Some(candidates) = candidates(dir, &names, name)? else { return Ok(None) };
             let stack = dir.stack.read().clone();
-            let look = || lookup::look(self.rules(), &stack, &candidates, name);
+            let look = || self.look_among(&candidates, &stack, name);
             if !candidates.only_in_lowers() {
                 return look()?.map(act).transpose();
             }
@@ -81,6 +83,35 @@ impl Vfs {
                 return found.map(act).transpose();
             }
         }
+    }
+
+    /// What a name of a directory stands for, whose names are locked and have this index.
+    pub(super) fn look_up(
+        &self,
+        stack: &DirStack,
+        index: Option<&Index>,
+        name: Name<'_>,
+    ) -> Result<Option<Found>> {
+        match Candidates::of(stack, index, name)? {
+            Some(candidates) => self.look_among(&candidates, stack, name),
+            None => Ok(None),
+        }
+    }
+
+    fn look_among(
+        &self,
+        candidates: &Candidates,
+        stack: &DirStack,
+        name: Name<'_>,
+    ) -> Result<Option<Found>> {
+        let sighted = lookup::sight(self.lookup_context(), stack, candidates, name)?;
+        let Some(sighted) = sighted else { return Ok(None) };
+        // What is known of lowers that may change is not worth a look.
+        let known = match self.lowers_settle {
+            None => self.table.known_of(&sighted)?,
+            Some(_) => Known::Nothing,
+        };
+        sighted.examine(known).map(Some)
     }
 
     /// Holds what a name stands for while its directory is being changed, so that no layer is asked

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::error::{Errno, Result};
 use crate::layer::{Fd, Stack, Upper};
 use crate::merge::copyup::{self, Data};
-use crate::merge::lookup::{Contents, Source};
+use crate::merge::found::{Contents, Source};
 use crate::sys::Name;
 
 /// Whether changes of metadata leave the data below. Where the kernel's overlayfs would not follow

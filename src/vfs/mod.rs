@@ -48,8 +48,7 @@ use std::time::{Duration, Instant};
 use crate::config::{Config, RenameLower, Xattrs};
 use crate::error::{Errno, Result};
 use crate::layer::{FdCache, Stack, Upper, open};
-use crate::merge::descent::KnownObjects;
-use crate::merge::{DirStack, Owners, Rules};
+use crate::merge::{DirStack, LookupContext, Owners};
 use crate::sys::{Stat, creds, memory};
 
 pub use crate::merge::attr::Change;
@@ -261,8 +260,8 @@ impl Vfs {
     }
 
     /// What lookups go by.
-    fn rules(&self) -> Rules<'_> {
-        Rules {
+    fn lookup_context(&self) -> LookupContext<'_> {
+        LookupContext {
             roots: &self.stack.lowers,
             data_only: &self.stack.data_only,
             delegation: self.delegation,
@@ -271,7 +270,6 @@ impl Vfs {
             links: self.links(),
             traps: &self.stack.traps,
             has_upper: self.is_writable(),
-            known_objects: self.lowers_settle.is_none().then_some(&self.table as &dyn KnownObjects),
         }
     }
 

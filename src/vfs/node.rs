@@ -14,7 +14,7 @@ use crate::error::{Errno, Result};
 use crate::layer::UpperDir;
 use crate::layer::fdcache::{Closable, FdSlot};
 use crate::merge::create::Inherit;
-use crate::merge::lookup::Contents;
+use crate::merge::found::Contents;
 use crate::merge::{DirStack, Index};
 use crate::sys::FileType;
 

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use super::node::Node;
 use crate::error::{Errno, Result};
 use crate::layer::{Fd, LowerDir, PackedName};
+use crate::merge::found::Contents;
 use crate::merge::links::Linked;
-use crate::merge::lookup::Contents;
 use crate::sys::stat::Dev;
 
 /// Names of an object, and what is behind them.

@@ -12,9 +12,9 @@ use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::format::aufs::AufsName;
 use crate::layer::LayerDir;
+use crate::merge::DirStack;
 use crate::merge::index::{self, InUpper, Index};
-use crate::merge::lookup::Key;
-use crate::merge::{DirStack, lookup};
+use crate::merge::key::Key;
 use crate::sys::{FileType, Name};
 
 /// What is told of an entry besides its name.
@@ -188,7 +188,7 @@ impl Vfs {
 
     /// The number that a lookup of the name gives; what cannot be looked up has none of its own.
     fn number_by_name(&self, stack: &DirStack, index: Option<&Index>, name: &[u8]) -> Result<u64> {
-        let found = lookup::lookup(self.rules(), stack, index, Name::new(name)?);
+        let found = self.look_up(stack, index, Name::new(name)?);
         let number = found.ok().flatten().and_then(|found| self.table.number_of(&found));
         Ok(number.unwrap_or_else(|| self.table.unknown_number()))
     }

@@ -11,9 +11,9 @@ use super::{NodeId, Vfs};
 use crate::error::{Errno, Result, best_effort};
 use crate::layer::upper::WhiteoutForm;
 use crate::layer::{Fd, UpperDir};
+use crate::merge::Found;
 use crate::merge::index::InUpper;
 use crate::merge::remove::{self, Standing, Victim};
-use crate::merge::{Found, lookup};
 use crate::sys::{FileType, Name};
 
 /// What is behind a name that goes.
@@ -76,8 +76,7 @@ impl Vfs {
             let site = dir.survey(name)?;
             return Ok(Going { node: Some(node), site });
         }
-        let found =
-            lookup::lookup(self.rules(), dir.stack(), dir.index(), name)?.ok_or(Errno::ENOENT)?;
+        let found = self.look_up(dir.stack(), dir.index(), name)?.ok_or(Errno::ENOENT)?;
         if found.stat.kind().is_dir() {
             return Err(Errno::EISDIR.into());
         }

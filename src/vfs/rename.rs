@@ -10,10 +10,10 @@ use super::protection::NameChange;
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::layer::UpperDir;
+use crate::merge::Found;
 use crate::merge::index::InUpper;
 use crate::merge::remove::Victim;
 use crate::merge::rename::{self, End, Moving, Occupied};
-use crate::merge::{Found, lookup};
 use crate::sys::{FileType, Name};
 
 /// What to do if the new name is taken (renameat2(2)).
@@ -264,7 +264,7 @@ impl Vfs {
             return Err(Errno::EINVAL.into());
         }
         let (stack, index) = (locked.to().stack(), locked.to().index());
-        let target = lookup::lookup(self.rules(), stack, index, to.name)?;
+        let target = self.look_up(stack, index, to.name)?;
         let hold = |found: &Found| self.table.hold(found.clone(), &to.parent, to.name.bytes());
         let there = target.as_ref().map(hold);
         self.check_taken(&to.parent, there.as_deref())?;

@@ -20,11 +20,12 @@ use crate::config::{CopyLimit, RenameLower};
 use crate::error::{Errno, Error, Result, best_effort};
 use crate::format::redirect::Redirect;
 use crate::layer::UpperDir;
+use crate::merge::found::Contents;
 use crate::merge::index::{Entry, InUpper};
-use crate::merge::lookup::{Contents, Key};
+use crate::merge::key::Key;
 use crate::merge::stack::MetaSource;
 use crate::merge::subtree as merge;
-use crate::merge::{DirStack, What, lookup};
+use crate::merge::{DirStack, What};
 use crate::sys::commit::unseen;
 use crate::sys::{FileType, Name, file};
 
@@ -67,7 +68,7 @@ impl Vfs {
     pub(super) fn check_movable(&self, node: &Arc<Node>, stays: bool) -> Result<()> {
         let Some(limit) = self.to_be_copied(node, stays)? else { return Ok(()) };
         let stack = node.dir()?.stack.read().clone();
-        let bytes = merge::check(self.rules(), &stack, limit).map_err(as_exdev)?;
+        let bytes = merge::check(self.lookup_context(), &stack, limit).map_err(as_exdev)?;
         self.check_room(&stack, bytes)
     }
 
@@ -244,7 +245,7 @@ impl Vfs {
                 }
                 // New since: made here, or moved here from elsewhere.
                 let stack = node.dir()?.stack.read().clone();
-                let found = lookup::lookup(self.rules(), &stack, Some(index), Name::new(name)?)?;
+                let found = self.look_up(&stack, Some(index), Name::new(name)?)?;
                 let whole = match found.map(|found| (found.what, found.data)) {
                     Some((What::Dir(stack), _)) => stack.lowers.is_empty(),
                     Some((What::Upper, data)) => !matches!(data, Contents::Elsewhere(_)),

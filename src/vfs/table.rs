@@ -15,9 +15,10 @@ use super::locks::{Alone, Lock4Meeting};
 use super::node::Node;
 use super::nodes::{Nodes, Slot};
 use super::place::{Link, Place, Real, Size};
-use crate::merge::descent::{KnownObjects, Unmarked};
+use crate::error::Result;
+use crate::merge::key::Key;
 use crate::merge::links::{Linked, Names};
-use crate::merge::lookup::Key;
+use crate::merge::lookup::{Known, Sighted};
 use crate::merge::{DirStack, Found, What};
 use crate::sys::{OwnedWritable, Stat};
 
@@ -419,9 +420,19 @@ impl Table {
     }
 }
 
-impl KnownObjects for Table {
-    /// Of lowers nobody changes anything, and of the upper we alone.
-    fn unmarked(&self, object: Key) -> Option<Unmarked> {
+impl Table {
+    /// What is known of the object that a lookup has come to. Nobody changes anything in a lower,
+    /// and we alone change the upper.
+    pub fn known_of(&self, sighted: &Sighted<'_>) -> Result<Known> {
+        let known = match sighted.is_dir() {
+            true => self.known_dir(sighted.key()).map(Known::Dir),
+            false if sighted.may_be_marked()? => self.known_unmarked(sighted.key()),
+            false => None,
+        };
+        Ok(known.unwrap_or(Known::Nothing))
+    }
+
+    fn known_unmarked(&self, object: Key) -> Option<Known> {
         let node = self.get(self.id(object)?)?;
         // Whoever changes it may be the one who asks.
         let place = node.as_leaf().ok()?.place.try_read()?;
@@ -433,10 +444,11 @@ impl KnownObjects for Table {
             Real::Orphan { .. } => false,
         };
         let unmarked = place.has_own_data() && place.linked().is_none();
-        (is_this && unmarked).then(|| Unmarked { no_xattrs: node.no_xattrs.is_known() })
+        let no_xattrs = node.no_xattrs.is_known();
+        (is_this && unmarked).then_some(Known::Unmarked { no_xattrs })
     }
 
-    fn directory(&self, part: Key) -> Option<DirStack> {
+    fn known_dir(&self, part: Key) -> Option<DirStack> {
         let node = self.get(self.id(part)?)?;
         let dir = node.dir().ok()?;
         // As above. One without a name was removed.

@@ -4,7 +4,6 @@ use super::node::Node;
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::merge::DirStack;
-use crate::merge::descent::Rules;
 use crate::merge::trace::Trace;
 use crate::merge::which::Which;
 use crate::sys::Name;
@@ -23,9 +22,7 @@ impl Vfs {
         let mut names = names_of(&self.node(id)?)?;
         names.extend(below.iter().map(|name| Box::from(*name)));
         let root = DirStack::root(&self.stack, self.delegation)?;
-        // What is remembered of a file leaves out where it is from.
-        let rules = Rules { known_objects: None, ..self.rules() };
-        let mut trace = Trace::new(rules, root)?;
+        let mut trace = Trace::new(self.lookup_context(), root)?;
         for name in &names {
             trace.step(Name::new(name)?)?;
         }

@@ -73,11 +73,6 @@ const CIRCLES: &[Circle] = &[
     },
     Circle {
         folder: "src/merge",
-        files: &["descent", "index", "links", "lookup", "seen", "stack"],
-        reason: "a lookup finds stacks of directories, in which further lookups begin",
-    },
-    Circle {
-        folder: "src/merge",
         files: &["trace", "which"],
         reason: "the search for the layers of a path, and the types of its answer",
     },

@@ -15,7 +15,8 @@ use crate::format::origin::{Side, encode, is_handle};
 use crate::format::overlay::{Mark, Namespace};
 use crate::layer::open::open_dir;
 use crate::layer::work;
-use crate::merge::lookup::{What, lookup};
+use crate::merge::found::What;
+use crate::merge::lookup::lookup;
 use crate::merge::{DirStack, Index};
 use crate::sys::xattr::SetMode;
 use crate::sys::{FileType, Name, Stat, Target, WritableFd, at, dir, handle, stat, uuid, xattr};
@@ -80,7 +81,7 @@ impl LinkIndex {
 
     /// Whether it says that it is of another upper (`ovl_verify_upper`, fs/overlayfs/super.c).
     fn is_foreign(&self, view: &View) -> Result<bool> {
-        let Some(upper) = view.rules().roots.first() else { return Ok(false) };
+        let Some(upper) = view.lookup_context().roots.first() else { return Ok(false) };
         let fd = upper.dir().fd()?;
         let Some(handle) = handle::of_open(fd.as_ref().as_fd())? else { return Ok(false) };
         let uuids = [uuid::fs_uuid(fd.as_ref().as_fd())?, None];
@@ -102,7 +103,7 @@ impl LinkIndex {
     }
 
     fn judge(&self, view: &View) -> Result<Vec<Verdict>> {
-        let lowers = view.rules().roots.get(1..).unwrap_or_default();
+        let lowers = view.lookup_context().roots.get(1..).unwrap_or_default();
         let mut verdicts = Vec::new();
         let mut counted = Vec::new();
         for (name, stat) in &self.entries {
@@ -240,7 +241,7 @@ fn count_names(view: &View, counted: &mut [Counted<'_>]) -> Result<()> {
 }
 
 fn below(view: &View, dir: &DirStack, index: &Index, name: Name<'_>) -> Result<Option<DirStack>> {
-    match lookup(view.rules(), dir, Some(index), name) {
+    match lookup(view.lookup_context(), dir, Some(index), name) {
         // A redirect that is none: that is told elsewhere.
         Err(err) if err.errno() == Errno::EINVAL => Ok(None),
         Err(err) => Err(err),

@@ -16,7 +16,8 @@ use crate::format::aufs::AufsName;
 use crate::format::nlink::entry_name;
 use crate::format::overlay::{FUSE_OVERLAYFS_OPAQUE, Mark, Namespace};
 use crate::layer::LayerDir;
-use crate::merge::lookup::{Contents, What, lookup};
+use crate::merge::found::{Contents, What};
+use crate::merge::lookup::lookup;
 use crate::merge::stack::MetaSource;
 use crate::merge::{DirStack, Index};
 use crate::sys::{Name, Stat, Target, xattr};
@@ -126,7 +127,7 @@ impl Scan<'_> {
     /// What the kernel compares when the index is in use (`ovl_verify_origin`,
     /// fs/overlayfs/super.c).
     fn root_origin(&mut self) -> Result<()> {
-        let [upper, lower, ..] = self.view.rules().roots else { return Ok(()) };
+        let [upper, lower, ..] = self.view.lookup_context().roots else { return Ok(()) };
         let fd = upper.dir().fd()?;
         let marks = Marks::read(Target::Fd(fd.as_ref().as_fd()))?;
         if let Some(value) = &marks.origin
@@ -154,7 +155,7 @@ impl Scan<'_> {
         }
         // An empty one says that the origin is not known.
         let Some(value) = &marks.origin else { return Ok(()) };
-        let lowers = self.view.rules().roots.get(1..).unwrap_or_default();
+        let lowers = self.view.lookup_context().roots.get(1..).unwrap_or_default();
         match origin::find(lowers, value)? {
             Found::Malformed => {
                 self.found(path, Problem::BadOrigin);
@@ -192,7 +193,7 @@ impl Scan<'_> {
         }
         let marks = upper.marks()?;
         let alone = stack.meta == MetaSource::Top;
-        if marks.dirmeta_delegate && alone && self.view.rules().delegation {
+        if marks.dirmeta_delegate && alone && self.view.lookup_context().delegation {
             self.found(path, Problem::LostDelegation);
         }
         if let Some(lower) = stack.lowers.get(1) {
@@ -224,7 +225,7 @@ impl Scan<'_> {
             }
             return Ok(None);
         }
-        let found = match lookup(self.view.rules(), stack, Some(merged), name) {
+        let found = match lookup(self.view.lookup_context(), stack, Some(merged), name) {
             // What no redirect can be read from (fs/overlayfs/namei.c).
             Err(err) if err.errno() == Errno::EINVAL => {
                 self.found(path, Problem::BadRedirect);

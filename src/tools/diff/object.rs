@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Context, Errno, Error, Result};
 use crate::layer::{LayerDir, OwnerStorage};
-use crate::merge::lookup::Contents;
+use crate::merge::found::Contents;
 use crate::merge::owner::Owners;
 use crate::merge::{DirStack, Found, What, xattr as shown};
 use crate::sys::creds::Owner;

@@ -12,7 +12,8 @@ use super::object::Object;
 use crate::error::{Context, Errno, Error, Result};
 use crate::format::aufs::AufsName;
 use crate::layer::LayerDir;
-use crate::merge::lookup::{Found, What, lookup};
+use crate::merge::found::{Found, What};
+use crate::merge::lookup::lookup;
 use crate::merge::{DirStack, Index};
 use crate::sys::{FileType, Name, Stat};
 use crate::tools::oci::printable;
@@ -137,10 +138,13 @@ impl Walk<'_> {
         name: Name<'_>,
     ) -> Result<Option<(DirStack, Option<DirStack>)>> {
         let gone = || Error::new(Errno::ESTALE, "it went away while it was being read");
-        let found = lookup(self.views.merged.rules(), &dir.merged, Some(&dir.index), name)?;
+        let found =
+            lookup(self.views.merged.lookup_context(), &dir.merged, Some(&dir.index), name)?;
         let found = found.ok_or_else(gone)?;
         let below = match &dir.below {
-            Some((below, index)) => lookup(self.views.below.rules(), below, Some(index), name)?,
+            Some((below, index)) => {
+                lookup(self.views.below.lookup_context(), below, Some(index), name)?
+            }
             None => None,
         };
         let object = Object::found(path, name, &found, below.is_some(), self.views)?;
