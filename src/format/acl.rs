@@ -1,11 +1,11 @@
-//! POSIX ACLs as the `system.posix_acl_*` attributes carry them, as far as creating objects and
-//! mapping owners needs.
+//! POSIX ACLs in the form of the `system.posix_acl_*` attributes.
 //!
-//! An entry may be for an id that has no number in this user namespace. Then the kernel gives out
-//! `(uid_t) -1`, and takes no ACL with that in it: such entries are left out.
+//! An entry may name an id that has no number in this user namespace. The kernel shows it as
+//! `(uid_t) -1`, and refuses an ACL that contains it, so these entries are left out.
 //!
-//! The file systems below apply a default ACL by themselves when an object is created in its
-//! directory. What is built in the work directory and moved into place has to get it from us.
+//! A file system applies the default ACL of a directory to each object that is created there. An
+//! object that is built in the work directory and then moved gets nothing that way, so the server
+//! applies the ACL itself.
 //!
 //! # References
 //! acl(5), "Object creation and default ACLs"; linux/posix_acl_xattr.h for the layout.
@@ -13,11 +13,11 @@
 use crate::error::{Errno, Result};
 use crate::id::Id;
 
-/// Version word at the front (`POSIX_ACL_XATTR_VERSION`).
+/// Version word at the front of the value (`POSIX_ACL_XATTR_VERSION`).
 const VERSION: u32 = 2;
-/// Version word, in bytes.
+/// Length of the version word, in bytes.
 const HEADER: usize = 4;
-/// Tag (16 bits), permissions (16 bits), id (32 bits), in bytes.
+/// Length of an entry, in bytes: tag (16 bits), permissions (16 bits), id (32 bits).
 const ENTRY: usize = 8;
 
 // Tags of linux/posix_acl.h.
@@ -28,16 +28,16 @@ const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
 
-/// What a new object gets from the default ACL of its directory.
+/// Mode and ACL that a new object inherits from its directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inherited {
-    /// Its permission bits.
+    /// Permission bits of the object.
     pub mode: u32,
-    /// Its access ACL; `None` if the bits say it all.
+    /// Access ACL of the object; `None` if the permission bits express all of it.
     pub access: Option<Vec<u8>>,
 }
 
-/// Applies `default_acl` to an object created with `mode` (no umask is applied then, umask(2)).
+/// Applies `default_acl` to an object created with `mode`, without the umask (umask(2)).
 ///
 /// # Errors
 /// EIO for bytes that are not an ACL.
@@ -47,7 +47,7 @@ pub fn inherit(default_acl: &[u8], mode: u32) -> Result<Inherited> {
     let mut bits = mode & 0o7000;
     let mut extended = false;
     for entry in &mut entries {
-        // The class of the file mode that limits this entry, and is made from it.
+        // The class of permission bits that limits this entry. The entry limits these bits in turn.
         let shift = match entry.tag {
             USER_OBJ => 6,
             GROUP_OBJ if !has_mask => 3,
@@ -65,8 +65,9 @@ pub fn inherit(default_acl: &[u8], mode: u32) -> Result<Inherited> {
     Ok(Inherited { mode: bits, access: extended.then(|| emit(&entries)) })
 }
 
-/// An ACL with other ids in it: `of_user` and `of_group` say which. An entry whose id has none
-/// goes: there is nobody whom it could mean. So does one whose id has no number here.
+/// Replaces the ids in an ACL by what `of_user` and `of_group` return.
+///
+/// An entry is removed if the function returns `None`, or if its id has no number here.
 ///
 /// # Errors
 /// EIO for bytes that are not an ACL.
@@ -87,7 +88,7 @@ pub fn with_ids(
     Ok(emit(&entries))
 }
 
-/// An ACL of a layer without the entries for ids that have no number here.
+/// Removes the entries of an ACL whose ids have no number here.
 ///
 /// # Errors
 /// EIO for bytes that are not an ACL.
@@ -95,7 +96,7 @@ pub fn of_known_ids(bytes: &[u8]) -> Result<Vec<u8>> {
     with_ids(bytes, Some, Some)
 }
 
-/// How many entries an ACL has.
+/// Returns the number of entries of an ACL.
 ///
 /// # Errors
 /// EIO for bytes that are not an ACL.
@@ -106,7 +107,7 @@ pub fn len(bytes: &[u8]) -> Result<usize> {
 struct Entry {
     tag: u16,
     perm: u16,
-    /// Of a user or group. The others have none.
+    /// Id of the user or group that the entry names; `None` for other tags.
     id: Option<Id>,
 }
 
@@ -193,8 +194,8 @@ mod tests {
         assert!(with_ids(b"rubbish", Some, Some).is_err());
     }
 
-    /// The kernel gives out the largest number for an id that a user namespace lacks, and takes it
-    /// from nobody.
+    /// For an id that a user namespace lacks, the kernel shows `u32::MAX`, which it accepts from
+    /// nobody.
     #[test]
     fn ids_without_a_number_go() {
         let all = [

@@ -1,32 +1,32 @@
-//! Whiteouts by name: `.wh.NAME` and `.wh..wh..opq`, as AUFS made them and OCI layers carry them.
+//! Whiteouts by name, `.wh.NAME` and `.wh..wh..opq`: the form of AUFS and of OCI layers.
 //!
-//! Tools that unpack an image layer without translating leave these files in lower layers. A
-//! whiteout hides what the layers *below* have; an object of that name in the same layer stays
-//! (OCI image specification, layer.md).
+//! Some tools unpack an image layer without translating these files, so lower layers contain them.
+//! A whiteout hides what the layers *below* have at the name. An object of that name in the same
+//! layer stays visible (OCI image specification, layer.md).
 
-/// What every such name begins with.
+/// Prefix of all names that AUFS reserves.
 pub const PREFIX: &[u8] = b".wh.";
 
-/// The file that makes its directory opaque.
+/// Name of the file that makes its directory opaque.
 pub const OPAQUE: &[u8] = b".wh..wh..opq";
 
-/// What AUFS' own bookkeeping begins with (`.wh..wh.plnk`, `.wh..wh.aufs`, `.wh..wh.orph`).
+/// Prefix of the bookkeeping files of AUFS (`.wh..wh.plnk`, `.wh..wh.aufs`, `.wh..wh.orph`).
 const META: &[u8] = b".wh..wh.";
 
-/// A name in a layer's directory, read the AUFS way.
+/// Meaning of a name in a directory of a layer, by the rules of AUFS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AufsName<'a> {
     /// An ordinary name.
     Plain,
-    /// Hides this name in the layers below.
+    /// A whiteout, which hides this name in the layers below.
     Whiteout(&'a [u8]),
-    /// Hides everything that the layers below have in this directory.
+    /// The opaque marker: hides everything that the layers below have in this directory.
     Opaque,
-    /// Bookkeeping without meaning for the tree.
+    /// A bookkeeping file, which means nothing for the tree.
     Meta,
 }
 
-/// Reads a name.
+/// Classifies a name.
 #[must_use]
 pub fn classify(name: &[u8]) -> AufsName<'_> {
     let Some(hidden) = name.strip_prefix(PREFIX) else { return AufsName::Plain };
@@ -39,7 +39,7 @@ pub fn classify(name: &[u8]) -> AufsName<'_> {
     }
 }
 
-/// Whether the name is one that users never see and cannot make.
+/// Whether the name is reserved: users never see it, and cannot create it.
 #[must_use]
 pub fn is_reserved(name: &[u8]) -> bool {
     name.starts_with(PREFIX)
@@ -67,7 +67,7 @@ mod tests {
             (b".wh..wh..opq", AufsName::Opaque),
             (b".wh..wh.plnk", AufsName::Meta),
             (b".wh..wh.aufs", AufsName::Meta),
-            // What old releases of fuse-overlayfs leave beside the real marker: noise.
+            // Old releases of fuse-overlayfs leave this file beside the real marker.
             (b".wh..opq", AufsName::Whiteout(b".opq")),
         ] {
             assert_eq!(classify(name), expected, "{}", name.escape_ascii());

@@ -1,7 +1,7 @@
 //! File capabilities (`security.capability`) that are bound to a user namespace.
 //!
-//! Version 3 of the value names the user who is root in the namespace that the capabilities are
-//! for. Versions 1 and 2 name nobody.
+//! A value of version 3 has the id of the user who is root in the namespace for which the
+//! capabilities are valid. Versions 1 and 2 have no id.
 //!
 //! # References
 //! capabilities(7), "File capability extended attribute versioning"; `struct vfs_ns_cap_data` of
@@ -9,22 +9,21 @@
 
 use crate::id::Id;
 
-/// The attribute.
+/// Name of the attribute.
 pub const NAME: &[u8] = b"security.capability";
 
 /// `VFS_CAP_REVISION_MASK` and `VFS_CAP_REVISION_3` (linux/capability.h).
 const REVISION: u32 = 0xff00_0000;
 const REVISION_3: u32 = 0x0300_0000;
 
-/// Version and flags, two pairs of words, the user: in bytes, all little-endian.
+/// Bytes of a value of version 3: version and flags, two pairs of words, root id; little-endian.
 const LEN: usize = 24;
-/// The user, in bytes.
+/// Length of the root id, in bytes.
 const ROOT_ID: usize = 4;
 
-/// The value with another user in it, if it names one: `other` says which.
+/// Replaces the root id of a value of version 3 by what `other` returns.
 ///
-/// # Errors
-/// `None` if there is no other.
+/// Any other value is returned as it is. Returns `None` if `other` does, or if the id is nobody's.
 pub fn with_root(value: Vec<u8>, other: impl Fn(Id) -> Option<Id>) -> Option<Vec<u8>> {
     let version = value.first_chunk().map(|word| u32::from_le_bytes(*word) & REVISION);
     let (Some(REVISION_3), LEN) = (version, value.len()) else { return Some(value) };

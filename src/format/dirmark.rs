@@ -1,4 +1,4 @@
-//! What the attributes of a layer's directory say about merging.
+//! Marks on the directories of a layer, which say how they merge.
 
 use std::ffi::CStr;
 
@@ -10,24 +10,24 @@ use super::overlay::{ACL_DEFAULT, FUSE_OVERLAYFS_OPAQUE, Mark, Namespace};
 /// The marks of one directory of one layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DirMarks {
-    /// Nothing below this directory shows.
+    /// The directory hides what the layers below have at its path.
     pub opaque: bool,
-    /// The directory lends its names but not its metadata.
+    /// The directory contributes its names, but not its metadata (`P dirmeta_delegate`).
     pub dirmeta_delegate: bool,
-    /// It has a default ACL.
+    /// The directory has a default ACL.
     pub default_acl: bool,
-    /// Empty files in it may be whiteouts by attribute; on the root of a layer: somewhere in the
-    /// layer.
+    /// Empty files in this directory may be whiteouts by attribute. On the root of a layer: empty
+    /// files anywhere in the layer.
     pub xattr_whiteouts: bool,
-    /// Some entry was copied up and has its number from a lower.
+    /// Some entry was copied up and has its inode number from a lower.
     pub impure: bool,
-    /// What is below has another name or place.
+    /// Another name or path, under which the search in the layers below goes on.
     pub redirect: Option<Redirect>,
-    /// There is a redirect that is none: the directory cannot be shown where it would count.
+    /// The directory has a malformed redirect. If layers are below, the directory cannot be shown.
     pub broken_redirect: bool,
 }
 
-/// An attribute that [`DirMarks`] is read from.
+/// A mark that [`DirMarks::read`] looks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Field {
     Opaque,
@@ -37,7 +37,7 @@ enum Field {
     Impure,
 }
 
-/// Every attribute that means something on a directory.
+/// All attributes with a meaning on a directory.
 const FIELDS: [(&CStr, Field); 10] = [
     (Namespace::Trusted.key(Mark::Opaque), Field::Opaque),
     (Namespace::User.key(Mark::Opaque), Field::Opaque),
@@ -52,10 +52,10 @@ const FIELDS: [(&CStr, Field); 10] = [
 ];
 
 impl DirMarks {
-    /// The redirect, for a layer that has others below it.
+    /// Returns the redirect, for a layer that has other layers below it.
     ///
     /// # Errors
-    /// EINVAL for one that is none (fs/overlayfs/namei.c).
+    /// EINVAL for a malformed redirect (fs/overlayfs/namei.c).
     pub fn redirect_to_follow(self) -> Result<Option<Redirect>> {
         match self.broken_redirect {
             true => {
@@ -66,7 +66,7 @@ impl DirMarks {
         }
     }
 
-    /// Reads the marks from the names of a directory's attributes; `value` fetches one value.
+    /// Reads the marks, given the attribute names of a directory; `value` fetches one value.
     ///
     /// # Errors
     /// What `value` returns.
@@ -98,8 +98,7 @@ impl DirMarks {
     }
 }
 
-/// The value of a mark that is set: `y` and nothing else, as the kernel compares it
-/// (fs/overlayfs/namei.c).
+/// Whether a mark is set. As in the kernel, only `y` counts (fs/overlayfs/namei.c).
 fn is_yes(value: &[u8]) -> bool {
     value == b"y"
 }

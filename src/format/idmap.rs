@@ -1,16 +1,16 @@
-//! Which owner of a layer appears as which in the mount: `uidmapping` and `gidmapping`.
+//! Maps between the ids of the layers and those of the mount: `uidmapping` and `gidmapping`.
 //!
-//! The value is a list of triples `A:B:LEN` with colons between them, and perhaps one in front:
-//! the ids `A` to `A+LEN-1` of the layers appear as `B` to `B+LEN-1`. For container runtimes `A` is
-//! the id in the container, which is the one in its image, and `B` the id outside.
+//! The value is a list of triples `A:B:LEN`, joined by colons, with an optional colon in front. The
+//! ids `A` to `A+LEN-1` of the layers appear as `B` to `B+LEN-1` in the mount. For container
+//! runtimes, `A` is the id in the container, as in its image, and `B` the id outside.
 
 use crate::config::IdRange;
 use crate::id::Id;
 
-/// Reads the value of an option.
+/// Parses the value of an option.
 ///
 /// # Errors
-/// What is wrong with it, as the end of a sentence.
+/// The required form and what violates it, as the end of a sentence.
 pub fn parse(text: &[u8]) -> Result<Vec<IdRange>, String> {
     let text = std::str::from_utf8(text).map_err(|_| "numbers, in decimal".to_owned())?;
     let words: Vec<&str> = text.strip_prefix(':').unwrap_or(text).split(':').collect();
@@ -37,7 +37,7 @@ fn check(range: &IdRange) -> Result<(), String> {
     if len == 0 {
         return Err(format!("no empty range ({stored}:{shown}:0)"));
     }
-    // The end is the first id behind the range: the last one of all is that of nobody.
+    // The sum is the first id after the range. `u32::MAX`, which is nobody's id, may not be in one.
     if stored.checked_add(len).is_none() || shown.checked_add(len).is_none() {
         return Err(format!("ranges that end at 4294967294 ({stored}:{shown}:{len} goes beyond)"));
     }
@@ -62,7 +62,7 @@ fn check_apart(
     Ok(())
 }
 
-/// A map in the form that is asked: ranges in the order of either side.
+/// A map of ids, with its ranges sorted by either side for lookups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdMap {
     by_stored: Box<[IdRange]>,
@@ -70,7 +70,7 @@ pub struct IdMap {
 }
 
 impl IdMap {
-    /// A map of ranges that do not overlap, as [`parse`] returns them.
+    /// Builds a map of ranges that do not overlap, as [`parse`] returns them.
     #[must_use]
     pub fn new(ranges: &[IdRange]) -> Self {
         let sorted = |start: fn(&IdRange) -> u32| {
@@ -81,14 +81,14 @@ impl IdMap {
         Self { by_stored: sorted(|range| range.stored), by_shown: sorted(|range| range.shown) }
     }
 
-    /// How an id of the layers appears in the mount, if it does.
+    /// Maps an id of the layers to the mount; `None` if no range has it.
     #[must_use]
     pub fn shown(&self, id: Id) -> Option<Id> {
         let (range, offset) = find(&self.by_stored, id, |range| range.stored)?;
         Id::new(range.shown.checked_add(offset)?)
     }
 
-    /// Which id of the layers appears as this one.
+    /// Maps an id of the mount to the layers; `None` if no range has it.
     #[must_use]
     pub fn stored(&self, id: Id) -> Option<Id> {
         let (range, offset) = find(&self.by_shown, id, |range| range.shown)?;
@@ -96,7 +96,7 @@ impl IdMap {
     }
 }
 
-/// The range that an id lies in, and how far behind its beginning.
+/// Finds the range that contains `id`, and the offset of `id` in it.
 fn find(ranges: &[IdRange], id: Id, start: fn(&IdRange) -> u32) -> Option<(&IdRange, u32)> {
     let behind = ranges.partition_point(|range| start(range) <= id.number());
     let range = ranges.get(behind.checked_sub(1)?)?;
@@ -114,7 +114,7 @@ mod tests {
         Numbers(IdMap::new(&parse(text.as_bytes()).unwrap()))
     }
 
-    /// A map asked with numbers.
+    /// A map that takes and returns plain numbers.
     struct Numbers(IdMap);
 
     impl Numbers {
@@ -135,7 +135,7 @@ mod tests {
             assert_eq!((map.shown(69_999), map.shown(70_000)), (Some(70_000), None), "{text}");
             assert_eq!((map.stored(0), map.stored(70_001)), (None, None), "{text}");
         }
-        // --userns=keep-id of user 1001.
+        // What `--userns=keep-id` sends for user 1001.
         let keep = map(":0:1:1001:1001:0:1:1002:1002:1050072");
         assert_eq!(
             (keep.shown(0), keep.shown(1000), keep.shown(1001)),
@@ -174,14 +174,14 @@ mod tests {
     }
 
     proptest! {
-        // The same cases each run.
+        // Each run tests the same cases.
         #![proptest_config(ProptestConfig {
             rng_seed: RngSeed::Fixed(1),
             failure_persistence: None,
             ..ProptestConfig::default()
         })]
 
-        /// Whatever is accepted is a bijection between the two sides.
+        /// Each accepted value is a bijection between the two sides.
         #[test]
         fn there_and_back(
             ranges in prop::collection::vec((0u32..60, 0u32..60, 1u32..20), 1..5),

@@ -1,7 +1,7 @@
-//! Files whose data is further down: `P metacopy`.
+//! Marks on files; first of all `P metacopy`, for a file whose data is in a layer below.
 //!
-//! The value is empty, or a header of four bytes (version 0, length, flags, digest algorithm) with
-//! a digest of the data behind it (`struct ovl_metacopy`, fs/overlayfs/overlayfs.h).
+//! The value of `P metacopy` is empty, or a header of four bytes (version 0, length, flags, digest
+//! algorithm) followed by a digest of the data (`struct ovl_metacopy`, fs/overlayfs/overlayfs.h).
 
 use std::ffi::CStr;
 
@@ -14,25 +14,25 @@ use crate::error::{Errno, Error, Result};
 /// The marks of one non-directory of one layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileMarks {
-    /// The file has everything but its data.
+    /// The file has metadata only; its data is in a layer below.
     pub metacopy: bool,
-    /// Where the data is, if not under the same name.
+    /// Name or path of the data in the layers below, if it differs from that of the file.
     pub redirect: Option<Redirect>,
-    /// The lower file that it was copied from.
+    /// The lower file from which the file was copied.
     pub origin: Option<Origin>,
-    /// The bytes of the mark of origin; empty if there is none.
+    /// Value of `P origin`; empty if the file does not have the mark.
     pub handle: Vec<u8>,
-    /// How many names it has in the mount, if it is in the index of hard links.
+    /// Value of `P nlink`: number of names in the mount, if the file is in the index of hard links.
     pub count: Option<Count>,
-    /// The file has no attributes of any kind.
+    /// The file has no extended attributes at all.
     pub no_attributes: bool,
 }
 
 impl FileMarks {
-    /// Reads the marks from the names of a file's attributes; `value` fetches one value.
+    /// Reads the marks, given the attribute names of a file; `value` fetches one value.
     ///
     /// # Errors
-    /// What `value` returns; EIO for a metacopy mark, EINVAL for a redirect, that is none.
+    /// What `value` returns; EIO for a malformed metacopy mark, EINVAL for a malformed redirect.
     pub fn read<'a>(
         names: impl Iterator<Item = &'a [u8]>,
         mut value: impl FnMut(&'static CStr) -> Result<Vec<u8>>,
@@ -62,7 +62,7 @@ impl FileMarks {
                 }
             }
         }
-        // Of a file with its own data it says nothing (ovl_lookup_single, fs/overlayfs/namei.c).
+        // A file with its own data needs no redirect (ovl_lookup_single, fs/overlayfs/namei.c).
         if marks.metacopy {
             marks.redirect = redirect.map(|value| Redirect::parse(&value)).transpose()?;
         }
@@ -73,10 +73,10 @@ impl FileMarks {
 /// Length of the header, in bytes.
 const HEADER: usize = 4;
 
-/// Checks a value; the digest is not used.
+/// Checks the form of `P metacopy`. The digest is not used.
 ///
 /// # Errors
-/// EIO for a value of another form, as the kernel says.
+/// EIO for any other form, as in the kernel.
 fn check(value: &[u8]) -> Result<()> {
     let well_formed = match value {
         [] => true,

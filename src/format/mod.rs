@@ -1,7 +1,7 @@
-//! The bytes of the markers: names and values, pure functions, no system calls.
+//! Names and values of the marks, as pure functions without system calls.
 //!
-//! Each marker has one owner here. What a layer may contain and what we write is in the format
-//! page of the documentation.
+//! Each mark has one module. src/docs/format.md lists what a layer may contain, and what the server
+//! writes.
 
 pub mod acl;
 pub mod aufs;

@@ -1,17 +1,18 @@
-//! The index of hard links: what its entries are called, and how names are counted.
+//! The index of hard links: names of its entries, and counts of names.
 //!
-//! A hard link of a lower that was copied up has an entry in `WORKDIR/index`, one more hard link of
-//! the copy. It is called after the handle of the lower file, in hexadecimal
-//! (`ovl_get_index_name`, fs/overlayfs/namei.c). How many names the file has in the mount is kept
-//! in `P nlink`, relative to the link count of the copy or of the lower file (`ovl_get_nlink`,
-//! fs/overlayfs/util.c): so one system call changes the names and the count.
+//! Each copied-up hard link of a lower has an entry in `WORKDIR/index`, which is one more hard link
+//! of the copy. The name of the entry is the handle of the lower file, in hexadecimal
+//! (`ovl_get_index_name`, fs/overlayfs/namei.c). `P nlink` holds the number of names that the file
+//! has in the mount. It is relative to the link count of the copy or of the lower file
+//! (`ovl_get_nlink`, fs/overlayfs/util.c), so that one system call changes both the names and the
+//! count.
 
 use std::fmt;
 
 /// The longest value of `P nlink`, in bytes (`ovl_get_nlink`).
 const LONGEST_COUNT: usize = 12;
 
-/// The name of the entry for a handle, as it stands in `P origin`; `None` for what is no handle.
+/// Returns the name of the entry for a value of `P origin`; `None` if it cannot be a handle.
 #[must_use]
 pub fn entry_name(origin: &[u8]) -> Option<Box<[u8]>> {
     // NAME_MAX of limits.h.
@@ -23,7 +24,7 @@ pub fn entry_name(origin: &[u8]) -> Option<Box<[u8]>> {
     Some(hex.into_bytes().into())
 }
 
-/// The handle that an entry is called after; `None` for a name that is of another form.
+/// Returns the handle that an entry is named after; `None` for a name of another form.
 #[must_use]
 pub fn handle_of(name: &[u8]) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
@@ -34,17 +35,17 @@ pub fn handle_of(name: &[u8]) -> Option<Vec<u8>> {
     pairs.collect()
 }
 
-/// How many names a file has in the mount, relative to the link count of one of its inodes.
+/// Number of names that a file has in the mount, relative to a link count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Count {
-    /// Relative to the copy in the upper, its entry in the index included.
+    /// Relative to the link count of the copy in the upper, which includes the entry in the index.
     Upper(i32),
-    /// Relative to the file in the lower: while names of the copy are being made.
+    /// Relative to the link count of the file in the lower, while the names of the copy are made.
     Lower(i32),
 }
 
 impl Count {
-    /// Reads `P nlink`.
+    /// Parses the value of `P nlink`.
     #[must_use]
     pub fn parse(value: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(value).ok().filter(|_| value.len() <= LONGEST_COUNT)?;
@@ -57,20 +58,20 @@ impl Count {
         }
     }
 
-    /// The count as a difference to the link count of the upper's inode.
+    /// Expresses `count` as a difference to `nlink`, the link count of the copy in the upper.
     #[must_use]
     pub fn by_upper(count: u32, nlink: u32) -> Self {
         Self::Upper(count.cast_signed().wrapping_sub(nlink.cast_signed()))
     }
 
-    /// The count as a difference to the link count of the lower's inode.
+    /// Expresses `count` as a difference to `nlink`, the link count of the file in the lower.
     #[must_use]
     pub fn by_lower(count: u32, nlink: u32) -> Self {
         Self::Lower(count.cast_signed().wrapping_sub(nlink.cast_signed()))
     }
 
-    /// The number of names; `None` if it cannot be, or if the link count that it is relative to is
-    /// not known.
+    /// Returns the number of names, given both link counts; `None` if the result is not positive,
+    /// or if it depends on an unknown link count.
     #[must_use]
     pub fn resolve(self, upper: u32, lower: Option<u32>) -> Option<u32> {
         let (base, more) = match self {

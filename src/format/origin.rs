@@ -1,12 +1,12 @@
-//! Which lower object a copy in the upper came from: `P origin`.
+//! The lower object from which a copy in the upper was made: `P origin`.
 //!
-//! The value is a file handle with a header in front (`struct ovl_fb`, fs/overlayfs/overlayfs.h),
-//! or nothing for "copied up, from where is not known". We write it so that the kernel can go on
-//! with the same inode numbers, and read the number out of it.
+//! The value is a file handle with a header in front (`struct ovl_fb`, fs/overlayfs/overlayfs.h).
+//! An empty value stands for a copy of unknown origin. The server writes the mark so that the
+//! kernel can show the same inode numbers later, and reads the inode number from it.
 
 use crate::sys::uuid::{UUID_LEN, Uuid};
 
-/// Version, magic, length, flags, type, UUID of the file system; in bytes.
+/// Length of the header, in bytes: version, magic, length, flags, type, UUID of the file system.
 const HEADER: usize = 21;
 const VERSION: u8 = 0;
 const MAGIC: u8 = 0xfb;
@@ -16,45 +16,45 @@ const BIG_ENDIAN: u8 = 1;
 const PATH_UPPER: u8 = 4;
 
 // Kinds of handles, linux/exportfs.h.
-/// 32 bits of inode number and a generation; on tmpfs the generation and 64 bits of number.
+/// 32 bits of inode number and a generation. On tmpfs: a generation and 64 bits of inode number.
 const INO32_GEN: u8 = 0x01;
-/// 64 bits of inode number and a generation: as one number on xfs (`xfs_fid64`), the higher half
-/// first on others (`erofs_encode_fh`, `fuse_encode_fh`).
+/// 64 bits of inode number and a generation. xfs stores one number (`xfs_fid64`), others store the
+/// higher half first (`erofs_encode_fh`, `fuse_encode_fh`).
 const INO64_GEN: u8 = 0x81;
-/// Object id and tree (btrfs, without and with a parent).
+/// Object id and tree, as btrfs writes them: without a parent, with one, with one in another tree.
 const BTRFS: [u8; 3] = [0x4d, 0x4e, 0x4f];
 
-/// What a handle in a value is of.
+/// The layer of the object that a handle names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// An object of a lower.
     Lower,
-    /// The root of the upper, on the directory of the index (`OVL_FH_FLAG_PATH_UPPER`).
+    /// The root of the upper, in the mark on the directory of the index (`OVL_FH_FLAG_PATH_UPPER`).
     Upper,
 }
 
-/// What a value says of the object that it is a handle of.
+/// Facts that a value states about the lower object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// The file system, if it has a UUID and the one who wrote the value knew it.
+    /// UUID of the file system, if there is one and the writer of the value knew it.
     pub uuid: Option<Uuid>,
-    /// The tree of numbers within it, on btrfs, where a file system has several.
+    /// Tree (subvolume) that the inode number belongs to; only btrfs has several.
     pub tree: Option<u64>,
     /// The inode number.
     pub ino: u64,
-    /// The number is of two halves, of which some file systems have the higher one first.
+    /// The inode number consists of two halves, and some file systems store the higher one first.
     pub in_halves: bool,
 }
 
 impl Origin {
-    /// The number with its halves in the other order.
+    /// Returns the inode number with its halves swapped.
     #[must_use]
     pub fn other_way_round(&self) -> u64 {
         self.ino.rotate_left(32)
     }
 }
 
-/// The value for a handle, as the kernel writes it.
+/// Encodes a handle as the kernel does; empty if the handle is too long for the length byte.
 #[must_use]
 pub fn encode(side: Side, uuid: Option<Uuid>, kind: u8, handle: &[u8]) -> Vec<u8> {
     let endian = if cfg!(target_endian = "big") { BIG_ENDIAN } else { 0 };
@@ -66,8 +66,7 @@ pub fn encode(side: Side, uuid: Option<Uuid>, kind: u8, handle: &[u8]) -> Vec<u8
     out
 }
 
-/// Reads a value; `None` for what is unknown, foreign or malformed, which all means that nothing is
-/// known.
+/// Decodes a value; `None` if it is malformed, of another byte order or of an unknown kind.
 #[must_use]
 pub fn decode(value: &[u8]) -> Option<Origin> {
     let (&[version, magic, len, flags, kind], rest) = value.split_first_chunk::<5>()?;
@@ -89,7 +88,7 @@ pub fn decode(value: &[u8]) -> Option<Origin> {
     Some(Origin { uuid: Uuid::new(*uuid), tree, ino, in_halves: kind == INO64_GEN })
 }
 
-/// Whether a value is of the form of a handle, of whatever kind (`ovl_check_fb_len`,
+/// Whether a value has the form of a handle, of any kind (`ovl_check_fb_len`,
 /// fs/overlayfs/namei.c).
 #[must_use]
 pub fn is_handle(value: &[u8]) -> bool {
@@ -97,23 +96,23 @@ pub fn is_handle(value: &[u8]) -> bool {
     header && value.len() > HEADER
 }
 
-/// What a value is, as the kernel takes it (`ovl_check_fb_len`, fs/overlayfs/namei.c).
+/// A value, classified as the kernel does (`ovl_check_fb_len`, fs/overlayfs/namei.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// A handle that this machine can try.
+    /// A handle that this machine can try to open.
     Handle {
-        /// Which kind of handle.
+        /// Type of the handle (`handle_type`, open_by_handle_at(2)).
         kind: u8,
-        /// Its bytes.
+        /// The bytes of the handle (`f_handle`, open_by_handle_at(2)).
         bytes: &'a [u8],
     },
-    /// Well formed, but of a later version, of a machine with the other byte order, or empty.
+    /// Empty, or well formed but of a later version, with unknown flags or of the other byte order.
     Unknown,
-    /// No such value: the kernel warns and passes over it.
+    /// A malformed value. The kernel warns and ignores it.
     Malformed,
 }
 
-/// Takes a value apart.
+/// Splits a value into its parts.
 #[must_use]
 pub fn read(value: &[u8]) -> Value<'_> {
     // OVL_FH_FLAG_ALL, and OVL_FH_FLAG_ANY_ENDIAN in it (fs/overlayfs/overlayfs.h).
@@ -139,8 +138,8 @@ pub fn read(value: &[u8]) -> Value<'_> {
     }
 }
 
-/// Whether a handle says that inode numbers of its file system have no more than 32 bits, by which
-/// the kernel decides how it composes numbers (`ovl_can_decode_fh`, fs/overlayfs/util.c).
+/// Whether the file system of a handle has inode numbers of at most 32 bits. The kernel composes
+/// its own numbers accordingly (`ovl_can_decode_fh`, fs/overlayfs/util.c).
 #[must_use]
 pub fn has_short_numbers(kind: u8, handle: &[u8]) -> bool {
     kind == INO32_GEN && handle.len() == 8
@@ -158,7 +157,7 @@ mod tests {
         decode(value).map(|origin| origin.ino)
     }
 
-    /// Values that Linux 6.18 wrote on ext4, without and with a UUID.
+    /// Values that Linux 6.18 wrote on ext4: without a UUID, and with one.
     #[test]
     fn kernel_values() {
         let value = [
@@ -179,8 +178,8 @@ mod tests {
         assert_eq!(encode(Side::Upper, uuid, 1, &value[21..]), value);
     }
 
-    /// tmpfs has the generation first. The number was once read from bytes 1 and 2, so that no copy
-    /// on a tmpfs kept it.
+    /// tmpfs stores the generation first. The inode number was once read from words 0 and 1, so
+    /// that no copy kept its number on tmpfs.
     #[test]
     fn a_value_of_tmpfs() {
         let handle = [0x17, 0x3c, 0x28, 0xc0, 0x3f, 0xa5, 0x76, 0, 1, 0, 0, 0];

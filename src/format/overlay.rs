@@ -1,9 +1,9 @@
-//! Names of extended attributes that belong to an overlay, and how others are kept apart from them.
+//! Names of extended attributes that belong to an overlay, and the escaping of others.
 //!
-//! The kernel's overlayfs keeps its marks in `trusted.overlay.*`, or in `user.overlay.*` when
-//! mounted with `userxattr`. A user of the mount never sees them. What a user sets below these
-//! prefixes (an overlay inside the overlay does) is stored one level deeper, as `PREFIX` +
-//! `overlay.` + the rest, and shown without that level (Documentation/filesystems/overlayfs.rst,
+//! The kernel's overlayfs stores its marks in `trusted.overlay.*`, or in `user.overlay.*` when
+//! mounted with `userxattr`. Users of the mount never see them. An attribute that a user sets below
+//! these prefixes, as an overlay inside the overlay does, is stored one level deeper: as `PREFIX` +
+//! `overlay.` + the rest. It is shown without that level (Documentation/filesystems/overlayfs.rst,
 //! "Nesting overlayfs mounts").
 
 use std::borrow::Cow;
@@ -12,42 +12,42 @@ use std::ffi::CStr;
 /// One of the two prefixes for marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Namespace {
-    /// `trusted.overlay.`: needs CAP_SYS_ADMIN in the initial user namespace.
+    /// `trusted.overlay.`: setting these takes CAP_SYS_ADMIN in the initial user namespace.
     Trusted,
-    /// `user.overlay.`: for everybody.
+    /// `user.overlay.`: everybody can set these.
     User,
 }
 
-/// A mark, whatever its prefix.
+/// A mark, independent of its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// On a directory: `y` hides what is below, `x` says that it holds xattr whiteouts.
+    /// On a directory: `y` hides what is below, `x` says that the directory holds xattr whiteouts.
     Opaque,
-    /// On a directory: lends its names, not its metadata.
+    /// On a directory: it contributes its names, but not its metadata.
     DirmetaDelegate,
-    /// On a directory: some entry has an inode number from elsewhere.
+    /// On a directory: some entry has its inode number from a lower.
     Impure,
-    /// On an empty file, in a directory with `opaque=x`: it is a whiteout.
+    /// On an empty file, in a directory with `opaque=x`: the file is a whiteout.
     Whiteout,
-    /// On a directory or file: where to go on in the layers below.
+    /// On a directory or file: the name or path of the object in the layers below.
     Redirect,
-    /// On a file: its data is in a layer below.
+    /// On a file: the data is in a layer below.
     Metacopy,
-    /// On what was copied up: from which lower object.
+    /// On a copied-up object: the handle of the lower object.
     Origin,
-    /// On the copy of a hard link: how many names it has in the mount.
+    /// On the copy of a hard link: the number of names that the file has in the mount.
     Nlink,
-    /// On the index of hard links: of which upper.
+    /// On the index of hard links: the handle of the upper that it belongs to.
     Upper,
-    /// On what is immutable or append-only: the letters of chattr(1).
+    /// On an immutable or append-only object: the letters of chattr(1).
     Protattr,
 }
 
 impl Namespace {
-    /// Both, in the order in which they are looked at.
+    /// Both namespaces, in the order in which they are searched.
     pub const BOTH: [Self; 2] = [Self::Trusted, Self::User];
 
-    /// What the names begin with.
+    /// Prefix of all names in this namespace.
     #[must_use]
     pub fn prefix(self) -> &'static [u8] {
         match self {
@@ -56,7 +56,7 @@ impl Namespace {
         }
     }
 
-    /// The full name of a mark.
+    /// Full attribute name of a mark.
     #[must_use]
     pub const fn key(self, mark: Mark) -> &'static CStr {
         match (self, mark) {
@@ -84,47 +84,47 @@ impl Namespace {
     }
 }
 
-/// What escaped names have after the prefix.
+/// Inserted after the prefix to escape a name.
 const ESCAPE: &[u8] = b"overlay.";
 
-/// How the names begin that belong to nobody in the mount: of fuse-overlayfs its opaque mark, its
-/// origin, its owners; of containers/storage its owners, and what stands for attributes that may
-/// not be set.
+/// Prefixes of attributes that no user of the mount sees or sets. fuse-overlayfs stores its opaque
+/// mark, origin and owners under the first two. containers/storage stores owners under the third,
+/// and attributes that it may not set.
 const PRIVATE: [&[u8]; 3] =
     [b"user.fuseoverlayfs.", b"security.fuseoverlayfs.", b"user.containers.override_"];
 
-/// What stands in front of names that may not be set, with [`Dialect::Containers`].
+/// Prefix that [`Dialect::Containers`] puts before names that the user may not set.
 const OVERRIDE: &[u8] = b"user.containers.override_";
 
-/// Attributes that take privilege to set, of file capabilities and security modules.
+/// Prefix of attributes of file capabilities and security modules, which take privilege to set.
 const SECURITY: &[u8] = b"security.";
 
-/// Under which names a layer has the attributes that users set.
+/// How a layer names the attributes that users set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// Their own.
+    /// Attributes have their own names.
     Plain,
-    /// Their own; but owners and modes are not those of the inodes, so ACLs mean nothing.
+    /// As [`Self::Plain`], but without ACLs, as owners and modes are not in the inodes.
     Overridden,
-    /// As [`Self::Overridden`], and `security.NAME` is `user.containers.override_security.NAME`.
+    /// As [`Self::Overridden`], but `security.NAME` is `user.containers.override_security.NAME`.
     Containers,
 }
 
-/// fuse-overlayfs' own opaque mark.
+/// The opaque mark of fuse-overlayfs.
 pub const FUSE_OVERLAYFS_OPAQUE: &CStr = c"user.fuseoverlayfs.opaque";
 
-/// The access ACL of an object (acl(5)).
+/// Access ACL of an object (acl(5)).
 pub const ACL_ACCESS: &CStr = c"system.posix_acl_access";
-/// The ACL that new objects in a directory begin with (acl(5)).
+/// Default ACL of a directory, which new objects in it inherit (acl(5)).
 pub const ACL_DEFAULT: &CStr = c"system.posix_acl_default";
 
-/// Whether a name is that of an ACL.
+/// Whether the attribute is an ACL.
 #[must_use]
 pub fn is_acl(name: &[u8]) -> bool {
     [ACL_ACCESS, ACL_DEFAULT].iter().any(|acl| acl.to_bytes() == name)
 }
 
-/// How a stored name appears in the mount: as what, or not at all.
+/// Translates a stored name to the name in the mount; `None` if users do not see it.
 #[must_use]
 pub fn shown(stored: &[u8], dialect: Dialect) -> Option<Cow<'_, [u8]>> {
     if dialect == Dialect::Containers
@@ -145,14 +145,14 @@ pub fn shown(stored: &[u8], dialect: Dialect) -> Option<Cow<'_, [u8]>> {
     (!is_private(stored)).then_some(Cow::Borrowed(stored))
 }
 
-/// Whether an attribute may also stand under its own name, where [`stored`] gives another:
-/// containers/storage leaves those that it may set.
+/// Whether an attribute may be stored under its own name too, besides that of [`stored`]:
+/// containers/storage does so if it may set the attribute.
 #[must_use]
 pub fn has_two_places(name: &[u8], dialect: Dialect) -> bool {
     dialect == Dialect::Containers && name.starts_with(SECURITY)
 }
 
-/// Whether `stored` stands back because the object has the same attribute in the other place.
+/// Whether an attribute with the prefix [`OVERRIDE`] takes precedence over `stored`.
 pub fn stands_back<'a>(
     stored: &[u8],
     dialect: Dialect,
@@ -161,7 +161,7 @@ pub fn stands_back<'a>(
     has_two_places(stored, dialect) && all.any(|name| name.strip_prefix(OVERRIDE) == Some(stored))
 }
 
-/// Under which name an attribute that a user names is stored; `None` if users cannot have it.
+/// Translates a name in the mount to the stored name; `None` if users may not set it.
 #[must_use]
 pub fn stored(name: &[u8], dialect: Dialect) -> Option<Cow<'_, [u8]>> {
     if is_private(name) || (dialect != Dialect::Plain && is_acl(name)) {

@@ -1,13 +1,13 @@
-//! Owner, mode and type of an object in an extended attribute instead of its inode, for file
-//! systems and users that cannot have the real ones.
+//! Owner, mode and type of an object in an extended attribute instead of its inode.
 //!
-//! The value is `UID:GID:MODE` or `UID:GID:MODE:TYPE`: ids in decimal, the mode in octal, the type
-//! one of `file`, `dir`, `symlink`, `pipe`, `socket`, `block-MAJOR-MINOR`, `char-MAJOR-MINOR`. A
-//! layer whose root carries the attribute has it on files and directories. A regular file may stand
-//! for any type but a directory; that of a symbolic link holds its target.
+//! This is for file systems that cannot store the real ones, and for users who may not set them.
+//! The value is `UID:GID:MODE` or `UID:GID:MODE:TYPE`. Ids are decimal, the mode is octal, the type
+//! is one of `file`, `dir`, `symlink`, `pipe`, `socket`, `block-MAJOR-MINOR`, `char-MAJOR-MINOR`. A
+//! layer whose root has the attribute has it on files and directories. A regular file may stand for
+//! any type except a directory. One that stands for a symbolic link contains the target.
 //!
-//! containers/storage writes the longer form, fuse-overlayfs the shorter one with the type of the
-//! object in the mode (`0:0:100644`). We write the longer one.
+//! containers/storage writes the longer form. fuse-overlayfs writes the shorter one, with the type
+//! of the object in the mode (`0:0:100644`). The server writes the longer form.
 
 use std::ffi::CStr;
 
@@ -15,22 +15,22 @@ use crate::id::Id;
 use crate::sys::creds::Owner;
 use crate::sys::{FileType, Stat};
 
-/// Under which name a layer has the attribute.
+/// Name of the attribute in a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spelling {
-    /// `security.fuseoverlayfs.override_stat`: takes privilege to write.
+    /// `security.fuseoverlayfs.override_stat`, which takes privilege to set.
     Security,
     /// `user.containers.override_stat`.
     Containers,
-    /// `user.fuseoverlayfs.override_stat`, by older releases of fuse-overlayfs.
+    /// `user.fuseoverlayfs.override_stat`, which older releases of fuse-overlayfs write.
     FuseOverlayfs,
 }
 
 impl Spelling {
-    /// All, in the order of precedence: a layer has the first that its root carries.
+    /// All names, in order of precedence: a layer uses the first that its root has.
     pub const ALL: [Self; 3] = [Self::Security, Self::Containers, Self::FuseOverlayfs];
 
-    /// The name of the attribute.
+    /// Full name of the attribute.
     #[must_use]
     pub const fn key(self) -> &'static CStr {
         match self {
@@ -41,11 +41,11 @@ impl Spelling {
     }
 }
 
-/// Where the number of a device ends: `MINORBITS` and what they leave of 32 bits (linux/kdev_t.h).
+/// Limits of device numbers: `MINORBITS`, and the bits that it leaves of 32 (linux/kdev_t.h).
 const MAJORS: u32 = 1 << 12;
 const MINORS: u32 = 1 << 20;
 
-/// What a value says.
+/// A parsed value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Override {
     uid: Id,
@@ -55,8 +55,8 @@ struct Override {
     rdev: u64,
 }
 
-/// The attributes that `real` stands for, by the value of its attribute. A value that makes no
-/// sense, or none for an object of this type, says nothing.
+/// Returns the attributes that `real` stands for; `None` if `value` is malformed, or gives a type
+/// that an object of this type cannot stand for.
 #[must_use]
 pub fn apply(real: &Stat, value: &[u8]) -> Option<Stat> {
     let Override { uid, gid, mode, kind, rdev } = parse(value)?;
@@ -80,7 +80,7 @@ fn parse(value: &[u8]) -> Option<Override> {
     let (kind, rdev) = match (words.next(), mode & libc::S_IFMT) {
         (Some(word), _) => parse_type(word)?,
         (None, 0) => (None, 0),
-        // Types that need more than a mode have another form.
+        // The shorter form can hold no other types.
         (None, libc::S_IFREG) => (Some(FileType::Regular), 0),
         (None, libc::S_IFDIR) => (Some(FileType::Directory), 0),
         (None, _) => return None,
@@ -104,7 +104,7 @@ fn parse_type(word: &str) -> Option<(Option<FileType>, u64)> {
             let (major, minor) = (number(major, 10)?, number(minor, 10)?);
             let kind = match word {
                 "block" => FileType::BlockDevice,
-                // That would be a whiteout, and no user can make one of those.
+                // A device 0:0 would be a whiteout, and no user can make one.
                 "char" if (major, minor) == (0, 0) => return None,
                 "char" => FileType::CharDevice,
                 _ => return None,
@@ -116,13 +116,13 @@ fn parse_type(word: &str) -> Option<(Option<FileType>, u64)> {
     Some((Some(kind), 0))
 }
 
-/// Digits and nothing else.
+/// Parses a number without sign.
 fn number(word: &str, radix: u32) -> Option<u32> {
     let digits = !word.is_empty() && word.chars().all(|c| c.is_digit(radix));
     if digits { u32::from_str_radix(word, radix).ok() } else { None }
 }
 
-/// The value for an object that is to be shown as `stat`; `None` if an owner has no number.
+/// Encodes `stat` as a value; `None` if an owner has no number.
 #[must_use]
 pub fn value(stat: &Stat) -> Option<Vec<u8>> {
     let Owner { uid, gid } = stat.owner()?;
@@ -256,7 +256,7 @@ mod tests {
     }
 
     proptest! {
-        // The same cases each run.
+        // Each run tests the same cases.
         #![proptest_config(ProptestConfig {
             rng_seed: RngSeed::Fixed(1),
             failure_persistence: None,
@@ -282,7 +282,7 @@ mod tests {
             prop_assert_eq!(apply(&bare, &value(&meant).unwrap()), Some(meant));
         }
 
-        /// No bytes make a directory of a file, a whiteout of anything, or a panic.
+        /// No value makes a directory of a file, makes a whiteout of anything, or causes a panic.
         #[test]
         fn hostile_values_are_harmless(value in "[0-9:a-z-]{0,24}|.*") {
             if let Some(stat) = of_file(&value) {

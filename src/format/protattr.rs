@@ -1,7 +1,7 @@
-//! The inode flags `i` and `a` of chattr(1), as a mark.
+//! The inode flags `i` and `a` of chattr(1), stored as a mark.
 //!
-//! On the inode itself they would keep an object of the upper from being renamed, linked and
-//! marked, so the kernel's overlayfs keeps them in `P protattr`: one letter for each
+//! On the inode, these flags would keep an object of the upper from being renamed, linked and
+//! marked. So the kernel's overlayfs stores them in `P protattr`, one letter for each flag
 //! (`ovl_set_protattr`, fs/overlayfs/util.c).
 
 use crate::sys::Protection;
@@ -9,7 +9,7 @@ use crate::sys::Protection;
 /// Longest value that the kernel reads, in bytes (`OVL_PROTATTR_MAX`, fs/overlayfs/util.c).
 const LONGEST: usize = 32;
 
-/// The value for what an object is protected from; `None` where there is nothing to mark.
+/// Encodes the flags as a value; `None` if no flag is set.
 #[must_use]
 pub fn encode(protection: Protection) -> Option<&'static [u8]> {
     match (protection.append_only, protection.immutable) {
@@ -20,8 +20,8 @@ pub fn encode(protection: Protection) -> Option<&'static [u8]> {
     }
 }
 
-/// What a value says. One with any other letter, an empty one and one that is too long mean
-/// nothing, as in the kernel.
+/// Parses a value. As in the kernel, a value that is empty, too long or has other letters means
+/// nothing.
 #[must_use]
 pub fn parse(value: &[u8]) -> Protection {
     let known = value.iter().all(|letter| matches!(letter, b'a' | b'i'));

@@ -1,33 +1,33 @@
-//! Where a renamed directory, or the data of a metacopy file, is to be looked for further down.
+//! Redirects: the name or path of a renamed object in the layers below.
 //!
-//! The value of `P redirect` is a name (the object has this one in the same directory of the layers
-//! below) or a path from the root of the layers. It is not trusted: each component has to be a
-//! name.
+//! Renamed directories and metacopy files have them. The value of `P redirect` is a name in the
+//! same directory of the layers below, or a path from the root of the layers. It is not trusted:
+//! each component has to be a [`Name`].
 
 use crate::error::{Errno, Error, Result};
 use crate::sys::Name;
 
-/// Longest value that is read, in bytes (`PATH_MAX`; the kernel writes at most 256).
+/// Longest value that is read, in bytes (`PATH_MAX`).
 const LONGEST: usize = 4096;
 
-/// Longest value that is written, in bytes: what the kernel writes at most (`OVL_REDIRECT_MAX`,
+/// Longest value that is written, in bytes, as in the kernel (`OVL_REDIRECT_MAX`,
 /// fs/overlayfs/dir.c).
 const LONGEST_WRITTEN: usize = 256;
 
-/// A redirect.
+/// A parsed redirect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Redirect {
     /// Another name in the same directory.
     Sibling(Box<[u8]>),
-    /// A path from the root of the layer, in components; at least one.
+    /// A path from the root of the layer, with at least one component.
     Absolute(Vec<Box<[u8]>>),
 }
 
 impl Redirect {
-    /// Reads a value.
+    /// Parses a value.
     ///
     /// # Errors
-    /// EINVAL for what is neither a name nor an absolute path (fs/overlayfs/namei.c says the same).
+    /// EINVAL for a value that is neither a name nor an absolute path, as in fs/overlayfs/namei.c.
     pub fn parse(value: &[u8]) -> Result<Self> {
         let text = || format!("redirect \"{}\"", value.escape_ascii());
         let bad = || Error::new(Errno::EINVAL, text()).fact();
@@ -46,14 +46,14 @@ impl Redirect {
         }
     }
 
-    /// The value that says this; `None` if it is longer than what is written.
+    /// Encodes the redirect as a value; `None` if it is longer than the kernel would write.
     #[must_use]
     pub fn encode(&self) -> Option<Vec<u8>> {
         let value = self.value();
         (value.len() <= LONGEST_WRITTEN).then_some(value)
     }
 
-    /// The value that says this.
+    /// Encodes the redirect as a value of any length.
     #[must_use]
     pub fn value(&self) -> Vec<u8> {
         match self {
@@ -66,8 +66,7 @@ impl Redirect {
         }
     }
 
-    /// The path to go on with, if an object that was reached by `path` has this redirect at its
-    /// component `at`.
+    /// Applies the redirect to `path`, whose component `at` is the object that has it.
     #[must_use]
     pub fn apply(&self, path: &[Box<[u8]>], at: usize) -> Vec<Box<[u8]>> {
         let rest = path.iter().skip(at + 1).cloned();

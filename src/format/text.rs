@@ -1,7 +1,7 @@
-//! Bytes of layers as text for people and programs.
+//! Text for people and programs from the bytes of layers.
 
-/// A name or path as one line of text: as it is if that can be told from an escape, else with
-/// the escapes of Rust (`\xff`, `\n`, `\\`).
+/// Returns a name or path as one line of text. UTF-8 without backslashes and control characters
+/// stays as it is; all else is escaped as in Rust (`\xff`, `\n`, `\\`).
 #[must_use]
 pub fn printable(path: &[u8]) -> String {
     match std::str::from_utf8(path) {
