@@ -1,4 +1,4 @@
-//! Marks on files; first of all `P metacopy`, for a file whose data is in a layer below.
+//! Marks on files, above all `P metacopy`: the data of the file is in a layer below.
 //!
 //! The value of `P metacopy` is empty, or a header of four bytes (version 0, length, flags, digest
 //! algorithm) followed by a digest of the data (`struct ovl_metacopy`, fs/overlayfs/overlayfs.h).
@@ -62,7 +62,7 @@ impl FileMarks {
                 }
             }
         }
-        // A file with its own data needs no redirect (ovl_lookup_single, fs/overlayfs/namei.c).
+        // The kernel ignores the mark on other files (ovl_lookup_single, fs/overlayfs/namei.c).
         if marks.metacopy {
             marks.redirect = redirect.map(|value| Redirect::parse(&value)).transpose()?;
         }

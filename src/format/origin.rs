@@ -178,8 +178,8 @@ mod tests {
         assert_eq!(encode(Side::Upper, uuid, 1, &value[21..]), value);
     }
 
-    /// tmpfs stores the generation first. The inode number was once read from words 0 and 1, so
-    /// that no copy kept its number on tmpfs.
+    /// tmpfs stores the generation first. The inode number was once read at bytes 1 and 2, so that
+    /// no copy kept its number on tmpfs.
     #[test]
     fn a_value_of_tmpfs() {
         let handle = [0x17, 0x3c, 0x28, 0xc0, 0x3f, 0xa5, 0x76, 0, 1, 0, 0, 0];
