@@ -1,29 +1,29 @@
-//! Numbers of the FUSE protocol: include/uapi/linux/fuse.h of Linux 6.18, where each has the same
-//! name with `FUSE_` before it.
+//! Constants of the FUSE protocol: include/uapi/linux/fuse.h of Linux 6.18, without the prefix
+//! `FUSE_` of its names.
 
-/// Major version; another one is another protocol.
+/// Major version; another major version is another protocol.
 pub const MAJOR: u32 = 7;
-/// The newest minor version that this was written for.
+/// Newest minor version that this module implements.
 pub const MINOR: u32 = 45;
-/// The oldest minor version whose messages have the sizes that are used here (Linux 3.15).
+/// Oldest minor version whose messages have the sizes used here (Linux 3.15).
 pub const OLDEST_MINOR: u32 = 23;
 
-/// Bytes of `fuse_out_header`.
+/// Size of `fuse_out_header`, in bytes.
 pub const OUT_HEADER: usize = 16;
-/// Room for all of a request but the data of a WRITE: a SETXATTR with 64 KiB of value
-/// (`XATTR_SIZE_MAX`), its name and headers.
+/// Room for a request besides the data of a WRITE, in bytes. The largest is a SETXATTR: 64 KiB of
+/// value (`XATTR_SIZE_MAX`), the name and the headers.
 pub const ROOM_BESIDES_DATA: usize = 68 << 10;
 
-/// Numbers with names, and a list of both for those who tell of them.
+/// Defines constants, and a list of them with their names for statistics and logs.
 macro_rules! numbers {
     ($kind:ty: $($name:ident = $value:expr),* $(,)?) => {
         $(#[allow(dead_code)] pub const $name: $kind = $value;)*
-        /// All of them.
+        /// Each constant with its name.
         pub const NAMES: &[($kind, &str)] = &[$(($name, stringify!($name))),*];
     };
 }
 
-/// What a request asks for.
+/// Opcodes: the operation that a request asks for.
 pub mod opcode {
     #![allow(missing_docs)]
     numbers! { u32:
@@ -79,14 +79,14 @@ pub mod opcode {
         STATX = 52,
     }
 
-    /// The name of a request; its number if nobody knows it.
+    /// Returns the name of an opcode; its number if it is unknown.
     pub fn name(number: u32) -> String {
         let known = NAMES.iter().find(|(known, _)| *known == number);
         known.map_or_else(|| number.to_string(), |(_, name)| (*name).to_owned())
     }
 }
 
-/// What INIT agrees on.
+/// Capabilities that INIT negotiates.
 pub mod capability {
     #![allow(missing_docs)]
     numbers! { u64:
@@ -113,7 +113,7 @@ pub mod capability {
     }
 }
 
-/// Which fields of a SETATTR count.
+/// Bits that say which fields of a SETATTR are valid.
 pub mod setattr {
     #![allow(missing_docs)]
     pub const MODE: u32 = 1 << 0;
@@ -127,7 +127,7 @@ pub mod setattr {
     pub const KILL_SUIDGID: u32 = 1 << 11;
 }
 
-/// How an opened file or directory behaves.
+/// Answers to OPEN and OPENDIR: how the kernel treats the opened object.
 pub mod open {
     #![allow(missing_docs)]
     pub const KEEP_CACHE: u32 = 1 << 1;
@@ -135,7 +135,7 @@ pub mod open {
     pub const PASSTHROUGH: u32 = 1 << 7;
 }
 
-/// Flags of single requests.
+/// Flags of particular requests.
 pub mod flag {
     #![allow(missing_docs)]
     pub const FSYNC_FDATASYNC: u32 = 1 << 0;
@@ -145,8 +145,8 @@ pub mod flag {
     pub const SETXATTR_ACL_KILL_SGID: u32 = 1 << 0;
 }
 
-/// `FUSE_NOTIFY_INVAL_INODE`.
+/// Notification that makes the kernel forget attributes or pages of a node.
 pub const NOTIFY_INVAL_INODE: i32 = 2;
 
-/// `FUSE_NOTIFY_INVAL_ENTRY`.
+/// Notification that makes the kernel forget a name.
 pub const NOTIFY_INVAL_ENTRY: i32 = 3;

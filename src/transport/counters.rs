@@ -1,23 +1,22 @@
-//! How many requests of each kind came, and how many failed with which errno.
+//! Counters of requests by opcode, and of failed requests by errno.
 //!
-//! Every request counts, so each thread has numbers of its own to add to: an addition to a line of
-//! memory that no other CPU writes to takes a few nanoseconds.
+//! Each request is counted, so each thread has counters of its own: an addition to a cache line
+//! that no other CPU writes to takes a few nanoseconds.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::abi::opcode;
 
-/// Threads with numbers of their own; more of them share. As many as there are readers while none
-/// is held up.
+/// Number of shards, one for each reader while none is held up. Further threads share them.
 const SHARDS: usize = 8;
 
-/// Operations by number; what is beyond counts as the last.
+/// Opcodes that are counted separately. Larger ones are counted as the last.
 const OPCODES: usize = 64;
 
-/// Errno by number: EHWPOISON, 133, is the last (asm-generic/errno.h).
+/// Errno values that are counted separately: EHWPOISON, 133, is the last (asm-generic/errno.h).
 const ERRNOS: usize = 134;
 
-/// Two lines of a cache, as CPUs fetch them in pairs.
+/// Counters of one shard, aligned to two cache lines, as CPUs fetch these in pairs.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Shard {
@@ -34,12 +33,12 @@ impl Default for Shard {
     }
 }
 
-/// The numbers of one connection.
+/// Counters of one connection.
 #[derive(Debug, Default)]
 pub struct Counters([Shard; SHARDS]);
 
 thread_local! {
-    /// Which thread this is, in the order in which they first counted something.
+    /// Number of this thread, in the order in which threads first counted something.
     static NUMBER: usize = {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         NEXT.fetch_add(1, Ordering::Relaxed)
@@ -52,7 +51,7 @@ impl Counters {
         self.count(|shard| &shard.requests, opcode as usize);
     }
 
-    /// Counts an answer that is an error.
+    /// Counts an error answer.
     pub fn failed(&self, errno: i32) {
         self.count(|shard| &shard.errors, usize::try_from(errno).unwrap_or(0));
     }
@@ -65,13 +64,13 @@ impl Counters {
         }
     }
 
-    /// Requests by name, those that did not come left out.
+    /// Returns the counts by opcode name, without zeros.
     pub fn requests(&self) -> Vec<(String, u64)> {
         let name = |number: usize| opcode::name(u32::try_from(number).unwrap_or(u32::MAX));
         self.sums(|shard| &shard.requests).map(|(number, sum)| (name(number), sum)).collect()
     }
 
-    /// Errors by errno, those that did not occur left out.
+    /// Returns the counts by errno, without zeros.
     pub fn errors(&self) -> Vec<(i32, u64)> {
         let errno = |number| i32::try_from(number).unwrap_or(0);
         self.sums(|shard| &shard.errors).map(|(number, sum)| (errno(number), sum)).collect()

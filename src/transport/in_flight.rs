@@ -1,8 +1,8 @@
-//! Requests that were taken from the kernel and are not finished.
+//! Requests that were read from the kernel and are not finished.
 //!
-//! The kernel waits for no answer when a mount ends: before Linux 6.16 it writes pages back through
-//! copies, and no kernel waits when a connection is aborted. What such a request carries is then
-//! nowhere but here. So the process leaves only when the last [`Taken`] is gone.
+//! The kernel does not wait for answers when a mount ends. Before Linux 6.16 it writes pages back
+//! through copies, and no version waits when a connection is aborted. The data of such a request
+//! then exists in this process alone. So the process ends only when the last [`Taken`] is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,28 +10,28 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-/// How often it is looked at whether something was finished.
+/// Interval between two checks for progress.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The requests of one connection.
+/// The unfinished requests of one connection.
 #[derive(Debug, Default)]
 pub struct InFlight {
     taken: AtomicU64,
     finished: AtomicU64,
-    /// No more are taken.
+    /// Set when the session ends: no more requests are taken.
     closed: AtomicBool,
     waits: Mutex<()>,
     none_left: Condvar,
 }
 
-/// One request, from the moment it is taken until whatever it asked for is done.
+/// One request, from the moment it is read until all that it asked for is done.
 #[derive(Debug)]
 pub struct Taken(Arc<InFlight>);
 
 impl Taken {
-    /// Takes a request of a connection; `None` once the end has begun.
+    /// Registers a request; `None` if the session is ending.
     pub fn from(requests: &Arc<InFlight>) -> Option<Self> {
-        // Counted first: whoever closes afterwards waits for it.
+        // Counted before the check, so that a later `finish` waits for it.
         requests.taken.fetch_add(1, Ordering::SeqCst);
         let taken = Self(Arc::clone(requests));
         (!requests.closed.load(Ordering::SeqCst)).then_some(taken)
@@ -50,15 +50,15 @@ impl Drop for Taken {
 }
 
 impl InFlight {
-    /// How many there are.
+    /// Returns the number of unfinished requests.
     pub fn count(&self) -> u64 {
-        // In this order: what comes in between counts as taken alone.
+        // In this order, a request that comes and goes between the loads counts as unfinished.
         let finished = self.finished.load(Ordering::SeqCst);
         self.taken.load(Ordering::SeqCst).saturating_sub(finished)
     }
 
-    /// Lets no more be taken, and waits until none is left; with `patience` no longer than that
-    /// after the last one was finished. Returns how many are left.
+    /// Takes no more requests, and waits until none is left; with `patience`, gives up when none
+    /// was finished for so long. Returns how many are left.
     pub fn finish(&self, patience: Option<Duration>) -> u64 {
         self.closed.store(true, Ordering::SeqCst);
         let mut progress = Progress::of(self);
@@ -74,7 +74,7 @@ impl InFlight {
         self.count()
     }
 
-    /// Returns when there are requests of which none was finished for so long.
+    /// Waits until there are requests, and none of them was finished for `patience`.
     pub fn wait_until_stuck(&self, patience: Duration) {
         let mut progress = Progress::of(self);
         while progress.idle(self) < patience {
@@ -83,7 +83,7 @@ impl InFlight {
     }
 }
 
-/// When the last change was seen.
+/// Time of the last progress.
 struct Progress {
     finished: u64,
     since: Instant,
@@ -94,7 +94,7 @@ impl Progress {
         Self { finished: requests.finished.load(Ordering::SeqCst), since: Instant::now() }
     }
 
-    /// For how long there have been requests of which none was finished.
+    /// Returns for how long there have been requests without one being finished.
     fn idle(&mut self, requests: &InFlight) -> Duration {
         let now = Self::of(requests);
         if now.finished != self.finished || requests.count() == 0 {

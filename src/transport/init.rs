@@ -1,78 +1,78 @@
-//! INIT: what we and the kernel agree on.
+//! INIT: negotiation with the kernel.
 
 use super::abi::{self, capability as cap};
 use super::wire::Message;
 use crate::error::{Errno, Error, Result};
 
-/// What was agreed on.
+/// Result of the negotiation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Agreed {
-    /// OPENDIR may be answered ENOSYS (Linux 5.1).
+    /// The server may answer OPENDIR with ENOSYS (Linux 5.1).
     pub no_opendir: bool,
-    /// What is dirty is written out, and waited for, when a file is closed, whether FLUSH is
-    /// answered ENOSYS or not. Linux 5.15 does so; the first version that tells is that of 5.16.
+    /// close(2) writes dirty pages out and waits for them, even if FLUSH was answered with ENOSYS.
+    /// Linux 5.15 does so, but only the version of Linux 5.16 shows it.
     pub writes_at_close: bool,
-    /// SETXATTR has flags of its own (Linux 5.12).
+    /// SETXATTR has a field for flags (Linux 5.12).
     pub setxattr_ext: bool,
-    /// The kernel says when a caller loses set-id bits (Linux 5.12).
+    /// The kernel says which requests clear set-id bits (Linux 5.12).
     pub says_who_kills: bool,
     /// All capabilities.
     pub flags: u64,
-    /// The minor version that the kernel speaks.
+    /// Minor version that both sides use.
     pub minor: u32,
-    /// How far the kernel reads ahead, in bytes.
+    /// Largest readahead of the kernel, in bytes.
     pub max_readahead: u32,
-    /// Files may be passed through (Linux 6.9).
+    /// The kernel can read and write files of the server itself (Linux 6.9).
     pub passthrough: bool,
 }
 
-/// Requests that the kernel has under way in the background (readahead, delayed writes) before it
-/// holds others back: as many as there can be readers. With fewer, those that wait for one layer
-/// would hold up the others. Three quarters of it count as congestion, as in the kernel's own
-/// defaults. An unprivileged mount gets no more than `max_user_bgreq` (fs/fuse/inode.c).
+/// Limit of background requests (readahead, delayed writes): the largest number of readers. With
+/// less, requests that wait for one layer would hold up the others. The congestion threshold is
+/// three quarters of it, as in the kernel's own defaults. An unprivileged mount gets no more than
+/// `max_user_bgreq` (fs/fuse/inode.c).
 pub const MAX_BACKGROUND: u16 = 1000;
 const CONGESTION: u16 = MAX_BACKGROUND / 4 * 3;
 
-/// How many file systems stand on one another below us, for passthrough: one, that of the upper,
-/// which may not be stacked itself. With 2, the most that there is, no overlay could be mounted on
-/// us (`FILESYSTEM_MAX_STACK_DEPTH`, linux/fs.h).
+/// Stacking depth of passthrough: only the file system of the upper, which may not be stacked
+/// itself. With the limit of 2 no overlay could be mounted on top of the mount
+/// (`FILESYSTEM_MAX_STACK_DEPTH`, linux/fs.h).
 const STACK_DEPTH: u32 = 1;
 
-/// The minor version of Linux 5.16. Before 5.15 the kernel writes nothing when a file is closed,
-/// once FLUSH was answered ENOSYS (`fuse_flush`, fs/fuse/file.c), and an unmount at once loses it.
+/// The minor version of Linux 5.16. Before 5.15, once FLUSH was answered with ENOSYS, close(2)
+/// writes nothing (`fuse_flush`, fs/fuse/file.c), and an unmount right after it loses the data.
 const WRITES_AT_CLOSE: u32 = 35;
 
-/// Bytes of a page, in which the kernel counts the data of one request. A larger page makes the
-/// limit larger than asked for, which harms nobody.
+/// Size of a page, in bytes, by which the kernel counts the data of a request. With larger pages
+/// the limit exceeds what was asked for, which does no harm.
 const PAGE: u32 = 4096;
 
-/// The kernel's side of INIT.
+/// The kernel's request of INIT.
 #[derive(Clone, Copy, Debug)]
 pub struct Offer {
-    /// Version.
+    /// Major version.
     pub major: u32,
-    /// Version.
+    /// Minor version.
     pub minor: u32,
-    /// In bytes.
+    /// Largest readahead, in bytes.
     pub max_readahead: u32,
-    /// What it can do.
+    /// Capabilities of the kernel.
     pub flags: u64,
 }
 
-/// Our side of INIT.
+/// Parameters that the server asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
-    /// What we ask for, of [`abi::capability`]. What the kernel does not know is done without.
+    /// Capabilities, of [`abi::capability`]. Those that the kernel lacks are not used.
     pub flags: u64,
-    /// Data of one WRITE, in bytes.
+    /// Largest data of one WRITE, in bytes.
     pub max_write: u32,
 }
 
-/// Answers INIT: what was agreed on, and the fields of the answer. With a kernel whose major
-/// version is newer the answer only names ours, and INIT comes again.
+/// Returns the result of the negotiation and the answer to INIT. A kernel with a newer major
+/// version gets only our version, and sends INIT again.
 ///
 /// # Errors
-/// EPROTO for a kernel that is too old.
+/// EPROTO for a kernel whose version is too old.
 pub fn agree(wanted: &Wanted, offer: &Offer) -> Result<(Option<Agreed>, Message)> {
     let mut answer = Message::default();
     if offer.major > abi::MAJOR {
@@ -94,7 +94,7 @@ pub fn agree(wanted: &Wanted, offer: &Offer) -> Result<(Option<Agreed>, Message)
     let pages = u16::try_from(wanted.max_write.div_ceil(PAGE)).unwrap_or(u16::MAX);
     answer.u32(abi::MAJOR).u32(abi::MINOR).u32(offer.max_readahead).u32(low);
     answer.u16(MAX_BACKGROUND).u16(CONGESTION).u32(wanted.max_write);
-    // Times are told to the nanosecond.
+    // `time_gran` is 1: times have a resolution of a nanosecond.
     let has = |flag| flags & flag != 0;
     let depth = if has(cap::PASSTHROUGH) { STACK_DEPTH } else { 0 };
     answer.u32(1).u16(pages).u16(0).u32(high).u32(depth).zeros(24);
@@ -111,7 +111,7 @@ pub fn agree(wanted: &Wanted, offer: &Offer) -> Result<(Option<Agreed>, Message)
     Ok((Some(agreed), answer))
 }
 
-/// Lower and upper 32 bits.
+/// Splits a number into its lower and upper 32 bits.
 fn halves(flags: u64) -> [u32; 2] {
     [flags & u64::from(u32::MAX), flags >> 32].map(|half| u32::try_from(half).unwrap_or(0))
 }
@@ -140,8 +140,8 @@ mod tests {
         assert_eq!(u64::from(input.u32().unwrap()), cap::DONT_MASK);
     }
 
-    /// Files that were written with `writeback=1` and closed were lost on Linux 5.10 when the mount
-    /// ended at once.
+    /// On Linux 5.10, files that were written with `writeback=1` and closed were lost if the mount
+    /// ended right after that.
     #[test]
     fn what_is_dirty_is_written_when_a_file_is_closed() {
         for (minor, by_itself) in [(32, false), (34, false), (35, true), (41, true)] {

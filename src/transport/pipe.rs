@@ -1,4 +1,4 @@
-//! A pipe that takes data from a file to the kernel without a stop in our memory.
+//! A pipe that moves data from a file to the kernel without a copy in our memory.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -10,15 +10,15 @@ use super::device::nobody_waits;
 use crate::error::{Error, Result};
 use crate::sys::descriptors::with_room;
 
-/// What a pipe takes, in bytes: 64 pages. An unprivileged user may have 256 such pipes before they
-/// get smaller (pipe(7), `pipe-user-pages-soft`); we have one for each thread that reads requests.
+/// Capacity, in bytes: 64 pages. An unprivileged user may have 256 such pipes before new ones get
+/// smaller (`pipe-user-pages-soft`, pipe(7)). Each thread that reads requests has one.
 const CAPACITY: libc::c_int = 256 << 10;
 
-/// The most that fits in any case: the header takes a page of the pipe, and an odd beginning and
-/// end two.
+/// Most data that fits wherever it begins, in bytes. The header takes one page of the pipe, and a
+/// beginning and an end within a page take two more.
 pub const MOST: usize = 192 << 10;
 
-/// An empty pipe, or one with one message.
+/// A pipe that is empty or holds one message.
 #[derive(Debug)]
 pub struct Pipe {
     out: OwnedFd,
@@ -26,24 +26,24 @@ pub struct Pipe {
 }
 
 impl Pipe {
-    /// An empty one.
+    /// Creates an empty pipe.
     ///
     /// # Errors
     /// EMFILE, ENFILE (pipe(2)); EPERM for a user with too many pipes (`F_SETPIPE_SZ`, fcntl(2)).
     pub fn new() -> Result<Self> {
-        // Something that does not fit shall be an error, not wait for somebody to take it.
+        // A message that does not fit has to be an error instead of blocking.
         let flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let (out, into) = with_room(|| pipe2(flags).map_err(Error::from))?;
         fcntl(&into, FcntlArg::F_SETPIPE_SZ(CAPACITY))?;
         Ok(Self { out, into })
     }
 
-    /// Puts in the header, and then up to `len` bytes of the file, at most [`MOST`]; returns how
-    /// many. Less than `len` means the end of the file. Where the file ends may be known.
+    /// Writes the header and `len` bytes of the file, at most [`MOST`]. Returns the number of bytes
+    /// from the file, less than `len` at its end; `end` is its size, if known.
     ///
     /// # Errors
-    /// EINVAL for a file that cannot be spliced (splice(2)), and what reading it says. The pipe is
-    /// of no use then.
+    /// EINVAL for a file that cannot be spliced (splice(2)), and those of reading it. The pipe is
+    /// unusable after an error.
     pub fn fill(
         &self,
         header: &[u8],
@@ -61,7 +61,7 @@ impl Pipe {
                 Err(Errno::EINTR) => continue,
                 Err(err) => return Err(err.into()),
             }
-            // Elsewhere an error may have ended it, which the next call tells.
+            // A short splice before the end may hide an error, which the next call returns.
             if end == Some(at.cast_unsigned()) {
                 break;
             }
@@ -69,11 +69,11 @@ impl Pipe {
         Ok(len - left)
     }
 
-    /// Sends the message, which is `len` bytes with its header; false if the pipe is of no use
-    /// after that. That nobody waits for the message any more is not an error.
+    /// Sends the message, which has `len` bytes with its header. A message that nobody waits for is
+    /// not an error. Returns false if the pipe is unusable after it.
     ///
     /// # Errors
-    /// What fuse(4) names.
+    /// Those of fuse(4).
     pub fn send(&self, device: BorrowedFd<'_>, len: usize) -> Result<bool> {
         match splice(&self.out, None, device, None, len, SpliceFFlags::empty()) {
             Ok(sent) => Ok(sent == len),
@@ -82,10 +82,10 @@ impl Pipe {
         }
     }
 
-    /// Empties the pipe into `buffer`; returns how much it was.
+    /// Empties the pipe into `buffer`. Returns the number of bytes.
     ///
     /// # Errors
-    /// What read(2) says.
+    /// Those of read(2).
     pub fn drain(&self, buffer: &mut [u8]) -> Result<usize> {
         let mut done = 0;
         while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_file_that_ends_early_leaves_what_there_is() {
         let pipe = Pipe::new().unwrap();
-        // Where it ends may be known, wrongly too.
+        // The known size may be wrong.
         let ends = [None, Some(5000), Some(4000)];
         let places = [(0, 5000), (4090, 910), (5000, 0), (9999, 0)];
         for (end, (offset, len)) in ends.into_iter().flat_map(|e| places.map(|place| (e, place))) {

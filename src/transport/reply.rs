@@ -1,4 +1,4 @@
-//! Answers.
+//! Answers to requests.
 
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use crate::error::{Errno, best_effort};
 use crate::sys::file::FsStat;
 use crate::sys::{FileType, Stat, Time};
 
-/// The longest name, in bytes (`NAME_MAX`).
+/// Longest name, in bytes (`NAME_MAX`).
 const NAME_LEN: u32 = 255;
 
-/// The one answer that a request gets. Dropped without one, it is EIO, so that nobody waits for
-/// ever.
+/// The only answer to a request. If it is dropped unused, the answer is EIO, so that no caller
+/// waits for ever.
 #[derive(Debug)]
 pub struct Reply {
     device: Arc<Device>,
     unique: u64,
     open: bool,
-    /// Who else may answer the request.
+    /// Set if several threads may answer: decides which one does.
     claim: Option<Arc<dyn Claim>>,
 }
 
@@ -34,86 +34,86 @@ impl Drop for Reply {
     }
 }
 
-/// Decides who answers a request that several threads may answer.
+/// Decides which of several threads answers a request.
 pub trait Claim: Send + Sync + std::fmt::Debug {
-    /// Whether the caller is the one to answer the request `unique`: true once.
+    /// Whether the caller may answer the request `unique`. Returns true only once.
     fn claim(&self, unique: u64) -> bool;
 }
 
-/// A name with its node.
+/// A name with its node, for answers to LOOKUP and the like.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
-    /// Number of the node, which the kernel sends in requests about it; never 0.
+    /// Number by which the kernel refers to the node; never 0.
     pub node: u64,
-    /// What tells it from another that had the number before.
+    /// Distinguishes the node from an earlier one with the same number.
     pub generation: u32,
-    /// Its attributes. `stat.ino` is what users see.
+    /// Attributes of the node. `stat.ino` is the inode number that users see.
     pub stat: Stat,
 }
 
-/// One name of a listing.
+/// One entry of a listing.
 #[derive(Clone, Copy, Debug)]
 pub struct DirEntry<'a> {
     /// The name.
     pub name: &'a [u8],
-    /// What users see as its inode number.
+    /// Inode number that users see.
     pub number: u64,
-    /// Its type.
+    /// Type of the object.
     pub kind: FileType,
-    /// Where a reader goes on behind it.
+    /// Offset of the next entry.
     pub next: u64,
 }
 
-/// How a file is open in the kernel.
+/// Answer to OPEN, OPENDIR and CREATE: how the kernel treats the opened object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OpenedAs {
-    /// Flags of [`abi::open`].
+    /// Flags from [`abi::open`].
     pub flags: u32,
-    /// Number of the file that the kernel reads and writes itself; 0 for none.
+    /// Id of the backing file, which the kernel reads and writes itself; 0 for none.
     pub backing: i32,
 }
 
 impl OpenedAs {
-    /// Its pages stay when it is opened again: contents change through the mount alone.
+    /// The page cache survives the next open, because contents change only through the mount.
     pub const CACHED: Self = Self { flags: abi::open::KEEP_CACHE, backing: 0 };
 }
 
-/// How long the kernel may believe what it is told.
+/// How long the kernel may cache an answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetime {
-    /// That a name stands for a node.
+    /// The mapping from the name to the node.
     pub name: Duration,
-    /// The attributes of the node.
+    /// Attributes of the node.
     pub attributes: Duration,
 }
 
 impl Lifetime {
-    /// One time for all that is told.
+    /// Uses one duration for both.
     pub fn of(time: Duration) -> Self {
         Self { name: time, attributes: time }
     }
 }
 
 impl Reply {
-    /// For the request with this number.
+    /// Creates the answer to the request with this number.
     pub fn new(device: &Arc<Device>, unique: u64) -> Self {
         Self { device: Arc::clone(device), unique, open: true, claim: None }
     }
 
-    /// For the request with this number, which others may answer too.
+    /// Creates the answer to a request that other threads may answer too.
     pub fn claimed<C: Claim + 'static>(device: &Arc<Device>, unique: u64, claim: &Arc<C>) -> Self {
         let claim: Option<Arc<dyn Claim>> = Some(Arc::<C>::clone(claim));
         Self { device: Arc::clone(device), unique, open: true, claim }
     }
 
-    /// Whether this is the one answer; else somebody else has given it.
+    /// Whether this thread may answer; if not, another thread has answered.
     fn claim(&mut self) -> bool {
         let claim = self.claim.as_ref();
         std::mem::replace(&mut self.open, false)
             && claim.is_none_or(|claim| claim.claim(self.unique))
     }
 
-    /// False if somebody else has answered.
+    /// Sends a message. False if another thread has answered.
     fn message(&mut self, errno: i32, message: &mut Message) -> bool {
         if !self.claim() {
             return false;
@@ -126,32 +126,32 @@ impl Reply {
         true
     }
 
-    /// Nothing to tell.
+    /// Answers with success and no data.
     pub fn ok(mut self) {
         self.message(0, &mut Message::default());
     }
 
-    /// There is no answer to this request.
+    /// Drops the request without an answer, as FORGET has none.
     pub fn none(mut self) {
         self.open = false;
     }
 
-    /// It failed.
+    /// Answers with an error.
     pub fn error(self, errno: Errno) {
         self.refuse(errno);
     }
 
-    /// It failed. False if somebody else has answered.
+    /// Answers with an error. False if another thread has answered.
     pub fn refuse(mut self, errno: Errno) -> bool {
         self.message(errno.raw(), &mut Message::default())
     }
 
-    /// Fields that were put together elsewhere.
+    /// Answers with a message.
     pub fn fields(mut self, mut message: Message) {
         self.message(0, &mut message);
     }
 
-    /// Bytes.
+    /// Answers with bytes.
     pub fn data(mut self, data: &[u8]) {
         if !self.claim() {
             return;
@@ -160,15 +160,15 @@ impl Reply {
         best_effort("an answer is lost", self.device.send(&[&header, data]));
     }
 
-    /// The header of an answer with so many bytes.
+    /// Returns the header of an answer with `len` bytes.
     pub fn header(&self, len: usize) -> [u8; OUT_HEADER] {
         wire::header(OUT_HEADER + len, self.unique, 0)
     }
 
-    /// What is in the pipe: the header and so many bytes. False if the pipe is of no use after it.
+    /// Answers from a pipe with the header and `len` bytes. False if the pipe is unusable after it.
     pub fn piped(mut self, pipe: &Pipe, len: usize) -> bool {
         if !self.claim() {
-            // What is in the pipe is for nobody.
+            // The message stays in the pipe, so the pipe is lost.
             return false;
         }
         let sent = pipe.send(self.device.as_fd(), OUT_HEADER + len);
@@ -177,26 +177,26 @@ impl Reply {
         useful
     }
 
-    /// A listing. False if somebody else has answered: the kernel does not know what is in it.
+    /// Answers with a listing. False if another thread has answered: the kernel does not see it.
     pub fn listing(mut self, listing: Listing) -> bool {
         self.message(0, &mut { listing.message })
     }
 
-    /// A name with its node. False as for [`Self::listing`].
+    /// Answers with an entry. False if another thread has answered, as for [`Self::listing`].
     pub fn entry(mut self, entry: &Entry, lifetime: Lifetime) -> bool {
         let mut message = Message::default();
         put_entry(&mut message, entry, lifetime);
         self.message(0, &mut message)
     }
 
-    /// A name that is not there, to be remembered: an entry without a node.
+    /// Answers that a name does not exist, with an entry without a node, which the kernel caches.
     pub fn absent(self, lifetime: Lifetime) {
         let mut message = Message::default();
         put_no_node(&mut message, lifetime);
         self.fields(message);
     }
 
-    /// A new file, opened.
+    /// Answers CREATE and TMPFILE: a new file, opened.
     pub fn created(self, entry: &Entry, lifetime: Lifetime, how: OpenedAs) {
         let mut message = Message::default();
         put_entry(&mut message, entry, lifetime);
@@ -204,14 +204,14 @@ impl Reply {
         self.fields(message);
     }
 
-    /// A file or directory, opened. False if somebody else has answered: it is not open.
+    /// Answers OPEN and OPENDIR. False if another thread has answered; the object is not open then.
     pub fn opened(mut self, how: OpenedAs) -> bool {
         let mut message = Message::default();
         put_opened(&mut message, how);
         self.message(0, &mut message)
     }
 
-    /// Attributes.
+    /// Answers with attributes.
     pub fn attributes(self, stat: &Stat, lifetime: Duration) {
         let mut message = Message::default();
         message.u64(lifetime.as_secs()).u32(lifetime.subsec_nanos()).zeros(4);
@@ -219,7 +219,7 @@ impl Reply {
         self.fields(message);
     }
 
-    /// Attributes with the time of birth, as far as the layer knows it.
+    /// Answers STATX: attributes, with the time of birth if the layer has it.
     pub fn statx(self, stat: &Stat, lifetime: Duration) {
         let mut message = Message::default();
         message.u64(lifetime.as_secs()).u32(lifetime.subsec_nanos()).zeros(4 + 16);
@@ -227,25 +227,25 @@ impl Reply {
         self.fields(message);
     }
 
-    /// A length.
+    /// Answers with the number of bytes written.
     pub fn written(self, len: usize) {
         let mut message = Message::default();
         message.u32(u32::try_from(len).unwrap_or(u32::MAX)).zeros(4);
         self.fields(message);
     }
 
-    /// An offset.
+    /// Answers with an offset.
     pub fn offset(self, offset: u64) {
         let mut message = Message::default();
         message.u64(offset);
         self.fields(message);
     }
 
-    /// The bytes of an attribute or of a list of names: their number if no room was offered,
-    /// ERANGE if there is too little (getxattr(2)).
+    /// Answers with the value of an attribute or a list of attribute names. If `room` is 0, the
+    /// answer is the size; if `room` is too small, it is ERANGE (getxattr(2)).
     pub fn attribute(self, bytes: &[u8], room: u32) {
         if room == 0 {
-            // `fuse_getxattr_out` is laid out as `fuse_write_out` is.
+            // `fuse_getxattr_out` has the layout of `fuse_write_out`.
             return self.written(bytes.len());
         }
         if bytes.len() > room as usize {
@@ -254,14 +254,14 @@ impl Reply {
         self.data(bytes);
     }
 
-    /// What an ioctl gave back.
+    /// Answers IOCTL with the bytes of its result.
     pub fn ioctl(self, bytes: &[u8]) {
         let mut message = Message::default();
         message.zeros(16).bytes(bytes);
         self.fields(message);
     }
 
-    /// Space of a file system.
+    /// Answers STATFS.
     pub fn statfs(self, s: &FsStat) {
         let mut message = Message::default();
         for count in [s.blocks, s.bfree, s.bavail, s.files, s.ffree] {
@@ -278,39 +278,39 @@ fn put_lifetimes(message: &mut Message, lifetime: Lifetime) {
     message.u32(name.subsec_nanos()).u32(attributes.subsec_nanos());
 }
 
-/// `fuse_entry_out`.
+/// Writes a `fuse_entry_out`.
 fn put_entry(message: &mut Message, entry: &Entry, lifetime: Lifetime) {
-    // The kernel keeps the lower half (`i_generation`).
+    // The kernel keeps the lower 32 bits (`i_generation`).
     message.u64(entry.node).u64(entry.generation.into());
     put_lifetimes(message, lifetime);
     put_attributes(message, &entry.stat);
 }
 
-/// `fuse_entry_out` without a node.
+/// Writes a `fuse_entry_out` without a node.
 fn put_no_node(message: &mut Message, lifetime: Lifetime) {
     message.u64(0).u64(0);
     put_lifetimes(message, lifetime);
     message.zeros(ATTRIBUTES);
 }
 
-/// `fuse_open_out`, with no handle: nothing is kept for an open file.
+/// Writes a `fuse_open_out` without a handle: the server keeps nothing for an open file.
 fn put_opened(message: &mut Message, how: OpenedAs) {
     message.u64(0).u32(how.flags).u32(how.backing.cast_unsigned());
 }
 
-/// Bytes of `fuse_attr`.
+/// Size of `fuse_attr`, in bytes.
 const ATTRIBUTES: usize = 88;
 
-/// The kernel's 32-bit encoding of a device number is the lower half of makedev(3)'s.
+/// The kernel's 32-bit encoding of a device number is the lower half of that of makedev(3).
 fn device_number(stat: &Stat) -> u32 {
     u32::try_from(stat.rdev & u64::from(u32::MAX)).unwrap_or(0)
 }
 
-/// `fuse_attr`.
+/// Writes a `fuse_attr`.
 fn put_attributes(message: &mut Message, stat: &Stat) {
     message.u64(stat.ino).u64(stat.size).u64(stat.blocks);
     for time in [stat.atime, stat.mtime, stat.ctime] {
-        // Signed, whatever the header file says.
+        // Seconds are signed, although the header file has them unsigned.
         message.u64(time.sec.cast_unsigned());
     }
     for time in [stat.atime, stat.mtime, stat.ctime] {
@@ -320,7 +320,7 @@ fn put_attributes(message: &mut Message, stat: &Stat) {
     message.u32(device_number(stat)).u32(stat.blksize).u32(0);
 }
 
-/// `fuse_statx`.
+/// Writes a `fuse_statx`.
 fn put_statx(message: &mut Message, stat: &Stat) {
     let mask = match stat.btime {
         Some(_) => libc::STATX_BASIC_STATS | libc::STATX_BTIME,
@@ -337,24 +337,24 @@ fn put_statx(message: &mut Message, stat: &Stat) {
     message.u32(libc::major(stat.rdev)).u32(libc::minor(stat.rdev)).zeros(8 + 112);
 }
 
-/// Entries of a directory, as many as there is room for.
+/// Entries of a directory, as many as fit into the answer.
 #[derive(Debug)]
 pub struct Listing {
     message: Message,
     room: usize,
 }
 
-/// Bytes of `fuse_dirent` before the name, and of `fuse_entry_out`.
+/// Sizes of `fuse_dirent` before the name, and of `fuse_entry_out`, in bytes.
 const DIRENT: usize = 24;
 const ENTRY: usize = 40 + ATTRIBUTES;
 
 impl Listing {
-    /// An empty one.
+    /// Creates an empty listing for `room` bytes.
     pub fn new(room: usize) -> Self {
         Self { message: Message::default(), room: room + OUT_HEADER }
     }
 
-    /// Adds an entry; false if there is no room for it.
+    /// Adds an entry. False if it does not fit.
     pub fn push(&mut self, entry: &DirEntry<'_>) -> bool {
         let fits = self.fits(DIRENT, entry.name);
         if fits {
@@ -363,7 +363,7 @@ impl Listing {
         fits
     }
 
-    /// Adds an entry with its node, or without if the node is not told or there is none.
+    /// Adds an entry with its node, if there is one to tell. False if it does not fit.
     pub fn push_plus(
         &mut self,
         entry: &DirEntry<'_>,
@@ -374,7 +374,7 @@ impl Listing {
         if fits {
             match node {
                 Some(node) => put_entry(&mut self.message, node, lifetime),
-                // The kernel takes it for a plain entry (fs/fuse/readdir.c).
+                // The kernel treats this as a plain entry (fs/fuse/readdir.c).
                 None => put_no_node(&mut self.message, Lifetime::of(Duration::ZERO)),
             }
             self.put_dirent(entry);
@@ -394,7 +394,7 @@ impl Listing {
     }
 }
 
-/// The `d_type` of readdir(3).
+/// Returns the `d_type` of readdir(3).
 fn type_of(kind: FileType) -> u32 {
     u32::from(kind as u8)
 }
@@ -424,7 +424,7 @@ mod tests {
         }
     }
 
-    /// The sizes that the kernel checks (`fuse_copy_out_args` wants them to the byte).
+    /// The kernel requires these sizes to the byte (`fuse_copy_out_args`).
     #[test]
     fn structures_have_the_sizes_of_the_header_file() {
         let size = |put: &dyn Fn(&mut Message)| {

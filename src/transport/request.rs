@@ -1,4 +1,4 @@
-//! Requests as types.
+//! Requests, parsed into types.
 
 use super::abi::{self, opcode, setattr};
 use super::init::Offer;
@@ -7,33 +7,33 @@ use crate::id::Id;
 use crate::sys::Time;
 use crate::sys::at::SetTime;
 
-/// Who asks, about what, and where the answer goes.
+/// The header of a request (`fuse_in_header`).
 #[derive(Clone, Copy, Debug)]
 pub struct Header {
-    /// Number of the operation.
+    /// Number of the operation (`opcode`).
     pub opcode: u32,
-    /// Names the request in its answer.
+    /// Number of the request, which its answer repeats.
     pub unique: u64,
-    /// Number of the object, as the kernel was told.
+    /// Number of the node, as the server gave it out.
     pub node: u64,
-    /// User of the caller, for access to files (`fsuid`).
+    /// User id of the caller, for access to files (`fsuid`).
     pub uid: u32,
-    /// Group of the caller, for access to files.
+    /// Group id of the caller, for access to files (`fsgid`).
     pub gid: u32,
-    /// Thread of the caller; 0 if it is in a process namespace that the mount does not see.
+    /// Thread id of the caller; 0 if it is in a PID namespace that the mount does not see.
     pub pid: u32,
 }
 
 /// One request.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// Who and about what.
+    /// The header.
     pub header: Header,
-    /// What is asked for.
+    /// The operation, with its arguments.
     pub operation: Operation<'a>,
 }
 
-/// Attributes to set. What is `None` or [`SetTime::Omit`] stays as it is.
+/// Attributes to set. `None` and [`SetTime::Omit`] leave one as it is.
 #[derive(Clone, Copy, Debug)]
 pub struct SetAttr {
     /// Permission bits.
@@ -50,7 +50,7 @@ pub struct SetAttr {
     pub mtime: SetTime,
 }
 
-/// What is asked for. Names are bytes, without the NUL.
+/// An operation with its arguments. Names are bytes without the NUL.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)] // The fields have the names of their manual pages.
 pub enum Operation<'a> {
@@ -97,7 +97,7 @@ pub enum Operation<'a> {
         new_name: &'a [u8],
         flags: u32,
     },
-    /// A new name, in the directory that the header names, for `node`.
+    /// A new name for `node`, in the directory of the header.
     Link {
         node: u64,
         name: &'a [u8],
@@ -129,7 +129,7 @@ pub enum Operation<'a> {
     StatFs,
     Flush,
     Release,
-    /// Of a file or of a directory.
+    /// FSYNC or FSYNCDIR.
     Fsync {
         data_only: bool,
     },
@@ -176,15 +176,15 @@ pub enum Operation<'a> {
         to_offset: u64,
         length: u64,
     },
-    /// The caller of another request got a signal.
+    /// The caller of the request `unique` got a signal.
     Interrupt {
         unique: u64,
     },
-    /// Anything else: ENOSYS.
+    /// Any other operation; the answer is ENOSYS.
     Unknown,
 }
 
-/// Nodes that the kernel lets go, with counts.
+/// Nodes that the kernel forgets, each with its lookup count.
 #[derive(Clone, Copy, Debug)]
 pub struct Forgets<'a>(Input<'a>);
 
@@ -197,7 +197,7 @@ impl Iterator for Forgets<'_> {
 }
 
 impl Request<'_> {
-    /// Whether the request changes nothing that anybody could see, so that it may end anywhere.
+    /// Whether the request makes no visible change, so that it can be given up at any point.
     pub fn only_reads(&self) -> bool {
         let empties =
             matches!(self.operation, Operation::Open { flags, .. } if flags & libc::O_TRUNC != 0);
@@ -226,17 +226,17 @@ impl Header {
         input.skip(4)?;
         let (opcode, unique, node) = (input.u32()?, input.u64()?, input.u64()?);
         let (uid, gid, pid) = (input.u32()?, input.u32()?, input.u32()?);
-        // Extensions follow the arguments, and none was agreed on.
+        // Extensions follow the arguments, but none was negotiated.
         input.skip(4)?;
         Ok(Self { opcode, unique, node, uid, gid, pid })
     }
 }
 
 impl<'a> Request<'a> {
-    /// Reads one request. `extended`: SETXATTR_EXT was agreed on.
+    /// Parses a request. `extended` means that SETXATTR_EXT was negotiated.
     ///
     /// # Errors
-    /// The header, as far as there is one, of a request that makes no sense.
+    /// The header of a malformed request; `None` if the header itself is malformed.
     pub fn parse(bytes: &'a [u8], extended: bool) -> Result<Self, Option<Header>> {
         let mut input = Input::new(bytes);
         let header = Header::parse(&mut input).map_err(|Malformed| None)?;
@@ -295,13 +295,13 @@ fn operation<'a>(
 fn init<'a>(i: &mut Input<'a>) -> Result<Operation<'a>, Malformed> {
     let (major, minor, max_readahead) = (i.u32()?, i.u32()?, i.u32()?);
     let low = u64::from(i.u32()?);
-    // Sent since ABI 7.36, and worth something only where the kernel says so.
+    // Sent since ABI 7.36, but valid only with INIT_EXT.
     let high = i.u32().map_or(0, u64::from) << 32;
     let flags = if low & abi::capability::INIT_EXT == 0 { low } else { low | high };
     Ok(Operation::Init(Offer { major, minor, max_readahead, flags }))
 }
 
-/// Requests that give a name to something.
+/// Parses requests that give a name to an object.
 fn naming<'a>(opcode: u32, i: &mut Input<'a>) -> Result<Operation<'a>, Malformed> {
     Ok(match opcode {
         opcode::SYMLINK => Operation::Symlink { name: i.name()?, target: i.name()? },
@@ -352,7 +352,7 @@ fn attributes<'a>(
     })
 }
 
-/// Requests on open files and directories. They begin with a handle, of which we have none.
+/// Parses requests on open files and directories. They begin with a handle, which is unused.
 fn data<'a>(opcode: u32, i: &mut Input<'a>) -> Result<Operation<'a>, Malformed> {
     let handle = Input::skip;
     Ok(match opcode {
@@ -412,13 +412,13 @@ fn set_attr<'a>(i: &mut Input<'a>) -> Result<Operation<'a>, Malformed> {
     i.skip(4)?;
     let (uid, gid) = (i.u32()?, i.u32()?);
     let has = |bit| valid & bit != 0;
-    // Seconds are signed, whatever the header file says (`fuse_setattr_in`).
+    // Seconds are signed, although the header file has them unsigned (`fuse_setattr_in`).
     let time = |set, now, sec: u64, nsec| match (has(set), has(now)) {
         (false, _) => SetTime::Omit,
         (true, true) => SetTime::Now,
         (true, false) => SetTime::At(Time { sec: sec.cast_signed(), nsec }),
     };
-    // The kernel asks for no other owner than one that there is (notify_change, fs/attr.c).
+    // The kernel sends no owner without an id (notify_change, fs/attr.c).
     let id = |set, number| match has(set) {
         true => Id::new(number).map(Some).ok_or(Malformed),
         false => Ok(None),

@@ -1,18 +1,17 @@
-//! How threads wait for the next request.
+//! Waiting for the next request, in several threads.
 //!
-//! Waking a thread that sleeps costs more than most requests take, above all where the processors
-//! are virtual ones that have to be woken as well. A single client sends its next request a few
-//! microseconds after our answer to the last. So, while that goes on, one thread does not sleep: it
-//! asks for the next request over and over for a short time, and the other threads keep out of its
-//! way.
+//! Waking a sleeping thread costs more than most requests take, above all on virtual processors,
+//! which have to be woken as well. A single client sends its next request a few microseconds after
+//! the answer to the last. While that goes on, one thread does not sleep. It polls for the next
+//! request for a short time, and the other threads stay out of its way.
 //!
-//! * **Sleeping** is the rule: threads sleep in epoll, and the kernel wakes one for each request.
-//! * A thread whose requests came in quick succession becomes the **spinner**. Who wakes and sees
-//!   one parks for [`PATIENCE`]. If the spinner has by then been busy with one request for that
-//!   long, it is no spinner any more.
-//! * It goes back to sleep when no request comes for a while, when it wasted a processor that
-//!   others wanted, and when the requests of several clients wait for it: they are served better by
-//!   several threads.
+//! * By default, threads **sleep** in epoll, and the kernel wakes one for each request.
+//! * A thread whose requests come in quick succession becomes the **spinner**. Another thread that
+//!   wakes and sees a spinner parks for [`PATIENCE`]. If the spinner has then been busy with one
+//!   request for that long, it loses its role.
+//! * The spinner goes back to sleep in three cases: no request comes for a while, it wasted a
+//!   processor that others wanted, or requests of several clients wait, which several threads serve
+//!   better.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -26,60 +25,60 @@ use super::device::{Device, Received};
 use crate::error::{Error, Result};
 use crate::sys::descriptors::with_room;
 
-/// A request that comes as soon as this after an answer, waking included, would have been worth
+/// A request that comes within this time after an answer, waking included, would have been worth
 /// spinning for.
 const QUICK: Duration = Duration::from_micros(100);
-/// So many quick requests in a row are a busy client.
+/// Number of quick requests in a row that make a busy client.
 const BUSY: u8 = 4;
-/// No amount of quick requests in the past counts for more.
+/// Limit of [`Pace::quick`], so that old quick requests do not count for ever.
 const MOST: u8 = 8;
-/// What one time in vain costs.
+/// Amount by which an unsuccessful spin lowers [`Pace::quick`].
 const IN_VAIN: u8 = 4;
-/// Requests of others that had waited, until spinning is given up for them.
+/// Number of requests of other clients that had to wait, after which spinning ends for them.
 const CROWD: u8 = 4;
-/// For how long a thread does not spin after it stood in the way of others.
+/// Time without spinning, after a thread stood in the way of others.
 const REST: Duration = Duration::from_millis(5);
-/// A request that takes so long waits for something. Its client is not worth spinning for.
+/// A request that takes this long waits for something. Its client is not worth spinning for.
 const LONG: Duration = Duration::from_millis(1);
-/// For how long threads rely on the spinner.
+/// Time for which other threads rely on the spinner.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// No thread spins.
+/// Value of [`Waiting::spinner`] while no thread spins.
 const NOBODY: u32 = 0;
 
-/// What the threads know of each other.
+/// State that the waiting threads share.
 #[derive(Debug)]
 pub struct Waiting {
-    /// The longest time to spin; none: never.
+    /// Longest time to spin; zero turns spinning off.
     spin: Duration,
-    /// The number of the thread that spins, or serves what it got by that.
+    /// Number of the thread that spins, or serves a request that it got by spinning.
     spinner: AtomicU32,
-    /// When a request was last taken or answered, in nanoseconds since `start`.
+    /// When a request was last read or answered, in nanoseconds since `start`.
     last: AtomicU64,
     start: Instant,
     parked: Mutex<()>,
     given_up: Condvar,
 }
 
-/// What a thread waited for.
+/// Result of waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// A request of this length.
+    /// A request of this length, in bytes.
     Request(usize),
-    /// Nothing came for as long as it was to wait.
+    /// No request came in the given time.
     Nothing,
-    /// The mount is gone.
+    /// The file system is unmounted.
     Gone,
 }
 
-/// Why a thread sleeps no longer.
+/// Reason why a thread sleeps no longer.
 enum Woken {
     ForRequest,
     ForSpinner,
     InVain,
 }
 
-/// One thread that waits and serves.
+/// A thread that waits for requests and serves them.
 #[derive(Debug)]
 pub struct Waiter {
     number: u32,
@@ -87,29 +86,29 @@ pub struct Waiter {
     pace: Pace,
 }
 
-/// What a thread knows of the requests that it got.
+/// History of the requests of one thread, which decides whether it spins.
 #[derive(Debug, Default)]
 struct Pace {
-    /// How well it goes, up to [`MOST`].
+    /// Rises with each quick request up to [`MOST`], and falls with each other one.
     quick: u8,
-    /// How much others had to wait.
+    /// Rises with each request of another client that had to wait.
     crowd: u8,
-    /// The client of the last request.
+    /// Client of the last request.
     client: u32,
-    /// When the last request was taken, after `Waiting::start`.
+    /// When the last request was read, since `Waiting::start`.
     taken: Duration,
-    /// The last request was not there yet when it was asked for.
+    /// The last request arrived only after the thread had begun to spin.
     had_to_wait: bool,
-    /// No spinning before that.
+    /// The thread does not spin before this time.
     rests_until: Option<Instant>,
-    /// How often this thread had to leave its processor, as of the last time in vain.
+    /// Number of involuntary context switches, as of the last unsuccessful spin.
     preempted: Option<i64>,
 }
 
 impl Waiting {
-    /// For threads that spin for at most `spin`.
+    /// Creates the state for threads that spin for at most `spin`.
     pub fn new(spin: Duration) -> Self {
-        // A spinner on the only processor keeps the client from sending what it waits for.
+        // On the only processor, a spinner keeps the client from sending the next request.
         let alone = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1);
         Self {
             spin: if alone { Duration::ZERO } else { spin },
@@ -121,23 +120,23 @@ impl Waiting {
         }
     }
 
-    /// A thread with a number of its own, from 1.
+    /// Adds a thread. `number` is its own, from 1.
     ///
     /// # Errors
     /// EMFILE, ENOMEM (epoll_create1(2), epoll_ctl(2)).
     pub fn waiter(&self, number: u32, device: &Device) -> Result<Waiter> {
         let flags = EpollCreateFlags::EPOLL_CLOEXEC;
         let epoll = with_room(|| Epoll::new(flags).map_err(Error::from))?;
-        // Exclusive: one request wakes one thread.
+        // Exclusive, so that each request wakes one thread.
         let readable = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE, 0);
         epoll.add(device.as_fd(), readable)?;
         Ok(Waiter { number, epoll, pace: Pace::default() })
     }
 
-    /// The next request. With `patience`, a thread sleeps no longer than that.
+    /// Waits for the next request; with `patience`, sleeps no longer than that.
     ///
     /// # Errors
-    /// What [`Device::take`] says.
+    /// Those of [`Device::take`].
     pub fn next(
         &self,
         waiter: &mut Waiter,
@@ -173,7 +172,7 @@ impl Waiting {
         }
     }
 
-    /// To be called after each request, with the number of its client.
+    /// Notes that the thread has served a request of `client`. Called after each request.
     pub fn served(&self, waiter: &mut Waiter, client: u32) {
         if self.spin.is_zero() {
             return;
@@ -194,12 +193,12 @@ impl Waiting {
                 self.given_up.notify_all();
             }
         } else if pace.may_spin() {
-            // Else another one is faster.
+            // A failure means that another thread has become the spinner.
             self.spinner.compare_exchange(NOBODY, me, Ordering::Relaxed, Ordering::Relaxed).ok();
         }
     }
 
-    /// Has nobody spin, as the thread that does will wait for something else now.
+    /// Ends spinning because the spinner is about to wait for something else.
     pub fn stop_spinning(&self) {
         let spinner = self.spinner.load(Ordering::Relaxed);
         if spinner != NOBODY {
@@ -218,7 +217,7 @@ impl Waiting {
         }
         Ok(match self.spinner.load(Ordering::Relaxed) {
             NOBODY => Woken::ForRequest,
-            // What woke us is for the spinner, which looks once more before it sleeps.
+            // The event is for the spinner, which looks once more before it sleeps.
             _ => Woken::ForSpinner,
         })
     }
@@ -242,7 +241,7 @@ impl Waiting {
         }
     }
 
-    /// Leaves the others to the spinner, unless that has been busy for long.
+    /// Waits while another thread spins, and ends its role if it is busy for too long.
     fn park(&self, spinner: u32) {
         let mut parked = self.parked.lock();
         if self.spinner.load(Ordering::Relaxed) != spinner {
@@ -255,7 +254,7 @@ impl Waiting {
         }
     }
 
-    /// Has the threads sleep in epoll again. Those that are parked follow within [`PATIENCE`].
+    /// Makes the threads sleep in epoll again. Parked ones follow within [`PATIENCE`].
     fn give_up(&self, spinner: u32) {
         let (relaxed, nobody) = (Ordering::Relaxed, NOBODY);
         self.spinner.compare_exchange(spinner, nobody, relaxed, relaxed).ok();
@@ -263,7 +262,7 @@ impl Waiting {
 }
 
 impl Pace {
-    /// Notes a request that came so long after the last answer.
+    /// Notes a request that came `gap` after the last answer.
     fn took(&mut self, gap: Duration) {
         self.quick = match gap {
             gap if gap <= QUICK => (self.quick + 1).min(MOST),
@@ -284,8 +283,8 @@ impl Pace {
         }
     }
 
-    /// Notes what was just served by spinning, and whether several clients wait for us. That the
-    /// request of the same client had waited says nothing: not all wait for their answers.
+    /// Notes a request served by spinning. Returns whether several clients wait. A waiting request
+    /// of the same client does not count, because some clients send without waiting for the answer.
     fn is_crowded(&mut self, other_client: bool) -> bool {
         self.crowd = match other_client && !self.had_to_wait {
             true => self.crowd + 1,
@@ -294,10 +293,10 @@ impl Pace {
         self.crowd >= CROWD
     }
 
-    /// Notes a time of spinning that brought nothing.
+    /// Notes an unsuccessful spin.
     fn in_vain(&mut self) {
         self.quick = self.quick.saturating_sub(IN_VAIN);
-        // Unknown counts as none.
+        // If the number is unknown, it counts as zero.
         let preempted = getrusage(UsageWho::RUSAGE_THREAD)
             .map_or(0, |usage| usage.involuntary_context_switches());
         if self.preempted.replace(preempted).is_some_and(|before| before < preempted) {
@@ -324,7 +323,7 @@ mod tests {
 
     const FOR_EVER: Duration = Duration::from_secs(1);
 
-    /// A device, and the end at which requests go in.
+    /// Returns a device, and the end of its socket to which requests are written.
     fn device() -> (Device, OwnedFd) {
         let kind = SockType::SeqPacket;
         let (ours, theirs) =
@@ -332,12 +331,12 @@ mod tests {
         (Device::new(ours).unwrap(), theirs)
     }
 
-    /// For a machine of several processors, whatever this one has.
+    /// As on a machine with several processors.
     fn waiting(spin: Duration) -> Waiting {
         Waiting { spin, ..Waiting::new(spin) }
     }
 
-    /// Serves `count` requests of these clients that are all there already.
+    /// Serves one request for each element of `clients`, all of which are waiting already.
     fn serve(waiting: &Waiting, waiter: &mut Waiter, end: (&Device, &OwnedFd), clients: &[u32]) {
         clients.iter().for_each(|_| assert_eq!(write(end.1, b"request").unwrap(), 7));
         for client in clients {
@@ -408,7 +407,7 @@ mod tests {
         let mut hanging = waiting.waiter(1, &device).unwrap();
         serve(&waiting, &mut hanging, (&device, &end), &[7; 20]);
         assert!(spins(&waiting));
-        // It never asks for another one.
+        // The spinner never asks for another request.
         write(&end, b"another").unwrap();
         let mut other = waiting.waiter(2, &device).unwrap();
         assert_eq!(
@@ -417,7 +416,7 @@ mod tests {
         );
     }
 
-    /// Others are parked meanwhile, so that it costs them as much.
+    /// Other threads are parked meanwhile, so a slow request costs them as much.
     #[test]
     fn slow_requests_are_not_spun_for() {
         let (device, end) = device();

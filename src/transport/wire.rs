@@ -1,19 +1,19 @@
-//! Bytes to numbers and back, in the byte order of the machine, as the kernel sends them.
+//! Encoding of numbers and bytes, in the byte order of the machine, as the kernel does it.
 
 use smallvec::SmallVec;
 
 use super::abi::OUT_HEADER;
 
-/// A request that ends too early, or a name without an end.
+/// Error for a request that ends too early, or a name without a NUL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-/// What is left of a request.
+/// The unread rest of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
-    /// All of `bytes`.
+    /// Reads from the beginning of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
@@ -24,29 +24,29 @@ impl<'a> Input<'a> {
         Ok(*first)
     }
 
-    /// The next 32 bits.
+    /// Reads 32 bits.
     pub fn u32(&mut self) -> Result<u32, Malformed> {
         self.array().map(u32::from_ne_bytes)
     }
 
-    /// The next 64 bits.
+    /// Reads 64 bits.
     pub fn u64(&mut self) -> Result<u64, Malformed> {
         self.array().map(u64::from_ne_bytes)
     }
 
-    /// Passes over `count` bytes.
+    /// Skips `count` bytes.
     pub fn skip(&mut self, count: usize) -> Result<(), Malformed> {
         self.bytes(count).map(drop)
     }
 
-    /// The next `count` bytes.
+    /// Reads `count` bytes.
     pub fn bytes(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
         let (first, rest) = self.0.split_at_checked(count).ok_or(Malformed)?;
         self.0 = rest;
         Ok(first)
     }
 
-    /// The bytes up to the next NUL, which is passed over.
+    /// Reads the bytes up to the next NUL, and skips the NUL.
     pub fn name(&mut self) -> Result<&'a [u8], Malformed> {
         let end = self.0.iter().position(|byte| *byte == 0).ok_or(Malformed)?;
         let name = self.bytes(end)?;
@@ -55,15 +55,15 @@ impl<'a> Input<'a> {
     }
 }
 
-/// A message to the kernel. Its header is filled in when it is sent.
+/// A message to the kernel. [`Self::finish`] fills in its header.
 #[derive(Debug)]
 pub struct Message(SmallVec<[u8; INLINE]>);
 
-/// The longest message of fixed size: a header, `fuse_statx_out`.
+/// Size of the longest message of fixed size, in bytes: a header and a `fuse_statx_out`.
 const INLINE: usize = OUT_HEADER + 32 + 256;
 
 impl Default for Message {
-    /// An empty one, with room for the header.
+    /// Creates an empty message with room for the header.
     fn default() -> Self {
         Self(SmallVec::from_slice(&[0; OUT_HEADER]))
     }
@@ -91,18 +91,18 @@ impl Message {
         self
     }
 
-    /// Adds `count` bytes that mean nothing.
+    /// Adds `count` zero bytes.
     pub fn zeros(&mut self, count: usize) -> &mut Self {
         self.0.resize(self.0.len() + count, 0);
         self
     }
 
-    /// The bytes so far, the header's room included.
+    /// Returns the number of bytes so far, including the header.
     pub fn size(&self) -> usize {
         self.0.len()
     }
 
-    /// The finished bytes; `beside` more are sent after them.
+    /// Fills in the header, and returns the bytes. `beside` is the number of bytes sent after them.
     pub fn finish(&mut self, unique: u64, error: i32, beside: usize) -> &[u8] {
         let header = header(self.0.len() + beside, unique, error);
         for (place, byte) in self.0.iter_mut().zip(header) {
@@ -112,7 +112,7 @@ impl Message {
     }
 }
 
-/// `fuse_out_header`.
+/// Encodes a `fuse_out_header`.
 pub fn header(len: usize, unique: u64, error: i32) -> [u8; OUT_HEADER] {
     let len = u32::try_from(len).unwrap_or(u32::MAX);
     let mut out = [0; OUT_HEADER];
