@@ -161,7 +161,7 @@ pub fn stands_back<'a>(
     has_two_places(stored, dialect) && all.any(|name| name.strip_prefix(OVERRIDE) == Some(stored))
 }
 
-/// Translates a name in the mount to the stored name; `None` if users may not set it.
+/// Translates a name in the mount to the stored name; `None` if users cannot have it.
 #[must_use]
 pub fn stored(name: &[u8], dialect: Dialect) -> Option<Cow<'_, [u8]>> {
     if is_private(name) || (dialect != Dialect::Plain && is_acl(name)) {
