@@ -16,7 +16,7 @@ pub struct Agreed {
     pub setxattr_ext: bool,
     /// The kernel says which requests clear set-id bits (Linux 5.12).
     pub says_who_kills: bool,
-    /// All capabilities.
+    /// All capabilities that were negotiated.
     pub flags: u64,
     /// Minor version that both sides use.
     pub minor: u32,

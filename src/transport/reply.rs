@@ -227,7 +227,7 @@ impl Reply {
         self.fields(message);
     }
 
-    /// Answers with the number of bytes written.
+    /// Answers with a number of bytes.
     pub fn written(self, len: usize) {
         let mut message = Message::default();
         message.u32(u32::try_from(len).unwrap_or(u32::MAX)).zeros(4);

@@ -55,7 +55,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// A message to the kernel. [`Self::finish`] fills in its header.
+/// A message to the kernel. [`Message::finish`] fills in its header.
 #[derive(Debug)]
 pub struct Message(SmallVec<[u8; INLINE]>);
 
