@@ -1,175 +1,173 @@
-//! What a mount was asked to be: verified options as data.
+//! Verified options of a mount, as data.
 //!
-//! [`Config`] is filled by the command line and read by everything below it. It holds no file
-//! descriptors and does nothing; whether a layer exists or an upper can hold a marker is found out
-//! when the layers are opened.
+//! The command line fills a [`Config`], and all modules below read it. A [`Config`] opens nothing:
+//! whether a layer exists, and which marks an upper can hold, is checked when layers are opened.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::id::Id;
 
-/// Everything that a mount needs to know.
+/// All options of a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The read-only layers, topmost first. Never empty.
+    /// Read-only layers, topmost first; at least one.
     pub lowers: Vec<PathBuf>,
-    /// Layers below all others that lend data to metacopy files and no names, the first to be
-    /// searched first.
+    /// Data-only layers, in the order in which they are searched. They are below all others, and
+    /// provide data for metacopy files but no names.
     pub data_only: Vec<PathBuf>,
-    /// Where changes go. Without it the mount is read-only.
+    /// The writable layer. Without it the mount is read-only.
     pub upper: Option<UpperDirs>,
-    /// The topmost of `lowers` is an upper, which a mount with `ro` only reads.
+    /// Set if the topmost of `lowers` is an upper that this mount, with `ro`, only reads.
     pub frozen: Option<Frozen>,
-    /// Refuse what is doubtful.
+    /// Whether the mount is refused if anything about the layers is doubtful.
     pub strict: bool,
-    /// The directory to mount on.
+    /// Directory on which the file system is mounted.
     pub mountpoint: PathBuf,
-    /// A descriptor of /dev/fuse on which the caller has made the mount already, in place of
-    /// `mountpoint`.
+    /// Descriptor of /dev/fuse, if the caller has mounted it already. It replaces `mountpoint`.
     pub device: Option<i32>,
-    /// Flags and words that go to mount(2) or to fusermount3.
+    /// Flags and options for mount(2) or fusermount3.
     pub mount: MountOptions,
-    /// How long names, attributes and data of the layers may be believed. They change only through
-    /// the mount, so by default for ever.
+    /// How long names, attributes and data of the layers may be cached. The default is for ever, as
+    /// they change only through the mount.
     pub timeout: Duration,
-    /// Which extended attribute namespace carries our markers.
+    /// Namespace of the marks that the mount writes.
     pub namespace: NamespaceChoice,
-    /// How names that are gone are marked, and whether `.wh.` names mark any.
+    /// Form of new whiteouts, and whether `.wh.` names are marks.
     pub whiteout: WhiteoutChoice,
-    /// What reaches the disk, and when.
+    /// When data reaches the disk.
     pub durability: Durability,
-    /// Whether directories marked `dirmeta_delegate` lend only their names.
+    /// Whether directories marked `dirmeta_delegate` contribute only their names.
     pub dirmeta_delegate: bool,
-    /// Whether redirects that layers carry are followed.
+    /// Whether redirects on the layers are followed.
     pub follow_redirects: bool,
-    /// Changes of metadata leave the data of a file below, where the kernel's overlayfs could go on
-    /// with that.
+    /// Whether a change of metadata leaves the data of a file in its lower, where the kernel's
+    /// overlayfs could read the result.
     pub metacopy: bool,
-    /// How the owners on the layers appear in the mount.
+    /// Mapping of owners between the layers and the mount.
     pub owners: Owners,
-    /// How inode numbers are put together.
+    /// Composition of inode numbers.
     pub numbers: Numbers,
-    /// Where the upper keeps owners and modes.
+    /// Where the upper stores owners and modes.
     pub permissions: Permissions,
-    /// Which extended attributes there are in the mount.
+    /// Extended attributes that the mount supports.
     pub xattrs: Xattrs,
-    /// Whether a directory that lowers show through is renamed by a redirect. They are followed
-    /// then.
+    /// Whether a directory that lowers show through is renamed by a redirect. Implies
+    /// `follow_redirects`.
     pub write_redirects: bool,
-    /// What is done to rename such a directory without one.
+    /// How such a directory is renamed without a redirect.
     pub rename_lower: RenameLower,
-    /// Whether hard links of lowers stay together.
+    /// Whether hard links of lowers stay one file.
     pub index: IndexChoice,
-    /// How the contents of files are read and written.
+    /// How data of files is read and written.
     pub io: Io,
-    /// When a file of a lower is copied up to be written.
+    /// When a file of a lower is copied up for writing.
     pub copy_up: CopyUpBy,
-    /// File handles last as long as the mount, also of what the kernel has forgotten.
+    /// Whether file handles last as long as the mount, even if the kernel has forgotten the node.
     pub nfs_export: bool,
-    /// Let the kernel gather small writes before it sends them (FUSE writeback cache).
+    /// Whether the kernel gathers small writes before it sends them (FUSE writeback cache).
     pub writeback: bool,
-    /// The largest WRITE and READ request, in bytes.
+    /// Largest WRITE and READ request, in bytes.
     pub max_write: u32,
-    /// How many threads read requests. `None`: chosen from the machine.
+    /// Number of threads that read requests; `None` to choose it from the machine.
     pub threads: Option<u32>,
-    /// For how long a thread looks for the next request before it sleeps.
+    /// Time for which a thread polls for the next request before it sleeps.
     pub spin: Duration,
 }
 
-/// The two directories of the writable layer.
+/// Directories of the writable layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpperDirs {
-    /// The writable layer itself.
+    /// The layer itself.
     pub upper: PathBuf,
-    /// Scratch space on the same file system; changes are built here and then moved into place.
+    /// Work directory on the same file system, where changes are built before they are published.
     pub work: PathBuf,
 }
 
-/// The surroundings of an upper that is only read.
+/// Facts about an upper that is only read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frozen {
-    /// Its work directory, if one was named. It need not be there.
+    /// Work directory of the upper, if one was named. It need not exist.
     pub work: Option<PathBuf>,
 }
 
-/// Flags and words for the mount itself.
+/// Flags and options of the mount itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountOptions {
-    /// `ro`: refuse all changes, whatever the layers allow.
+    /// `ro`: refuses all changes.
     pub read_only: bool,
-    /// `suid` or `nosuid`. `None`: on for a mount by user 0, off otherwise.
+    /// `suid` or `nosuid`. If `None`: on for a mount by user 0, else off.
     pub suid: Option<bool>,
-    /// `dev` or `nodev`. `None`: off, as device nodes of an image are seldom wanted on the host.
+    /// `dev` or `nodev`. If `None`: off, as device nodes of an image are seldom wanted on the host.
     pub dev: Option<bool>,
     /// `exec` or `noexec`.
     pub exec: bool,
-    /// `atime` or `noatime`. Access times are never kept on the layers; this is the mount flag.
+    /// `atime` or `noatime`, as mount flags. The layers never store access times.
     pub atime: bool,
     /// `diratime` or `nodiratime`.
     pub diratime: bool,
-    /// `sync`: every write reaches the disk before it returns.
+    /// `sync`: each write reaches the disk before it returns.
     pub sync: bool,
-    /// `dirsync`: every change to a directory reaches the disk before it returns.
+    /// `dirsync`: each change of a directory reaches the disk before it returns.
     pub dirsync: bool,
-    /// The users who may use the mount. `None`: everybody for a mount by user 0, else its owner.
+    /// Users who may use the mount. If `None`: everybody for a mount by user 0, else its owner.
     pub access: Option<Access>,
-    /// Let the kernel check permissions from mode, owner and ACL. `None` (and the only sound
-    /// choice) is yes.
+    /// Whether the kernel checks permissions by mode, owner and ACL. Nothing else is sound, so no
+    /// option turns it off.
     pub default_permissions: bool,
     /// First column of /proc/mounts.
     pub fsname: String,
     /// What follows `fuse.` in the type column of /proc/mounts.
     pub subtype: String,
-    /// Security labels, as in `context=u:r:t:s0`: name and value.
+    /// Names and values of security labels, as in `context=u:r:t:s0`.
     pub labels: Vec<(&'static str, String)>,
-    /// `max_read`: the largest READ request in bytes, by a word of the mount itself.
+    /// `max_read`: largest READ request in bytes, as a mount option.
     pub max_read: Option<u32>,
-    /// `auto_unmount`: fusermount3 stays and unmounts should this process die.
+    /// `auto_unmount`: fusermount3 stays, and unmounts if this process dies.
     pub auto_unmount: bool,
 }
 
-/// Who may use the mount.
+/// Users who may use the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Only the user that mounted it.
+    /// Only the user who mounted it.
     Owner,
-    /// `allow_root`: that user and root.
+    /// `allow_root`: the user who mounted it, and root.
     OwnerAndRoot,
     /// `allow_other`: everybody, subject to modes and owners.
     Everybody,
 }
 
-/// How a directory that lowers show through is renamed where no redirect is written.
+/// How a directory that lowers show through is renamed if no redirect is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RenameLower {
-    /// Not at all: EXDEV, as the kernel's overlayfs says.
+    /// It is not renamed: EXDEV, as in the kernel's overlayfs.
     Off,
-    /// All that it shows is copied up first. Beyond the limit EXDEV.
+    /// All that it shows is copied up first; EXDEV if that exceeds the limit.
     Copy(CopyLimit),
 }
 
-/// How much may be copied up for one rename.
+/// Limit of what one rename may copy up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CopyLimit {
-    /// Names below the directory.
+    /// Number of names below the directory.
     pub entries: u64,
-    /// Bytes that the files of lowers take on their disks.
+    /// Bytes that files of lowers take on disk.
     pub bytes: u64,
 }
 
 impl CopyLimit {
-    /// A program waits for its rename, and cannot be told how far it is. 100,000 files and 4 GiB
-    /// take about as long as programs wait for a package to be unpacked, and hold for the largest
-    /// of packages (a Rust toolchain with its documentation has 60,000 files and 2 GiB). The index
-    /// of so many names takes some 20 MiB of memory.
+    /// Default limit, by the time that a program may have to wait for a rename. 100,000 files and 4
+    /// GiB take about as long as unpacking a package. That is enough for the largest packages: a
+    /// Rust toolchain with its documentation has 60,000 files and 2 GiB. The index of so many names
+    /// takes about 20 MiB of memory.
     pub const DEFAULT: Self = Self { entries: 100_000, bytes: 4 << 30 };
 }
 
-/// Which namespace carries the markers that we write.
+/// Namespace of the marks that the mount writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NamespaceChoice {
-    /// `trusted.overlay.` where we may, else `user.overlay.`.
+    /// `trusted.overlay.` if the server may set it, else `user.overlay.`.
     #[default]
     Auto,
     /// `xattr=trusted`.
@@ -178,17 +176,17 @@ pub enum NamespaceChoice {
     User,
 }
 
-/// How names that are gone are marked in the upper.
+/// Form of whiteouts in the upper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WhiteoutChoice {
-    /// By the first of the forms below that the upper can hold. All are read.
+    /// The first of the forms below that the upper can hold. All forms are read.
     #[default]
     Auto,
     /// `whiteout=char`: devices 0:0. Names that begin with `.wh.` are ordinary.
     Device,
     /// `whiteout=xattr`: empty files with an attribute. Names that begin with `.wh.` are ordinary.
     Xattr,
-    /// `whiteout=aufs`: files `.wh.NAME` and `.wh..wh..opq`. All are read.
+    /// `whiteout=aufs`: files `.wh.NAME` and `.wh..wh..opq`. All forms are read.
     Aufs,
 }
 
@@ -200,67 +198,67 @@ impl WhiteoutChoice {
     }
 }
 
-/// How the owners on the layers appear in the mount.
+/// Mapping of owners between the layers and the mount.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Owners {
-    /// Users.
+    /// Mapping of user ids.
     pub uids: IdView,
-    /// Groups.
+    /// Mapping of group ids.
     pub gids: IdView,
 }
 
-/// How ids on the layers appear in the mount.
+/// Mapping of ids between the layers and the mount.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum IdView {
-    /// As they are.
+    /// Ids are the same on both sides.
     #[default]
     Same,
-    /// By ranges, which do not overlap on either side.
+    /// Ids are mapped by ranges, which do not overlap on either side.
     Mapped(Vec<IdRange>),
-    /// All as this one.
+    /// All ids of the layers appear as this one.
     All(Id),
 }
 
-/// Ids that follow one another, on the layers and in the mount.
+/// A range of ids on the layers, and its counterpart in the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdRange {
-    /// The first on the layers.
+    /// First id on the layers.
     pub stored: u32,
-    /// The first in the mount.
+    /// First id in the mount.
     pub shown: u32,
-    /// How many; never 0, and both sides end below `u32::MAX`.
+    /// Number of ids; never 0. Both ranges end below `u32::MAX`.
     pub len: u32,
 }
 
-/// Whether hard links of lowers stay one file when they change, by the index in the work directory.
+/// Whether the index of hard links keeps hard links of lowers one file when they change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum IndexChoice {
-    /// Where the file systems allow it.
+    /// The index is used if the file systems allow it.
     #[default]
     Auto,
-    /// `index=on`: what cannot be trusted refuses the mount.
+    /// `index=on`: the mount is refused if the index cannot be trusted.
     On,
     /// `index=off`: the index is neither read nor written.
     Off,
 }
 
-/// How the numbers that stat(2) shows are put together, where layers lie on several file systems.
+/// Composition of inode numbers if layers are on several file systems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Numbers {
-    /// `xino=on`, `xino=auto`: the file system in the upper bits, as in the kernel.
+    /// `xino=on`, `xino=auto`: upper bits tell the file system, as in the kernel.
     #[default]
     Tagged,
-    /// `xino=off`: no bits are added; objects of other file systems than the first get numbers for
-    /// as long as the kernel knows them.
+    /// `xino=off`: no bits are added. Objects of all file systems except the first get numbers that
+    /// hold as long as the kernel knows them.
     Plain,
-    /// `ino32_t`: no more than 32 bits.
+    /// `ino32_t`: numbers have at most 32 bits.
     Short,
 }
 
-/// Where the upper keeps owners and modes. One that keeps them in attributes already goes on.
+/// Where the upper stores owners and modes. An upper that already uses attributes stays with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Permissions {
-    /// `xattr_permissions=0`: in its inodes.
+    /// `xattr_permissions=0`: in inodes.
     #[default]
     Inode,
     /// `xattr_permissions=1`: in an attribute that takes privilege to set.
@@ -269,41 +267,41 @@ pub enum Permissions {
     UserXattr,
 }
 
-/// Which extended attributes there are in the mount.
+/// Extended attributes that the mount supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Xattrs {
-    /// Those of the layers.
+    /// All attributes of the layers.
     #[default]
     All,
-    /// `noacl`: the same without POSIX ACLs.
+    /// `noacl`: all but POSIX ACLs.
     WithoutAcls,
-    /// `noxattrs=1`: none, as on a file system that has none.
+    /// `noxattrs=1`: none, as on a file system without extended attributes.
     None,
 }
 
-/// How the contents of files are read and written.
+/// How data of files is read and written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Io {
-    /// `io=auto`: cached; src/docs/performance.md has the measurements that say so.
+    /// `io=auto`: same as cached, by the measurements in src/docs/performance.md.
     #[default]
     Auto,
-    /// `io=cached`: by requests; the kernel keeps the pages.
+    /// `io=cached`: by requests to the server; the kernel caches the pages.
     Cached,
-    /// `io=passthrough`: files of the upper directly by the kernel. Each open is a request.
+    /// `io=passthrough`: the kernel reads and writes files of the upper. Each open is a request.
     Passthrough,
 }
 
-/// What reaches the disk, and when.
+/// When data reaches the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
-    /// As the kernel's overlayfs: copied-up data is on disk before its name is, and fsync(2) works.
+    /// As in the kernel's overlayfs: copied-up data before its name, other data at fsync(2).
     #[default]
     Normal,
-    /// `fsync=strict`: directories and copies of metadata alone are on disk before their names are
-    /// as well, for upper file systems that keep no order between changes of metadata, as ubifs.
+    /// `fsync=strict`: also directories and copies of metadata before their names. This is for
+    /// upper file systems that do not order changes of metadata, such as ubifs.
     Strict,
-    /// `volatile`, `fsync=volatile` or `fsync=0`: nothing is forced out. After a crash of the
-    /// machine the upper must be thrown away.
+    /// `volatile`, `fsync=volatile` or `fsync=0`: nothing is forced to the disk. After a crash of
+    /// the machine the upper must be thrown away.
     Volatile,
 }
 
@@ -329,40 +327,40 @@ impl Default for MountOptions {
     }
 }
 
-/// When a file of a lower is copied up to be written.
+/// When a file of a lower is copied up for writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CopyUpBy {
-    /// The first change.
+    /// At the first change.
     Write,
-    /// Opening it to write, as in the kernel's overlayfs: what keeps it from being copied is known
+    /// When it is opened for writing, as in the kernel's overlayfs. A failure is then reported
     /// before a program stores anything through a mapping. Each open and close is a request.
     Open,
 }
 
 impl Config {
-    /// How long what is known of the lowers may be believed; `None` for ever, as nobody changes
+    /// Returns how long knowledge of the lowers stays valid; `None` for ever, as nobody changes
     /// them.
     #[must_use]
     pub fn lowers_settle(&self) -> Option<Duration> {
         (self.timeout < Self::FOREVER).then_some(self.timeout)
     }
 
-    /// How long the kernel believes what it was told when nothing else is asked for: as near to for
-    /// ever as FUSE's seconds and the kernel's jiffies allow without overflow (about 31 years).
+    /// Default of [`Self::timeout`]: as close to for ever as the seconds of FUSE and the jiffies of
+    /// the kernel allow without overflow (about 31 years).
     pub const FOREVER: Duration = Duration::from_secs(1_000_000_000);
 
-    /// The default where an upper is only read: the mount that writes it may be there, or may come.
+    /// Default of [`Self::timeout`] for an upper that is only read: another mount may write to it.
     pub const OF_FROZEN: Duration = Duration::from_secs(1);
 
-    /// The largest request that Linux sends (`fs.fuse.max_pages_limit`, 256 pages of 4 KiB).
+    /// Largest request that Linux sends, in bytes (`fs.fuse.max_pages_limit`, 256 pages of 4 KiB).
     pub const MAX_WRITE: u32 = 1 << 20;
-    /// The default of [`Self::spin`]: twice what waking a thread on a virtual processor takes.
+    /// Default of [`Self::spin`]: twice the time to wake a thread on a virtual processor.
     pub const SPIN: Duration = Duration::from_micros(50);
-    /// The largest value of [`Self::spin`], in microseconds: a processor is not to be held for
-    /// longer than a tick of the scheduler.
+    /// Largest value of [`Self::spin`], in microseconds: no thread holds a processor for longer
+    /// than a tick of the scheduler.
     pub const LONGEST_SPIN: u32 = 1000;
 
-    /// A mount of `lowers` on `mountpoint` with the default of every option.
+    /// Builds a mount of `lowers` on `mountpoint` with default options.
     #[must_use]
     pub fn new(lowers: Vec<PathBuf>, upper: Option<UpperDirs>, mountpoint: PathBuf) -> Self {
         Self {

@@ -1,13 +1,13 @@
-//! The one error type of the engine, and the one place where its errno comes from.
+//! The error type of the engine, with the errno that a program gets.
 //!
-//! An [`Error`] is two words: the errno that the caller of the system call will see, and an
-//! optional boxed context for people. A missing name (ENOENT), by far the commonest error, carries
-//! no context and allocates nothing.
+//! An [`Error`] consists of an errno for the caller of the system call, and an optional boxed
+//! context for people. ENOENT for a missing name is by far the commonest error. It has no context,
+//! and so allocates nothing.
 
 use std::fmt;
 use std::io;
 
-/// What the engine returns.
+/// Result of an operation of the engine.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// An errno of the running kernel, never 0.
@@ -71,32 +71,32 @@ errnos!(
 );
 
 impl Errno {
-    /// The errno of the system call that just failed on this thread.
+    /// Returns the errno of the system call that has just failed on this thread.
     #[must_use]
     pub fn last() -> Self {
         Self::from_raw(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
     }
 
-    /// An errno from its number; what is not one becomes EIO.
+    /// Converts a number. One that is not positive becomes EIO.
     #[must_use]
     pub fn from_raw(raw: i32) -> Self {
         if raw > 0 { Self(raw) } else { Self::EIO }
     }
 
-    /// Whether any call may give it, whatever is asked of it, and the next time not: memory or
+    /// Whether any call may fail with this error for a while, whatever its arguments: memory or
     /// descriptors are short, or a disk does not answer.
     #[must_use]
     pub fn is_shortage(self) -> bool {
         [Self::EIO, Self::ENOMEM, Self::EMFILE, Self::ENFILE].contains(&self)
     }
 
-    /// Whether it may go again by itself: a shortage, or an object that is being replaced.
+    /// Whether a later try may succeed: after a shortage, or after an object was replaced.
     #[must_use]
     pub fn may_pass(self) -> bool {
         self.is_shortage() || self == Self::ESTALE
     }
 
-    /// The number, as errno(3) has it.
+    /// Returns the number, as in errno(3).
     #[must_use]
     pub fn raw(self) -> i32 {
         self.0
@@ -104,7 +104,7 @@ impl Errno {
 }
 
 impl fmt::Display for Errno {
-    /// Its name, as errno(3) has it.
+    /// Formats the name, as in errno(3).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }
@@ -119,23 +119,23 @@ impl fmt::Debug for Errno {
     }
 }
 
-/// A failed operation: the errno for the program, the context for people.
+/// A failed operation: an errno for the program, a context for people.
 #[derive(Clone)]
 pub struct Error {
     errno: Errno,
-    /// It says that the thing that was read makes no sense. That stays so, however often one looks.
+    /// The object that was read is malformed. That stays so, however often it is read.
     is_fact: bool,
     context: Option<Box<str>>,
 }
 
 impl Error {
-    /// The errno that the caller gets.
+    /// Returns the errno that the caller gets.
     #[must_use]
     pub fn errno(&self) -> Errno {
         self.errno
     }
 
-    /// Says what was being done to what. The errno stays as it is.
+    /// Adds a description of the failed operation and its object. The errno stays.
     #[must_use]
     pub fn context(mut self, what: impl fmt::Display) -> Self {
         let text = match self.context.take() {
@@ -146,20 +146,20 @@ impl Error {
         self
     }
 
-    /// Says that something which was read makes no sense, such as a mark. Any other error says that
-    /// it could not be found out: nobody may remember one of those.
+    /// Declares that an object that was read, such as a mark, is malformed. Only such an error may
+    /// be remembered. After any other one the state of the object is unknown.
     #[must_use]
     pub fn fact(self) -> Self {
         Self { is_fact: true, ..self }
     }
 
-    /// Whether it says that what is there makes no sense.
+    /// Whether the error says that an object is malformed.
     #[must_use]
     pub fn is_fact(&self) -> bool {
         self.is_fact
     }
 
-    /// An error with its context from the start.
+    /// Creates an error with a context.
     #[must_use]
     pub fn new(errno: Errno, what: impl fmt::Display) -> Self {
         Self::from(errno).context(what)
@@ -208,9 +208,9 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Adds context to the error of a [`Result`], lazily.
+/// Adds a context to the error of a [`Result`].
 pub trait Context<T> {
-    /// Runs `what` only if there is an error to describe.
+    /// Adds what `what` returns to an error. `what` runs only if there is one.
     fn context<D: fmt::Display>(self, what: impl FnOnce() -> D) -> Result<T>;
 }
 
@@ -220,8 +220,8 @@ impl<T> Context<T> for Result<T> {
     }
 }
 
-/// Something after the fact that may fail without making the operation wrong: logged, never dropped
-/// without a trace.
+/// Logs the error of a step whose failure does not make the operation wrong. Returns the value of a
+/// success.
 pub fn best_effort<T>(what: &str, result: Result<T>) -> Option<T> {
     match result {
         Ok(value) => Some(value),

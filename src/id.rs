@@ -1,29 +1,29 @@
 //! Ids of users and groups.
 
-/// An id of a user or a group: any number but the largest.
+/// Id of a user or group: any number except `u32::MAX`.
 ///
-/// The largest, `(uid_t) -1`, is nobody's (`INVALID_UID`, linux/uidgid.h), and chown(2) takes it
-/// for "leave it as it is". What might be absent is an `Option`.
+/// `(uid_t) -1` is nobody's id (`INVALID_UID`, linux/uidgid.h), and tells chown(2) to leave an
+/// owner as it is. An id that may be absent is an `Option<Id>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(u32);
 
 impl Id {
-    /// Root.
+    /// The id of root.
     pub const ROOT: Self = Self(0);
 
-    /// The id with this number, if one can have it.
+    /// Creates an id from its number; `None` for `u32::MAX`.
     #[must_use]
     pub const fn new(number: u32) -> Option<Self> {
         if number == u32::MAX { None } else { Some(Self(number)) }
     }
 
-    /// Its number.
+    /// Returns the number.
     #[must_use]
     pub const fn number(self) -> u32 {
         self.0
     }
 
-    /// The number that the kernel takes for an id, or for none.
+    /// Returns the number of an id, or `u32::MAX` for `None`, as the kernel expects.
     #[must_use]
     pub fn or_none(id: Option<Self>) -> u32 {
         id.map_or(u32::MAX, Self::number)

@@ -1,32 +1,32 @@
 //! ovlmerge: an overlay filesystem in user space.
 //!
-//! Several directories, the *layers*, appear as one tree. The lower layers are never written; what
-//! changes goes to the upper one, in the form that the kernel's overlayfs uses. A whole mount is a
-//! [`vfs::Vfs`] and a transport ([`fuse`]) between it and the kernel.
+//! Several directories, the *layers*, appear as one tree. The lower layers are never written.
+//! Changes go to the upper layer, in the form that the kernel's overlayfs uses. A mount consists of
+//! a [`vfs::Vfs`] and a transport ([`fuse`]) between it and the kernel.
 //!
-//! # Reading path
-//! [`layer`] (a directory that can be opened again, the upper, staged objects), then [`merge`]
-//! (what a stack of layers looks like and how it is changed), then [`vfs`] (nodes, locks, open
-//! files), then [`fuse`].
+//! # Where to begin reading
+//! [`layer`] (directories that reopen themselves, the upper, staged objects), then [`merge`] (how a
+//! stack of layers looks, and how it is changed), then [`vfs`] (nodes, locks, open files), then
+//! [`fuse`].
 //!
 //! # Dependencies
-//! Left may use right, nothing else: `main` → [`cli`] → [`fuse`] → [`control`] → [`vfs`] →
-//! [`merge`] → [`layer`] → [`format`](mod@format) → [`sys`] → [`error`]. [`config`] and
-//! [`id`] are plain data for all of them.
-//! [`tools`] stands beside [`vfs`]: below [`cli`], above [`merge`]. [`transport`] stands beside
-//! [`vfs`] too: below [`fuse`], above [`sys`], and knows no other module.
+//! A module may use the modules to its right, and no others: `main` → [`cli`] → [`fuse`] →
+//! [`control`] → [`vfs`] → [`merge`] → [`layer`] → [`format`](mod@format) → [`sys`] → [`error`].
+//! All may use [`config`] and [`id`], which are plain data. [`tools`] stands beside [`vfs`], below
+//! [`cli`] and above [`merge`]. [`transport`] stands beside [`vfs`], below [`fuse`], and uses only
+//! [`sys`], [`error`] and [`id`].
 //!
 //! # Invariants
 //! * A lower layer has no mutating method: [`layer::LowerDir`].
-//! * Every name passes [`sys::Name`]; no system call gets a path with a slash after the layers are
-//!   open.
-//! * What changes the upper in more than one step is built in the work directory and published by
-//!   one system call: [`layer::Staged`].
-//! * One form for each marker, found out once: [`layer::upper::Forms`].
+//! * Each name is checked by [`sys::Name`]. Once the layers are open, no system call gets a path
+//!   with a slash.
+//! * A change of the upper in several steps is built in the work directory, and published by one
+//!   system call: [`layer::Staged`].
+//! * Each mark has one form, which is found out at the mount: [`layer::upper::Forms`].
 //! * `unsafe` is in [`sys`] alone.
-//! * No lock is held while data is copied but the one of the node that it is copied for.
+//! * While data is copied, the only lock held is that of the node that it is copied for.
 
-// The pages are built with private items, as their readers work on the code.
+// Include private items, because readers of these pages work on the code.
 #![allow(rustdoc::private_intra_doc_links)]
 
 pub mod cli;

@@ -1,4 +1,4 @@
-//! The program `ovlmerge`. All that it does is in the library.
+//! The program `ovlmerge`, a wrapper of the library.
 
 use std::process::ExitCode;
 
