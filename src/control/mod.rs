@@ -1,16 +1,16 @@
-//! What a running mount tells about itself, and how it is asked.
+//! Questions to a running mount about itself, and the answers.
 //!
-//! Questions are names of extended attributes that no listing shows. The namespace `system.` is
-//! the one in which the kernel leaves it to the file system who may read what (`xattr_permission`,
-//! fs/xattr.c), and reading an attribute takes no opening: so every object can be asked about,
-//! whatever its type and mode. Answers are JSON.
+//! A question is the name of an extended attribute that no listing shows, and the answer is its
+//! value, as JSON. In the namespace `system.` the kernel lets the file system decide who may read
+//! an attribute (`xattr_permission`, fs/xattr.c). Reading an attribute does not open the object, so
+//! any object can be asked about, whatever its type and mode.
 //!
-//! * [`Question`]: the names;
-//! * [`stat`]: numbers, layers, [`options`];
-//! * [`which`]: what a path consists of.
+//! * [`Question`]: names of the attributes;
+//! * [`stat`]: numbers, layers and [`options`];
+//! * [`which`]: the objects of the layers behind a path.
 //!
-//! The command line prints the answers and documents them; the names are between a mount and the
-//! program of the same version.
+//! The command line prints and documents the answers. The names are an interface between a mount
+//! and the program of the same version, and no other.
 
 pub mod options;
 pub mod stat;
@@ -19,29 +19,28 @@ pub mod which;
 use crate::error::{Errno, Result};
 use crate::sys::Name;
 
-/// What all names begin with.
+/// Prefix of all question attributes.
 pub const PREFIX: &str = "system.ovlmerge.";
 
-/// The longest answer, in bytes: the longest value of an attribute (`XATTR_SIZE_MAX`,
-/// linux/limits.h).
+/// Longest answer, in bytes (`XATTR_SIZE_MAX`, linux/limits.h).
 pub const LONGEST: usize = 65536;
 
-/// What a mount is asked.
+/// A question to a mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// Everything but the layers.
+    /// All facts about the mount except its layers.
     Stat,
-    /// The layers from this position on, as many as there is room for.
+    /// Facts about the layers from this position on, as many as fit into an answer.
     Layers(usize),
-    /// Where the object comes from, or what there is at a path below it.
+    /// What each layer has for this object, or at a path below it.
     Which(Vec<Box<[u8]>>),
 }
 
 impl Question {
-    /// The question that an attribute stands for; `None` for an ordinary attribute.
+    /// Parses the name of an attribute; `None` for one that is not a question.
     ///
     /// # Errors
-    /// ENODATA for a name that begins as a question does and is none.
+    /// ENODATA for a name with the prefix of questions that is none.
     pub fn parse(name: &[u8]) -> Option<Result<Self>> {
         let word = name.strip_prefix(PREFIX.as_bytes())?;
         let (word, rest) = match word.iter().position(|byte| *byte == b'/') {
@@ -68,7 +67,7 @@ impl Question {
         })
     }
 
-    /// The name of the attribute.
+    /// Returns the name of the attribute.
     #[must_use]
     pub fn name(&self) -> Vec<u8> {
         match self {
@@ -82,7 +81,7 @@ impl Question {
     }
 }
 
-/// Whether an attribute is one that answers a question: it cannot be set.
+/// Whether an attribute has the prefix of questions. Such attributes cannot be set.
 #[must_use]
 pub fn is_ours(name: &[u8]) -> bool {
     name.starts_with(PREFIX.as_bytes())

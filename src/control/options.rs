@@ -1,4 +1,4 @@
-//! The options in force, called as on the command line.
+//! Options in force, named as on the command line.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::config::{
     Numbers, Permissions, RenameLower, WhiteoutChoice, Xattrs,
 };
 
-/// All options but those that name layers.
+/// Returns all options except those that name layers.
 #[must_use]
 pub fn in_force(config: &Config) -> Value {
-    // By name, so that an option which is added is not forgotten here.
+    // All fields are listed, so that a new option is not forgotten here.
     let Config {
         lowers: _,
         data_only: _,
@@ -45,7 +45,7 @@ pub fn in_force(config: &Config) -> Value {
         spin,
     } = config;
     json!({
-        // Null is for ever.
+        // `null` stands for ever.
         "timeout": (*timeout < Config::FOREVER).then_some(timeout.as_secs_f64()),
         "xattr": of_namespace(*namespace),
         "whiteout": of_whiteout(*whiteout),
@@ -192,7 +192,7 @@ fn on(on: bool) -> &'static str {
     if on { "on" } else { "off" }
 }
 
-/// `null` for ids as they are, a number for one that stands for all, else the ranges.
+/// Returns `null` for no mapping, a number if all ids appear as one, else the ranges.
 fn ids(view: &IdView) -> Value {
     match view {
         IdView::Same => Value::Null,

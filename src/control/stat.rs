@@ -1,4 +1,4 @@
-//! The statistics of a mount.
+//! Statistics and layers of a mount.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,60 +21,60 @@ use crate::vfs::statistics::{Caches, Features, LayerFacts, Role};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// What only the connection to the kernel knows.
+/// Facts that only the connection to the kernel knows.
 #[derive(Clone, Debug, Default)]
 pub struct Connection {
-    /// Since the mount can be used.
+    /// Time since the mount became usable.
     pub up: Duration,
-    /// The version of the protocol.
+    /// Major and minor version of the FUSE protocol.
     pub protocol: (u32, u32),
-    /// What the kernel granted, by the names of linux/fuse.h.
+    /// Capabilities that the kernel granted, by their names in linux/fuse.h.
     pub capabilities: Vec<&'static str>,
-    /// Data of one WRITE, in bytes.
+    /// Largest data of one WRITE, in bytes.
     pub max_write: u32,
-    /// In bytes.
+    /// Largest readahead of the kernel, in bytes.
     pub max_readahead: u32,
-    /// Requests in the background at a time.
+    /// Limit of background requests.
     pub max_background: u16,
-    /// The kernel tells of files that are opened, as the server cannot open every file by itself.
+    /// Whether the kernel sends OPEN for files, as the server cannot open each of them by itself.
     pub told_of_open: bool,
-    /// The kernel reads and writes files of the upper by itself.
+    /// Whether the kernel itself reads and writes files of the upper.
     pub passthrough: bool,
     /// Threads that read requests.
     pub readers: Readers,
-    /// Requests that wait for longer than a moment.
+    /// Requests that have waited for longer than a moment.
     pub held_up: Vec<HeldUp>,
-    /// Requests by name.
+    /// Numbers of requests, by the name of the operation.
     pub requests: Vec<(String, u64)>,
-    /// Answers that were an error, by errno.
+    /// Numbers of error answers, by errno.
     pub errors: Vec<(String, u64)>,
 }
 
 /// Numbers of threads that read requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Readers {
-    /// How many there are while none is held up.
+    /// Number of readers while none is held up.
     pub wanted: u32,
-    /// How many there are now.
+    /// Current number of readers.
     pub now: u32,
-    /// How many there may be.
+    /// Largest number of readers.
     pub most: u32,
 }
 
 /// A request that waits for something.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HeldUp {
-    /// By the name of linux/fuse.h.
+    /// Name of the operation in linux/fuse.h.
     pub request: String,
-    /// The thread that asked; 0 if we cannot see it.
+    /// Thread id of the caller; 0 if it is in a PID namespace that the mount does not see.
     pub program: u32,
-    /// The number of the object.
+    /// Number of the node.
     pub node: u64,
-    /// For how long.
+    /// Time that the request has waited, in seconds.
     pub seconds: f64,
-    /// The layer whose answer it waits for, if it is one.
+    /// Layer that the request waits for, if it waits for one.
     pub layer: Option<u16>,
-    /// The object in that layer, or the directory that it is in.
+    /// Path of the object in that layer, or of its directory.
     pub path: Option<String>,
 }
 
@@ -89,7 +89,7 @@ impl fmt::Display for HeldUp {
     }
 }
 
-/// Everything but the layers, of which there may be more than fit into an answer.
+/// Returns all facts except the layers, of which there may be more than fit into an answer.
 #[must_use]
 pub fn summary(vfs: &Vfs, config: &Config, connection: &Connection) -> Value {
     let usage = Usage::of_this_process();
@@ -126,7 +126,7 @@ pub fn summary(vfs: &Vfs, config: &Config, connection: &Connection) -> Value {
     })
 }
 
-/// The layers from a position on, as many as fit into an answer, at least one.
+/// Returns the layers from a position on, as many as fit into an answer; at least one.
 ///
 /// # Errors
 /// Those of [`Vfs::layer`].
@@ -145,7 +145,7 @@ pub fn layers(vfs: &Vfs, config: &Config, from: usize) -> Result<Vec<Value>> {
     Ok(found)
 }
 
-/// All of it in one.
+/// Returns all facts and all layers.
 ///
 /// # Errors
 /// Those of [`Vfs::layer`].
@@ -242,8 +242,8 @@ fn of_tally(counters: &Counters) -> Value {
     })
 }
 
-/// The requests that wait, those first that have waited for the longest time, up to half of an
-/// answer: the other half is enough for the rest of it.
+/// Returns the requests that wait, oldest first, up to half the size of an answer. The other half
+/// is enough for the rest of the answer.
 fn as_many_as_fit(held_up: &[HeldUp]) -> Vec<Value> {
     let mut by_age: Vec<_> = held_up.iter().collect();
     by_age.sort_by(|one, other| other.seconds.total_cmp(&one.seconds));
@@ -316,15 +316,15 @@ fn of_layer(layer: &LayerFacts, config: &Config) -> Value {
     Value::Object(fields)
 }
 
-/// As uuid_unparse(3) writes it.
+/// Formats a UUID like uuid_unparse(3).
 fn uuid_text(uuid: &[u8]) -> String {
     let hex: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
     let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| hex.get(part).unwrap_or_default());
     parts.join("-")
 }
 
-/// The sort of a file system by its magic number (linux/magic.h and the sources of each); the
-/// number for others.
+/// Returns the name of a file system type by its magic number (linux/magic.h and the source of
+/// each), or the number if it is unknown.
 fn file_system(magic: u32) -> String {
     let known = match magic {
         FsKind::EXT4 => "ext4",

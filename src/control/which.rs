@@ -1,4 +1,4 @@
-//! Where a path comes from.
+//! Answers to [`Question::Which`](super::Question::Which): what each layer has at a path.
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ use crate::merge::which::{Cause, Level, Part, Shown, Which, Whiteout, Why};
 use crate::sys::FileType;
 use crate::vfs::{NodeId, Vfs};
 
-/// The answer for a node, or for a path below it.
+/// Answers for a node, or for a path below it.
 ///
 /// # Errors
 /// Those of [`Vfs::which`].
@@ -51,9 +51,9 @@ fn put_shown(fields: &mut Map<String, Value>, shown: &Shown, number: Option<u64>
     }
 }
 
-/// What the layers have, as many as there is room for.
+/// Adds what the layers have, as many levels as fit into the answer.
 fn put_levels(fields: &mut Map<String, Value>, which: &Which) {
-    /// The names of the two fields that are added, and a number.
+    /// Room for the names of the two added fields, and for a number; in bytes.
     const FIELDS: usize = 64;
     let rest: usize = fields.values().map(|value| value.to_string().len() + FIELDS).sum();
     let mut room = LONGEST.saturating_sub(rest + FIELDS);
