@@ -7,8 +7,8 @@
 //! | [`check`] | finds what is wrong with an upper, and repairs what is safe to |
 //! | [`convert`] | rewrites the markers of a layer |
 //!
-//! They look at layers through [`crate::merge`], as a mount does, so that a mark means the same
-//! here and there. [`oci`] is the form of the archives.
+//! [`diff`](mod@diff) and [`check`] read layers through [`crate::merge`], as a mount does, so that
+//! a mark means the same to them. [`oci`] is the form of the archives.
 
 pub mod apply;
 pub mod check;

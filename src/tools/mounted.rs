@@ -1,7 +1,7 @@
-//! Whether the kernel's overlayfs uses a directory. Unlike ovlmerge it locks no layer, so that the
-//! mount table is all there is to ask.
+//! Finds out whether the kernel's overlayfs uses a directory.
 //!
-//! Seen are the mounts of our own mount namespace. A container's mount is seen only from within.
+//! Unlike ovlmerge, it does not lock its layers, so the mount table is the only source. That shows
+//! mounts of our own mount namespace, but not those of containers.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -10,23 +10,23 @@ use std::path::{Path, PathBuf};
 
 use crate::sys::mountinfo::unescape;
 
-/// As what an overlay uses a directory.
+/// How an overlay uses a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// As its upper.
     Upper,
-    /// As any of its layers.
+    /// As its upper or as one of its lowers.
     Layer,
 }
 
-/// Whether an overlay of the kernel uses `dir`. What cannot be read counts as no.
+/// Whether an overlay of the kernel uses `dir`; false if the mount table cannot be read.
 #[must_use]
 pub fn by_kernel(dir: &Path, role: Role) -> bool {
     let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
     uses(&table, role).iter().any(|used| is_same(used, dir))
 }
 
-/// A relative path was one for whoever mounted: if it can be this directory it counts as such.
+/// The directory to which a relative path refers is unknown, so its last component decides.
 fn is_same(used: &Path, dir: &Path) -> bool {
     let identity = |path: &Path| path.metadata().map(|at| (at.dev(), at.ino())).ok();
     match used.is_absolute() {
@@ -35,12 +35,12 @@ fn is_same(used: &Path, dir: &Path) -> bool {
     }
 }
 
-/// The directories that the overlays of a mount table use (`/proc/PID/mountinfo`,
+/// Returns the directories that overlays in a mount table use (`/proc/PID/mountinfo`,
 /// proc_pid_mountinfo(5)).
 fn uses(table: &[u8], role: Role) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for line in table.split(|byte| *byte == b'\n') {
-        // Fields behind the separator: type, source, options.
+        // Fields after the separator: type, source, options.
         let mut fields =
             line.split(|byte| *byte == b' ').skip_while(|field| *field != b"-").skip(1);
         let (kind, options) = (fields.next(), fields.nth(1).unwrap_or_default());
@@ -66,7 +66,7 @@ fn path(bytes: Vec<u8>) -> PathBuf {
     OsString::from_vec(bytes).into()
 }
 
-/// Lower directories, with `::` before those for data alone, and `\:` for a colon in a name.
+/// Splits a list of lowers: `::` precedes data-only ones, and `\:` is a colon in a path.
 fn split(value: &[u8]) -> Vec<PathBuf> {
     let mut paths = vec![Vec::new()];
     let mut bytes = value.iter();

@@ -1,33 +1,33 @@
-//! Paths that are kept, with little memory however deep the tree is.
+//! Stores paths in little memory, however deep the tree is.
 
 use indexmap::IndexSet;
 use rustc_hash::FxBuildHasher;
 
-/// Where a path is kept; `None` is the root. What is in a directory comes after it.
+/// Number of a stored path; `None` is the root. A directory has a lower number than its entries.
 pub(super) type Place = Option<usize>;
 
-/// Paths of which no two have a directory in memory twice: whole, those of a tree that is 10,000
+/// A set of paths that stores each directory once. As a whole, the paths of a tree that is 10,000
 /// levels deep would take gigabytes.
 #[derive(Debug, Default)]
 pub(super) struct Paths(IndexSet<(Place, Box<[u8]>), FxBuildHasher>);
 
 impl Paths {
-    /// Keeps a path.
+    /// Stores a path.
     pub fn keep(&mut self, path: &[u8]) -> Place {
         path.split(|byte| *byte == b'/').fold(None, |above, name| self.child(above, name))
     }
 
-    /// Keeps the path of an entry of a directory.
+    /// Stores the path of an entry of a directory.
     pub fn child(&mut self, above: Place, name: &[u8]) -> Place {
         Some(self.0.insert_full((above, name.into())).0)
     }
 
-    /// The directory above a path, and the name in it.
+    /// Returns the directory of a path, and its last component.
     pub fn split(&self, place: Place) -> Option<(Place, &[u8])> {
         self.0.get_index(place?).map(|(above, name)| (*above, &**name))
     }
 
-    /// A path, without slashes at its ends.
+    /// Returns a path, without slashes at its ends.
     pub fn get(&self, place: Place) -> Vec<u8> {
         let mut names = Vec::new();
         let mut here = place;

@@ -1,4 +1,4 @@
-//! The layers with the upper on top, and without it.
+//! Views of the layers: with the upper on top, and without it.
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -12,16 +12,16 @@ use crate::merge::{DirStack, LookupContext};
 use crate::sys::overflow::Overflow;
 use crate::sys::{Stat, at, creds, stat};
 
-/// Which layers are compared, and how they are read.
+/// Layers to compare, and how they are read.
 #[derive(Clone, Debug)]
 pub struct Layers {
     /// The layer whose changes are wanted. It is only read.
     pub upper: PathBuf,
-    /// The lowers, and all that says how layers are read.
+    /// The lowers, and the options for reading layers.
     pub config: Config,
 }
 
-/// One stack of layers, only read.
+/// A stack of layers that is only read.
 #[derive(Debug)]
 pub(super) struct View {
     stack: Stack,
@@ -35,7 +35,7 @@ impl View {
         Ok(Self { stack, delegation: config.dirmeta_delegate, follow: config.follow_redirects })
     }
 
-    /// What lookups go by.
+    /// Returns the context of lookups.
     pub fn lookup_context(&self) -> LookupContext<'_> {
         let Self { stack, delegation, follow } = self;
         LookupContext {
@@ -50,7 +50,7 @@ impl View {
         }
     }
 
-    /// The root directory.
+    /// Returns the root directory.
     pub fn root(&self) -> Result<DirStack> {
         DirStack::root(&self.stack, self.delegation)
     }
@@ -61,17 +61,17 @@ impl View {
 pub(super) struct Views {
     pub merged: View,
     pub below: View,
-    /// How owners appear.
+    /// Mapping of owners.
     pub owners: Owners,
     /// Owners that our user namespace lacks.
     pub overflow: Option<Overflow>,
 }
 
 impl Layers {
-    /// All of them, with the upper as the topmost lower, so that nothing can change it.
+    /// Opens all layers, with the upper as the topmost lower, so that nothing can change it.
     ///
     /// # Errors
-    /// What is wrong with a layer, in a sentence that names it.
+    /// A sentence that names the layer and its problem.
     pub(super) fn open(&self) -> Result<View> {
         let Self { upper, config } = self;
         check_upper(upper, &config.lowers)?;
@@ -89,7 +89,7 @@ impl Views {
     }
 
     /// # Errors
-    /// As [`Layers::open`].
+    /// Those of [`Layers::open`].
     pub fn open(layers: &Layers) -> Result<Self> {
         let config = &layers.config;
         let cache = FdCache::for_open_files(creds::raise_open_files()?);
@@ -108,7 +108,7 @@ fn check_upper(path: &Path, lowers: &[PathBuf]) -> Result<()> {
     let upper = open::open_dir("upperdir", path)?;
     let upper = stat::fstat(upper.as_fd())?;
     for lower in lowers {
-        // What is wrong with it is told when it is opened to be read.
+        // Opening the lower for reading reports its problem.
         let Ok(fd) = at::open_root(lower) else { continue };
         if stat::fstat(fd.as_fd())?.same_object(&upper) {
             let text = format!("{} is also a lowerdir; name the layers below it", what());

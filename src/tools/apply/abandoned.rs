@@ -1,7 +1,7 @@
-//! What a run leaves that was killed, told from what a run is working on.
+//! Finds and removes the directories that killed runs left behind.
 //!
-//! A run holds a lock (flock(2)) on its directory as long as it lives: what nobody holds is left
-//! over.
+//! A run holds a lock (flock(2)) on its directory as long as it lives. A directory that is not
+//! locked is abandoned.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -11,15 +11,15 @@ use crate::error::{Errno, Error, Result};
 use crate::layer::work;
 use crate::sys::{Name, Target, WritableFd, at, dir, file, stat};
 
-/// What the names of directories begin with in which a layer is made.
+/// Prefix of the directories in which layers are built.
 const PREFIX: &str = ".ovlmerge-apply-";
 
-/// Makes a directory for a layer in the making, and locks it.
+/// Makes a directory for building a layer, and locks it.
 ///
 /// # Errors
-/// Those of mkdirat(2).
+/// Those of mkdirat(2); EBUSY if other runs remove each new directory.
 pub(super) fn make(above: WritableFd<'_>) -> Result<(String, OwnedFd)> {
-    // Another run may take it for a left over one before it is locked.
+    // Limit of tries. Another run may remove the directory as abandoned before it is locked.
     const TRIES: u32 = 16;
     for _ in 0..TRIES {
         let text = temporary_name();
@@ -33,8 +33,8 @@ pub(super) fn make(above: WritableFd<'_>) -> Result<(String, OwnedFd)> {
     Err(Error::new(Errno::EBUSY, "others remove what this makes"))
 }
 
-/// Those beside a layer that nobody works on, and descriptors that keep them locked. What belongs
-/// to other users is not looked at.
+/// Finds the abandoned directories of this user in `above`. The returned descriptors hold their
+/// locks.
 ///
 /// # Errors
 /// Those of reading the directory.
@@ -60,7 +60,7 @@ pub fn find(above: BorrowedFd<'_>) -> Result<Vec<(Box<[u8]>, OwnedFd)>> {
     Ok(found)
 }
 
-/// Removes them. Returns how many there were.
+/// Removes the abandoned directories. Returns their number.
 ///
 /// # Errors
 /// Those of reading and removing.
@@ -74,9 +74,9 @@ pub fn sweep(above: WritableFd<'_>) -> Result<usize> {
 
 enum Taken {
     Locked(OwnedFd),
-    /// The file system has no locks, and cannot tell.
+    /// The file system has no locks, so that the owner is unknown.
     NoLocks(OwnedFd),
-    /// Somebody else has it, or it is gone.
+    /// Another run has locked the directory, or it is gone.
     No,
 }
 
@@ -100,7 +100,7 @@ fn take(above: BorrowedFd<'_>, name: Name<'_>) -> Result<Taken> {
 }
 
 fn temporary_name() -> String {
-    // Unique among those that run now, and not the same after another that was killed.
+    // Unique among running processes, and not the name of a killed one with the same id.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let nanoseconds = now.map_or(0, |now| now.as_nanos());
     format!("{PREFIX}{}-{nanoseconds:x}", std::process::id())

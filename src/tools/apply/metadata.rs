@@ -1,4 +1,4 @@
-//! Owners, modes, attributes and times, in the order in which none undoes another.
+//! Sets owners, modes, attributes and times, in an order in which none undoes another.
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -17,11 +17,11 @@ use crate::sys::xattr::SetMode;
 use crate::sys::{Writable, at, xattr};
 use crate::tools::oci::entry::Entry;
 
-/// How many names of attributes are told of and remembered: more than file systems differ by.
+/// Limit of attribute names that are logged and remembered: more than file systems differ by.
 const MOST_TOLD: usize = 100;
 
-/// What a directory is given when nothing is put into it any more: a mode and an ACL that may keep
-/// us out, an ACL that every entry would get, a time that every entry changes.
+/// Metadata that a directory gets after its entries: a mode and an ACL that may keep us out, an ACL
+/// that each entry would inherit, a time that each entry would change.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Later {
     pub mode: u32,
@@ -30,11 +30,11 @@ pub(super) struct Later {
     pub acls: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// Gives objects what their entries say.
+/// Gives objects the metadata of their entries.
 pub(super) struct Metadata<'a> {
     upper: &'a Upper,
     owners: Owners,
-    /// Names of attributes that could not be set and were told of.
+    /// Names of attributes that could not be set and were logged.
     told: BTreeSet<Vec<u8>>,
     pub left_out: u64,
 }
@@ -44,11 +44,11 @@ impl<'a> Metadata<'a> {
         Self { upper, owners: Owners::new(owners), told: BTreeSet::new(), left_out: 0 }
     }
 
-    /// All there is for an object that is no directory; `kind` is the type that it is to have
-    /// (inode(7)).
+    /// Sets all metadata of an object that is no directory. `kind` is its type (inode(7)).
     pub fn give(&mut self, object: Writable<'_>, entry: &Entry, kind: u32) -> Result<()> {
         self.owner(object, entry, kind)?;
-        // The mode may keep us from setting attributes, and an ACL changes it.
+        // Before the mode, which may keep us from setting attributes. ACLs change it, so they come
+        // last.
         for (name, value) in entry.xattrs.iter().filter(|(name, _)| !is_acl(name)) {
             self.attribute(object, name, value)?;
         }
@@ -61,7 +61,7 @@ impl<'a> Metadata<'a> {
         set_time(object, entry.mtime)
     }
 
-    /// What a directory can be given at once, and what is left for later.
+    /// Sets the metadata that a directory can have at once. Returns the rest.
     pub fn begin(&mut self, object: Writable<'_>, entry: &Entry) -> Result<Later> {
         self.owner(object, entry, libc::S_IFDIR)?;
         let mut later = Later { mode: entry.mode, mtime: entry.mtime, acls: Vec::new() };
@@ -75,7 +75,7 @@ impl<'a> Metadata<'a> {
         Ok(later)
     }
 
-    /// What was left for later.
+    /// Sets the metadata that [`Self::begin`] returned.
     pub fn end(&mut self, object: Writable<'_>, later: &Later) -> Result<()> {
         self.upper.chmod(object, later.mode)?;
         for (name, value) in &later.acls {
@@ -84,7 +84,7 @@ impl<'a> Metadata<'a> {
         set_time(object, later.mtime)
     }
 
-    /// What a directory is given that has no entry, where owners are not in inodes.
+    /// Sets the owner and mode of a directory without an entry, if they are stored in attributes.
     pub fn make_up(&self, object: Writable<'_>, mode: u32) -> Result<()> {
         if self.upper.owner_storage() == OwnerStorage::Inode {
             return Ok(());
@@ -122,7 +122,7 @@ impl<'a> Metadata<'a> {
     }
 
     fn attribute(&mut self, object: Writable<'_>, name: &[u8], value: &[u8]) -> Result<()> {
-        // A label is the matter of the machine that it is on.
+        // Labels are valid only on the machine that set them.
         if name == b"security.selinux" {
             return Ok(());
         }
@@ -137,7 +137,7 @@ impl<'a> Metadata<'a> {
             }
             xattr::set(object, &key, value, SetMode::Any)
         };
-        // Where owners are not in inodes, ACLs mean nothing.
+        // ACLs mean nothing if owners are stored in attributes.
         let acl_counts = self.upper.owner_storage() == OwnerStorage::Inode;
         let decides_access = (is_acl(name) && acl_counts) || name == b"security.capability";
         match set() {
@@ -153,7 +153,7 @@ impl<'a> Metadata<'a> {
     }
 }
 
-/// An ACL with an id that the user namespace lacks is refused like one of a wrong form
+/// The kernel refuses an ACL with an id that the user namespace lacks like a malformed one
 /// (`posix_acl_from_xattr`, fs/posix_acl.c).
 fn say_who_is_missing(err: Error) -> Error {
     match err.errno() {
@@ -165,7 +165,7 @@ fn say_who_is_missing(err: Error) -> Error {
     }
 }
 
-/// The file system does not have such attributes, we may not set them, or they belong to us.
+/// The file system lacks such attributes, or ovlmerge may not set them, or reserves them.
 fn may_be_left_out(err: &Error) -> bool {
     matches!(err.errno(), Errno::EOPNOTSUPP | Errno::EPERM)
 }

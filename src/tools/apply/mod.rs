@@ -1,11 +1,11 @@
 //! Unpacks an OCI layer into a directory that is a layer for an overlay.
 //!
-//! [`stage`] makes everything beside the directory and puts it in place by one rename. [`unpack`]
-//! says what each entry means, [`tree`] changes the layer in the making, and [`metadata`] gives
-//! owners, modes, attributes and times.
+//! [`stage`] builds the layer beside the directory, and puts it in place by one rename. [`unpack`]
+//! interprets the entries, [`tree`] changes the new layer, and [`metadata`] sets owners, modes,
+//! attributes and times.
 //!
-//! What a whiteout takes away is in the layers below, never in the layer that it comes with, and
-//! the result does not depend on the order of the entries.
+//! A whiteout removes objects of the layers below, never of its own layer. The result does not
+//! depend on the order of the entries.
 
 pub mod abandoned;
 mod metadata;
@@ -25,76 +25,77 @@ use crate::tools::oci::source::Source;
 use stage::Stage;
 use unpack::Unpack;
 
-/// How a layer is unpacked.
+/// Options for unpacking a layer.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Which forms of markers are written, how owners are stored, whether directories that the
-    /// archive only implies are marked as delegating; its layers are not used.
+    /// Forms of the marks, storage of owners, and whether implied directories are marked as
+    /// delegating. Its layers are not used.
     pub config: Config,
-    /// What is refused because it is too much.
+    /// Limits beyond which a layer is refused.
     pub limits: Limits,
 }
 
-/// How much a layer may be; `None` is no limit.
+/// Largest size of a layer; `None` for no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Entries.
+    /// Number of entries.
     pub entries: Option<u64>,
     /// Bytes of data.
     pub bytes: Option<u64>,
-    /// Bytes that may come out of one byte of the compressed layer, after [`FREE_OF_RATIO`] bytes.
+    /// Unpacked bytes per byte of the compressed layer, beyond [`FREE_OF_RATIO`] bytes.
     pub ratio: Option<u64>,
 }
 
 impl Limits {
     /// More than layers have, and less than what fills a machine.
     ///
-    /// Entries: the Debian root that the tests unpack has 6,747, and what is held in memory for
-    /// each directory is below 500 bytes, with the longest name. Bytes: five times the 52,000 MiB
-    /// that a registry takes (quota of Amazon ECR), compressed. Ratio, with gzip -9 and zstd -19:
-    /// programs and sources of Debian 12 give 3 to 5, its lists of files 11 and 15, a log of one
-    /// sort of line 15 and 38; deflate cannot give more than 1,032 (zlib.net/zlib_tech.html), zstd
-    /// can give a hundred times that, and bombs come close to both.
+    /// Entries: the Debian root that the tests unpack has 6,747, and a directory takes less than
+    /// 500 bytes of memory, with the longest name. Bytes: five times the 52,000 MiB, compressed,
+    /// that a registry accepts (quota of Amazon ECR). Ratio, with gzip -9 and zstd -19: programs
+    /// and sources of Debian 12 give 3 to 5, its lists of files 11 and 15, a log of one sort of
+    /// line 15 and 38. deflate cannot give more than 1,032 (zlib.net/zlib_tech.html), zstd a
+    /// hundred times that, and bombs come close to both.
     pub const DEFAULT: Self =
         Self { entries: Some(1_000_000), bytes: Some(256 << 30), ratio: Some(200) };
 }
 
-/// So many bytes are not worth the question how well they were compressed: empty disk images and
-/// databases are as small.
+/// Bytes that are unpacked without a look at the ratio: empty disk images and databases compress as
+/// well as bombs.
 pub const FREE_OF_RATIO: u64 = 1 << 30;
 
-/// What was unpacked.
+/// Result of unpacking a layer.
 #[derive(Clone, Debug)]
 pub struct Unpacked {
     /// Digests and sizes of the layer.
     pub summary: Summary,
-    /// How it was compressed.
+    /// Compression of the layer.
     pub compression: Compression,
-    /// What was in it.
+    /// Numbers of objects in the layer.
     pub counts: Counts,
 }
 
-/// What was in a layer.
+/// Numbers of objects in a layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Entries, markers among them.
+    /// Entries, including markers.
     pub entries: u64,
     /// Whiteouts and opaque markers.
     pub markers: u64,
     /// Bytes of data.
     pub bytes: u64,
-    /// Directories that had to be made up for what is in them.
+    /// Directories that the archive only implies, by entries in them.
     pub implied: u64,
-    /// Attributes that the file system or we ourselves could not set.
+    /// Attributes that could not be set.
     pub attributes_left_out: u64,
 }
 
-/// Unpacks a layer so that it is `to`, which must not exist or be empty. `progress` is told the
-/// path and the bytes of data that were written since.
+/// Unpacks a layer to `to`, which must not exist or must be an empty directory.
+///
+/// `progress` is called with a path, and the number of bytes written since the last call.
 ///
 /// # Errors
-/// Those of reading and writing; EINVAL for an archive that is none, is cut off, or holds what a
-/// layer cannot. Then `to` is as it was.
+/// Those of reading and writing; EINVAL for an archive that is malformed, truncated or not a layer;
+/// EFBIG beyond a limit. After an error `to` is as it was.
 pub fn apply(
     from: impl Read,
     to: &Path,

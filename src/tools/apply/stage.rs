@@ -1,4 +1,4 @@
-//! The place beside the directory where a layer is made.
+//! The directory in which a layer is built, beside its destination.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -14,19 +14,18 @@ use crate::layer::{FdCache, Upper, open, work};
 use crate::sys::at::Replace;
 use crate::sys::{Name, WritableFd, at, creds, dir, stat, xattr};
 
-/// The layer in the making, its work directory, and what AUFS kept aside of hard links.
+/// Names in the stage: the new layer, its work directory, and the files that AUFS kept for links.
 const ROOT: &str = "root";
 const WORK: &str = "work";
 const LINKS: &str = "links";
 
-/// A directory beside the wanted one. What is in it goes with it, but for a layer that was
-/// published.
+/// A directory beside the destination. Dropping it removes all that was not published.
 #[derive(Debug)]
 pub(super) struct Stage {
     above: OwnedFd,
-    /// Its own name there.
+    /// Name of the stage in `above`.
     name: String,
-    /// The wanted name there.
+    /// Name of the destination in `above`.
     wanted: Vec<u8>,
     path: PathBuf,
     dir: OwnedFd,
@@ -36,7 +35,7 @@ pub(super) struct Stage {
 
 impl Stage {
     /// # Errors
-    /// EEXIST or ENOTDIR for a name that is taken.
+    /// ENOTEMPTY or ENOTDIR if the destination is taken.
     pub fn new(path: &Path, config: &Config) -> Result<Self> {
         let what = || path.display().to_string();
         let (above_path, wanted) = match (path.parent(), path.file_name()) {
@@ -76,7 +75,7 @@ impl Stage {
 
     fn fill(dir: &OwnedFd, config: &Config) -> Result<(OwnedFd, Upper)> {
         let own = WritableFd::vouch(dir.as_fd());
-        // Nothing of what it may have got from the directory above is to be passed on.
+        // The directory above may have passed on ACLs, which the layer must not have.
         for acl in [ACL_DEFAULT, ACL_ACCESS] {
             match xattr::remove(own.object(), acl) {
                 Err(err) if xattr::is_absent(&err) => {}
@@ -89,7 +88,7 @@ impl Stage {
         }
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
         let links = at::open(dir.as_fd(), Name::new(LINKS.as_bytes())?, flags)?;
-        // By what is open: somebody else may put another directory in the place of this one.
+        // By descriptor, as another program may put a different directory at the path.
         let path = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
         let dirs = UpperDirs { upper: path.join(ROOT), work: path.join(WORK) };
         let config = Config { lowers: Vec::new(), upper: Some(dirs), ..config.clone() };
@@ -98,20 +97,20 @@ impl Stage {
         Ok((links, upper))
     }
 
-    /// The layer in the making.
+    /// Returns the new layer.
     pub fn upper(&self) -> Result<&Upper> {
         self.upper.as_ref().ok_or_else(|| Errno::EIO.into())
     }
 
-    /// Where files go that AUFS kept for their hard links.
+    /// Returns the directory for files that AUFS kept for their hard links.
     pub fn links(&self) -> WritableFd<'_> {
         WritableFd::vouch(self.links.as_fd())
     }
 
-    /// Puts the layer in its place.
+    /// Moves the layer to its destination.
     ///
     /// # Errors
-    /// ENOTEMPTY and the like if the place was taken meanwhile.
+    /// Those of rename(2), such as ENOTEMPTY if the destination was taken meanwhile.
     pub fn publish(mut self) -> Result<()> {
         self.upper = None;
         nix::unistd::syncfs(&self.dir).map_err(Error::from).context(|| "writing to the disk")?;
@@ -127,7 +126,7 @@ impl Stage {
             Err(err) if err.errno() == Errno::EACCES => {}
             other => return other,
         }
-        // A directory that moves has its `..` changed, which takes `w`.
+        // Moving a directory changes its `..`, which takes write permission on it.
         let fd = at::open(self.dir.as_fd(), root, OFlag::O_PATH)?;
         let layer = WritableFd::vouch(fd.as_fd()).object();
         let mode = stat::stat(layer.target())?.permissions();
@@ -146,7 +145,7 @@ impl Drop for Stage {
     }
 }
 
-/// The name must be free, or an empty directory.
+/// Checks that the name is free, or an empty directory.
 fn check_free(above: BorrowedFd<'_>, wanted: &[u8]) -> Result<()> {
     let wanted = Name::new(wanted)?;
     let here = match at::open(above, wanted, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {

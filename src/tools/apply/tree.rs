@@ -1,4 +1,4 @@
-//! The layer in the making: finding places in it, and putting markers there.
+//! The layer that is built: finds places in it, and writes markers.
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
@@ -15,19 +15,19 @@ use crate::sys::{FileType, Name, Stat, Target, at, xattr};
 use crate::tools::oci::archive::LONGEST_PATH;
 use crate::tools::paths::{Paths, Place};
 
-/// How many symbolic links are followed on the way to one place (path_resolution(7)).
+/// Limit of symbolic links on the way to one place (path_resolution(7)).
 const MOST_LINKS: u32 = 40;
 
-/// What a directory is given when all is in it.
+/// State of a directory while the layer is built.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DirState {
-    /// What its entry says; none if it is only implied by what is in it.
+    /// Metadata of its entry; `None` if entries below it only imply the directory.
     pub given: Option<super::metadata::Later>,
-    /// Nothing below it shows.
+    /// The directory hides what the layers below have at its path.
     pub opaque: bool,
 }
 
-/// What stands under a name.
+/// Object at a name.
 pub(super) enum There {
     Nothing,
     Whiteout,
@@ -36,37 +36,37 @@ pub(super) enum There {
     Other,
 }
 
-/// What is done about directories that are missing on the way.
+/// Handling of missing directories in a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Missing {
-    /// They are made: an object is to be put there.
+    /// They are made, for an object at the path.
     Make,
-    /// They are made, but not where the layers below do not show anyway: a marker is to be put
-    /// there, and it would mean nothing.
+    /// They are made for a marker, unless the layers below are hidden there, so that it would mean
+    /// nothing.
     MakeForMarker,
-    /// There is no such place.
+    /// The path does not exist.
     Fail,
 }
 
-/// One directory on the way to the current one.
+/// One directory in the path of the current one.
 struct Level {
     name: Box<[u8]>,
     dir: UpperDir,
     place: Place,
-    /// Bytes of its path.
+    /// Length of the path of the directory, in bytes.
     len: usize,
-    /// It, or one above it, hides what is below.
+    /// The directory, or one above it, hides the layers below.
     opaque: bool,
 }
 
 pub(super) struct Tree<'a> {
     pub upper: &'a Upper,
-    /// The way from the root to the current directory; the root is not in it.
+    /// Directories from the root to the current one, without the root.
     way: Vec<Level>,
-    /// Every directory.
+    /// State of each directory.
     pub dirs: FxHashMap<Place, DirState>,
     pub paths: Paths,
-    /// How many were made for what is in them; some may have got an entry since, or have gone.
+    /// Directories made for their entries. Some may have got an entry since, or been removed.
     pub implied: u64,
 }
 
@@ -76,12 +76,12 @@ impl<'a> Tree<'a> {
         Self { upper, way: Vec::new(), dirs, paths: Paths::default(), implied: 0 }
     }
 
-    /// The current directory.
+    /// Returns the current directory.
     pub fn here(&self) -> UpperDir {
         self.way.last().map_or_else(|| self.upper.root().clone(), |level| level.dir.clone())
     }
 
-    /// Whether nothing of the layers below shows in the current directory.
+    /// Whether the layers below are hidden in the current directory.
     pub fn is_hidden(&self) -> bool {
         match self.way.last() {
             Some(level) => level.opaque,
@@ -89,12 +89,12 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Which directory the current one is.
+    /// Returns the place of the current directory.
     pub fn place(&self) -> Place {
         self.way.last().and_then(|level| level.place)
     }
 
-    /// What stands under a name of the current directory.
+    /// Returns the kind of object at a name of the current directory.
     pub fn there(&self, name: Name<'_>) -> Result<There> {
         let here = self.here();
         let dir = here.dir();
@@ -112,11 +112,12 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Goes to a directory. Symbolic links of this layer are followed, but never out of it. Says
-    /// whether the directory is there.
+    /// Makes the directory at `path` the current one. Follows symbolic links of this layer, but
+    /// never out of it. Returns whether the directory exists, and with [`Missing::MakeForMarker`]
+    /// whether a marker in it means something.
     ///
     /// # Errors
-    /// ENOTDIR for a file on the way, ELOOP for too many links.
+    /// ENOTDIR for a file in the path, ELOOP for too many links.
     pub fn go(&mut self, path: &[&[u8]], missing: Missing) -> Result<bool> {
         let same = self.way.iter().zip(path).take_while(|(level, part)| *level.name == ***part);
         let same = same.count();
@@ -136,7 +137,7 @@ impl<'a> Tree<'a> {
             }
             match self.there(name)? {
                 There::Dir(stat) => self.step(name, &stat),
-                // It hides the directory of the layers below that the marker is about.
+                // The link hides the directory of the layers below to which the marker applies.
                 There::Link if missing == Missing::MakeForMarker => return Ok(false),
                 There::Link => {
                     links += 1;
@@ -176,16 +177,16 @@ impl<'a> Tree<'a> {
         self.way.push(Level { name: name.bytes().into(), dir, place, len, opaque });
     }
 
-    /// How long the path of an entry of the current directory is, in bytes.
+    /// Returns the length of the path of an entry of the current directory, in bytes.
     fn len_of(&self, name: Name<'_>) -> usize {
         self.way.last().map_or(0, |level| level.len + 1) + name.bytes().len()
     }
 
-    /// Makes a directory in the current one, and goes there. Where a whiteout stood it hides what
-    /// is below.
+    /// Makes a directory in the current one, and goes there. If it replaces a whiteout, it is
+    /// opaque.
     ///
     /// # Errors
-    /// ENAMETOOLONG for a place that no path names: links lead there, from one to the next.
+    /// ENAMETOOLONG for a place too deep for a path, which a chain of links can reach.
     pub fn make_dir(&mut self, name: Name<'_>) -> Result<()> {
         if self.len_of(name) > LONGEST_PATH {
             return Err(Error::new(Errno::ENAMETOOLONG, "a path of more than 4096 bytes"));
@@ -203,7 +204,7 @@ impl<'a> Tree<'a> {
         if over { self.hide_below() } else { Ok(()) }
     }
 
-    /// Removes a whiteout of the current directory.
+    /// Removes a whiteout from the current directory.
     pub fn take_whiteout(&self, name: Name<'_>) -> Result<()> {
         let here = self.here();
         match self.upper.forms().whiteout {
@@ -212,8 +213,7 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Makes the current directory hide what the layers below have there: marked, and without
-    /// markers in it, which would mean nothing any more.
+    /// Makes the current directory opaque, and removes the markers in it, which mean nothing then.
     pub fn hide_below(&mut self) -> Result<()> {
         if self.is_hidden() {
             return Ok(());
@@ -236,7 +236,7 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// Takes the markers out of a directory and all below it.
+    /// Removes the markers in a directory and all directories below it.
     fn sweep(&mut self, dir: &UpperDir, place: Place) -> Result<()> {
         let mut open = vec![(dir.clone(), place)];
         while let Some((dir, place)) = open.pop() {
@@ -257,7 +257,7 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// Takes the mark from a directory that need not hide anything, as one above does.
+    /// Removes the opaque mark of a directory that lies below an opaque one.
     fn show_below(&mut self, dir: &UpperDir, place: Place) -> Result<()> {
         let Some(state) = self.dirs.get_mut(&place).filter(|state| state.opaque) else {
             return Ok(());
@@ -271,7 +271,7 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// What is in a directory; whiteouts of the AUFS form under the names of their files.
+    /// Lists a directory. Whiteouts of the AUFS form have the names of their files.
     fn entries(&self, dir: &UpperDir) -> Result<Vec<(Box<[u8]>, There)>> {
         let mut names: Vec<Box<[u8]>> = Vec::new();
         dir.dir().for_each(|entry| {
@@ -293,8 +293,8 @@ impl<'a> Tree<'a> {
         found.collect()
     }
 
-    /// Puts a whiteout for `name` into the current directory. What this layer has under the name
-    /// stays, and hides what is below by itself.
+    /// Writes a whiteout for `name` into the current directory. An object of this layer at the name
+    /// stays, and hides the layers below by itself.
     pub fn whiteout(&mut self, name: Name<'_>) -> Result<()> {
         match self.there(name)? {
             There::Nothing => self.upper.whiteout(&self.here(), name, Over::Nothing),
@@ -312,7 +312,7 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// The current directory goes, and all that are in it.
+    /// Removes the current directory. `all` are the places of it and of the directories below it.
     fn discard_here(&mut self, name: Name<'_>, all: &[Place]) -> Result<()> {
         self.way.pop();
         for place in all {
@@ -321,8 +321,8 @@ impl<'a> Tree<'a> {
         self.upper.take_out(&self.here(), name)?.discard()
     }
 
-    /// Removes a directory of the current one that is there for nothing but markers, as what takes
-    /// its place hides all that they are about. Says whether it was one.
+    /// Removes a directory that exists only for the markers in it, because the object in its place
+    /// hides the same. Returns whether it was such a directory.
     pub fn take_markers(&mut self, name: Name<'_>, stat: &Stat) -> Result<bool> {
         self.step(name, stat);
         if let Some(all) = self.only_markers(true)? {
@@ -333,8 +333,9 @@ impl<'a> Tree<'a> {
         Ok(false)
     }
 
-    /// The current directory and all in it, if they are such that no entry described, with nothing
-    /// but markers in them. An opaque one may be meant to be there, and empty, unless `opaque_too`.
+    /// Returns the current directory and all below it if they hold only markers and none has an
+    /// entry. An opaque directory, which may be meant as an empty one, counts only with
+    /// `opaque_too`.
     fn only_markers(&mut self, opaque_too: bool) -> Result<Option<Vec<Place>>> {
         let mut all = Vec::new();
         let mut open = vec![(self.here(), self.place())];
@@ -358,7 +359,7 @@ impl<'a> Tree<'a> {
         Ok(Some(all))
     }
 
-    /// All directories, each after those in it, and neighbours after each other.
+    /// Returns all directories, each after those in it, in the order of a walk through the tree.
     pub fn innermost_first(&self) -> Vec<Place> {
         let mut within: FxHashMap<Place, Vec<Place>> = FxHashMap::default();
         for place in self.dirs.keys() {
@@ -366,7 +367,7 @@ impl<'a> Tree<'a> {
                 within.entry(above).or_default().push(*place);
             }
         }
-        // Each before those in it, and then the other way round.
+        // Collects each directory before those in it, and reverses the list.
         let (mut found, mut open) = (Vec::new(), vec![None]);
         while let Some(place) = open.pop() {
             found.push(place);
@@ -377,7 +378,7 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// The components of a path; empty ones and `.` say nothing.
+/// Returns the components of a path, without empty ones and `.`.
 pub(super) fn parts_of(path: &[u8]) -> Vec<&[u8]> {
     path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect()
 }

@@ -1,4 +1,4 @@
-//! What each entry of an archive means for the layer in the making.
+//! Interprets the entries of an archive, and applies them to the new layer.
 
 use std::io::Read;
 
@@ -20,13 +20,13 @@ use crate::sys::{Name, WritableFd, at, file, xattr};
 use crate::tools::oci::entry::{Entry, Kind};
 use crate::tools::oci::printable;
 
-/// Where AUFS kept files with several names; entries of a layer may be links to them.
+/// Directory in which AUFS kept files with several names. Entries of a layer may link to them.
 const AUFS_LINKS: &[u8] = b".wh..wh.plnk";
 
-/// Data is written in pieces of this size, in bytes: large enough that the calls do not count.
+/// Size of the pieces in which data is written, in bytes: large enough to make the calls cheap.
 const PIECE: usize = 1 << 18;
 
-/// What a directory is given that the archive only implies. The time is the same each time.
+/// Metadata of implied directories. The time is constant, so that results are reproducible.
 const IMPLIED: Later = Later { mode: 0o755, mtime: Time { sec: 0, nsec: 0 }, acls: Vec::new() };
 
 pub(super) struct Unpack<'a> {
@@ -53,7 +53,7 @@ fn check_most(count: u64, most: Option<u64>, what: &str, option: &str) -> Result
     }
 }
 
-/// The parts of a path that nobody vouches for.
+/// Splits a path from the archive, which is not trusted, into its components.
 fn checked_parts(path: &[u8]) -> Result<Vec<&[u8]>> {
     let parts = parts_of(path);
     for part in &parts {
@@ -77,7 +77,7 @@ impl<'a> Unpack<'a> {
         Ok(Self { stage, options, tree, metadata, counts, buffer, progress })
     }
 
-    /// Takes one entry in; its data is read from `data`.
+    /// Applies one entry. Its data comes from `data`.
     pub fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
         self.count(entry)?;
         (self.progress)(&entry.path, 0);
@@ -115,7 +115,7 @@ impl<'a> Unpack<'a> {
         self.counts.entries += 1;
         self.counts.bytes = self.counts.bytes.saturating_add(entry.size);
         let limits = self.options.limits;
-        // One path may imply two thousand directories.
+        // One path may imply two thousand directories, so these count as well.
         let made = self.counts.entries.saturating_add(self.tree.implied);
         check_most(made, limits.entries, "entries and implied directories", "--max-entries")?;
         check_most(self.counts.bytes, limits.bytes, "bytes of data", "--max-size")
@@ -132,7 +132,7 @@ impl<'a> Unpack<'a> {
         Ok(())
     }
 
-    /// What AUFS left for itself means nothing, but files that others are links to.
+    /// Ignores the bookkeeping of AUFS, except for files to which entries may link.
     fn housekeeping(&mut self, parts: &[&[u8]], entry: &Entry, data: &mut dyn Read) -> Result<()> {
         let &[AUFS_LINKS, name] = parts else { return Ok(()) };
         if entry.kind != Kind::File {
@@ -152,7 +152,7 @@ impl<'a> Unpack<'a> {
         data: &mut dyn Read,
     ) -> Result<()> {
         let name = Name::new(last)?;
-        // First, as it may lead elsewhere in the tree.
+        // Before `go` below, because finding the source changes the current directory.
         let source = match entry.kind {
             Kind::HardLink => Some(self.link_source(&entry.link)?),
             _ => None,
@@ -190,7 +190,7 @@ impl<'a> Unpack<'a> {
         Ok(())
     }
 
-    /// Makes what is neither a directory nor a hard link.
+    /// Makes an object that is neither a directory nor a hard link.
     fn make(
         &mut self,
         here: &UpperDir,
@@ -200,7 +200,7 @@ impl<'a> Unpack<'a> {
     ) -> Result<()> {
         let upper = self.tree.upper;
         let node = |kind: u32| {
-            // Where types are not in inodes, it is a file that says what it is.
+            // If types are stored in attributes, a file stands for the object.
             let ((major, minor), real) = match upper.owner_storage() {
                 OwnerStorage::Inode => (entry.device, kind),
                 OwnerStorage::Xattr(_) => ((0, 0), libc::S_IFREG),
@@ -260,7 +260,7 @@ impl<'a> Unpack<'a> {
         Ok(())
     }
 
-    /// Where the other name of a hard link is.
+    /// Finds the file to which a hard link leads.
     fn link_source(&mut self, link: &[u8]) -> Result<Source> {
         let parts = checked_parts(link).context(|| format!("link to {}", printable(link)))?;
         let missing = || {
@@ -288,7 +288,7 @@ impl<'a> Unpack<'a> {
         }
     }
 
-    /// Gives directories what had to wait, the innermost first.
+    /// Completes the metadata of all directories, innermost first.
     pub fn finish(mut self) -> Result<Counts> {
         let upper = self.tree.upper;
         self.counts.implied =
@@ -322,9 +322,9 @@ impl<'a> Unpack<'a> {
     }
 }
 
-/// Another name of a file.
+/// An existing name of a file.
 struct Source {
-    /// Its directory; none for what AUFS kept aside.
+    /// Directory of the name; `None` for a file that AUFS kept for links.
     dir: Option<UpperDir>,
     name: Vec<u8>,
 }

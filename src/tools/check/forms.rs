@@ -1,8 +1,8 @@
-//! In which form the marks of an upper are, as far as it tells.
+//! Forms of the opaque marks of an upper.
 //!
-//! A mark of another form than the rest is one that the kernel, or whoever reads the rest, passes
-//! over. Where all are of one form there is nothing wrong with it: an upper of a user namespace has
-//! its marks in `user.overlay.`, and one with `whiteout=aufs` has files `.wh..wh..opq`.
+//! The kernel, or another reader of the upper, ignores a mark of another form than the rest. If all
+//! marks have one form, that form is right: an upper of a user namespace has its marks in
+//! `user.overlay.`, and one with `whiteout=aufs` has files `.wh..wh..opq`.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -13,24 +13,24 @@ use crate::format::overlay::{Mark, Namespace};
 use crate::layer::LayerDir;
 use crate::sys::{Target, xattr};
 
-/// The forms that the command line names.
+/// Forms given on the command line.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
     pub namespace: NamespaceChoice,
     pub whiteout: WhiteoutChoice,
 }
 
-/// What was met.
+/// Forms found in the upper.
 #[derive(Debug)]
 pub(super) struct Forms {
     namespace: Namespace,
-    /// A directory has marks in the namespace of the upper.
+    /// Some directory has marks in the namespace of the upper.
     own_marks: bool,
-    /// A whiteout or an opaque mark is in a form that the kernel reads.
+    /// Some whiteout or opaque mark has a form that the kernel reads.
     pub kernel_names: bool,
-    /// Directories that are opaque by the other namespace alone.
+    /// Directories that are opaque only by a mark in the other namespace.
     pub of_namespace: Vec<Vec<u8>>,
-    /// Directories that are opaque by a file alone.
+    /// Directories that are opaque only by a file.
     pub of_aufs: Vec<Vec<u8>>,
 }
 
@@ -40,7 +40,7 @@ impl Forms {
         Self { namespace, own_marks: false, kernel_names: false, of_namespace, of_aufs }
     }
 
-    /// Takes in what the attributes of a directory tell.
+    /// Notes the forms of the marks of a directory.
     ///
     /// # Errors
     /// Those of listxattr(2).
@@ -55,7 +55,7 @@ impl Forms {
         Ok(())
     }
 
-    /// The directories whose opaque mark is in a form that the others are not in.
+    /// Returns the directories whose opaque mark has another form than the rest.
     pub fn foreign(&mut self, asked: Asked) -> impl Iterator<Item = Vec<u8>> {
         let by_namespace = self.own_marks || asked.namespace != NamespaceChoice::Auto;
         let by_file = match asked.whiteout {

@@ -1,4 +1,4 @@
-//! The index of hard links: whether its entries and the names that it counts go together.
+//! Checks the index of hard links: its entries, and the names that it counts.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -22,27 +22,27 @@ use crate::sys::xattr::SetMode;
 use crate::sys::{FileType, Name, Stat, Target, WritableFd, at, dir, handle, stat, uuid, xattr};
 use crate::tools::views::View;
 
-/// The directory in WORKDIR.
+/// Name of the index in WORKDIR.
 const INDEX: &[u8] = b"index";
 
-/// The index of an upper, as it lies there.
+/// The index of hard links of an upper.
 #[derive(Debug)]
 pub(super) struct LinkIndex {
     fd: OwnedFd,
     entries: FxHashMap<Box<[u8]>, Stat>,
 }
 
-/// What is wrong with an entry.
+/// A problem of an entry.
 #[derive(Debug)]
 struct Verdict {
     name: Box<[u8]>,
     problem: Problem,
-    /// How many names lead to its file, where they were counted.
+    /// Number of names of the file; 0 if they were not counted.
     names: u32,
 }
 
 impl LinkIndex {
-    /// That in a work directory, if there is one.
+    /// Opens the index in a work directory; `None` if there is none.
     pub fn open(work: &Path) -> Result<Option<Self>> {
         let root = open_dir("workdir", work)?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
@@ -66,20 +66,20 @@ impl LinkIndex {
         self.entries.get(name).is_some_and(|entry| entry.same_object(file))
     }
 
-    /// What is wrong with it.
+    /// Returns the problems of the index.
     pub fn check(&self, view: &View) -> Result<Vec<Finding>> {
         let finding = |name: &[u8], problem| {
             let path = if name.is_empty() { INDEX.to_vec() } else { [INDEX, name].join(&b'/') };
             Finding { path, place: Place::Work, problem }
         };
         if self.is_foreign(view)? {
-            // Then no entry can be right.
+            // No entry can be right.
             return Ok(vec![finding(b"", Problem::ForeignIndex)]);
         }
         Ok(self.judge(view)?.iter().map(|it| finding(&it.name, it.problem)).collect())
     }
 
-    /// Whether it says that it is of another upper (`ovl_verify_upper`, fs/overlayfs/super.c).
+    /// Whether the mark names another upper (`ovl_verify_upper`, fs/overlayfs/super.c).
     fn is_foreign(&self, view: &View) -> Result<bool> {
         let Some(upper) = view.lookup_context().roots.first() else { return Ok(false) };
         let fd = upper.dir().fd()?;
@@ -109,8 +109,8 @@ impl LinkIndex {
         for (name, stat) in &self.entries {
             let mut wrong =
                 |problem| verdicts.push(Verdict { name: name.clone(), problem, names: 0 });
-            // The kernel keeps the whiteout that all others are links to (`ovl_whiteout`,
-            // fs/overlayfs/dir.c), and others are of nfs_export.
+            // The kernel keeps a whiteout here, to which all others are links (`ovl_whiteout`,
+            // fs/overlayfs/dir.c). Whiteouts by other names are entries of nfs_export.
             if stat.is_whiteout_device() {
                 continue;
             }
@@ -119,7 +119,7 @@ impl LinkIndex {
                 wrong(if building { Problem::Leftover } else { Problem::NoIndexEntry });
                 continue;
             };
-            // Those of directories are of nfs_export.
+            // Directories are entries of nfs_export.
             if stat.kind().is_dir() {
                 continue;
             }
@@ -143,7 +143,7 @@ impl LinkIndex {
         Ok(verdicts)
     }
 
-    /// Mends what can be mended. The upper has to be locked.
+    /// Repairs the problems that can be repaired. The upper has to be locked.
     pub fn repair(&self, view: &View) -> Result<()> {
         if self.is_foreign(view)? {
             return Ok(());
@@ -166,7 +166,7 @@ impl LinkIndex {
         WritableFd::vouch(self.fd.as_fd())
     }
 
-    /// Where the origin is, there the count belongs.
+    /// Writes the count in each namespace that has the origin.
     fn set_count(&self, name: Name<'_>, names: u32) -> Result<()> {
         let entry = self.writable().entry(name);
         let target = entry.target();
@@ -181,15 +181,15 @@ impl LinkIndex {
     }
 }
 
-/// An entry, and the names that lead to its file.
+/// An entry with a file in a lower, and the number of names that lead to it.
 struct Counted<'a> {
     name: &'a [u8],
     stat: &'a Stat,
     marks: FileMarks,
     lower: Stat,
-    /// In the upper.
+    /// Names in the upper.
     names: u32,
-    /// In the lowers, where nothing hides them.
+    /// Names in the lowers that nothing hides.
     in_lowers: u32,
 }
 
@@ -210,7 +210,7 @@ impl Counted<'_> {
     }
 }
 
-/// Goes through all that the layers show: no layer tells where the names of a file are.
+/// Counts names in all that the layers show, as no layer lists the names of a file.
 fn count_names(view: &View, counted: &mut [Counted<'_>]) -> Result<()> {
     let key = |stat: &Stat| (stat.dev, stat.ino);
     let places = 0..counted.len();
@@ -242,7 +242,7 @@ fn count_names(view: &View, counted: &mut [Counted<'_>]) -> Result<()> {
 
 fn below(view: &View, dir: &DirStack, index: &Index, name: Name<'_>) -> Result<Option<DirStack>> {
     match lookup(view.lookup_context(), dir, Some(index), name) {
-        // A redirect that is none: that is told elsewhere.
+        // A malformed redirect, which the scan reports.
         Err(err) if err.errno() == Errno::EINVAL => Ok(None),
         Err(err) => Err(err),
         Ok(found) => Ok(found.and_then(|found| match found.what {

@@ -1,4 +1,4 @@
-//! What is in the work directory that should not be there.
+//! Finds leftovers in the work directory and beside the upper.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::layer::open::open_dir;
 use crate::sys::{Name, Target, WritableFd, at, dir, stat};
 use crate::tools::apply::abandoned;
 
-/// Where objects are built, and where features are noted, in the work directory.
+/// Directory in WORKDIR where objects are built, and the one in it that lists required features.
 const WORK: &[u8] = b"work";
 const INCOMPAT: &[u8] = b"incompat";
 
@@ -34,7 +34,7 @@ pub(super) fn look(work: &Path) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Layers in the making beside the upper that nobody works on.
+/// Finds abandoned directories of `ovlmerge apply` beside the upper.
 pub(super) fn beside(upper: &Path) -> Result<Vec<Finding>> {
     let Some(above) = above(upper)? else { return Ok(Vec::new()) };
     let found = abandoned::find(above.as_fd())?.into_iter();
@@ -46,13 +46,13 @@ pub(super) fn beside(upper: &Path) -> Result<Vec<Finding>> {
     Ok(found.map(finding).collect())
 }
 
-/// Removes them.
+/// Removes the abandoned directories beside the upper.
 pub(super) fn remove_beside(upper: &Path) -> Result<()> {
     let Some(above) = above(upper)? else { return Ok(()) };
     abandoned::sweep(WritableFd::vouch(above.as_fd())).map(drop)
 }
 
-/// The directory that holds the upper; `None` if it is not for us to read.
+/// Opens the directory that holds the upper; `None` if we may not read it.
 fn above(upper: &Path) -> Result<Option<OwnedFd>> {
     let upper = open_dir("upperdir", upper)?;
     match at::open_parent(upper.as_fd()) {
@@ -71,7 +71,7 @@ fn open(above: &OwnedFd, name: &[u8]) -> Result<Option<OwnedFd>> {
     }
 }
 
-/// A mount keeps one that all whiteouts are links to (`ovl_whiteout`, fs/overlayfs/dir.c).
+/// A mount keeps a whiteout here, to which others are links (`ovl_whiteout`, fs/overlayfs/dir.c).
 fn is_whiteout(fd: &OwnedFd, name: &[u8]) -> Result<bool> {
     let found = stat::stat_if_exists(Target::At(fd.as_fd(), Name::new(name)?))?;
     Ok(found.is_some_and(|found| found.is_whiteout_device()))

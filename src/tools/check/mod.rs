@@ -1,7 +1,7 @@
-//! What is wrong with an upper, and what can be done about it.
+//! Checks and repairs an upper.
 //!
-//! [`scan`] goes through the upper and compares it with the layers below; [`leftovers`] and
-//! [`index`] look into the work directory; [`repair`] mends what can be mended without a guess.
+//! [`scan`] goes through the upper and compares it with the lowers. [`leftovers`] and [`index`]
+//! check the work directory. [`repair`] repairs what can be repaired without a guess.
 
 mod forms;
 mod index;
@@ -26,17 +26,17 @@ use forms::Asked;
 use index::LinkIndex;
 pub use problem::{Finding, Place, Problem};
 
-/// What is to be checked.
+/// An upper to check or repair.
 #[derive(Clone, Debug)]
 pub struct Task {
     /// The upper and the lowers.
     pub layers: Layers,
-    /// The work directory; without it nothing can be repaired.
+    /// The work directory. A repair needs it.
     pub work: Option<PathBuf>,
 }
 
 impl Task {
-    /// Everything that is wrong, by path. `progress` is told the path of each directory.
+    /// Returns all problems, sorted by path. `progress` is called with the path of each directory.
     ///
     /// # Errors
     /// Those of the layers; EBUSY if the upper is in use.
@@ -48,7 +48,7 @@ impl Task {
         let fd = open_dir("upperdir", upper)?;
         match file::lock_exclusive(fd.as_fd()) {
             Err(err) if err.errno() == Errno::EAGAIN => return Err(in_use(upper)),
-            // A file system without locks cannot tell.
+            // Without locks it is unknown whether the upper is in use.
             Err(err) if !matches!(err.errno(), Errno::EOPNOTSUPP | Errno::ENOSYS) => {
                 return Err(err.context("locking the upper"));
             }
@@ -70,10 +70,10 @@ impl Task {
         Ok(findings)
     }
 
-    /// Mends what can be mended; what is left, and how many there were.
+    /// Repairs what it can. Returns the remaining problems, and the number of repaired ones.
     ///
     /// # Errors
-    /// As [`Self::check`]; EINVAL without a work directory.
+    /// Those of [`Self::check`]; EINVAL without a work directory.
     pub fn repair(&self, progress: &mut dyn FnMut(&[u8])) -> Result<(Vec<Finding>, usize)> {
         let before = self.check(progress)?;
         let Some(work) = &self.work else {
@@ -93,7 +93,7 @@ impl Task {
         Ok((after, mended))
     }
 
-    /// The namespace that marks of this upper belong in.
+    /// Returns the namespace for marks of this upper.
     fn namespace(&self) -> Result<Namespace> {
         Ok(match self.layers.config.namespace {
             NamespaceChoice::Trusted => Namespace::Trusted,

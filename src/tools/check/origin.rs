@@ -1,4 +1,4 @@
-//! Where the copies in the upper say that they come from, and whether that is there.
+//! Reads the origins of copies in the upper, and finds the objects that they name.
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;
@@ -11,19 +11,19 @@ use crate::layer::LowerDir;
 use crate::sys::handle::{self, Handle};
 use crate::sys::{Protection, Stat, Target, stat, xattr};
 
-/// What a copy carries besides what lookups go by.
+/// Marks of a copy that lookups do not use.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
-    /// `P origin`, if it is not empty.
+    /// Value of `P origin`, unless it is empty.
     pub origin: Option<Vec<u8>>,
-    /// `P nlink` is there.
+    /// Whether `P nlink` is set.
     pub counted: bool,
-    /// `P protattr`.
+    /// Value of `P protattr`.
     pub flags: Option<Vec<u8>>,
 }
 
 impl Marks {
-    /// Those of an entry, of either namespace.
+    /// Reads the marks of an object, from either namespace.
     pub fn read(target: Target<'_>) -> Result<Self> {
         let list = xattr::list(target)?;
         let mut marks = Self::default();
@@ -43,7 +43,7 @@ impl Marks {
         Ok(marks)
     }
 
-    /// Whether the flags can be read: the kernel and we pass over them otherwise.
+    /// Whether the flags can be read. If not, both the kernel and ovlmerge ignore them.
     pub fn has_good_flags(&self) -> bool {
         self.flags.as_ref().is_none_or(|flags| protattr::parse(flags) != Protection::default())
     }
@@ -53,21 +53,21 @@ fn is_listed(list: &[u8], key: &CStr) -> bool {
     xattr::names(list).any(|name| name == key.to_bytes())
 }
 
-/// What an origin leads to.
+/// Result of looking for an origin.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// This file.
+    /// The origin is this file.
     File(Stat),
-    /// Nothing that is there.
+    /// The object does not exist.
     Gone,
-    /// It cannot be told here.
+    /// It is not known whether the object exists.
     Unknown,
-    /// It is no handle.
+    /// The value is not a file handle.
     Malformed,
 }
 
-/// Looks for the object with this origin on the file systems of these layers. Whether it is also
-/// below their roots is not asked, which would mean to go through them all.
+/// Looks for the object with this origin on the file systems of the layers. It need not be below
+/// their roots, as it would take a search of all layers to check that.
 ///
 /// # Errors
 /// Those of the layers.
@@ -89,16 +89,16 @@ pub(super) fn find(roots: &[LowerDir], value: &[u8]) -> Result<Found> {
         let mount = root.dir().fd()?;
         match handle::open(mount.as_ref().as_fd(), &handle) {
             Ok(file) => return Ok(Found::File(stat::fstat(file.as_fd())?)),
-            // Also what the file system says to handles of other kinds.
+            // A file system also returns these errors for handles of another type.
             Err(err) if matches!(err.errno(), Errno::ESTALE | Errno::EINVAL) => {}
-            // Not for us, or no handles there.
+            // We may not open handles, or the file system has none.
             Err(_) => answer = Found::Unknown,
         }
     }
     Ok(answer)
 }
 
-/// Whether a value is a handle of the root of a layer; `None` if that cannot be told.
+/// Whether a value is a handle of the root of a layer; `None` if that is not known.
 pub(super) fn is_of_root(value: &[u8], root: &LowerDir) -> Result<Option<bool>> {
     let Value::Handle { kind, bytes } = origin::read(value) else { return Ok(None) };
     let fd = root.dir().fd()?;

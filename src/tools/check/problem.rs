@@ -1,68 +1,68 @@
-//! What can be wrong, by number.
+//! Problems of an upper, with their numbers and texts.
 
-/// What can be wrong. The numbers stay as they are.
+/// A problem of an upper. Its number never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Problem {
     /// A whiteout for a name that no lower shows.
     NeedlessWhiteout,
-    /// A whiteout file beside the whiteout device or the object of the same name.
+    /// A whiteout file beside a whiteout device or an object of that name.
     DoubleWhiteout,
-    /// The file `.wh..opq` that releases of fuse-overlayfs leave beside opaque marks.
+    /// A file `.wh..opq`, which releases of fuse-overlayfs leave beside opaque marks.
     Debris,
-    /// More than one mark says that a directory is opaque.
+    /// More than one opaque mark on a directory.
     DoubleOpaque,
-    /// A mark in a form that is not the one of this upper.
+    /// An opaque mark in another form than the marks of this upper.
     ForeignOpaque,
-    /// A redirect that leads to no directory.
+    /// A redirect that does not lead to a directory.
     LostRedirect,
-    /// Two directories show the same one of a lower.
+    /// Two directories show the same directory of a lower.
     SharedLower,
-    /// A redirect that is none.
+    /// A malformed redirect.
     BadRedirect,
     /// A metacopy file without data.
     LostData,
-    /// A directory that lends its names, and there is nobody to have the metadata from.
+    /// A delegating directory without a directory below that has the metadata.
     LostDelegation,
-    /// Something with the name of a whiteout that is none.
+    /// An object with the name of a whiteout that is not a whiteout.
     NoMarker,
-    /// Something that a mount did not finish.
+    /// An object that a mount did not finish.
     Leftover,
     /// A feature without which the upper must not be used.
     Incompatible,
-    /// An origin that is no file handle.
+    /// An origin that is not a file handle.
     BadOrigin,
     /// An origin that no file of a lower has.
     LostOrigin,
     /// Two objects of the upper have the same origin.
     SharedOrigin,
-    /// The root of the upper was copied from another root than that of the topmost lower.
+    /// The root of the upper has the origin of another topmost lower.
     OtherLower,
     /// Flags of chattr(1) that cannot be read.
     BadFlags,
-    /// The index of hard links is of another upper.
+    /// The index of hard links belongs to another upper.
     ForeignIndex,
-    /// An entry of the index that is not called after a file handle.
+    /// An entry of the index whose name is not a file handle.
     NoIndexEntry,
     /// An entry of the index whose file has another origin.
     StaleIndexEntry,
     /// An entry of the index whose file has no other name, in the upper or in a lower.
     NamelessIndexEntry,
-    /// An entry of the index whose file of a lower is gone.
+    /// An entry of the index whose file in a lower is gone.
     LostIndexEntry,
-    /// The number of names that an entry of the index tells is not possible.
+    /// An entry of the index with an impossible number of names.
     WrongCount,
-    /// A file of the upper that counts its names by the index, and the index does not have it.
+    /// A file of the upper that counts its names by the index, but is not in it.
     NotIndexed,
-    /// A layer in the making, of a run of `ovlmerge apply` that was killed.
+    /// A layer that a killed run of `ovlmerge apply` was building.
     Abandoned,
 }
 
-/// A number that nothing has any more: an origin in a directory without `impure`. The kernel leaves
-/// such where it makes a hard link in a new directory.
+/// A number that is not used any more. It was for an origin in a directory without `impure`, which
+/// the kernel leaves when it makes a hard link in a new directory.
 const RETIRED: usize = 10;
 
 impl Problem {
-    /// All, in the order of their numbers.
+    /// All problems, in the order of their numbers.
     pub const ALL: [Self; 26] = [
         Self::NeedlessWhiteout,
         Self::DoubleWhiteout,
@@ -92,7 +92,7 @@ impl Problem {
         Self::Abandoned,
     ];
 
-    /// `OVL001` and so on.
+    /// Returns the number, as `OVL001`.
     #[must_use]
     pub fn id(self) -> String {
         let place = Self::ALL.iter().position(|problem| *problem == self).unwrap_or_default();
@@ -100,7 +100,7 @@ impl Problem {
         format!("OVL{:03}", if number < RETIRED { number } else { number + 1 })
     }
 
-    /// What is wrong, in a sentence.
+    /// Describes the problem in a sentence.
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {
@@ -139,7 +139,7 @@ impl Problem {
         }
     }
 
-    /// Whether it can be mended without a guess and without changing what a mount shows.
+    /// Whether the problem can be repaired without a guess and without a visible change.
     #[must_use]
     pub fn is_repairable(self) -> bool {
         match self {
@@ -173,25 +173,25 @@ impl Problem {
     }
 }
 
-/// Where a problem is.
+/// Directory that contains a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
-    /// In the upper.
+    /// The upper.
     Upper,
-    /// In the work directory.
+    /// The work directory.
     Work,
-    /// In the directory that holds the upper.
+    /// The directory that holds the upper.
     Beside,
 }
 
-/// One problem, and where.
+/// A problem and its path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
-    /// Path from there.
+    /// Path in `place`.
     pub path: Vec<u8>,
-    /// In which of them.
+    /// Directory that contains the problem.
     pub place: Place,
-    /// What is wrong.
+    /// The problem.
     pub problem: Problem,
 }
 

@@ -1,6 +1,6 @@
-//! Mending what can be mended without a guess.
+//! Repairs what can be repaired without a guess.
 //!
-//! Each step leaves what a mount shows as it is, so that a repair may stop anywhere.
+//! No step changes what a mount shows, so that a repair may stop anywhere.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use crate::sys::{Name, Writable, at, creds, xattr};
 use crate::tools::oci::printable;
 use crate::tools::views::Layers;
 
-/// Mends all of these. Opening the upper locks it and empties the work directory.
+/// Repairs all `findings`. Opening the upper locks it and empties the work directory.
 pub(super) fn repair(
     layers: &Layers,
     work: &Path,
@@ -25,7 +25,7 @@ pub(super) fn repair(
     findings: &[&Finding],
 ) -> Result<()> {
     let dirs = UpperDirs { upper: layers.upper.clone(), work: work.to_owned() };
-    // Nobody else may use it meanwhile.
+    // `strict` refuses an upper that is in use.
     let config = Config { upper: Some(dirs), strict: true, ..layers.config.clone() };
     let cache = FdCache::for_open_files(creds::raise_open_files()?);
     let upper = open::open(&config, &cache)?.upper.ok_or(Errno::EIO)?;
@@ -75,7 +75,7 @@ fn mend(upper: &Upper, namespace: Namespace, finding: &Finding) -> Result<()> {
     }
 }
 
-/// The mark of this upper first, so that the directory is opaque all the time.
+/// The mark of this upper is set first, so that the directory stays opaque all the time.
 fn one_opaque_mark(upper: &Upper, namespace: Namespace, dir: &UpperDir) -> Result<()> {
     let [own, others @ ..] = scan::opaque_keys(namespace);
     upper.with_dir(dir, |target| {
@@ -95,7 +95,7 @@ fn remove(object: Writable<'_>, key: &std::ffi::CStr) -> Result<()> {
     }
 }
 
-/// A marker is nobody's business: the directory keeps its times.
+/// Markers are invisible, so the directory keeps its times.
 fn keeping_times(upper: &Upper, dir: &UpperDir, act: impl FnOnce() -> Result<()>) -> Result<()> {
     let was = dir.dir().stat()?;
     act()?;
@@ -104,7 +104,7 @@ fn keeping_times(upper: &Upper, dir: &UpperDir, act: impl FnOnce() -> Result<()>
     })
 }
 
-/// The directory of the upper with this path.
+/// Returns the directory of the upper at this path.
 fn walk(upper: &Upper, path: &[u8]) -> Result<UpperDir> {
     let mut here = upper.root().clone();
     for part in path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {

@@ -1,4 +1,4 @@
-//! Going through the upper.
+//! Goes through the upper, and compares it with the lowers.
 
 use std::collections::BTreeSet;
 use std::ffi::CStr;
@@ -66,16 +66,16 @@ struct Scan<'a> {
     index: Option<&'a LinkIndex>,
     findings: Vec<Finding>,
     forms: Forms,
-    /// Which object has which origin.
+    /// Object that has each origin, by device and inode number.
     origins: FxHashMap<Vec<u8>, (u64, u64)>,
-    /// Which directories of lowers are shown, by layer, device and inode number.
+    /// Directories of lowers that are shown, by layer, device and inode number.
     shown: FxHashSet<(u16, u64, u64)>,
     open: Vec<Open>,
 }
 
-/// A directory that has to be looked at yet.
+/// A directory that is still to be scanned.
 struct Open {
-    /// Bytes of the path of the directory above.
+    /// Length of the path of the directory above, in bytes.
     above: usize,
     name: Box<[u8]>,
     stack: DirStack,
@@ -86,7 +86,7 @@ impl Scan<'_> {
         self.findings.push(Finding { path: path.to_vec(), place: Place::Upper, problem });
     }
 
-    /// Looks at a directory of the upper, and at what is in it. The path is given back as it was.
+    /// Scans a directory of the upper, and its entries. Restores `path`.
     fn dir(&mut self, path: &mut Vec<u8>, stack: &DirStack) -> Result<()> {
         let upper = stack.top()?;
         self.own_marks(path, stack, upper)?;
@@ -124,7 +124,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// What the kernel compares when the index is in use (`ovl_verify_origin`,
+    /// Compares the origin of the root, as the kernel does with an index (`ovl_verify_origin`,
     /// fs/overlayfs/super.c).
     fn root_origin(&mut self) -> Result<()> {
         let [upper, lower, ..] = self.view.lookup_context().roots else { return Ok(()) };
@@ -138,7 +138,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// What an entry says of the object that it was copied from.
+    /// Checks the marks of an entry about the object that it was copied from.
     fn copy_marks(
         &mut self,
         path: &[u8],
@@ -153,7 +153,7 @@ impl Scan<'_> {
         if !marks.has_good_flags() {
             self.found(path, Problem::BadFlags);
         }
-        // An empty one says that the origin is not known.
+        // An empty mark means that the origin is not known.
         let Some(value) = &marks.origin else { return Ok(()) };
         let lowers = self.view.lookup_context().roots.get(1..).unwrap_or_default();
         match origin::find(lowers, value)? {
@@ -208,7 +208,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// An entry with an ordinary name. A directory is returned, to be looked at.
+    /// Checks an entry with an ordinary name. Returns a directory, so that it is scanned.
     fn entry(
         &mut self,
         path: &[u8],
@@ -226,7 +226,7 @@ impl Scan<'_> {
             return Ok(None);
         }
         let found = match lookup(self.view.lookup_context(), stack, Some(merged), name) {
-            // What no redirect can be read from (fs/overlayfs/namei.c).
+            // A malformed redirect (fs/overlayfs/namei.c).
             Err(err) if err.errno() == Errno::EINVAL => {
                 self.found(path, Problem::BadRedirect);
                 return Ok(None);
@@ -244,7 +244,7 @@ impl Scan<'_> {
         })
     }
 
-    /// A file `.wh.NAME`.
+    /// Checks a file `.wh.NAME`.
     fn file(
         &mut self,
         path: &[u8],
@@ -261,7 +261,7 @@ impl Scan<'_> {
         let of = Name::new(of)?;
         let beside = upper.stat_entry(of)?;
         let problem = match beside {
-            // It hides what would merge with the directory.
+            // The file hides what would merge with the directory.
             Some(beside) if beside.kind().is_dir() => None,
             Some(_) => Some(Problem::DoubleWhiteout),
             None if below.get(of).is_some() => None,
@@ -275,7 +275,7 @@ impl Scan<'_> {
     }
 }
 
-/// The marks that say that a directory is opaque: that of this upper, then all others.
+/// Returns the opaque marks: first that of this upper, then all others.
 pub(super) fn opaque_keys(namespace: Namespace) -> [&'static CStr; 3] {
     let other = match namespace {
         Namespace::Trusted => Namespace::User,
@@ -284,7 +284,7 @@ pub(super) fn opaque_keys(namespace: Namespace) -> [&'static CStr; 3] {
     [namespace.key(Mark::Opaque), other.key(Mark::Opaque), FUSE_OVERLAYFS_OPAQUE]
 }
 
-/// Which of them are set; the last one is the file.
+/// Returns which of them are set. The last element stands for the file.
 fn opaque_forms(dir: &Arc<LayerDir>, namespace: Namespace) -> Result<[bool; 4]> {
     let fd = dir.fd()?;
     let target = Target::Fd(fd.as_ref().as_fd());

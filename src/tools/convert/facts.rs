@@ -1,4 +1,4 @@
-//! What the markers of one directory say, whatever their form.
+//! The markers of one directory, independent of their form.
 
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
@@ -8,44 +8,44 @@ use crate::format::aufs::{self, AufsName};
 use crate::format::overlay::{FUSE_OVERLAYFS_OPAQUE, Mark, Namespace};
 use crate::sys::{FileType, Name, Stat, Target, dir, stat, xattr};
 
-/// A directory of a layer.
+/// A directory of a layer, with its markers.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
-    /// It hides what is below.
+    /// The directory is opaque.
     pub opaque: bool,
-    /// Nothing from below shows, as it is opaque, or one above it.
+    /// The layers below are hidden, as the directory or one above it is opaque.
     pub hidden: bool,
-    /// The layer has whiteouts by attribute somewhere, and this directory says so of itself.
+    /// The root of the layer says that the layer has whiteouts by attribute.
     layer_has_xattr: bool,
-    /// The file that says that it is opaque is there.
+    /// The directory has a file `.wh..wh..opq`.
     pub opaque_file: bool,
-    /// Names that are gone, and how that is said.
+    /// Names with a whiteout, and the forms of the whiteout.
     pub whiteouts: BTreeMap<Box<[u8]>, Said>,
     /// Names of directories.
     pub dirs: Vec<Box<[u8]>>,
-    /// Names of everything that is no marker.
+    /// Names of all objects that are no markers.
     pub objects: Vec<Box<[u8]>>,
-    /// What AUFS kept for itself.
+    /// Names of the bookkeeping files of AUFS.
     pub housekeeping: Vec<Box<[u8]>>,
     /// Files with the name of a whiteout that are none.
     pub no_markers: Vec<Box<[u8]>>,
 }
 
-/// How it is said that a name is gone.
+/// Forms in which a name has a whiteout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Said {
-    /// By a device 0:0 in its place.
+    /// A device 0:0 at the name.
     pub device: bool,
-    /// By an empty file with a mark in its place.
+    /// An empty file with a mark at the name.
     pub attribute: bool,
-    /// By a file `.wh.NAME`.
+    /// A file `.wh.NAME`.
     pub file: bool,
-    /// There is an object of that name beside the file.
+    /// Type of the object at the name, if there is one beside the file.
     pub beside: Option<FileType>,
 }
 
 impl Facts {
-    /// Reads a directory; `above` is the one that holds it.
+    /// Reads a directory. `above` describes the directory that holds it.
     pub fn read(fd: BorrowedFd<'_>, above: Option<&Self>) -> Result<Self> {
         let target = Target::Fd(fd);
         let is = |key, wanted: &[u8]| {
@@ -93,7 +93,7 @@ impl Facts {
             AufsName::Opaque => self.opaque_file = true,
             AufsName::Meta => self.housekeeping.push(name.into()),
             AufsName::Whiteout(of) => {
-                // fuse-overlayfs 1.10 makes a device of the name `.wh..opq`.
+                // fuse-overlayfs 1.10 makes `.wh..opq` a device.
                 let empty = stat.kind().is_file() && stat.size == 0;
                 if empty || stat.is_whiteout_device() {
                     self.whiteouts.entry(of.into()).or_default().file = true;

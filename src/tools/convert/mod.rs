@@ -1,9 +1,9 @@
 //! Rewrites the markers of a layer in place.
 //!
-//! The layer is gone through twice: the first time to see whether all of it can be written in the
-//! wanted form, the second time to do so. A new marker is written before the old one goes, and a
-//! directory is done after all below it, so that the layer means the same at every moment: what was
-//! stopped is finished by beginning anew.
+//! It goes through the layer twice: first to check that all of it can be written in the new form,
+//! then to write it. A new marker is written before the old one is removed, and a directory is done
+//! after all below it. So the layer means the same at every moment, and a second run can complete
+//! one that was stopped.
 
 mod facts;
 mod rewrite;
@@ -23,15 +23,15 @@ use crate::tools::way::push;
 
 use facts::Facts;
 
-/// Why the kernel's form cannot be had by everybody, and what to do.
+/// Error text if marks in `trusted.overlay.` cannot be set.
 const UNTRUSTED: &str = "it needs an attribute in trusted.overlay., which only root of the initial \
                          user namespace can set; give --to kernel-user, for mounts with userxattr, \
                          or run it as root";
 
-/// A form that markers can have.
+/// A form of markers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// Devices 0:0 and marks in this namespace, as the kernel's overlayfs.
+    /// Devices 0:0, and marks in this namespace, as in the kernel's overlayfs.
     Kernel(Namespace),
     /// Files `.wh.NAME` and `.wh..wh..opq`.
     Aufs,
@@ -39,40 +39,41 @@ pub enum Form {
     FuseOverlayfs,
 }
 
-/// What is to be done.
+/// Options of a conversion.
 #[derive(Clone, Copy, Debug)]
 pub struct Task {
     /// The form to write.
     pub to: Form,
-    /// Also remove what only an upper needs.
+    /// Whether to remove also marks that only an upper needs.
     pub seal: bool,
 }
 
-/// What was done.
+/// Numbers of what was done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Directories that were looked at.
+    /// Directories that were visited.
     pub directories: u64,
     /// Markers that were written in the new form.
     pub written: u64,
-    /// Markers that were removed, the old form of others among them.
+    /// Markers that were removed, including those that were replaced.
     pub removed: u64,
 }
 
-/// A directory that is being gone through.
+/// A directory that is being visited.
 struct Open {
-    /// Bytes of the path of the directory above.
+    /// Length of the path of the directory above, in bytes.
     above: usize,
     facts: Facts,
-    /// Names of directories in it that are left.
+    /// Names of directories in it that are still to be visited.
     left: Vec<Box<[u8]>>,
 }
 
-/// Rewrites the markers of the layer at `path`. `progress` is told the path of each directory.
+/// Rewrites the markers of the layer at `path`. `progress` is called with the path of each
+/// directory.
 ///
 /// # Errors
-/// Those of the calls; EBUSY if the layer is in use; EINVAL for what the wanted form cannot say:
-/// then nothing was changed.
+/// Those of the calls; EBUSY if the layer is in use; EINVAL if the new form cannot express the
+/// layer. Nothing is changed after these two.
 pub fn convert(path: &Path, task: Task, progress: &mut dyn FnMut(&[u8])) -> Result<Counts> {
     creds::raise_open_files()?;
     let what = || path.display().to_string();
@@ -86,7 +87,7 @@ pub fn convert(path: &Path, task: Task, progress: &mut dyn FnMut(&[u8])) -> Resu
     }
     match file::lock_exclusive(root.as_fd()) {
         Err(err) if err.errno() == Errno::EAGAIN => return Err(in_use()),
-        // A file system without locks cannot tell.
+        // Without locks it is unknown whether the layer is in use.
         Err(err) if !matches!(err.errno(), Errno::EOPNOTSUPP | Errno::ENOSYS) => return Err(err),
         _ => {}
     }
@@ -103,14 +104,14 @@ pub fn convert(path: &Path, task: Task, progress: &mut dyn FnMut(&[u8])) -> Resu
     walk(&root, |path, dir, facts| {
         progress(path);
         counts.directories += 1;
-        // The layer is ours: it is locked, and nobody has mounted it.
+        // The layer may be changed: it is locked, and nobody has mounted it.
         rewrite::rewrite(WritableFd::vouch(dir), facts, task, &mut counts)
     })?;
     nix::unistd::syncfs(&root).map_err(Error::from).context(|| "writing to the disk")?;
     Ok(counts)
 }
 
-/// Calls `visit` for every directory, after it has been called for those in it.
+/// Calls `visit` for each directory, after those in it.
 fn walk(
     root: &OwnedFd,
     mut visit: impl FnMut(&[u8], BorrowedFd<'_>, &Facts) -> Result<()>,

@@ -1,4 +1,4 @@
-//! Writing the markers of one directory in another form.
+//! Writes the markers of one directory in another form.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
@@ -13,14 +13,13 @@ use crate::sys::at::SetTime;
 use crate::sys::xattr::SetMode;
 use crate::sys::{FileType, Name, Target, Writable, WritableFd, at, stat, xattr};
 
-/// Marks that say something of the layers below or of the owner of an upper, and nothing that a
-/// lower layer is read for.
+/// Marks about the layers below, or about the upper itself. A lower layer does not need them.
 const OF_AN_UPPER: [&[u8]; 5] = [b"origin", b"impure", b"nlink", b"upper", b"uuid"];
 
-/// Marks that only the kernel's form can say.
+/// Marks that only the kernel's form has.
 const OF_THE_KERNEL: [&[u8]; 2] = [b"redirect", b"metacopy"];
 
-/// Whether all of a directory can be written in the wanted form.
+/// Checks that all of a directory can be written in the new form.
 pub(super) fn check(dir: BorrowedFd<'_>, facts: &Facts, task: Task) -> Result<()> {
     if let Some(name) = facts.no_markers.first() {
         let name = name.escape_ascii();
@@ -52,8 +51,7 @@ pub(super) fn check(dir: BorrowedFd<'_>, facts: &Facts, task: Task) -> Result<()
     Ok(())
 }
 
-/// Whether a directory, or something in it, is to get attributes in the wanted form of the kernel
-/// that it does not have.
+/// Whether a directory, or an object in it, will get marks of the kernel's form that it lacks.
 pub(super) fn needs_marks(dir: BorrowedFd<'_>, facts: &Facts, task: Task) -> Result<bool> {
     let Form::Kernel(wanted) = task.to else { return Ok(false) };
     let is_dir = |said: &Said| said.beside == Some(FileType::Directory);
@@ -78,7 +76,7 @@ pub(super) fn needs_marks(dir: BorrowedFd<'_>, facts: &Facts, task: Task) -> Res
     Ok(false)
 }
 
-/// Writes the markers of a directory, then gives it its times back.
+/// Writes the markers of a directory, then restores its times.
 pub(super) fn rewrite(
     dir: WritableFd<'_>,
     facts: &Facts,
@@ -124,7 +122,7 @@ impl Rewrite<'_> {
         let marker = aufs::whiteout_of(name.bytes());
         let marker = Name::new(&marker);
         if facts.hidden || said.beside.is_some() {
-            // Nothing is there to be hidden, or the object hides it; a directory has to say so.
+            // Nothing is hidden, or the object hides it; a directory does so only if it is opaque.
             if let Some(FileType::Directory) = said.beside
                 && !facts.hidden
             {
@@ -143,7 +141,7 @@ impl Rewrite<'_> {
             return if said.device || said.attribute { self.unlink(name) } else { Ok(()) };
         }
         if said.attribute {
-            // An empty file in its place: the device takes it by a rename.
+            // A device replaces the empty file by a rename.
             self.counts.removed += 1;
             let temporary = Name::new(b".wh..wh.ovlmerge-convert")?;
             self.device(temporary)?;
@@ -157,13 +155,13 @@ impl Rewrite<'_> {
     fn device(&mut self, name: Name<'_>) -> Result<()> {
         self.counts.written += 1;
         match at::mknod(self.dir, name, libc::S_IFCHR, 0) {
-            // Left by one that was stopped.
+            // A run that was stopped has left it.
             Err(err) if err.errno() == Errno::EEXIST => Ok(()),
             other => other.context(|| format!("a whiteout device for {name}")),
         }
     }
 
-    /// Marks a directory as opaque: this one, or one in it.
+    /// Makes a directory opaque: this one, or one in it.
     fn set_opaque(&mut self, dir: Writable<'_>) -> Result<()> {
         self.counts.written += 1;
         if let Some(key) = self.opaque_key() {
@@ -176,7 +174,7 @@ impl Rewrite<'_> {
         }
     }
 
-    /// The attribute that says opaque in the wanted form; none for a file.
+    /// Returns the opaque attribute of the new form; `None` if it is a file.
     fn opaque_key(&self) -> Option<&'static CStr> {
         match self.task.to {
             Form::Kernel(namespace) => Some(namespace.key(Mark::Opaque)),
@@ -197,7 +195,7 @@ impl Rewrite<'_> {
         }
         let [one, other] = Namespace::BOTH.map(|namespace| namespace.key(Mark::Opaque));
         for key in [one, other, FUSE_OVERLAYFS_OPAQUE] {
-            // Also what says that there are whiteouts by attribute: there are none any more.
+            // Also `x`, as no whiteout by attribute is left.
             let keep = facts.opaque && wanted == Some(key);
             if !keep && xattr::get_if_set(dir.target(), key)?.is_some() {
                 self.counts.removed += 1;
@@ -210,7 +208,7 @@ impl Rewrite<'_> {
         Ok(())
     }
 
-    /// Marks that are not about names: to the wanted namespace, or away.
+    /// Moves marks that are not about names to the new namespace, or removes them.
     fn other_marks(&mut self, object: Writable<'_>) -> Result<()> {
         for (namespace, mark, value) in marks(object.target())? {
             let old = key(namespace, &mark)?;
@@ -220,13 +218,13 @@ impl Rewrite<'_> {
                 Form::Kernel(wanted) if wanted == namespace => continue,
                 Form::Kernel(wanted) => Some(wanted),
                 Form::Aufs | Form::FuseOverlayfs if of_upper => None,
-                // We read them in either namespace, and nobody else does.
+                // ovlmerge reads them in either namespace, and nobody else does.
                 Form::Aufs | Form::FuseOverlayfs => continue,
             };
             if let Some(wanted) = wanted {
                 let new = key(wanted, &mark)?;
                 match xattr::set(object, &new, &value, SetMode::Create) {
-                    // It is said in both.
+                    // Both namespaces have the mark.
                     Err(err) if err.errno() == Errno::EEXIST => {}
                     // Links and devices have no attributes of users, and no other marks than these.
                     Err(err) if err.errno() == Errno::EPERM && of_upper => {}
@@ -247,10 +245,10 @@ fn key(namespace: Namespace, mark: &[u8]) -> Result<CString> {
     CString::new([namespace.prefix(), mark].concat()).map_err(|_| Errno::EINVAL.into())
 }
 
-/// A mark: where, which, and its value.
+/// Namespace, name and value of a mark.
 type Marked = (Namespace, Vec<u8>, Vec<u8>);
 
-/// The marks of an object but those about names, and not what users set under such names.
+/// Returns the marks of an object that are not about names, without attributes that users have set.
 fn marks(target: Target<'_>) -> Result<Vec<Marked>> {
     let list = xattr::list(target)?;
     let mut found = Vec::new();

@@ -1,21 +1,21 @@
-//! The changes as a list.
+//! Writes the changes of an upper as a list.
 
 use super::{Object, Sink};
 use crate::error::Result;
 
-/// What happened to a path.
+/// Kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The lowers have nothing there.
+    /// The lowers have nothing at the path.
     Added,
-    /// The lowers have something else there; or the directory has changes in it.
+    /// The lowers have another object at the path, or the directory contains changes.
     Changed,
-    /// Nothing is there any more.
+    /// The path does not exist any more.
     Deleted,
 }
 
 impl Kind {
-    /// The letter that docker and podman print.
+    /// Returns the letter that docker and podman print.
     #[must_use]
     pub fn letter(self) -> char {
         match self {
@@ -26,7 +26,7 @@ impl Kind {
     }
 }
 
-/// Hands every change to a function, with its path from the root (a slash in front).
+/// Passes each change to a function, with its path from the root, which begins with a slash.
 pub struct Changes<F>(F);
 
 impl<F> std::fmt::Debug for Changes<F> {
@@ -36,7 +36,7 @@ impl<F> std::fmt::Debug for Changes<F> {
 }
 
 impl<F: FnMut(Kind, &[u8]) -> Result<()>> Changes<F> {
-    /// Changes go to `tell`.
+    /// Passes changes to `tell`.
     pub fn new(tell: F) -> Self {
         Self(tell)
     }
@@ -53,7 +53,7 @@ impl<F: FnMut(Kind, &[u8]) -> Result<()>> Sink for Changes<F> {
         (self.0)(Kind::Deleted, &[b"/", dir, slash, name].concat())
     }
 
-    /// A list has a line for each name that is gone.
+    /// Nothing to do: the list has a line for each removed name.
     fn opaque(&mut self, _dir: &[u8]) -> Result<()> {
         Ok(())
     }

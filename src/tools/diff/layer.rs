@@ -1,4 +1,4 @@
-//! The changes as an OCI layer.
+//! Writes the changes of an upper as an OCI layer.
 
 use std::io::{Read, Write};
 
@@ -15,16 +15,16 @@ use crate::tools::oci::printable;
 use crate::tools::paths::{Paths, Place};
 use crate::tools::way::push;
 
-/// The end of an archive: two blocks of zeros (pax(1)).
+/// End of an archive: two blocks of zeros (pax(1)).
 const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 
-/// Data is read in pieces of this size, in bytes: large enough that the calls do not count.
+/// Size of the pieces in which data is read, in bytes: large enough to make the calls cheap.
 const PIECE: usize = 1 << 18;
 
-/// What went into a layer.
+/// Numbers of objects in a layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Entries, whiteouts and markers among them.
+    /// Entries, including whiteouts and markers.
     pub entries: u64,
     /// Whiteouts and opaque markers.
     pub whiteouts: u64,
@@ -32,12 +32,12 @@ pub struct Counts {
     pub skipped: u64,
 }
 
-/// Writes an archive.
+/// Writer of an archive.
 pub struct LayerWriter<'a> {
     to: &'a mut dyn Write,
-    /// No time is later than this one.
+    /// Latest time in the archive; later ones are replaced by it.
     latest: Option<i64>,
-    /// Objects with several names that have gone by: where the first is.
+    /// First path of each object with several names that was written.
     links: FxHashMap<(u16, u64, u64), Place>,
     paths: Paths,
     buffer: Vec<u8>,
@@ -52,8 +52,8 @@ impl std::fmt::Debug for LayerWriter<'_> {
 }
 
 impl<'a> LayerWriter<'a> {
-    /// An archive goes to `to`. Times later than `latest` (seconds since 1970) become that one.
-    /// `progress` is told the path and the bytes of data that were written since.
+    /// Writes an archive to `to`. Times after `latest` (seconds since 1970) become `latest`.
+    /// `progress` is called with a path, and the number of bytes written since the last call.
     pub fn new(
         to: &'a mut dyn Write,
         latest: Option<i64>,
@@ -93,7 +93,7 @@ impl<'a> LayerWriter<'a> {
         }
     }
 
-    /// The first path of an object that has several, if it has gone by.
+    /// Returns the first path of an object with several names, if it was written already.
     fn first_path(&mut self, object: &Object<'_>) -> Option<Vec<u8>> {
         if object.kind().is_dir() || object.stat.nlink < 2 {
             return None;

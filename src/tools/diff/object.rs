@@ -1,4 +1,4 @@
-//! One object that the upper brings, with all that a reader of it may want to know.
+//! An object that the upper adds or changes.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -15,22 +15,22 @@ use crate::tools::oci::entry::Attributes;
 use crate::tools::oci::printable;
 use crate::tools::views::Views;
 
-/// Attributes that say something of one machine, and that nobody may carry to another: labels of
-/// SELinux, signatures over inode numbers (security/integrity/evm), ACLs of a mounted NFS.
+/// Attributes that are valid only on one machine: labels of SELinux, signatures over inode numbers
+/// (security/integrity/evm), ACLs of a mounted NFS.
 const OF_THE_MACHINE: [&[u8]; 3] = [b"security.selinux", b"security.evm", b"system.nfs4_acl"];
 
 /// An object of the merged tree.
 #[derive(Debug)]
 pub struct Object<'a> {
-    /// Its path, without a slash at either end; empty for the root.
+    /// Path of the object, without a slash at either end; empty for the root.
     pub path: &'a [u8],
-    /// Effective attributes, with owners as users of a mount see them.
+    /// Effective attributes, with the owners that users of a mount see.
     pub stat: Stat,
-    /// The lowers have something under this path.
+    /// The lowers have an object at this path.
     pub below: bool,
     holder: Holder<'a>,
     views: &'a Views,
-    /// On its layer it shows the overflow id.
+    /// The layer shows the object with the overflow id as an owner.
     shows_overflow: bool,
 }
 
@@ -41,14 +41,14 @@ enum Holder<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// The root directory.
+    /// Creates the object for the root directory.
     pub(super) fn root(stat: Stat, stack: &'a DirStack, views: &'a Views) -> Self {
         let (shows_overflow, stat) = (views.show_overflow(&stat), views.owners.shown(stat));
         let holder = Holder::Dir(stack);
         Self { path: b"", stat, below: true, holder, views, shows_overflow }
     }
 
-    /// What was looked up as `name`.
+    /// Creates the object for the result of a lookup of `name`.
     pub(super) fn found(
         path: &'a [u8],
         name: Name<'a>,
@@ -72,7 +72,7 @@ impl<'a> Object<'a> {
         self.stat.kind()
     }
 
-    /// What tells it from others with several names: layer, device and inode number.
+    /// Returns layer, device and inode number, which identify an object with several names.
     #[must_use]
     pub fn identity(&self) -> (u16, u64, u64) {
         let layer = match &self.holder {
@@ -94,8 +94,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// The extended attributes that users of a mount see, by name, without those that say something
-    /// of this machine.
+    /// Returns the extended attributes that users of a mount see, without those of the machine.
     ///
     /// # Errors
     /// Those of listxattr(2) and getxattr(2).
@@ -106,7 +105,7 @@ impl<'a> Object<'a> {
         .context(|| printable(self.path))
     }
 
-    /// The target of a symbolic link.
+    /// Returns the target of a symbolic link.
     ///
     /// # Errors
     /// Those of readlink(2).
@@ -115,7 +114,7 @@ impl<'a> Object<'a> {
             .context(|| printable(self.path))
     }
 
-    /// A descriptor to read the data of a file.
+    /// Opens a file for reading.
     ///
     /// # Errors
     /// Those of open(2); EIO if no layer has the data.
@@ -135,8 +134,8 @@ impl<'a> Object<'a> {
         opened.context(|| printable(self.path))
     }
 
-    /// How many other names in the lowers share this file of the upper by the index of hard links:
-    /// they show what it holds on a mount with that index, and nowhere else.
+    /// Returns how many other names in the lowers lead to this file of the upper by the index of
+    /// hard links. Only a mount with that index shows the file at these names.
     pub(super) fn names_by_index(&self) -> u32 {
         let Holder::Leaf { dir, name, .. } = &self.holder else { return 0 };
         // One of its links is the entry in the index.
@@ -149,7 +148,7 @@ impl<'a> Object<'a> {
     }
 
     /// # Errors
-    /// EOVERFLOW if the owner is nobody in the view that was asked for, or in our user namespace.
+    /// EOVERFLOW if the owner has no id in the mapping of the options, or in our user namespace.
     pub(super) fn owner(&self) -> Result<Owner> {
         let text = "its owner has no id in uidmapping or gidmapping";
         let owner = self.stat.owner().ok_or_else(|| Error::new(Errno::EOVERFLOW, text))?;
@@ -171,7 +170,7 @@ impl<'a> Object<'a> {
         owner_storage: OwnerStorage,
     ) -> Result<bool> {
         let real = stat::stat(target)?;
-        // A number in an attribute is that of somebody.
+        // An id in an attribute is a real one, even if it equals the overflow id.
         if owner_storage.has_attribute(target, &real)? {
             return Ok(false);
         }
@@ -180,8 +179,8 @@ impl<'a> Object<'a> {
         Ok(lacks.uid && shown.uid || lacks.gid && shown.gid)
     }
 
-    /// Whether a directory has the metadata of another: mode, owner, time of the last change,
-    /// extended attributes.
+    /// Whether a directory has the mode, owner, modification time and extended attributes of
+    /// another.
     pub(super) fn same_metadata(&self, stat: &Stat, other: &DirStack) -> Result<bool> {
         let facts = |stat: Stat| (stat.mode, stat.uid, stat.gid, stat.mtime);
         if facts(self.stat) != facts(self.views.owners.shown(*stat)) {
@@ -208,7 +207,7 @@ fn attributes(
             Ok(value) => {
                 found.insert(name.to_vec(), owners.shown_xattr(name, value)?);
             }
-            // It went between the two calls.
+            // The attribute was removed between the two calls.
             Err(err) if xattr::is_absent(&err) => {}
             Err(err) => return Err(err),
         }

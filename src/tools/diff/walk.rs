@@ -1,8 +1,8 @@
-//! Going through the upper, and saying what it changes.
+//! Goes through the upper, and finds what it changes.
 //!
-//! A directory that merges with what the lowers have under its path is gone through by the names
-//! that the upper has in it. One that hides them, or merges with something else (a redirect), or
-//! stands where the lowers have no directory, is new as a whole: all that it shows is told.
+//! If a directory merges with what the lowers have at its path, only the names that the upper has
+//! in it are compared. If it hides that, merges with something else (a redirect), or the lowers
+//! have no directory there, it is new as a whole, and all that it shows is reported.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,40 +20,40 @@ use crate::tools::oci::printable;
 use crate::tools::views::{Layers, Views};
 use crate::tools::way::push;
 
-/// How a directory that hides what is below says so.
+/// How an opaque directory is reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OpaqueAs {
-    /// By a whiteout for each name that the lowers have and it has not.
+    /// By a whiteout for each name of the lowers that it does not show.
     #[default]
     Whiteouts,
-    /// By one marker.
+    /// By one opaque marker.
     Marker,
 }
 
-/// Which directories are told that have only changes below them.
+/// Whether directories that only contain changes are reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Parents {
-    /// All, with their metadata, so that no reader has to make it up.
+    /// All of them, with their metadata, so that no reader has to invent it.
     #[default]
     All,
-    /// None.
+    /// None of them.
     Changed,
 }
 
-/// How changes are told.
+/// Rules for reporting changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// Of opaque directories.
+    /// How an opaque directory is reported.
     pub opaque: OpaqueAs,
-    /// Of directories that are as they were.
+    /// Whether directories that only contain changes are reported.
     pub parents: Parents,
 }
 
-/// Tells `sink` what the upper changes.
+/// Reports to `sink` what the upper changes.
 ///
 /// # Errors
-/// Those of the layers and of the sink; EINVAL for an entry of the upper that is no marker but has
-/// the name of one.
+/// Those of the layers and of the sink; EINVAL for an entry of the upper that has the name of a
+/// marker but is none.
 pub fn walk(layers: &Layers, rules: Rules, sink: &mut dyn Sink) -> Result<()> {
     let views = Views::open(layers)?;
     let mut walk = Walk { views: &views, rules, sink, open: Vec::new(), path: Vec::new() };
@@ -62,17 +62,17 @@ pub fn walk(layers: &Layers, rules: Rules, sink: &mut dyn Sink) -> Result<()> {
     Ok(())
 }
 
-/// A directory that is being gone through.
+/// A directory that is being visited.
 struct Open {
-    /// Bytes of the path of the directory above.
+    /// Length of the path of the directory above, in bytes.
     above: usize,
     merged: DirStack,
     index: Index,
-    /// What the lowers have here, if it is a directory, and as long as it is not hidden.
+    /// The directory of the lowers at this path, unless it is hidden or there is none.
     below: Option<(DirStack, Index)>,
-    /// All that it shows is new.
+    /// The directory is new as a whole.
     whole: bool,
-    /// Names that show something, in their order.
+    /// Names that are still to be compared, in order.
     names: std::vec::IntoIter<Box<[u8]>>,
 }
 
@@ -81,7 +81,7 @@ struct Walk<'a> {
     rules: Rules,
     sink: &'a mut dyn Sink,
     open: Vec<Open>,
-    /// That of the innermost.
+    /// Path of the innermost open directory.
     path: Vec<u8>,
 }
 
@@ -101,9 +101,9 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Goes one name on. Says whether anything is left.
+    /// Handles the next name. Returns false at the end.
     fn step(&mut self) -> Result<bool> {
-        // Taken out for the time being: a directory found in it is pushed above it.
+        // Taken out while its entry is handled, as a directory is pushed above it.
         let Some(mut dir) = self.open.pop() else { return Ok(false) };
         let Some(name) = dir.names.next() else {
             self.path.truncate(dir.above);
@@ -130,7 +130,7 @@ impl Walk<'_> {
         Ok(true)
     }
 
-    /// Tells of one object. A directory is returned, with what the lowers have there.
+    /// Reports one object. Returns a directory, with the directory of the lowers at its path.
     fn entry(
         &mut self,
         dir: &Open,
@@ -167,7 +167,7 @@ impl Walk<'_> {
         })
     }
 
-    /// Whether this is a directory that need not be told.
+    /// Whether this is a directory that need not be reported.
     fn is_unchanged(
         &self,
         object: &Object<'_>,
@@ -176,19 +176,19 @@ impl Walk<'_> {
     ) -> Result<bool> {
         let (What::Dir(stack), Some(below)) = (&found.what, below) else { return Ok(false) };
         let What::Dir(was) = &below.what else { return Ok(false) };
-        // A marker in a directory that has no entry would leave its metadata to chance.
+        // Without an entry, the metadata of a directory with a marker would be left to chance.
         Ok(self.rules.parents == Parents::Changed
             && object.same_metadata(&below.stat, was)?
             && !self.needs_marker(stack, was)?)
     }
 
-    /// Whether a marker will say that the directory hides something.
+    /// Whether the directory will be reported as opaque by a marker.
     fn needs_marker(&self, merged: &DirStack, below: &DirStack) -> Result<bool> {
         let may_hide = self.rules.opaque == OpaqueAs::Marker;
         Ok(may_hide && !merges_with(merged, below)? && !Index::build(below)?.is_empty())
     }
 
-    /// Lists a directory, and tells its whiteouts.
+    /// Lists a directory, and reports its whiteouts.
     fn enter(
         &mut self,
         path: &[u8],
@@ -246,7 +246,7 @@ impl Walk<'_> {
     }
 }
 
-/// Says what only a mount with the index of hard links shows.
+/// Warns of other names that show the object only on a mount with the index of hard links.
 fn warn_of_index(object: &Object<'_>) {
     let others = object.names_by_index();
     if others > 0 {
@@ -258,14 +258,14 @@ fn warn_of_index(object: &Object<'_>) {
     }
 }
 
-/// Number of the upper in the view that has it: that of the topmost lower.
+/// Number of the upper in the merged view, where it is the topmost lower.
 const UPPER: u16 = 1;
 
 fn is_of_upper(merged: &DirStack) -> bool {
     merged.top().is_ok_and(|top| top.layer() == UPPER)
 }
 
-/// Whether what is below the topmost directory of the first is the second.
+/// Whether the directories below the topmost one of `merged` are those of `below`.
 ///
 /// # Errors
 /// Those of looking at them.
@@ -274,7 +274,7 @@ fn merges_with(merged: &DirStack, below: &DirStack) -> Result<bool> {
     if !is_of_upper(merged) {
         return Ok(false);
     }
-    // In the view with the upper every lower has a number that is one higher.
+    // The merged view has the upper as well, so its lowers have numbers higher by one.
     let ours = merged.levels().skip(1).map(|dir| facts(dir, dir.layer()));
     let theirs = below.levels().map(|dir| facts(dir, dir.layer() + UPPER));
     Ok(ours.collect::<Result<Vec<_>>>()? == theirs.collect::<Result<Vec<_>>>()?)
@@ -285,7 +285,7 @@ fn is_socket(index: &Index, name: &[u8]) -> bool {
     entry.is_some_and(|entry| entry.kind() == Some(FileType::Socket))
 }
 
-/// The names that a directory of the upper says something of, each once.
+/// Returns the names of the entries and whiteouts in a directory of the upper.
 fn names_of(dir: &Arc<LayerDir>, path: &[u8]) -> Result<BTreeSet<Box<[u8]>>> {
     let mut names = BTreeSet::new();
     let mut markers: Vec<Box<[u8]>> = Vec::new();
@@ -314,7 +314,7 @@ fn names_of(dir: &Arc<LayerDir>, path: &[u8]) -> Result<BTreeSet<Box<[u8]>>> {
     Ok(names)
 }
 
-/// What has the name of a whiteout is an empty file, unless it is somebody's own.
+/// Checks that an object with the name of a whiteout is one.
 fn check_marker(stat: &Stat) -> Result<()> {
     if (stat.kind().is_file() && stat.size == 0) || stat.is_whiteout_device() {
         return Ok(());

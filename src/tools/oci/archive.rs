@@ -1,7 +1,7 @@
-//! Reading an archive that nobody vouches for: ustar, pax and GNU headers, one entry at a time.
+//! Reads an archive that is not trusted: ustar, pax and GNU headers, one entry at a time.
 //!
-//! What is kept in memory is bounded whatever the headers say. An archive that ends before its end
-//! mark is an error, as a part of one must not be taken for the whole.
+//! Memory is bounded, whatever the headers say. An archive without its end mark is an error, as a
+//! part of one must not be taken for the whole.
 
 use std::io::Read;
 
@@ -13,14 +13,14 @@ use crate::error::{Context, Errno, Error, Result};
 use crate::id::Id;
 use crate::sys::stat::Time;
 
-/// The longest path and target that are read (`PATH_MAX`, limits.h), in bytes.
+/// Longest path and link target that are read, in bytes (`PATH_MAX`, limits.h).
 pub const LONGEST_PATH: usize = 4096;
 
-/// An archive being read. Through [`Read`] it gives the data of the entry that was read last.
+/// An archive that is being read. Its [`Read`] returns the data of the last entry.
 #[derive(Debug)]
 pub struct Archive<R> {
     input: R,
-    /// Data of the entry that has not been read, and the zeros behind it.
+    /// Unread data of the entry, and the zeros after it; in bytes.
     left: u64,
     padding: usize,
     /// Records for all entries that follow.
@@ -33,21 +33,21 @@ fn bad(what: impl std::fmt::Display) -> Error {
 }
 
 impl<R: Read> Archive<R> {
-    /// Nothing has been read yet.
+    /// Creates an archive at its beginning.
     pub fn new(input: R) -> Self {
         Self { input, left: 0, padding: 0, global: Records::default(), ended: false }
     }
 
-    /// What it was read from.
+    /// Returns the source of the archive.
     pub fn into_inner(self) -> R {
         self.input
     }
 
-    /// The next entry; `None` at the end mark. What is left of the data before is skipped.
+    /// Reads the next entry; `None` at the end mark. Skips the unread data of the last entry.
     ///
     /// # Errors
-    /// Those of reading; EINVAL for what is no archive or not a whole one, or holds what a layer
-    /// cannot.
+    /// Those of reading; EINVAL for a malformed or truncated archive, or an entry that a layer
+    /// cannot hold.
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
         let mut own = Records::default();
         let mut gnu = GnuNames::default();
@@ -134,7 +134,7 @@ fn cut_off() -> Error {
 }
 
 fn check_sum(block: &[u8; BLOCK]) -> Result<()> {
-    // The field counts as blanks (pax(1), ustar interchange format).
+    // The field itself counts as blanks (pax(1), ustar interchange format).
     const FIELD: std::ops::Range<usize> = 148..156;
     let sum: u32 = (0..BLOCK)
         .zip(block)
@@ -144,12 +144,12 @@ fn check_sum(block: &[u8; BLOCK]) -> Result<()> {
     if said == i64::from(sum) { Ok(()) } else { Err(bad("a header with a wrong check sum")) }
 }
 
-/// A number in octal digits, or in binary where the first bit is set (GNU, star).
+/// Parses a number: octal digits, or binary if the first bit is set (GNU, star).
 fn field(bytes: &[u8], what: &str) -> Result<i64> {
     let wrong = || bad(format_args!("a header with a wrong {what}"));
     let (first, rest) = bytes.split_first().ok_or_else(wrong)?;
     if first & 0x80 != 0 {
-        // Two's complement; the topmost bit is the mark and the next one the sign.
+        // Two's complement. The topmost bit is the mark, the next one is the sign.
         let mut value = i64::from((first << 1).cast_signed() >> 1);
         for byte in rest {
             value = value.checked_mul(256).ok_or_else(wrong)? | i64::from(*byte);
@@ -172,14 +172,14 @@ fn c_string(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// Paths that GNU tar writes into entries of their own.
+/// Paths that GNU tar writes as entries of their own.
 #[derive(Default)]
 struct GnuNames {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
 }
 
-/// What stands in front of an entry.
+/// Facts about an entry from extended headers and other entries before it.
 struct Said<'a> {
     own: Records,
     global: &'a Records,
@@ -229,7 +229,7 @@ fn read_entry(header: &tar::Header, size: u64, mut said: Said<'_>) -> Result<Ent
         mode: u32::try_from(field(&old.mode, "mode")? & 0o7777).map_err(|_| Errno::EINVAL)?,
         uid: id(said.number("uid", field(&old.uid, "owner")?)?)?,
         gid: id(said.number("gid", field(&old.gid, "owner")?)?)?,
-        // Links and the like have no data, whatever the field says, as in Go's archive/tar.
+        // Links and the like have no data, whatever the field says, as in archive/tar of Go.
         size: if kind == Kind::File { size } else { 0 },
         xattrs: said.own.xattrs(said.global),
         path,
@@ -243,7 +243,7 @@ fn read_entry(header: &tar::Header, size: u64, mut said: Said<'_>) -> Result<Ent
 
 fn kind(flag: u8, path: &[u8]) -> Result<Kind> {
     Ok(match flag {
-        // Before POSIX a directory was a file whose name ends with a slash.
+        // Before POSIX, a directory was a file whose name ends with a slash.
         b'0' | b'7' | 0 if path.ends_with(b"/") => Kind::Directory,
         b'0' | b'7' | 0 => Kind::File,
         b'1' => Kind::HardLink,
@@ -277,7 +277,7 @@ mod tests {
         let mut first = written(&path, Time { sec: -2, nsec: 750_000_000 }, 3);
         first.xattrs.insert(b"user.a".to_vec(), b"1\n2=3\0".to_vec());
         first.xattrs.insert(b"user.b".to_vec(), Vec::new());
-        // Records are for one entry.
+        // Records apply to one entry.
         let second = written(b"next", Time::default(), 0);
         let mut bytes = first.encode().unwrap();
         bytes.extend_from_slice(b"abc");
@@ -337,8 +337,8 @@ mod tests {
         }
     }
 
-    /// Each is short enough. They were kept for ever, so that a small file, well compressed, took
-    /// all memory there was.
+    /// Each header is short enough. They were once kept for ever, so that a small, well compressed
+    /// file took all memory.
     #[test]
     fn many_headers_that_would_fill_the_memory() {
         for kind in [tar::EntryType::XHeader, tar::EntryType::XGlobalHeader] {

@@ -1,4 +1,4 @@
-//! The bytes of a layer on their way out: counted, compressed, and with both of their digests.
+//! Writes the bytes of a layer: compresses and counts them, and computes both digests.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -7,10 +7,10 @@ use sha2::{Digest, Sha256};
 
 use super::gzip::Gzip;
 
-/// How a layer is compressed.
+/// Compression of a layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     #[default]
     None,
     /// gzip(1).
@@ -20,7 +20,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// The media type of a layer (media types of the image specification).
+    /// Returns the media type of a layer (media types of the image specification).
     #[must_use]
     pub fn media_type(self) -> &'static str {
         match self {
@@ -31,20 +31,20 @@ impl Compression {
     }
 }
 
-/// What a finished layer is called.
+/// Digests and sizes of a finished layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// Digest of the bytes as they were written: what a manifest names.
+    /// Digest of the bytes as written, by which a manifest names the layer.
     pub digest: String,
-    /// Digest of the archive before compression: what an image's configuration names.
+    /// Digest of the archive before compression, by which the configuration of an image names it.
     pub diff_id: String,
-    /// Length of the bytes as they were written.
+    /// Number of bytes as written.
     pub size: u64,
-    /// Length of the archive before compression.
+    /// Number of bytes of the archive before compression.
     pub unpacked: u64,
 }
 
-/// Passes bytes on, counts them and takes their digest.
+/// Passes bytes on, counts them and computes their digest.
 #[derive(Debug)]
 pub struct Digesting<T> {
     inner: T,
@@ -53,7 +53,7 @@ pub struct Digesting<T> {
 }
 
 impl<T> Digesting<T> {
-    /// Nothing has passed yet.
+    /// Creates a wrapper of `inner`.
     pub fn new(inner: T) -> Self {
         Self { inner, sha: Sha256::new(), len: 0 }
     }
@@ -63,24 +63,24 @@ impl<T> Digesting<T> {
         self.len += bytes.len() as u64;
     }
 
-    /// What the bytes go to or come from.
+    /// Returns the wrapped reader or writer.
     pub fn get_ref(&self) -> &T {
         &self.inner
     }
 
-    /// How many bytes have passed.
+    /// Returns the number of bytes that have passed.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether none has.
+    /// Whether no bytes have passed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The digest as `sha256:HEX`, the length, and what the bytes went to or came from.
+    /// Returns the digest as `sha256:HEX`, the number of bytes, and the wrapped reader or writer.
     pub fn finish(self) -> (String, u64, T) {
         let mut text = String::from("sha256:");
         for byte in self.sha.finalize() {
@@ -111,7 +111,7 @@ impl<T: io::Read> io::Read for Digesting<T> {
     }
 }
 
-/// Compresses what is written to it.
+/// Compresses the bytes written to it.
 enum Encoder<W: Write> {
     None(Digesting<W>),
     Gzip(Gzip<Digesting<W>>),
@@ -146,7 +146,7 @@ impl<W: Write> Write for Encoder<W> {
     }
 }
 
-/// A layer being written.
+/// Writer of a layer.
 pub struct BlobWriter<W: Write>(Digesting<Encoder<W>>);
 
 impl<W: Write> std::fmt::Debug for BlobWriter<W> {
@@ -156,7 +156,7 @@ impl<W: Write> std::fmt::Debug for BlobWriter<W> {
 }
 
 impl<W: Write> BlobWriter<W> {
-    /// Begins a layer. The bytes do not depend on the machine or on the hour.
+    /// Begins a layer. The result does not depend on the machine or the time.
     ///
     /// # Errors
     /// Those of zstd when it begins.
@@ -168,7 +168,7 @@ impl<W: Write> BlobWriter<W> {
             Compression::Gzip => Encoder::Gzip(Gzip::new(to, threads)?),
             Compression::Zstd => {
                 let mut encoder = zstd::Encoder::new(to, zstd::DEFAULT_COMPRESSION_LEVEL)?;
-                // The result is the same for any number of workers but none.
+                // The result is the same for any number of workers except 0.
                 encoder.multithread(u32::try_from(threads).unwrap_or(1))?;
                 encoder.include_checksum(true)?;
                 Encoder::Zstd(encoder)
@@ -177,7 +177,7 @@ impl<W: Write> BlobWriter<W> {
         Ok(Self(Digesting::new(encoder)))
     }
 
-    /// Ends the compression and tells the digests.
+    /// Ends the compression, and returns the digests.
     ///
     /// # Errors
     /// Those of the last writes.

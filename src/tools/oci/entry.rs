@@ -1,20 +1,20 @@
-//! What an archive says of one object: the same for who writes it and for who reads it.
+//! An entry of an archive, for writers and readers.
 
 use std::collections::BTreeMap;
 
 use crate::id::Id;
 use crate::sys::stat::Time;
 
-/// What kind of entry it is.
+/// Type of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A regular file; the data follows.
+    /// A regular file, whose data follows.
     File,
     /// A directory.
     Directory,
     /// A symbolic link.
     Symlink,
-    /// One more name for an entry before.
+    /// Another name for an earlier entry.
     HardLink,
     /// A character device.
     CharDevice,
@@ -24,15 +24,15 @@ pub enum Kind {
     Fifo,
 }
 
-/// Names and values, in the order in which they are written.
+/// Names and values of attributes, in the order in which they are written.
 pub type Attributes = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// One entry, without its data.
+/// An entry, without its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Path in the layer, as it stands there; that of a directory ends with a slash where we write.
+    /// Path in the layer. When written, that of a directory ends with a slash.
     pub path: Vec<u8>,
-    /// What it is.
+    /// Type of the object.
     pub kind: Kind,
     /// Permission bits.
     pub mode: u32,
@@ -40,11 +40,11 @@ pub struct Entry {
     pub uid: Id,
     /// Group.
     pub gid: Id,
-    /// Last change of the contents.
+    /// Modification time.
     pub mtime: Time,
     /// Length of the data that follows, in bytes.
     pub size: u64,
-    /// Target of a link of either kind.
+    /// Target of a symbolic or hard link.
     pub link: Vec<u8>,
     /// Major and minor number of a device.
     pub device: (u32, u32),
@@ -53,7 +53,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Something empty of nobody's, from 1970.
+    /// Creates an empty entry that belongs to root, with mode 0 and a time of 1970.
     #[must_use]
     pub fn new(path: Vec<u8>, kind: Kind) -> Self {
         Self {

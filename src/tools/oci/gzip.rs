@@ -1,9 +1,9 @@
-//! gzip on all processors, with bytes that do not depend on how many there are.
+//! gzip on all processors, with a result that does not depend on their number.
 //!
-//! What comes in is cut into blocks of one size. Each is compressed on its own, with the end of the
-//! one before as the dictionary, and ends at a byte ("sync flush"), so that one after the other
-//! they are one stream (RFC 1951), as pigz(1) makes it. The result is one gzip member (RFC 1952),
-//! which every reader takes.
+//! The input is cut into blocks of one size. Each is compressed separately, with the end of the
+//! block before as dictionary, and ends at a byte boundary ("sync flush"). So the results form one
+//! stream (RFC 1951), as in pigz(1). The output is one gzip member (RFC 1952), which every reader
+//! accepts.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -14,13 +14,13 @@ use std::thread;
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use parking_lot::Mutex;
 
-/// Bytes that one block is made of: large enough that the threads seldom meet, and small enough
-/// that two for each thread do not count. pigz(1) takes 128 KiB.
+/// Size of a block, in bytes: large enough that threads seldom synchronize, small enough that two
+/// for each thread take little memory. pigz(1) uses 128 KiB.
 const BLOCK: usize = 1 << 20;
-/// How far back deflate looks, in bytes (RFC 1951).
+/// Size of the window of deflate, in bytes (RFC 1951).
 const WINDOW: usize = 1 << 15;
-/// Magic, deflate, no flags, no time, no hints, an operating system that is not known: other values
-/// would say when and where it was made.
+/// Magic, deflate, no flags, no time, no hints, unknown operating system. Other values would depend
+/// on when and where the file was made.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 /// An empty last block with the fixed codes.
 const END: [u8; 2] = [3, 0];
@@ -31,22 +31,22 @@ struct Job {
     answer: SyncSender<io::Result<Vec<u8>>>,
 }
 
-/// Compresses what is written to it.
+/// Compresses the bytes written to it.
 pub(super) struct Gzip<W: Write> {
     to: W,
     crc: Crc,
-    /// What waits for a whole block.
+    /// Bytes of the block that is not full yet.
     block: Vec<u8>,
-    /// The end of the block before.
+    /// End of the previous block.
     dictionary: Vec<u8>,
     jobs: Sender<Job>,
-    /// Blocks that are being compressed, in their order.
+    /// Blocks that are being compressed, in order.
     pending: VecDeque<Receiver<io::Result<Vec<u8>>>>,
     most_pending: usize,
 }
 
 impl<W: Write> Gzip<W> {
-    /// With so many threads, which end with it.
+    /// Starts `threads` threads, which end when the value is dropped.
     pub fn new(mut to: W, threads: usize) -> io::Result<Self> {
         to.write_all(&HEADER)?;
         let (jobs, queue) = channel::<Job>();
@@ -80,13 +80,13 @@ impl<W: Write> Gzip<W> {
         Ok(())
     }
 
-    /// Writes the oldest block that is not written yet.
+    /// Writes the oldest pending block.
     fn take(&mut self) -> io::Result<()> {
         let Some(next) = self.pending.pop_front() else { return Ok(()) };
         self.to.write_all(&next.recv().map_err(|_| gone())??)
     }
 
-    /// Writes what is left, and the check sum.
+    /// Writes the remaining blocks and the check sum.
     pub fn finish(mut self) -> io::Result<W> {
         if !self.block.is_empty() {
             self.send()?;
@@ -96,7 +96,7 @@ impl<W: Write> Gzip<W> {
         }
         self.to.write_all(&END)?;
         self.to.write_all(&self.crc.sum().to_le_bytes())?;
-        // The length modulo 2^32, as RFC 1952 has it.
+        // The length modulo 2^32 (RFC 1952).
         self.to.write_all(&self.crc.amount().to_le_bytes())?;
         Ok(self.to)
     }
@@ -113,7 +113,7 @@ impl<W: Write> Write for Gzip<W> {
         Ok(part.len())
     }
 
-    /// What does not make a block waits: the bytes must not depend on who flushes.
+    /// A partial block is not written, as the result must not depend on flushes.
     fn flush(&mut self) -> io::Result<()> {
         self.to.flush()
     }
@@ -125,10 +125,10 @@ fn gone() -> io::Error {
 
 fn work(queue: &Mutex<Receiver<Job>>) {
     loop {
-        // The lock is let go before the work begins.
+        // The lock is released before the work begins.
         let job = queue.lock().recv();
         let Ok(Job { dictionary, block, answer }) = job else { return };
-        // Whoever asked may be gone, and does not want it any more.
+        // A failure means that the writer is gone and does not need the block.
         answer.send(compress(&dictionary, &block)).ok();
     }
 }
@@ -140,7 +140,7 @@ fn compress(dictionary: &[u8], block: &[u8]) -> io::Result<Vec<u8>> {
     }
     let mut out = Vec::with_capacity(block.len() / 2);
     loop {
-        // Room is left only once the flush is done (`deflate`, zlib.h).
+        // The flush is complete once it leaves room (`deflate`, zlib.h).
         out.reserve(WINDOW);
         let read = usize::try_from(deflate.total_in()).unwrap_or(usize::MAX);
         let rest = block.get(read..).unwrap_or_default();
@@ -166,7 +166,7 @@ mod tests {
         writer.finish().unwrap()
     }
 
-    /// Text that repeats, then what cannot be compressed.
+    /// Returns repetitive text, followed by bytes that cannot be compressed.
     fn data(len: usize) -> Vec<u8> {
         let mut state = 1u64;
         let noise = std::iter::repeat_with(move || {
@@ -193,7 +193,7 @@ mod tests {
             assert!(once == pack(&data, 3, 70_001), "{len}");
             assert!(once == pack(&data, 8, 1 << 16), "{len}");
             let mut back = Vec::new();
-            // One member, and nothing behind it.
+            // There is one member, and nothing after it.
             let mut reader = flate2::bufread::GzDecoder::new(&*once);
             reader.read_to_end(&mut back).unwrap();
             assert!(back == data && reader.into_inner().is_empty(), "{len}");

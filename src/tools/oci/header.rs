@@ -1,7 +1,6 @@
-//! What stands in front of the data of an entry: a ustar header, with an extended one before it
-//! where ustar has no room.
+//! Encodes the header of an entry: ustar, preceded by an extended header if ustar has no room.
 //!
-//! The same entry gives the same bytes always.
+//! Equal entries give equal bytes.
 
 use tar::EntryType;
 
@@ -10,14 +9,14 @@ use super::{XATTR, pax};
 use crate::error::{Errno, Error, Result};
 use crate::id::Id;
 
-/// Archives consist of blocks of this size (pax(1), ustar interchange format), in bytes.
+/// Size of the blocks of an archive, in bytes (pax(1), ustar interchange format).
 pub const BLOCK: usize = 512;
 
-/// Room for a path and for the target of a link in a ustar header, in bytes.
+/// Room for a path or a link target in a ustar header, in bytes.
 const NAME_ROOM: usize = 100;
-/// The largest number in the seven octal digits that ids have.
+/// Largest number in the seven octal digits of ids.
 const LARGEST_ID: u32 = 0o7_777_777;
-/// The largest in the eleven octal digits of sizes and times.
+/// Largest number in the eleven octal digits of sizes and times.
 const LARGEST_NUMBER: u64 = 0o77_777_777_777;
 
 impl Kind {
@@ -35,17 +34,17 @@ impl Kind {
 }
 
 impl Entry {
-    /// The bytes in front of the data.
+    /// Encodes the bytes before the data.
     ///
     /// # Errors
-    /// EINVAL for an attribute whose name an archive cannot hold, EOVERFLOW for a device number
-    /// that it cannot.
+    /// EINVAL for an attribute name that an archive cannot hold, EOVERFLOW for such a device
+    /// number.
     pub fn encode(&self) -> Result<Vec<u8>> {
         let records = self.records()?;
         let mut out = Vec::with_capacity(BLOCK);
         if !records.is_empty() {
             let (above, last) = split_path(&self.path);
-            // The name that Go's archive/tar gives it; readers go by the type.
+            // The name that archive/tar of Go uses. Readers go by the type.
             let name = [above, b"PaxHeaders.0/", last].concat();
             let mut header = tar::Header::new_ustar();
             put_name(&mut header, &name)?;
@@ -90,7 +89,7 @@ impl Entry {
         self.mtime.nsec == 0 && (0..=LARGEST_NUMBER as i64).contains(&self.mtime.sec)
     }
 
-    /// What ustar has no room for, in the order of the keys.
+    /// Returns the records for what ustar has no room for, in the order of their keys.
     fn records(&self) -> Result<Vec<u8>> {
         let mut records: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         let mut add = |key: &str, value: &[u8]| records.push((key.into(), value.to_vec()));
@@ -101,7 +100,7 @@ impl Entry {
         if long_link {
             add("linkpath", &self.link);
         }
-        // Without it a reader may take the names for UTF-8 (pax(1)).
+        // Without this record, a reader may take the names for UTF-8 (pax(1)).
         let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
         if (long_path && !is_text(&self.path)) || (long_link && !is_text(&self.link)) {
             add("hdrcharset", b"BINARY");
@@ -129,10 +128,10 @@ impl Entry {
     }
 }
 
-/// How many zeros follow data of this length.
+/// Returns the number of zeros that follow `len` bytes of data.
 #[must_use]
 pub fn padding(len: u64) -> usize {
-    // The remainder is smaller than a block.
+    // The remainder is smaller than a block, so it fits.
     let over = usize::try_from(len % BLOCK as u64).unwrap_or(0);
     if over == 0 { 0 } else { BLOCK - over }
 }
@@ -146,7 +145,7 @@ fn set_ids(header: &mut tar::Header, uid: Id, gid: Id) {
     header.set_gid(gid.number().into());
 }
 
-/// Directory, with its slash, and last component, without one.
+/// Splits a path into its directory, with the slash, and its last component, without one.
 fn split_path(path: &[u8]) -> (&[u8], &[u8]) {
     let path = path.strip_suffix(b"/").unwrap_or(path);
     match path.iter().rposition(|byte| *byte == b'/') {
@@ -155,7 +154,7 @@ fn split_path(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// The name, cut where there is no more room: then an extended header has all of it.
+/// Writes a name, truncated to the room. An extended header then has all of it.
 fn put_name(header: &mut tar::Header, name: &[u8]) -> Result<()> {
     let field = header.as_ustar_mut().ok_or(Errno::EIO)?;
     copy_into(&mut field.name, name);
@@ -178,7 +177,7 @@ mod tests {
         Entry { mode: 0o644, mtime, ..Entry::new(b"a".to_vec(), Kind::File) }
     }
 
-    /// What the crate makes of the bytes, with their extended header.
+    /// Reads the bytes with the crate `tar`, including the extended header.
     fn read<T>(bytes: &[u8], see: impl FnOnce(&mut tar::Entry<'_, &[u8]>) -> T) -> T {
         let mut archive = tar::Archive::new(bytes);
         let mut entry = archive.entries().unwrap().next().unwrap().unwrap();

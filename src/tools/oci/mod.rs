@@ -1,4 +1,4 @@
-//! Layers as the OCI image specification has them: tar archives with whiteouts by name.
+//! Layers of the OCI image specification: tar archives with whiteouts by name.
 //!
 //! # References
 //! layer.md and media types of the OCI image specification; pax(1) of POSIX for the archive.
@@ -12,8 +12,8 @@ pub mod pax;
 mod records;
 pub mod source;
 
-/// What the names of attributes in an archive begin with (star's form; umoci, containers/storage,
-/// containerd and GNU tar read and write it).
+/// Prefix of attribute names in an archive: the form of star, which umoci, containers/storage,
+/// containerd and GNU tar read and write.
 pub const XATTR: &str = "SCHILY.xattr.";
 
 pub use crate::format::text::printable;

@@ -1,4 +1,4 @@
-//! Extended headers of pax(1): records `LENGTH KEY=VALUE\n`, where LENGTH counts all of the record.
+//! Extended headers of pax(1): records `LENGTH KEY=VALUE\n`, where LENGTH counts the whole record.
 
 use crate::error::{Errno, Error, Result};
 use crate::sys::stat::Time;
@@ -6,16 +6,16 @@ use crate::sys::stat::Time;
 /// Appends one record.
 ///
 /// # Errors
-/// EINVAL for a key that holds a `=` or is empty: it could not be told from the value.
+/// EINVAL for an empty key, or one that contains `=`, which would end the key.
 pub fn push(out: &mut Vec<u8>, key: &[u8], value: &[u8]) -> Result<()> {
     if key.is_empty() || key.contains(&b'=') {
         let key = key.escape_ascii();
         return Err(Error::new(Errno::EINVAL, format!("\"{key}\" cannot stand in an archive")));
     }
-    // A blank, the equals sign and the end of the line.
+    // The blank, the equals sign and the newline.
     let bare = key.len() + value.len() + 3;
     let mut len = bare + digits(bare);
-    // The length may get one digit longer by counting itself.
+    // The length may need one more digit because it counts itself.
     len = bare + digits(len);
     out.extend_from_slice(format!("{len} ").as_bytes());
     out.extend_from_slice(key);
@@ -29,13 +29,13 @@ fn digits(number: usize) -> usize {
     number.checked_ilog10().map_or(1, |log| log as usize + 1)
 }
 
-/// A time as decimal seconds, without zeros at the end.
+/// Formats a time as decimal seconds, without trailing zeros.
 #[must_use]
 pub fn time(time: Time) -> String {
     if time.nsec == 0 {
         return time.sec.to_string();
     }
-    // Nanoseconds go forward also before 1970: -1 s and 0.75 s is -0.25.
+    // Nanoseconds count forward, also before 1970: -1 s and 0.75 s is -0.25.
     let (sign, sec, nsec) = match time.sec {
         sec if sec < 0 => ("-", (sec + 1).unsigned_abs(), 1_000_000_000 - time.nsec),
         sec => ("", sec.unsigned_abs(), time.nsec),
@@ -44,7 +44,7 @@ pub fn time(time: Time) -> String {
     text.trim_end_matches('0').to_owned()
 }
 
-/// The records of an extended header, keys and values.
+/// Returns the keys and values of an extended header.
 pub fn records(mut rest: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8])>> {
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -57,7 +57,7 @@ pub fn records(mut rest: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8])>> 
     })
 }
 
-/// Key and value of the first record, and what follows it.
+/// Returns the key and value of the first record, and the bytes after it.
 fn split(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let blank = bytes.iter().position(|byte| *byte == b' ')?;
     let len: usize = std::str::from_utf8(bytes.get(..blank)?).ok()?.parse().ok()?;
@@ -68,7 +68,7 @@ fn split(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((key, value.get(1..)?, rest))
 }
 
-/// The opposite of [`time`]; what is finer than a nanosecond is dropped.
+/// Parses the output of [`time`]. Digits after the nanoseconds are dropped.
 #[must_use]
 pub fn parse_time(text: &[u8]) -> Option<Time> {
     let text = std::str::from_utf8(text).ok()?;

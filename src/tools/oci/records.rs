@@ -1,4 +1,4 @@
-//! What extended headers said: of one entry, or of all that follow.
+//! Records of extended headers, for one entry or for all that follow.
 
 use std::collections::BTreeMap;
 
@@ -6,22 +6,22 @@ use super::entry::Attributes;
 use super::{XATTR, pax};
 use crate::error::{Errno, Error, Result};
 
-/// How much extended headers may say together, in bytes: what Go's archive/tar takes of one.
+/// Limit of the size of [`Records`], in bytes; archive/tar of Go has it for one header.
 pub(super) const LONGEST: u64 = 1 << 20;
 
-/// Records by their keys. One without a value takes back what was said before (pax(1)).
+/// Records by key. One with an empty value takes back an earlier one (pax(1)).
 #[derive(Debug, Default)]
 pub(super) struct Records {
     all: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Bytes of all of them.
+    /// Number of bytes of all keys and values.
     len: usize,
 }
 
 impl Records {
-    /// Adds those of an extended header.
+    /// Adds the records of an extended header.
     ///
     /// # Errors
-    /// EINVAL for what is none, for those of sparse files, and for too many.
+    /// EINVAL for a malformed header, for records of sparse files, and beyond [`LONGEST`].
     pub fn add(&mut self, header: &[u8]) -> Result<()> {
         for record in pax::records(header) {
             let (key, value) = record?;
@@ -38,7 +38,7 @@ impl Records {
         Ok(())
     }
 
-    /// Adds one.
+    /// Adds one record.
     pub fn set(&mut self, key: &[u8], value: &[u8]) {
         self.len += key.len() + value.len();
         if let Some(before) = self.all.insert(key.to_vec(), value.to_vec()) {
@@ -46,13 +46,13 @@ impl Records {
         }
     }
 
-    /// What is said of `key`, here or else in `others`.
+    /// Returns the value of `key`, here or else in `others`.
     pub fn get<'a>(&'a self, key: &str, others: &'a Self) -> Option<&'a [u8]> {
         let found = self.all.get(key.as_bytes()).or_else(|| others.all.get(key.as_bytes()));
         found.map(Vec::as_slice).filter(|value| !value.is_empty())
     }
 
-    /// Attributes, here and in `others`. One without a value is one.
+    /// Returns the attributes, here and in `others`. An attribute may have an empty value.
     pub fn xattrs(&self, others: &Self) -> Attributes {
         let of = |records: &Self| {
             let behind = records.all.range(XATTR.as_bytes().to_vec()..);

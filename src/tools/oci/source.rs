@@ -1,4 +1,4 @@
-//! The bytes of a layer on their way in: decompressed, and with both of their digests.
+//! Reads the bytes of a layer: decompresses them, and computes both digests.
 
 use std::io::{self, BufReader, Read};
 
@@ -6,20 +6,19 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::blob::{Compression, Digesting, Summary};
 
-/// What a file in the gzip format begins with (RFC 1952).
+/// First bytes of gzip (RFC 1952).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
-/// What a frame of zstd begins with (RFC 8878), and one that is to be skipped, but for its lowest
-/// half byte.
+/// First bytes of a zstd frame, and of a frame to skip, without its first byte (RFC 8878).
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const ZSTD_SKIPPABLE: [u8; 3] = [0x2a, 0x4d, 0x18];
-/// Formats that layers do not come in, but that people have.
+/// Formats that are recognized but not supported.
 const OTHERS: [(&[u8], &str); 3] =
     [(b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz"), (b"PK\x03\x04", "zip")];
 
-/// How much is looked at to tell the format, in bytes: the longest of the marks above.
+/// Bytes that are read to find the format: the longest of the above.
 const LOOK: usize = 6;
 
-/// The first bytes, once more, and the rest.
+/// The first bytes once more, followed by the rest.
 type Whole<R> = io::Chain<io::Cursor<Vec<u8>>, R>;
 type Packed<R> = BufReader<Digesting<Whole<R>>>;
 
@@ -39,11 +38,11 @@ impl<R: Read> Read for Decoder<R> {
     }
 }
 
-/// A layer being read, whatever it is compressed by.
+/// A layer that is being read, in any compression.
 pub struct Source<R: Read> {
     unpacked: Digesting<Decoder<R>>,
     compression: Compression,
-    /// How many bytes may come out of one, and how many may come out whatever went in.
+    /// Limit of unpacked bytes per packed byte, and number of bytes to which it does not apply.
     most: Option<(u64, u64)>,
 }
 
@@ -54,10 +53,10 @@ impl<R: Read> std::fmt::Debug for Source<R> {
 }
 
 impl<R: Read> Source<R> {
-    /// Finds out how the layer is compressed.
+    /// Finds out the compression of a layer.
     ///
     /// # Errors
-    /// Those of reading; InvalidData for a format that is known and not read.
+    /// Those of reading; InvalidData for a known format that is not supported.
     pub fn new(mut from: R) -> io::Result<Self> {
         let mut head = Vec::new();
         from.by_ref().take(LOOK as u64).read_to_end(&mut head)?;
@@ -78,8 +77,8 @@ impl<R: Read> Source<R> {
         Ok(Self { unpacked: Digesting::new(decoder), compression, most: None })
     }
 
-    /// Refuses to go on when, after the first `free` bytes, more than `ratio` bytes came out of
-    /// each byte that went in.
+    /// Sets a limit of `ratio` unpacked bytes per packed byte, beyond the first `free` bytes.
+    /// Reading fails when it is exceeded.
     #[must_use]
     pub fn with_most(mut self, ratio: Option<u64>, free: u64) -> Self {
         self.most = ratio.map(|ratio| (ratio, free));
@@ -103,10 +102,10 @@ impl<R: Read> Source<R> {
         Err(io::Error::new(io::ErrorKind::InvalidData, text))
     }
 
-    /// Reads to the end and tells the digests.
+    /// Reads to the end, and returns the digests.
     ///
     /// # Errors
-    /// Those of reading; of the check sums of the compression.
+    /// Those of reading, and of the check sums of the compression.
     pub fn finish(mut self) -> io::Result<(Summary, Compression)> {
         io::copy(&mut self, &mut io::sink())?;
         let (diff_id, unpacked, decoder) = self.unpacked.finish();
