@@ -1,12 +1,12 @@
-//! Who else uses the directories of an upper.
+//! Locks of an upper and its work directory, and the processes that hold them.
 //!
-//! A mount locks its upper and its work directory by flock(2) for as long as it lives: while it
-//! begins for itself alone, as it empties the work directory then, and after that so that others
-//! can do the same. Another mount that finds them locked knows that somebody lives there. As the
-//! kernel's overlayfs it goes on all the same, with a warning, unless it has an index of hard
-//! links: the mount of a container that has ended may live on because somebody sits in it.
+//! A mount holds flock(2) locks on its upper and its work directory as long as it lives. They are
+//! exclusive while it begins, because it empties the work directory then. After that they are
+//! shared, so that other mounts can lock the directories as well. A mount that finds them locked
+//! goes on with a warning, as the kernel's overlayfs does: the mount of a container that has ended
+//! lives on while a process is still in it. With `strict` or `index=on` it fails.
 //!
-//! The tools that work on layers without a mount take the lock for themselves alone.
+//! The tools that work on layers without a mount lock them exclusively.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -18,22 +18,22 @@ use crate::sys::locks::Locks;
 use crate::sys::server::Server;
 use crate::sys::{daemon, file, process};
 
-/// How long a directory may stay locked: umount(8) returns before the server of the mount is gone.
+/// How long to wait for a lock: umount(8) returns before the server of the mount is gone.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long it may be while the mount before writes what it has to the disk.
+/// How long to wait while the server of an earlier mount writes its data to the disk.
 const PATIENCE_WITH_ENDING: Duration = Duration::from_secs(300);
 
-/// A process of which no number is known: procfs shows none of another process namespace.
+/// A process whose number is not known: procfs shows none of another process namespace.
 const UNSEEN: &str = "a process that cannot be seen from here";
 
-/// How directories are claimed.
+/// The directories that one mount claims.
 #[derive(Debug)]
 pub(super) struct Claims {
     begun: Instant,
-    /// What others use is refused.
+    /// Refuse directories that others use.
     alone: bool,
-    /// Directories that others use too, and by which process they have them.
+    /// Directories that others use too, with the number of a process that holds the lock.
     shared: Vec<(String, Option<u32>)>,
 }
 
@@ -42,12 +42,12 @@ impl Claims {
         Self { begun: Instant::now(), alone, shared: Vec::new() }
     }
 
-    /// Locks a directory, for us alone if nobody else uses it. Waits for a mount that has begun to
-    /// end, as is seen at the work directory.
+    /// Locks a directory, exclusively if nobody else uses it. Waits for a mount that is ending,
+    /// which the lock of its work directory tells.
     ///
     /// # Errors
-    /// EBUSY if it is used and should not be, or is just now being emptied or repaired. EINTR if
-    /// nobody wants the mount any more.
+    /// EBUSY if others use it and `alone` is set, or if somebody holds the lock exclusively. EINTR
+    /// if the mount was called off meanwhile.
     pub fn take(&mut self, dir: &Opened<'_>, work: BorrowedFd<'_>) -> Result<Claim> {
         const PAUSE: Duration = Duration::from_millis(10);
         let may_wait = || {
@@ -100,8 +100,8 @@ impl Claims {
         }
     }
 
-    /// Says who uses what was taken: once for each of the others, as most have upper and work
-    /// directory both.
+    /// Warns of the other users of the directories, once for each process: most have both the upper
+    /// and the work directory.
     pub fn warn(&self) {
         for (user, advice) in users(&self.shared) {
             tracing::warn!(
@@ -111,10 +111,10 @@ impl Claims {
         }
     }
 
-    /// Says that lowers are the upper or work directory of other mounts, or lie in one.
+    /// Warns of lowers that are, or lie in, the upper or work directory of another mount.
     ///
     /// # Errors
-    /// EBUSY if that is not wanted.
+    /// EBUSY if `alone` is set.
     pub fn of_lowers(&self, held: &[(String, Option<u32>)]) -> Result<()> {
         for (user, advice) in users(held) {
             if self.alone {
@@ -130,7 +130,7 @@ impl Claims {
     }
 }
 
-/// For each process that has some of the directories: what it has, in words, and what to do.
+/// For each process that has some of the directories: a text that says so, and advice.
 fn users(held: &[(String, Option<u32>)]) -> Vec<(String, String)> {
     let mut by_process: Vec<(Option<u32>, Vec<&str>)> = Vec::new();
     for (named, pid) in held {
@@ -142,7 +142,7 @@ fn users(held: &[(String, Option<u32>)]) -> Vec<(String, String)> {
     by_process.into_iter().map(|(pid, names)| in_use(&names, pid)).collect()
 }
 
-/// That a process has these directories, in words, and what to do.
+/// A text that says that a process has these directories, and advice.
 fn in_use(names: &[&str], holder: Option<u32>) -> (String, String) {
     let (who, advice) = match holder.map(Server::of) {
         Some(server) => (server.describe(), server.advice()),
@@ -152,7 +152,7 @@ fn in_use(names: &[&str], holder: Option<u32>) -> (String, String) {
     (format!("{}: another mount is using {them} ({who})", names.join(" and ")), advice)
 }
 
-/// Lets other mounts in that want to share a directory.
+/// Makes our lock shared, so that other mounts can use the directory too.
 ///
 /// # Errors
 /// Those of flock(2).

@@ -1,5 +1,5 @@
-//! What was done to the upper since the mount began. Nobody waits for these numbers, and each
-//! stands for at least one system call that writes, so that counting costs nothing beside it.
+//! Counters of changes to the upper since the mount began. No code waits for their values. Each
+//! comes with at least one system call that writes, beside which counting costs nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,36 +8,36 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// One more.
+    /// Adds one.
     pub fn count(&self) {
         self.add(1);
     }
 
-    /// Some more.
+    /// Adds `more`.
     pub fn add(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
-    /// How many there were.
+    /// The present value.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// What was done.
+/// The counters of one upper.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Objects that are no directories and got into the upper.
+    /// Copy-ups of objects that are not directories.
     pub copy_ups: Counter,
-    /// Directories that got into the upper.
+    /// Copy-ups of directories.
     pub copied_dirs: Counter,
-    /// Bytes of data that were copied for it.
+    /// Bytes of file data that were copied.
     pub copied_bytes: Counter,
-    /// Files that share their data with the original instead (reflink).
+    /// Files that share their data with the original (reflink) instead of a copy.
     pub reflinks: Counter,
-    /// Whiteouts of all forms.
+    /// Whiteouts that were made, of all forms.
     pub whiteouts: Counter,
-    /// fsync(2), fdatasync(2) and syncfs(2), those that users ask for among them.
+    /// Calls of fsync(2), fdatasync(2) and syncfs(2), also those that programs ask for.
     pub syncs: Counter,
 }

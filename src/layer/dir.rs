@@ -1,11 +1,11 @@
 //! A directory of one layer.
 //!
-//! A [`LayerDir`] knows where it is (the directory above and its name there), so that its
-//! descriptor can be closed and opened again. It is opened component by component, never following
-//! a link, and has to turn out to be the same inode.
+//! A [`LayerDir`] knows its place (the directory above and its name there), so that its descriptor
+//! can be closed and opened again. It is opened component by component, without following links,
+//! and must turn out to be the same inode.
 //!
-//! [`LowerDir`] and [`UpperDir`] are the two kinds. Both can be read. Only an upper one can be
-//! handed to what changes a layer, and only [`super::Upper`] makes one.
+//! [`LowerDir`] and [`UpperDir`] are the two kinds. Both can be read. Only an [`UpperDir`] is
+//! accepted by calls that change a layer, and only [`super::Upper`] makes one.
 
 mod reach;
 
@@ -30,29 +30,29 @@ use crate::sys::dir::Entry;
 use crate::sys::stat::Dev;
 use crate::sys::{FileType, Name, Stat, Target, at, dir, stat, xattr};
 
-/// What all directories of a layer know of the layer.
+/// Facts about a layer, which all its directories share.
 struct Layer {
     /// 0 is the upper, 1 the topmost lower.
     number: u16,
     /// Some directory of the layer may hold whiteouts by attribute.
     xattr_whiteouts: bool,
-    /// Where it keeps owners, modes and types.
+    /// Where the layer stores owners, modes and types.
     owner_storage: OwnerStorage,
     /// Names that begin with `.wh.` are marks.
     aufs: bool,
     /// The device of its root.
     dev: Dev,
-    /// How directories on that device end.
+    /// How listings of directories on that device end.
     end: dir::End,
-    /// How long what is known of it may be believed, if others change it.
+    /// How long facts about the layer stay valid, if others change it.
     settles: Option<Duration>,
-    /// Where their descriptors are counted.
+    /// Counts the descriptors of its directories.
     cache: Arc<FdCache>,
-    /// Of an upper whose modes bind us.
+    /// Set in an upper if modes bind us.
     grants: Option<Arc<Grants>>,
 }
 
-/// Where a directory stands: the one above, and its name there.
+/// The place of a directory: the directory above, and its name there.
 #[derive(Clone)]
 struct Place {
     above: Arc<LayerDir>,
@@ -65,7 +65,7 @@ impl Place {
     }
 }
 
-/// Which directory it is. Packed, so that it takes two words together with its lock.
+/// Device and inode number. Packed, so that it takes two words together with its `OnceLock`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C, packed(4))]
 struct Identity {
@@ -86,30 +86,30 @@ impl std::fmt::Debug for Identity {
     }
 }
 
-/// A directory of a layer, readable.
+/// A directory of a layer, to be read.
 pub struct LayerDir {
-    /// From when it is first looked at.
+    /// Set when the directory is first looked at.
     identity: OnceLock<Identity>,
     layer: Arc<Layer>,
     /// Directory above and name there; `None` for the root of a layer. Changes when an upper
     /// directory is renamed.
     place: RwLock<Option<Place>>,
     slot: FdSlot,
-    /// One listing at a time: they share the descriptor's offset. Whether there was one: before,
-    /// every descriptor stands at the beginning.
+    /// Taken by each listing, because listings share the offset of the descriptor. True once there
+    /// was one: until then every descriptor is at the beginning.
     listing: Mutex<bool>,
-    /// Whether the directory carries `impure`: one of the constants below. Only an upper's is
-    /// looked at, and changes.
+    /// Whether the directory carries `impure`: one of the constants below. It counts in an upper
+    /// alone.
     impure: AtomicU8,
 }
 
-/// Nobody has looked yet.
+/// The mark has not been read yet.
 const UNKNOWN: u8 = 0;
 const PURE: u8 = 1;
 const IMPURE: u8 = 2;
 
-/// There is one for each layer of each directory. With the counts of an `Arc` and the word of the
-/// allocator that is 112 bytes.
+/// There is one for each layer of each directory. With the counts of an `Arc` and a word of the
+/// allocator it takes 112 bytes.
 const _: () = assert!(size_of::<LayerDir>() <= 88);
 
 impl std::fmt::Debug for LayerDir {
@@ -123,20 +123,20 @@ impl Closable for LayerDir {
         &self.slot
     }
 
-    /// A root has no directory above from which it could be opened again. Asked while others hold
-    /// locks, so one whose place is being changed stays open too.
+    /// A root stays open, as it has no directory above from which it could be opened again. So does
+    /// a directory whose place is locked, as this is called while other locks are held.
     fn pinned(&self) -> bool {
         self.place.try_read().is_none_or(|place| place.is_none())
     }
 }
 
-/// Flags by which a directory is opened: reading serves listing, lookups and attributes.
+/// Flags to open a directory with. Reading serves listing, lookups and attributes.
 const OPEN_DIR: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
 
-/// Of a long way down to a directory, which begins at the nearest one that is open, the last so
-/// many are kept open, and further up one in so many. So who climbs out of a tree that is deeper
-/// than the cache has room (16,384 descriptors at most) opens two directories for each level, not
-/// all of them; the square root of a depth of 10,000 is about the best.
+/// When a deep directory is opened again, so many directories above it are kept open, and further
+/// up one in so many. A program that climbs out of a tree deeper than the cache (16,384 descriptors
+/// at most) then opens two directories for each level, instead of all of them. The square root of a
+/// depth of 10,000 is about the best number.
 const STEPS: usize = 100;
 
 impl LayerDir {
@@ -163,7 +163,7 @@ impl LayerDir {
             grants,
         };
         let dir = Self::at(Some(&stat), Arc::new(layer), None);
-        // Whoever opened it may have listed it.
+        // The opener may have listed it.
         *dir.listing.lock() = true;
         dir.slot.put(Arc::new(fd.into()));
         Ok(dir)
@@ -187,7 +187,7 @@ impl LayerDir {
 
     fn identity(self: &Arc<Self>) -> Result<Identity> {
         if self.identity.get().is_none() {
-            // Nobody has looked at it yet; opening it does.
+            // Opening it sets the identity.
             self.fd()?;
         }
         self.identity.get().copied().ok_or_else(|| Errno::EIO.into())
@@ -196,7 +196,7 @@ impl LayerDir {
     /// Device number of the file system that the directory lies on.
     ///
     /// # Errors
-    /// Those of [`Self::fd`], of a directory that has not been looked at.
+    /// Those of [`Self::fd`], if the directory has not been looked at.
     pub fn dev(self: &Arc<Self>) -> Result<u64> {
         Ok({ self.identity()?.dev }.number())
     }
@@ -221,7 +221,7 @@ impl LayerDir {
         self.layer.number
     }
 
-    /// How long what is known of the layer may be believed; `None` for ever.
+    /// How long facts about the layer stay valid; `None` for ever.
     #[must_use]
     pub fn settles(&self) -> Option<Duration> {
         self.layer.settles
@@ -306,7 +306,7 @@ impl LayerDir {
         let place = self.place.read().clone().ok_or(Errno::ESTALE)?;
         let name = Name::new(place.name.bytes())?;
         let open = || match at::open(above.as_fd(), name, OPEN_DIR) {
-            // Not readable for us: lookups still work.
+            // We may not read it, but lookups still work.
             Err(err) if err.errno() == Errno::EACCES => {
                 let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
                 Ok(Fd::path_only(at::open(above.as_fd(), name, flags)?))
@@ -333,7 +333,7 @@ impl LayerDir {
         if let Some(fd) = self.slot.get() {
             return by_descriptor(&fd);
         }
-        // By name where there is one: that spares opening the directory.
+        // By name if it has one, which spares opening the directory.
         let place = self.place.read().clone();
         if let Some(Place { above, name }) = place {
             let fd = above.fd()?;
@@ -345,7 +345,7 @@ impl LayerDir {
                 return owner_storage.effective_stat(target, found);
             }
         }
-        // It is being renamed.
+        // Another object has the name: the directory is being renamed.
         by_descriptor(&*self.fd()?)
     }
 
@@ -359,20 +359,20 @@ impl LayerDir {
         found.map(|found| self.layer.owner_storage.effective_stat(target, found)).transpose()
     }
 
-    /// The marks that the directory `name` in this one carries.
+    /// The marks of the directory `name` in this one.
     pub fn marks_of(self: &Arc<Self>, name: Name<'_>) -> Result<DirMarks> {
         self.reach_entry(name, read_marks)
     }
 
-    /// Whether an entry hides its name in the layers below: a device 0:0, or an empty file with the
-    /// mark, in a directory and a layer that say that they have such (Linux 6.7).
+    /// Whether an entry is a whiteout: a device 0:0, or an empty file with the mark. The mark
+    /// counts if the directory and the layer say that they have such files (Linux 6.7).
     pub fn is_whiteout(self: &Arc<Self>, name: Name<'_>, stat: &Stat) -> Result<bool> {
         if stat.is_whiteout_device() {
             return Ok(true);
         }
         let candidate = self.layer.xattr_whiteouts && stat.kind().is_file() && stat.size == 0;
-        // The upper is read by us alone: there the mark of the file is enough, so that a directory
-        // may become opaque before its whiteouts go.
+        // In the upper, which only we read, the mark of the file is enough. So a directory may
+        // become opaque before its whiteouts are removed.
         let in_upper = self.layer.number == 0;
         if !candidate || !(in_upper || self.marks()?.xattr_whiteouts) {
             return Ok(false);
@@ -382,8 +382,8 @@ impl LayerDir {
         Ok(xattr::names(&list).any(|name| marks.contains(&name)))
     }
 
-    /// Whether entries of this type may be whiteouts, or of another type, so that listing them
-    /// takes a closer look.
+    /// Whether an entry that a listing gives this type may be a whiteout or of another type, so
+    /// that its attributes have to be read.
     #[must_use]
     pub fn may_be_other(&self, kind: Option<FileType>) -> bool {
         match kind {
@@ -395,7 +395,7 @@ impl LayerDir {
         }
     }
 
-    /// Whether some entry was copied up and has its number from a lower. Read once.
+    /// Whether the directory is impure: some entry may have its number from a lower. Read once.
     pub fn is_impure(self: &Arc<Self>) -> Result<bool> {
         if self.impure.load(Ordering::Acquire) == UNKNOWN {
             self.marks()?;
@@ -415,7 +415,7 @@ impl LayerDir {
     pub fn marks(self: &Arc<Self>) -> Result<DirMarks> {
         let marks = self.reach(|fd| read_marks(Target::Fd(fd)))?;
         let found = if marks.impure { IMPURE } else { PURE };
-        // It may have got the mark since.
+        // Another thread may have set the mark meanwhile.
         let (acquire, release) = (Ordering::Acquire, Ordering::AcqRel);
         self.impure.compare_exchange(UNKNOWN, found, release, acquire).ok();
         Ok(marks)
@@ -426,7 +426,7 @@ impl LayerDir {
         Ok(self.layer.aufs && self.stat_entry(Name::new(aufs::OPAQUE)?)?.is_some())
     }
 
-    /// Reads a name the AUFS way, unless such names are ordinary in this mount.
+    /// Classifies a name as AUFS does, or as plain if this mount does not read such names.
     #[must_use]
     pub fn classify<'a>(&self, name: &'a [u8]) -> AufsName<'a> {
         if self.layer.aufs { aufs::classify(name) } else { AufsName::Plain }
@@ -448,8 +448,8 @@ impl LayerDir {
             fd => fd,
         };
         let mut listed = self.listing.lock();
-        // What changes is not shown as it is now by a descriptor from before: on btrfs that shows
-        // what there was when it was opened or rewound (`btrfs_opendir`, fs/btrfs/inode.c).
+        // A descriptor of the upper may list what there was before: on btrfs, what there was when
+        // it was opened or rewound (`btrfs_opendir`, fs/btrfs/inode.c).
         if std::mem::replace(&mut *listed, true) || self.layer.number == 0 {
             dir::rewind(fd.as_ref().as_fd())?;
         }
@@ -471,8 +471,8 @@ fn read_marks(target: Target<'_>) -> Result<DirMarks> {
         return Ok(DirMarks::default());
     }
     DirMarks::read(xattr::names(&list), |key| match xattr::get(target, key) {
-        // Marks of the trusted namespace are listed to nobody who cannot read them; an attribute
-        // that vanished between the two calls is as good as not there.
+        // The attribute vanished between the two calls. Marks of the trusted namespace are not
+        // listed to those who cannot read them.
         Err(err) if xattr::is_absent(&err) => Ok(Vec::new()),
         other => other,
     })
@@ -485,13 +485,13 @@ macro_rules! kind_of_dir {
         pub struct $name(Arc<LayerDir>);
 
         impl $name {
-            /// The directory `name` in this one, which `stat` was found for.
+            /// The directory `name` in this one, whose attributes are `stat`.
             #[must_use]
             pub fn child(&self, name: Name<'_>, stat: &Stat) -> Self {
                 Self(self.0.child(name, Some(stat)))
             }
 
-            /// As something that can be read, whatever its kind.
+            /// The directory to be read, whatever its kind.
             #[must_use]
             pub fn dir(&self) -> &Arc<LayerDir> {
                 &self.0
@@ -506,8 +506,8 @@ kind_of_dir! {
 }
 
 impl LowerDir {
-    /// The root of a layer, opened. What is known of it is to be believed for as long as `settles`
-    /// says.
+    /// The root of a lower, from its descriptor. Facts about the layer stay valid as long as
+    /// `settles` says.
     pub(super) fn root(
         fd: OwnedFd,
         layer: u16,
@@ -519,8 +519,8 @@ impl LowerDir {
         Ok(Self(LayerDir::root(fd, layer, owner_storage, aufs, settles, cache, None)?))
     }
 
-    /// The directory `name` in this one, of which only a listing has told. It is looked at when it
-    /// is opened.
+    /// The directory `name` in this one, as a listing shows it. Its attributes are read when it is
+    /// opened.
     #[must_use]
     pub fn child_as_listed(&self, name: Name<'_>) -> Self {
         Self(self.0.child(name, None))
@@ -533,7 +533,7 @@ kind_of_dir! {
 }
 
 impl Drop for LayerDir {
-    /// A chain of directories as deep as a tree may be is let go one by one, not by recursion.
+    /// Drops a chain of directories in a loop, because a tree may be deeper than a stack.
     fn drop(&mut self) {
         let mut above = self.place.get_mut().take().map(|place| place.above);
         while let Some(dir) = above {
@@ -544,7 +544,7 @@ impl Drop for LayerDir {
 }
 
 impl UpperDir {
-    /// The root of the layer, or another directory that is changed by us alone, opened.
+    /// The root of the upper, or another directory that we alone change, from its descriptor.
     pub(super) fn root(
         fd: OwnedFd,
         layer: u16,
@@ -556,12 +556,12 @@ impl UpperDir {
         Ok(Self(LayerDir::root(fd, layer, owner_storage, aufs, None, cache, grants)?))
     }
 
-    /// A descriptor to act on.
+    /// A descriptor of the directory.
     pub(super) fn fd(&self) -> Result<Arc<Fd>> {
         self.0.fd()
     }
 
-    /// The directory `name` in this one, which we have just made, without marks of what is in it.
+    /// The directory `name` in this one, which we have just made. It is not impure.
     #[must_use]
     pub fn new_child(&self, name: Name<'_>, stat: &Stat) -> Self {
         let child = self.child(name, stat);
@@ -569,7 +569,7 @@ impl UpperDir {
         child
     }
 
-    /// Notes that the directory carries the mark now.
+    /// Notes that the directory carries `impure` now.
     pub(super) fn is_impure_now(&self) {
         self.0.impure.store(IMPURE, Ordering::Release);
     }

@@ -1,8 +1,8 @@
 //! A bounded number of open descriptors.
 //!
 //! Directories and files remember how to open themselves again, so a descriptor is only a cache.
-//! The cache is a queue with a second chance: what was used since it was looked at last goes to the
-//! back, what was not is closed. Using a descriptor takes no lock of the cache.
+//! Eviction is by second chance: a descriptor that was used since its last turn goes to the back of
+//! the queue, and any other is closed. Using a descriptor takes no lock of the cache.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,7 +17,7 @@ use crate::error::{Errno, Result, best_effort};
 use crate::sys::descriptors::{GivesWay, ask_to_give_way};
 use crate::sys::{OwnedWritable, WritableFd};
 
-/// An open descriptor, and what concerns it alone: there are far more objects than descriptors.
+/// An open descriptor and its state, kept apart from objects, of which there are far more.
 #[derive(Debug)]
 pub struct Fd {
     fd: OwnedFd,
@@ -31,26 +31,25 @@ pub struct Fd {
 /// The object that a descriptor refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Of {
-    /// Of something that may be in a lower.
+    /// An object that may be in a lower.
     Anything,
-    /// Of an object of the upper, open to read or to act on it. What is open to write cannot be run
-    /// as a program (ETXTBSY).
+    /// An object of the upper, not open for writing: a file that is cannot be run (ETXTBSY).
     Upper,
-    /// Of a file of the upper, open to write it.
+    /// A file of the upper, open for writing.
     UpperToWrite,
 }
 
 impl Fd {
-    /// Of an object of the upper, open to read or to act on it.
+    /// A descriptor of an object of the upper, not open for writing.
     #[must_use]
     pub(super) fn of_upper(fd: OwnedFd) -> Self {
         Self { of: Of::Upper, ..fd.into() }
     }
 
-    /// The right to change what it refers to.
+    /// The right to change the object.
     ///
     /// # Errors
-    /// EROFS for what may be in a lower.
+    /// EROFS if the object may be in a lower.
     pub fn writable(&self) -> Result<WritableFd<'_>> {
         match self.of {
             Of::Anything => Err(Errno::EROFS.into()),
@@ -58,31 +57,31 @@ impl Fd {
         }
     }
 
-    /// Of a directory in which names can be looked up, and which cannot be listed (`O_PATH`).
+    /// A descriptor of a directory that can look up names but not list (`O_PATH`).
     #[must_use]
     pub fn path_only(fd: OwnedFd) -> Self {
         Self { path_only: true, ..fd.into() }
     }
 
-    /// Whether it only serves to look up names.
+    /// Whether it can only look up names.
     #[must_use]
     pub fn is_path_only(&self) -> bool {
         self.path_only
     }
 
-    /// Of a file that ends where it does for good, if it is known where.
+    /// A descriptor of a file whose size stays as it is: `end` bytes, if known.
     #[must_use]
     pub fn ending(fd: OwnedFd, end: Option<u64>) -> Self {
         Self { end, ..fd.into() }
     }
 
-    /// Where the file ends, if that is known and does not change.
+    /// The size of the file in bytes, if it is known and does not change.
     #[must_use]
     pub fn end(&self) -> Option<u64> {
         self.end
     }
 
-    /// Whether it is of a file of the upper that is open to write.
+    /// Whether it is of a file of the upper, open for writing.
     #[must_use]
     pub fn is_open_to_write(&self) -> bool {
         self.of == Of::UpperToWrite
@@ -122,7 +121,7 @@ impl FdSlot {
         fd
     }
 
-    /// Puts a descriptor in; what was there is closed once nobody uses it.
+    /// Puts a descriptor in. The one before is closed once nobody uses it.
     pub fn put(&self, fd: Arc<Fd>) {
         self.0.store(Some(fd));
     }
@@ -132,15 +131,15 @@ impl FdSlot {
         self.0.swap(None)
     }
 
-    /// Whether the descriptor was used since this was asked last.
+    /// Whether the descriptor was used since the last call of this.
     fn was_used(&self) -> bool {
         self.0.load().as_ref().is_some_and(|fd| fd.used.swap(false, Ordering::Relaxed))
     }
 }
 
-/// Something that has a descriptor which it can do without.
+/// An object whose descriptor can be closed and opened again.
 pub trait Closable: Send + Sync {
-    /// Where the descriptor is.
+    /// The slot of the descriptor.
     fn slot(&self) -> &FdSlot;
 
     /// Whether the descriptor has to stay open although nobody used it lately.
@@ -163,7 +162,7 @@ impl std::fmt::Debug for FdCache {
 }
 
 impl FdCache {
-    /// A cache for `limit` descriptors, which gives way where there is no room for others.
+    /// A cache for `limit` descriptors, at least 16. It closes some if the process has no room.
     #[must_use]
     pub fn new(limit: usize) -> Arc<Self> {
         let limit = limit.max(16);
@@ -182,22 +181,21 @@ impl FdCache {
         Self::new(usize::try_from((rlimit / 4 * 3).min(ENOUGH)).unwrap_or(1024))
     }
 
-    /// How many descriptors it keeps, and how many it may keep. Some of the first may be closed
-    /// already, with the object that had them.
+    /// The number of descriptors that it keeps, and the limit. The first also counts those of
+    /// objects that are gone.
     #[must_use]
     pub fn fill(&self) -> (usize, usize) {
         (self.queue.lock().len(), self.limit)
     }
 
-    /// Lets go of what is not there any more but for the note that it had a descriptor.
+    /// Removes objects that are gone from the queue.
     pub fn tidy(&self) {
         let mut queue = self.queue.lock();
         queue.retain(|owner| owner.strong_count() > 0);
         queue.shrink_to_fit();
     }
 
-    /// Takes a freshly opened descriptor into account and closes others if there are too many: a
-    /// few at a time, by a thread of their own.
+    /// Adds the owner of a new descriptor. If there are too many, a thread closes a few.
     pub fn opened(&self, owner: Weak<dyn Closable>) {
         let unused = {
             let mut queue = self.queue.lock();
@@ -212,32 +210,32 @@ impl FdCache {
     }
 }
 
-/// One in so many descriptors is closed when there are too many.
+/// If there are too many descriptors, one in so many is closed.
 const PART: usize = 16;
 
 impl GivesWay for FdCache {
-    /// Closes a part of what was not used lately. Not all: most of it will be used again.
+    /// Closes a part of the descriptors that were not used lately; most will be used again.
     fn give_way(&self) -> bool {
-        /// One in so many.
+        /// One in so many is closed.
         const PART: usize = 8;
         let unused = {
             let mut queue = self.queue.lock();
             let wanted = (queue.len() / PART).max(1);
             take_out(&mut queue, |_, taken| taken >= wanted)
         };
-        // Here and now: somebody waits for the room.
+        // They are closed here and now, as a caller waits for the room.
         !unused.is_empty()
     }
 }
 
-/// Closes descriptors on a thread of its own: close(2) may wait for a layer that hangs (FUSE sends
-/// a FLUSH), and whoever opens something else should not.
+/// Closes descriptors on a thread of its own. close(2) may wait for a layer that hangs (FUSE sends
+/// a FLUSH), and a thread that opens something else should not wait for that.
 #[derive(Default)]
 struct Closer(Mutex<Option<ClosingThread>>);
 
 struct ClosingThread {
     to: Sender<Vec<Fd>>,
-    /// How many it was given and has not closed.
+    /// The number of descriptors that it was given and has not closed.
     left: Arc<AtomicUsize>,
 }
 
@@ -275,16 +273,16 @@ impl ClosingThread {
         Ok(Self { to, left })
     }
 
-    /// Hands descriptors over, or back if the thread is gone.
+    /// Hands descriptors over. Returns them if the thread is gone.
     fn take(&self, unused: Vec<Fd>) -> Vec<Fd> {
         self.left.fetch_add(unused.len(), Ordering::Relaxed);
         self.to.send(unused).map_or_else(|unsent| unsent.0, |()| Vec::new())
     }
 }
 
-/// Takes descriptors out of their places, those that were not used for the longest time first,
-/// until `enough` says so of how many are left and how many were taken. To be closed when nothing
-/// is locked: closing may take time.
+/// Takes descriptors out of their slots, the least recently used first. `enough` gets how many are
+/// left and how many were taken, and says when to stop. The caller closes them without locks,
+/// because closing may take time.
 fn take_out(
     queue: &mut VecDeque<Weak<dyn Closable>>,
     enough: impl Fn(usize, usize) -> bool,
@@ -298,7 +296,7 @@ fn take_out(
         if owner.pinned() || owner.slot().was_used() {
             queue.push_back(oldest);
         } else {
-            // Where somebody uses it just now, it is closed afterwards.
+            // A descriptor in use is closed by its last user.
             taken.extend(owner.slot().take().and_then(Arc::into_inner));
         }
     }
@@ -345,7 +343,7 @@ mod tests {
         assert!(things[99].slot.get().is_some(), "the newest is there");
     }
 
-    /// A thread that takes nothing stands for one that waits in close(2).
+    /// A receiver that takes nothing stands for a thread that waits in close(2).
     #[test]
     fn what_hangs_when_it_is_closed_holds_up_nobody() {
         let closer = Closer::default();

@@ -1,5 +1,5 @@
-//! The file systems that the layers lie on: what tells numbers of one from numbers of another, and
-//! how a handle in a layer (`P origin`) leads back to the file system that it is of.
+//! The file systems of the layers. They tell equal inode numbers apart, and lead from a handle in a
+//! layer (`P origin`) back to its object.
 
 use std::os::fd::BorrowedFd;
 
@@ -8,26 +8,26 @@ use crate::format::origin::{self, Origin, Side};
 use crate::sys::uuid::{self, Uuid};
 use crate::sys::{Name, file, handle, stat};
 
-/// One file system; on btrfs, one of its trees of numbers.
+/// One file system; on btrfs one of its trees, each of which has its own inode numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileSystem {
     /// Device number.
     pub dev: u64,
-    /// The UUID, if it has one that is known.
+    /// Its UUID, if it is known.
     pub uuid: Option<Uuid>,
     /// The tree, on btrfs.
     pub tree: Option<u64>,
-    /// Its handles say that its numbers have no more than 32 bits.
+    /// Its handles show that its inode numbers have no more than 32 bits.
     pub short_numbers: bool,
-    /// Its handles have the higher half of a number first.
+    /// Its handles have the higher half of an inode number first.
     pub high_first: bool,
-    /// Its handles stand for the same objects when it is mounted the next time. Those of FUSE are
-    /// made of numbers that a server gives out.
+    /// Its handles mean the same objects after the next mount. Those of FUSE do not, as they hold
+    /// numbers that a server gives out.
     pub lasting_handles: bool,
 }
 
 impl FileSystem {
-    /// That of an open directory.
+    /// The file system of an open directory.
     ///
     /// # Errors
     /// Those of fstat(2).
@@ -40,7 +40,7 @@ impl FileSystem {
             dev,
             uuid: uuid::fs_uuid(dir)?,
             tree: origin.and_then(|origin| origin.tree),
-            // The number of a root is small.
+            // The inode number of a root is small, so the smaller reading is the right one.
             high_first: origin.is_some_and(|it| it.in_halves && it.other_way_round() < it.ino),
             lasting_handles: handle.is_some() && !file::fs_kind(dir)?.is_fuse(),
             short_numbers: handle.is_some_and(|h| origin::has_short_numbers(h.kind, &h.bytes)),
@@ -48,20 +48,20 @@ impl FileSystem {
     }
 }
 
-/// Those of a mount, in the order in which the kernel's overlayfs numbers them: that of the upper
-/// is 0, then come those of the lowers, the topmost first.
+/// The file systems of a mount, with the numbers that the kernel's overlayfs gives them: 0 for that
+/// of the upper, then those of the lowers, topmost first.
 #[derive(Clone, Debug, Default)]
 pub struct FileSystems {
-    /// Number 0; `None` in a mount without an upper, where the number stays unused.
+    /// The file system of the upper, number 0; `None` in a mount without an upper.
     upper: Option<FileSystem>,
-    /// All other numbers, from 1.
+    /// The others, numbered from 1. Without an upper a single one has number 0.
     others: Vec<FileSystem>,
-    /// Those that lowers lie on, and that handles can be of.
+    /// The file systems of lowers, which handles can belong to.
     lowers: Vec<FileSystem>,
 }
 
 impl FileSystems {
-    /// Those of the roots of the layers.
+    /// Numbers the file systems of the roots of the layers.
     #[must_use]
     pub fn new(upper: Option<FileSystem>, layers: impl IntoIterator<Item = FileSystem>) -> Self {
         let mut all = Self { upper, ..Self::default() };
@@ -76,7 +76,7 @@ impl FileSystems {
         all
     }
 
-    /// How many numbers there are, that of the upper included.
+    /// How many numbers there are, including that of the upper.
     #[must_use]
     pub fn count(&self) -> usize {
         1 + self.others.len()
@@ -88,7 +88,7 @@ impl FileSystems {
         usize::from(self.upper.is_some()) + self.others.len() <= 1
     }
 
-    /// Whether no file system has numbers of more than 32 bits, by what its handles say.
+    /// Whether the inode numbers of all file systems have no more than 32 bits, as handles show.
     #[must_use]
     pub fn have_short_numbers(&self) -> bool {
         self.upper.iter().chain(&self.others).all(|fs| fs.short_numbers)
@@ -109,8 +109,8 @@ impl FileSystems {
         matches!(self.others.as_slice(), [only] if only.dev == dev)
     }
 
-    /// The object of a lower that a handle is of, as device and inode number; `None` if it is of
-    /// none of ours, or a number of a FUSE server.
+    /// The device and inode number of the lower object that a handle belongs to. `None` if its file
+    /// system is not one of ours, or is FUSE.
     #[must_use]
     pub fn object_of(&self, origin: &Origin) -> Option<(u64, u64)> {
         let fs = self.file_system_of(origin).filter(|fs| fs.lasting_handles)?;
@@ -118,17 +118,17 @@ impl FileSystems {
         Some((fs.dev, if is_turned { origin.other_way_round() } else { origin.ino }))
     }
 
-    /// The file system of a lower that a handle is of; `None` if that is none of ours, or cannot be
-    /// told because several have the same UUID (`ovl_lower_uuid_ok`, fs/overlayfs/super.c).
+    /// The file system of a lower that a handle belongs to. `None` if there is none, or if several
+    /// have the same UUID (`ovl_lower_uuid_ok`, fs/overlayfs/super.c).
     fn file_system_of(&self, origin: &Origin) -> Option<&FileSystem> {
         let all_in_one = self.lowers.len() == 1;
         let mut candidates = self.lowers.iter().filter(|fs| {
             let same_tree = fs.tree == origin.tree || fs.tree.is_none() || origin.tree.is_none();
             match (fs.uuid, origin.uuid) {
                 (Some(uuid), Some(of_origin)) => uuid == of_origin && same_tree,
-                // Written without one: by a mount whose lowers were on one file system.
+                // Written without a UUID by a mount whose lowers were on one file system.
                 (Some(_), None) => all_in_one,
-                // btrfs tells the kernel none (Linux 6.18), but the tree.
+                // btrfs gives the kernel no UUID (Linux 6.18), but handles have the tree.
                 (None, None) => same_tree,
                 (None, Some(_)) => same_tree && all_in_one,
             }
@@ -137,9 +137,9 @@ impl FileSystems {
         candidates.next().is_none().then_some(found)
     }
 
-    /// Whether handles of the lower file system of a device tell its objects from all others, now
-    /// and later. One without a UUID is trusted where it is that of the upper as well, or when
-    /// asked to (`ovl_lower_uuid_ok`, fs/overlayfs/super.c): an image in its place would go
+    /// Whether handles identify the objects of a lower file system, now and after the next mount.
+    /// One without a UUID counts only if the upper is on it too, or with `trusting`
+    /// (`ovl_lower_uuid_ok`, fs/overlayfs/super.c): an exchange for another image would go
     /// unnoticed.
     #[must_use]
     pub fn has_sure_handles(&self, dev: u64, trusting: bool) -> bool {
@@ -150,11 +150,11 @@ impl FileSystems {
         sure && fs.lasting_handles
     }
 
-    /// The value of `P origin` for the entry `name` of a directory of a lower on device `dev`;
-    /// empty ("from where is not known") where there are no handles.
+    /// The value of `P origin` for the entry `name` of a directory of a lower on device `dev`. It
+    /// is empty, which means an unknown origin, where there are no handles.
     ///
     /// # Errors
-    /// Those of name_to_handle_at(2) that say nothing of handles: EIO, ENOMEM.
+    /// Those of name_to_handle_at(2) that may pass: EIO, ENOMEM.
     pub fn origin(&self, dev: u64, dir: BorrowedFd<'_>, name: Name<'_>) -> Result<Vec<u8>> {
         let fs = self.lowers.iter().find(|fs| fs.dev == dev);
         let uuid = fs.and_then(|fs| fs.uuid);
@@ -201,8 +201,8 @@ mod tests {
         assert_eq!((one.number(2), one.is_single()), (Some(0), true));
     }
 
-    /// Numbers of EROFS were read the wrong way round, so that an index lost its files, and those
-    /// of a FUSE server were taken for numbers of its files.
+    /// The halves of EROFS numbers used to be swapped, which lost the files of an index, and
+    /// numbers of a FUSE server used to count as those of its files.
     #[test]
     fn numbers_in_halves() {
         let turned = FileSystem { high_first: true, ..fs(2, 2) };

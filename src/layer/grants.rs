@@ -1,14 +1,14 @@
-//! Rights that the server gives itself for a moment.
+//! Rights that an unprivileged server gives itself for a moment.
 //!
-//! Whether a caller may do something the kernel has checked before it asks. What is left is done
-//! with the rights of the server, which the modes of the upper bind like anybody else unless it has
-//! CAP_DAC_OVERRIDE: it can put nothing into its own directory of mode 0555, move no such directory
-//! to another one, and neither list nor mark one of mode 0111. A refused call is tried once more
-//! with `u+rwx` on what it needs, if that is the server's own ([`Grants::retry`]).
+//! The kernel checks what a caller may do before it sends a request. The server then acts with its
+//! own rights, and without CAP_DAC_OVERRIDE the modes of the upper bind it. It can put nothing into
+//! its own directory of mode 0555, move no such directory to another one, and neither list nor mark
+//! one of mode 0111. A refused call is tried again with `u+rwx` on the objects that it needs, if
+//! the server owns them ([`Grants::retry`]).
 //!
-//! Nobody but the owner gets more by that, and nobody sees it in the mount: who looks at a mode
-//! meanwhile is shown the one that it goes back to ([`Grants::as_shown`]). A note in the work
-//! directory tells the next mount what to take back should the server be killed in between.
+//! Nobody but the owner gets more rights, and the mount does not show them: attributes have the
+//! mode that the object goes back to ([`Grants::as_shown`]). If the server is killed meanwhile, a
+//! note in the work directory tells the next mount what to take back.
 
 mod notes;
 
@@ -30,9 +30,9 @@ pub(super) use notes::repair;
 
 use notes::{Note, Notes};
 
-/// The bits of a mode that are about the owner.
+/// The owner's bits of a mode.
 const OWNERS: u32 = 0o700;
-/// What is given of them: also to a file, which nobody runs by that.
+/// The bits that are granted. Files get `x` too; nobody runs them because of that.
 const ALL: u32 = OWNERS;
 
 /// Device and inode number.
@@ -42,53 +42,53 @@ fn key_of(stat: &Stat) -> Key {
     (stat.dev, stat.ino)
 }
 
-/// What has more rights just now than it has in the mount.
+/// The objects that have more rights now than the mount shows.
 #[derive(Debug)]
 pub(super) struct Grants {
     us: creds::Owner,
     groups: Vec<u32>,
     notes: Notes,
     table: Mutex<FxHashMap<Key, Grant>>,
-    /// How many there are: raised before a mode changes, lowered after it changed back.
+    /// The number of grants: raised before a mode changes, lowered after it changed back.
     active: AtomicUsize,
-    /// How often a mode was changed, or changed back.
+    /// The number of changes of a mode, back and forth.
     turns: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Grant {
     holders: usize,
-    /// The owner's bits that it goes back to.
+    /// The owner's bits that the object goes back to.
     bits: u32,
     note: Option<Note>,
 }
 
-/// Something that a call needs rights to.
+/// An object that a call needs rights to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Need<'a> {
-    /// What to give them to.
+    /// The object.
     pub target: Target<'a>,
-    /// Where it is, or will be when the call has been made: a directory of the upper, and a name
-    /// there or the directory itself.
+    /// Where the object is, or will be after the call: a directory of the upper, and a name in it,
+    /// or `None` for the directory itself.
     pub place: (&'a Arc<LayerDir>, Option<Name<'a>>),
-    /// Only a directory is needed.
+    /// Rights are needed only if the object is a directory.
     pub if_dir: bool,
 }
 
 impl<'a> Need<'a> {
-    /// A directory of the upper, which `here` is a descriptor of.
+    /// Rights to a directory of the upper, of which `here` is a descriptor.
     pub fn of(dir: &'a Arc<LayerDir>, here: BorrowedFd<'a>) -> Self {
         Self { target: Target::Fd(here), place: (dir, None), if_dir: true }
     }
 
-    /// What moves to a name in another directory, if it is a directory itself.
+    /// Rights to an object that moves to a name in another directory, if it is a directory itself.
     pub fn moving(target: Target<'a>, (dir, name): (&'a Arc<LayerDir>, Name<'a>)) -> Self {
         Self { target, place: (dir, Some(name)), if_dir: true }
     }
 }
 
 impl Grants {
-    /// None for a server that modes do not bind.
+    /// A table without grants; `None` for a server that modes do not bind.
     ///
     /// # Errors
     /// Those of capget(2) and of opening the work directory once more.
@@ -106,8 +106,8 @@ impl Grants {
         })))
     }
 
-    /// Runs `act`, and once more with rights to all of `needs` if it was refused. What is needed
-    /// to reach another comes before it.
+    /// Runs `act`, and if it was refused once more, with rights to all of `needs`. An object that
+    /// leads to another one has to come before it.
     ///
     /// # Errors
     /// Those of `act`.
@@ -159,8 +159,8 @@ impl Grants {
         Ok(Some(Granted { grants: self, fd, key }))
     }
 
-    /// Whether an object is ours, lacks something, and would lose nothing: chmod(2) takes the
-    /// setgid bit from what belongs to a group that is none of ours.
+    /// Whether an object is ours, lacks rights and would lose nothing. chmod(2) clears the setgid
+    /// bit if the group is none of ours.
     fn can_give(&self, found: &Stat, if_dir: bool) -> bool {
         let of_kind = match found.kind() {
             FileType::Directory => true,
@@ -172,7 +172,7 @@ impl Grants {
         of_kind && found.uid == self.us.uid.number() && found.mode & ALL != ALL && keeps_all
     }
 
-    /// Attributes found by `look`, with the mode that shows in the mount.
+    /// Attributes found by `look`, with the mode that the mount shows.
     ///
     /// # Errors
     /// Those of `look`.
@@ -196,7 +196,7 @@ impl Grants {
         }))
     }
 
-    /// Runs `set`, which gives `target` another mode: the one that it goes back to.
+    /// Runs `set`, which changes the mode of `target`: the object goes back to the new one.
     ///
     /// # Errors
     /// Those of `set`.
@@ -214,7 +214,7 @@ impl Grants {
         let found = stat::stat(target.target())?;
         if let Some(grant) = table.get_mut(&key_of(&found)) {
             grant.bits = found.mode & OWNERS;
-            // Who holds it is not done yet.
+            // The holders of the grant still need it.
             best_effort("rights to a directory", at::chmod(target, found.permissions() | ALL));
         }
         Ok(done)
@@ -230,7 +230,7 @@ impl Grants {
         let bits = grant.bits;
         let restored = stat::fstat(fd.as_fd())
             .and_then(|now| at::chmod(ours(fd), now.permissions() & !OWNERS | bits));
-        // Else the next mount is told.
+        // Otherwise the note stays, and the next mount restores the mode.
         if restored.is_ok() {
             grant.note.iter().for_each(|note| self.notes.take_back(note));
         }
@@ -241,12 +241,12 @@ impl Grants {
     }
 }
 
-/// An object of the upper: nothing else is given rights to.
+/// The right to change an object of the upper. Rights are granted to no other object.
 fn ours(fd: &OwnedFd) -> Writable<'_> {
     WritableFd::vouch(fd.as_fd()).object()
 }
 
-/// Rights to one object, for as long as this lives.
+/// Rights to one object, which are given back when this is dropped.
 struct Granted<'a> {
     grants: &'a Grants,
     fd: OwnedFd,

@@ -1,17 +1,17 @@
-//! Keeping hidden what the lowers have at a name, while the upper has nothing there.
+//! Hiding what the lowers have at a name while the upper has nothing there.
 //!
 //! Where a file system knows no flags of renameat2(2) (NFS, 9p, many FUSE servers), a whiteout and
-//! an object change places in more than one step. A file `.wh.NAME` stands beside the name
-//! meanwhile: it hides what is below and nothing in the upper, so that a crash between the steps
-//! shows the old tree or the new one, and never what was removed before. What a crash leaves of it
-//! is read as a whiteout, and goes when the name next changes.
+//! an object change places in several steps. Meanwhile a file `.wh.NAME` stands beside the name. It
+//! hides what the lowers have, and nothing in the upper. So a crash between the steps shows the old
+//! tree or the new one, and never an object that was removed before. A file that a crash leaves is
+//! read as a whiteout. It is removed when the name next changes.
 
 use super::dir::UpperDir;
 use crate::error::{Errno, Result, best_effort};
 use crate::format::aufs::{self, AufsName};
 use crate::sys::{Name, at};
 
-/// `.wh.NAME`, for as long as this lives.
+/// The file `.wh.NAME`, which is removed when this is dropped.
 #[derive(Debug)]
 #[must_use = "it is lifted when this goes"]
 pub(super) struct Guard<'a> {
@@ -21,9 +21,9 @@ pub(super) struct Guard<'a> {
 }
 
 impl<'a> Guard<'a> {
-    /// Hides what is below `name`. `None` where no such file is read (`whiteout=char`) or can be
-    /// made (in a mount of ovlmerge), and for names that are too long to have one: a crash then
-    /// shows what the lowers have.
+    /// Hides what the lowers have at `name`. `None` where such files are not read
+    /// (`whiteout=char`), where none can be made (in a mount of ovlmerge), and for names that are
+    /// too long for one. A crash then shows what the lowers have.
     pub fn set(dir: &'a UpperDir, name: Name<'_>) -> Result<Option<Self>> {
         let marker = aufs::whiteout_of(name.bytes());
         let is_read = matches!(dir.dir().classify(&marker), AufsName::Whiteout(_));
@@ -36,7 +36,7 @@ impl<'a> Guard<'a> {
         }
     }
 
-    /// Leaves the file as the whiteout of the name.
+    /// Keeps the file, as the whiteout of the name.
     pub fn stay(mut self) {
         self.stays = true;
     }

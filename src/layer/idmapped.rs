@@ -1,9 +1,9 @@
-//! Lowers whose mounts map owners already.
+//! Lowers whose mounts already map owners.
 //!
-//! podman 4.3 hands a mount program lowers behind id-mapped mounts, and the same map once more as
-//! an option; later releases do one of the two. Owners on the layers are those that the file system
-//! has. So a lower whose mount shows its root as the option does is opened through another mount of
-//! the file system. Any other id-mapped mount counts as what the lower is.
+//! podman 4.3 gives a mount program lowers behind id-mapped mounts, and the same map again as an
+//! option; later releases do one of the two. The options map the owners that a file system stores.
+//! So a lower whose mount maps the owner of its root as the options do is opened through another
+//! mount of the file system. Any other id-mapped mount counts as the lower itself.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::id::Id;
 use crate::sys::mountinfo::{self, Mount};
 use crate::sys::{at, handle, overflow, stat};
 
-/// The mounts by which lowers can be reached, if owners are mapped at all.
+/// The mounts of this process; none if the options do not map owners.
 #[derive(Debug)]
 pub struct Mounts<'a> {
     owners: &'a Owners,
@@ -23,7 +23,7 @@ pub struct Mounts<'a> {
 }
 
 impl<'a> Mounts<'a> {
-    /// Those that there are now. Without procfs nothing is known to be mapped.
+    /// Reads the present mounts. Without procfs none is known, and no lower counts as mapped.
     pub fn for_owners(owners: &'a Owners) -> Self {
         let all = if *owners == Owners::default() { Ok(Vec::new()) } else { mountinfo::mounts() };
         let all = all.unwrap_or_else(|err| {
@@ -33,8 +33,8 @@ impl<'a> Mounts<'a> {
         Self { owners, all }
     }
 
-    /// The directory of a lower with the owners that its file system has, if its mount maps them
-    /// as the options do; else as it is.
+    /// The root of a lower through a mount that maps no owners, if its own mount maps them as the
+    /// options do; otherwise `lower` itself.
     ///
     /// # Errors
     /// Those of fstat(2).
@@ -57,7 +57,7 @@ impl<'a> Mounts<'a> {
         Ok(if agree { plain } else { lower })
     }
 
-    /// Whether the options show the owner of a directory as a mount shows it.
+    /// Whether the options map the owner of a directory as the mount of `mapped` does.
     fn agree(&self, plain: BorrowedFd<'_>, mapped: BorrowedFd<'_>) -> Result<bool> {
         let (stored, seen) = (stat::fstat(plain)?, stat::fstat(mapped)?);
         let nobody = overflow::ids();
@@ -79,7 +79,7 @@ fn shown(view: &IdView, number: u32) -> Option<Id> {
     }
 }
 
-/// A directory, as another mount of its file system shows it.
+/// Opens a directory through another mount of its file system.
 fn through(mount: &Mount, dir: BorrowedFd<'_>) -> Result<OwnedFd> {
     let stale = || Error::from(Errno::ESTALE);
     let point = at::open_root(&mount.point)?;

@@ -1,8 +1,8 @@
 //! The index of hard links: `WORKDIR/index`.
 //!
-//! One entry for each hard link of a lower that was copied up, made together with the copy, so that
-//! names which only the lower has lead to it. It is made when the first entry is. The form is that
-//! of the kernel's overlayfs ([`crate::format::nlink`]).
+//! It has one entry for each file with several names in a lower that was copied up. The entry, made
+//! together with the copy, leads to it from names that only the lower has. The directory is made
+//! with its first entry. The form is the kernel's ([`crate::format::nlink`]).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -30,13 +30,13 @@ use crate::sys::{FileType, Name, Stat, Target, Writable, WritableFd, at, handle,
 /// The directory in WORKDIR (`OVL_INDEXDIR_NAME`, fs/overlayfs/super.c).
 const INDEX: &[u8] = b"index";
 
-/// Where an index is, and how the upper that it is of keeps its objects.
+/// The place of an index, and facts about its upper.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Site<'a> {
     pub workdir: BorrowedFd<'a>,
     /// The root of the upper.
     pub root: BorrowedFd<'a>,
-    /// That of the topmost lower, if there is any.
+    /// The root of the topmost lower, if there is any.
     pub lower: Option<BorrowedFd<'a>>,
     pub owner_storage: OwnerStorage,
     pub cache: &'a Arc<FdCache>,
@@ -47,25 +47,25 @@ pub(super) struct Site<'a> {
 #[derive(Debug)]
 pub struct LinkIndex {
     workdir: OwnedFd,
-    /// The handle of the upper's root, as it stands in `P upper`.
+    /// The handle of the upper's root, as in `P upper`.
     mark: Vec<u8>,
     namespace: Namespace,
     cache: Arc<FdCache>,
     grants: Option<Arc<Grants>>,
     owner_storage: OwnerStorage,
-    /// The directory, once it is there.
+    /// The directory, once it exists.
     dir: RwLock<Option<UpperDir>>,
     known: RwLock<Known>,
-    /// `index=on`.
+    /// `index=on` was given.
     asked_for: bool,
 }
 
-/// Which lower files may have an entry: spares all others the question.
+/// The lower files that may have an entry. No others have to be looked up.
 #[derive(Debug, Default)]
 struct Known {
     /// Their inode numbers.
     numbers: FxHashSet<u64>,
-    /// Some entry is called after a handle that tells no number.
+    /// The name of some entry is a handle that tells no inode number.
     unreadable: bool,
 }
 
@@ -83,27 +83,27 @@ impl Known {
     }
 }
 
-/// What the index has for a lower file.
+/// The entry of a lower file.
 #[derive(Debug)]
 pub struct Indexed {
-    /// The copy.
+    /// Attributes of the copy.
     pub stat: Stat,
-    /// Its marks.
+    /// Marks of the copy.
     pub marks: FileMarks,
 }
 
-/// Whether something was missing that may be there the next time. It says nothing of the index.
+/// Whether an error is a shortage that may pass, and says nothing about the index.
 fn lacks_resources(err: &Error) -> bool {
     let errno = err.errno();
     errno.is_shortage() || [Errno::ENOSPC, Errno::EDQUOT].contains(&errno)
 }
 
 impl LinkIndex {
-    /// That of the upper `root`; `None` where there can be none.
+    /// Opens the index of the upper `root`; `None` where there can be none.
     ///
     /// # Errors
-    /// ESTALE if the index belongs to another upper, or the upper to another lower, and `index=on`
-    /// was asked for.
+    /// With `index=on`, ESTALE if the index belongs to another upper, or the upper to another
+    /// lower. Shortages (ENOSPC, EDQUOT, EIO, ENOMEM, EMFILE, ENFILE) in any case.
     pub(super) fn open(
         site: &Site<'_>,
         namespace: Namespace,
@@ -146,7 +146,7 @@ impl LinkIndex {
         UpperDir::root(fd, 0, self.owner_storage, false, &self.cache, self.grants.clone())
     }
 
-    /// Goes on with the index of an earlier mount, if there is one.
+    /// Takes over the index of an earlier mount, if there is one.
     fn take_over(&self) -> Result<()> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
         let dir = match at::open(self.workdir.as_fd(), Name::new(INDEX)?, flags) {
@@ -174,11 +174,11 @@ impl LinkIndex {
         Ok(())
     }
 
-    /// Takes an entry in, or removes it if it stands for nothing any more. What is of no form that
-    /// we know is left alone.
+    /// Takes an entry over, or removes it if it stands for nothing any more. A file of unknown form
+    /// is left alone; an unknown directory is EINVAL.
     fn look_over(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
         if name.bytes().starts_with(b"#") {
-            // Unfinished business of the kernel's, which builds in the index.
+            // A temporary object of the kernel's overlayfs, which builds in the index.
             let removed = dir.reach(|dir| work::remove_tree(dir, name));
             best_effort("something unfinished stays in the index", removed);
             return Ok(());
@@ -196,7 +196,7 @@ impl LinkIndex {
             tracing::warn!("index/{name} is not of an index; it is left alone");
             return Ok(());
         };
-        // Those of directories, and whiteouts, are of the kernel's nfs_export.
+        // Entries of directories, and whiteouts, come from the kernel's nfs_export.
         let is_link = !stat.kind().is_dir() && !stat.is_whiteout_device();
         if is_link && stat.nlink == 1 && is_left_over(dir.dir(), name, &value) {
             let removed = dir.reach(|dir| at::unlink(dir, name));
@@ -207,8 +207,8 @@ impl LinkIndex {
         Ok(())
     }
 
-    /// Whether the copy of an object of this type can carry the marks of an entry: attributes of
-    /// users are for files and directories alone (xattr(7)).
+    /// Whether a copy of this type can carry the marks of an entry: attributes of the `user.`
+    /// namespace are for files and directories alone (xattr(7)).
     #[must_use]
     pub fn takes(&self, kind: FileType) -> bool {
         self.namespace == Namespace::Trusted || kind.is_file()
@@ -220,7 +220,7 @@ impl LinkIndex {
         self.asked_for
     }
 
-    /// The directory, if it is there.
+    /// The directory, if it exists.
     #[must_use]
     pub fn dir(&self) -> Option<UpperDir> {
         self.dir.read().clone()
@@ -236,8 +236,7 @@ impl LinkIndex {
     /// The entry `name`, if there is one.
     ///
     /// # Errors
-    /// EIO for one that cannot be of a file of this type (`ovl_lookup_index`,
-    /// fs/overlayfs/namei.c).
+    /// EIO if the entry is not of the type of `like` (`ovl_lookup_index`, fs/overlayfs/namei.c).
     pub fn find(&self, name: &[u8], like: &Stat) -> Result<Option<Indexed>> {
         let Some(dir) = self.dir() else { return Ok(None) };
         let name = Name::new(name)?;
@@ -248,19 +247,19 @@ impl LinkIndex {
         Ok(Some(Indexed { stat, marks: dir.dir().file_marks(name)? }))
     }
 
-    /// Whether `name` is an entry of the object that is `stat` elsewhere in the upper.
+    /// Whether the entry `name` is the object whose attributes are `stat`.
     pub fn is_entry_of(&self, name: &[u8], stat: &Stat) -> Result<bool> {
         let Some(dir) = self.dir() else { return Ok(false) };
         let found = dir.dir().stat_entry(Name::new(name)?)?;
         Ok(found.is_some_and(|found| found.same_object(stat)))
     }
 
-    /// The directory, made if need be, for an entry that is called after the handle `value`.
+    /// The directory, made if it is missing, for an entry named after the handle `value`.
     ///
     /// # Errors
     /// Those of mkdirat(2) and setxattr(2).
     pub(super) fn dir_for(&self, value: &[u8]) -> Result<UpperDir> {
-        // Before the entry is there: nobody may look for it in vain.
+        // Before the entry exists, so that no lookup misses it.
         self.known.write().add(value);
         if let Some(dir) = self.dir() {
             return Ok(dir);
@@ -284,28 +283,28 @@ impl LinkIndex {
 }
 
 impl Upper {
-    /// Notes on the copy of a hard link what its entry in the index is called after.
+    /// Marks the copy of a hard link with the handle that its entry in the index is named after.
     pub fn set_index_mark(&self, copy: Writable<'_>, handle: &[u8]) -> Result<()> {
         let namespace = self.forms().namespace.ok_or(Errno::EOPNOTSUPP)?;
         xattr::set(copy, namespace.key(Mark::Origin), handle, SetMode::Any)
     }
 
-    /// Notes how many names a file of the index has.
+    /// Marks a file of the index with the number of its names.
     pub fn set_count(&self, copy: Writable<'_>, count: Count) -> Result<()> {
         let namespace = self.forms().namespace.ok_or(Errno::EOPNOTSUPP)?;
         let (key, value) = (namespace.key(Mark::Nlink), count.to_string());
         xattr::set(copy, key, value.as_bytes(), SetMode::Any)
     }
 
-    /// Makes a copy the entry `name` of the index, which is called after the handle `value`.
+    /// Publishes a copy as the entry `name` of the index, named after the handle `value`.
     pub fn publish_in_index(&self, copy: Staged, name: Name<'_>, value: &[u8]) -> Result<()> {
         let links = self.links().ok_or(Errno::EOPNOTSUPP)?;
         copy.publish(&links.dir_for(value)?, name, Over::Nothing)
     }
 }
 
-/// Notes on the root of the upper which lower it was first used with, or sees whether it is that
-/// one: of another the index would say what is not so (`ovl_get_indexdir`, fs/overlayfs/super.c).
+/// Marks the root of the upper with the topmost lower of its first mount, or compares that mark.
+/// Over another lower the index would be wrong (`ovl_get_indexdir`, fs/overlayfs/super.c).
 fn claim_lower(site: &Site<'_>, namespace: Namespace) -> Result<()> {
     let Some(lower) = site.lower else { return Ok(()) };
     let Some(handle) = handle::of_open(lower)? else { return Ok(()) };
@@ -330,8 +329,8 @@ fn claim_lower(site: &Site<'_>, namespace: Namespace) -> Result<()> {
     xattr::set(root, namespace.key(Mark::Origin), &mark(uuid), SetMode::Any)
 }
 
-/// Whether an entry that is the only link of its file stands for no name either, or for another
-/// file than it is called after (`ovl_verify_index`, fs/overlayfs/namei.c).
+/// Whether an entry that is the only link of its file is left over: no name is counted, or it is of
+/// another file than its name says (`ovl_verify_index`, fs/overlayfs/namei.c).
 fn is_left_over(dir: &Arc<LayerDir>, name: Name<'_>, value: &[u8]) -> bool {
     let Ok(marks) = dir.file_marks(name) else { return false };
     let is_none = match marks.count {

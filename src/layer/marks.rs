@@ -1,4 +1,4 @@
-//! Marks of the upper that go: on directories that are renamed, and on what has become whole.
+//! Redirects of directories of the upper, and the removal of marks that are not needed any more.
 
 use std::ffi::CStr;
 
@@ -11,15 +11,15 @@ use crate::sys::xattr::{self, SetMode};
 use crate::sys::{Name, Writable};
 
 impl Upper {
-    /// Whether a mount that writes this upper's form follows redirects: the kernel's does with
-    /// trusted.overlay. alone (fs/overlayfs/params.c).
+    /// Whether the upper can hold redirects. The kernel's overlayfs follows only those in
+    /// `trusted.overlay.` (fs/overlayfs/params.c).
     #[must_use]
     pub fn takes_redirects(&self) -> bool {
         self.forms().opaque == OpaqueForm::Xattr(Namespace::Trusted)
     }
 
-    /// Says where a directory goes on in the layers below. What the other namespace says goes:
-    /// there is one place to go on.
+    /// Sets where a directory continues in the layers below. Removes a redirect in the other
+    /// namespace, as there is one place to continue.
     ///
     /// # Errors
     /// EXDEV for a path that is too long; EOPNOTSUPP where redirects are not written.
@@ -35,21 +35,21 @@ impl Upper {
         })
     }
 
-    /// Takes away a redirect that leads nowhere.
+    /// Removes a redirect that leads nowhere, in both namespaces.
     pub fn drop_redirect(&self, dir: &UpperDir) -> Result<()> {
         self.with_dir(dir, |target| {
             Namespace::BOTH.into_iter().try_for_each(|ns| drop_mark(target, ns.key(Mark::Redirect)))
         })
     }
 
-    /// Takes our opaque mark off a directory that no longer stands over anything. One that is a
-    /// file stays.
+    /// Removes our opaque attribute from a directory that hides nothing any more. An opaque mark
+    /// that is a file stays.
     pub fn drop_opaque(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
         let OpaqueForm::Xattr(namespace) = self.forms().opaque else { return Ok(()) };
         self.with_entry(dir, name, |target| drop_mark(target, namespace.key(Mark::Opaque)))
     }
 
-    /// Takes a whiteout away that hides nothing: the object itself, or the file beside the name.
+    /// Removes a whiteout that hides nothing: the object at the name, and the file beside it.
     pub fn drop_whiteout(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
         if let Some(stat) = dir.dir().stat_entry(name)?
             && dir.dir().is_whiteout(name, &stat)?
@@ -60,10 +60,10 @@ impl Upper {
     }
 }
 
-/// Takes a mark off an object of the upper, if it is there.
+/// Removes a mark from an object of the upper, if the object has it.
 pub fn drop_mark(object: Writable<'_>, key: &CStr) -> Result<()> {
     match xattr::remove(object, key) {
-        // trusted. cannot be seen by those who may not remove it.
+        // Those who may not remove a `trusted.` attribute cannot see it either (xattr(7)).
         Err(err) if xattr::is_absent(&err) || err.errno() == Errno::EPERM => Ok(()),
         other => other,
     }

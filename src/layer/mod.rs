@@ -1,8 +1,8 @@
-//! The layers: directories that can be read, and the one that can be changed.
+//! The layers of a mount: directories that are only read, and the upper, which changes.
 //!
-//! [`Stack`] is what a mount is made of. A lower layer offers nothing that changes it: that is a
-//! matter of types, not of care. Only [`Upper`] has mutating methods, and they build in the work
-//! directory what one system call then makes visible.
+//! A mount is made of a [`Stack`]. The type of a lower has no method that changes it. Only
+//! [`Upper`] has mutating methods. A change that takes several steps is built in the work
+//! directory, and published by one system call.
 
 pub mod claim;
 pub mod counters;
@@ -40,10 +40,10 @@ pub struct Stack {
     pub upper: Option<Upper>,
     /// Roots of the read-only layers, topmost first; never empty.
     pub lowers: Vec<LowerDir>,
-    /// Roots of the data-only layers, in the order of the search. Their numbers go on where those
-    /// of the others end.
+    /// Roots of the data-only layers, in the order of the search. Their layer numbers follow those
+    /// of the lowers.
     pub data_only: Vec<LowerDir>,
-    /// What they lie on.
+    /// The file systems that the layers lie on.
     pub filesystems: FileSystems,
     /// The upper and the work directory, if they lie in a lower.
     pub traps: Traps,

@@ -1,11 +1,11 @@
-//! A name in three words. There may be millions, and two thirds of those in a root file system are
-//! short enough to need no allocation of their own, which would take more than they do.
+//! Names of directory entries, in three words. There may be millions. Two thirds of the names in a
+//! root file system fit in place; an allocation for each would take more memory than the name.
 
-/// A name of a directory entry, with something small beside it.
+/// The name of a directory entry, with a small value beside it.
 #[derive(Clone)]
 pub struct PackedName<T>(Form<T>);
 
-/// As many bytes as there is room for in three words, with a flag.
+/// Longest name in place, in bytes: three words, less its length, a tag and a value of one byte.
 const ROOM: usize = 21;
 
 #[derive(Clone)]
@@ -18,7 +18,7 @@ const _: () = assert!(size_of::<PackedName<bool>>() == 24);
 const _: () = assert!(size_of::<PackedName<()>>() == 24);
 
 impl<T: Copy> PackedName<T> {
-    /// The name, with what is to be kept beside it.
+    /// Packs a name, with the value to be kept beside it.
     #[must_use]
     pub fn new(name: &[u8], beside: T) -> Self {
         let mut bytes = [0; ROOM];
@@ -31,7 +31,7 @@ impl<T: Copy> PackedName<T> {
         })
     }
 
-    /// The name.
+    /// The name as bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         match &self.0 {
@@ -42,7 +42,7 @@ impl<T: Copy> PackedName<T> {
         }
     }
 
-    /// What is beside it.
+    /// The value beside the name.
     #[must_use]
     pub fn beside(&self) -> T {
         match self.0 {

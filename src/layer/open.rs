@@ -1,4 +1,4 @@
-//! From paths to layers: everything that can be wrong with them is found here, before the mount.
+//! Opening the layers that the options name, with all checks of them, before anything is mounted.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,7 +24,7 @@ use crate::sys::{Target, at, creds, dir, stat};
 /// Opens all layers of a mount.
 ///
 /// # Errors
-/// One that names the option and the path, says what is wrong with it and what to do.
+/// An error that names the option and the path, and says what is wrong and what to do.
 pub fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
     let lowers = open_lowers(config)?;
     let layers: Vec<_> = lowers
@@ -67,7 +67,7 @@ pub fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
                 settles,
                 cache,
             )?;
-            // Known from now on, so that nobody has to ask a layer that may hang by then.
+            // Read now: later the layer may hang, and nobody has to ask it.
             root.dir().dev()?;
             Ok(root)
         })
@@ -101,7 +101,7 @@ fn opened<'a>(option: &'static str, path: &'a Path) -> Result<Opened<'a>> {
     Ok(Opened { option, path, fd: open_dir(option, path)? })
 }
 
-/// Where an upper that is only read keeps owners, modes and types.
+/// The owner storage of an upper that is only read.
 fn owner_storage_of_frozen(root: &OwnedFd, config: &Config) -> Result<OwnerStorage> {
     let root = Target::Fd(root.as_fd());
     match config.permissions {
@@ -110,10 +110,10 @@ fn owner_storage_of_frozen(root: &OwnedFd, config: &Config) -> Result<OwnerStora
     }
 }
 
-/// What the work directory says of an upper that is only read.
+/// Checks that the work directory of an upper that is only read does not forbid to read it.
 fn look_at_work(frozen: &Frozen, config: &Config) -> Result<()> {
     let Some(path) = &frozen.work else { return Ok(()) };
-    // It may be missing: nothing is made or moved.
+    // It may be missing, as this mount makes and moves nothing.
     let Ok(work) = at::open_root(path) else { return Ok(()) };
     work::check_readable(work.as_fd()).context(|| format!("workdir={}", path.display()))?;
     if config.index != IndexChoice::Off {
@@ -122,8 +122,8 @@ fn look_at_work(frozen: &Frozen, config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// A lower as the kernel's overlayfs sees it, without what is mounted below: our own mount may be,
-/// and would lead into itself.
+/// A lower without the mounts below it, as the kernel's overlayfs sees it. Our own mount may be one
+/// of them, and would lead into itself.
 fn without_mounts(path: &Path, fd: OwnedFd) -> OwnedFd {
     match at::private_view(fd.as_fd()) {
         Ok(private) => private,
@@ -160,8 +160,8 @@ pub fn open_dir(option: &str, path: &Path) -> Result<OwnedFd> {
     })
 }
 
-/// A lower that is not there may be the beginning of a name with a colon, or the end of one that
-/// the lower before it begins.
+/// Adds advice to an error about a missing lower, if an unescaped colon may have cut a name. The
+/// lower is then the beginning of that name, or the end of one that the lower before it begins.
 fn or_cut(err: Error, (option, path): (&str, &Path), config: &Config, position: usize) -> Error {
     if err.errno() != Errno::ENOENT {
         return err;
@@ -190,8 +190,8 @@ fn unescaped(name: &Path) -> String {
     format!("is {name} meant? write `\\,` for a comma and `\\:` for a colon in a name")
 }
 
-/// A neighbour whose name begins with this path and goes on with `end`, a comma or a colon: an
-/// option that does not escape it ends there. `goes_on` says whether the rest can be meant.
+/// Finds an entry whose name is that of `path`, followed by `end` and a rest that `goes_on`
+/// accepts. `end` is a comma or a colon, at which an option ends unless it is escaped.
 fn name_that_was_cut(path: &Path, end: u8, goes_on: impl Fn(&[u8]) -> bool) -> Option<PathBuf> {
     let path = std::path::absolute(path).ok()?;
     let (above, name) = (path.parent()?, path.file_name()?.as_bytes());
@@ -212,7 +212,7 @@ fn refuse(errno: Errno, text: String) -> Error {
     Error::new(errno, text)
 }
 
-/// The upper and the work directory, which go together.
+/// Opens the upper and its work directory, and checks that they fit together.
 fn open_writable(dirs: &UpperDirs) -> Result<[Opened<'_>; 2]> {
     let upper = opened("upperdir", &dirs.upper)?;
     let work = opened("workdir", &dirs.work)?;
@@ -249,7 +249,7 @@ fn take_upper(
     check_writable(&upper).context(|| {
         format!("{up}: it may not be written; check its owner, mode and file system")
     })?;
-    // Two servers do not see each other's entries.
+    // Two servers do not see each other's entries of the index.
     let shared = [of_upper, of_work].contains(&Claim::Shared);
     let index = if shared { IndexChoice::Off } else { config.index };
     let config = &Config { index, ..config.clone() };
@@ -262,8 +262,8 @@ fn take_upper(
     })
 }
 
-/// Whether the upper may be written. A mode that forbids it to its owner is no hindrance, as for
-/// any other directory of the upper.
+/// Checks that the upper may be written. The mode of a directory of ours does not count, here as
+/// everywhere in the upper.
 fn check_writable(upper: &OwnedFd) -> Result<()> {
     use nix::fcntl::AtFlags;
     use nix::unistd::{AccessFlags, faccessat};

@@ -1,8 +1,8 @@
-//! Layers that are one another, or lie in one another.
+//! Layers that are identical or lie in one another.
 //!
-//! Decided as the kernel's overlayfs does (`ovl_setup_trap` and `ovl_check_overlapping_layers`,
-//! fs/overlayfs/super.c): no directory can be two layers, and no lower can lie in another layer. An
-//! upper or a work directory in a lower can be mounted; in the mount its name is ELOOP.
+//! The rules are those of the kernel's overlayfs (`ovl_setup_trap`, `ovl_check_overlapping_layers`,
+//! fs/overlayfs/super.c). No directory can be two layers, and no lower can lie in another layer. An
+//! upper or a work directory may lie in a lower; its name in the mount is ELOOP.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::error::{Errno, Error, Result};
 use crate::sys::locks::Locks;
 use crate::sys::{Stat, at, stat};
 
-/// A layer, or a work directory, and how it was named.
+/// An open layer or work directory, with the option that names it.
 #[derive(Debug)]
 pub(super) struct Opened<'a> {
     pub option: &'static str,
@@ -22,15 +22,15 @@ pub(super) struct Opened<'a> {
 }
 
 impl Opened<'_> {
-    /// The option that it stands in.
+    /// The option that names it, with its path.
     pub fn named(&self) -> String {
         format!("{}={}", self.option, self.path.display())
     }
 
-    /// The directory that it lies in.
+    /// Opens the directory above it.
     ///
     /// # Errors
-    /// EACCES with a sentence, for one that we may not search.
+    /// EACCES, with advice, if we may not search it.
     pub fn above(&self) -> Result<OwnedFd> {
         at::open_parent(self.fd.as_fd()).map_err(|err| match err.errno() {
             Errno::EACCES => {
@@ -58,14 +58,16 @@ fn object(stat: &Stat) -> Object {
 pub struct Traps(Vec<Object>);
 
 impl Traps {
-    /// Whether there are none.
+    /// Whether no lower holds the upper or the work directory.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
+    /// Checks that a directory is not one of them.
+    ///
     /// # Errors
-    /// ELOOP for a directory that is one.
+    /// ELOOP if it is one.
     pub fn check(&self, found: &Stat) -> Result<()> {
         if self.0.contains(&object(found)) {
             let text = "it is the upper or the work directory of this mount";
@@ -75,18 +77,18 @@ impl Traps {
     }
 }
 
-/// What was found out about the layers.
+/// The result of comparing the layers.
 #[derive(Debug, Default)]
 pub(super) struct Overlaps {
     pub traps: Traps,
-    /// Lowers that another mount has in its upper, by their positions, with its process.
+    /// Lowers in the upper or work directory of another mount: their positions, and its process.
     pub held: Vec<(usize, u32)>,
 }
 
 /// Compares all layers. `writable` are the upper and the work directory.
 ///
 /// # Errors
-/// ELOOP, with a sentence, where the kernel gives it.
+/// ELOOP, with advice, where the kernel's overlayfs gives it.
 pub(super) fn check<'a>(writable: &'a [Opened<'a>], lowers: &'a [Opened<'a>]) -> Result<Overlaps> {
     let mut walk = Walk::default();
     for layer in writable.iter().chain(lowers) {
@@ -122,21 +124,21 @@ fn overlap(one: &Opened<'_>, relation: &str, other: &Opened<'_>) -> Error {
     Error::new(Errno::ELOOP, text)
 }
 
-/// The way up from directories to the root of their mount.
+/// Walks from directories up to the root of their mount.
 #[derive(Default)]
 struct Walk<'a> {
     layers: FxHashMap<Object, &'a Opened<'a>>,
-    /// Directories above which there is no layer: those of an image lie side by side.
+    /// Directories with no layer above them. The layers of one image share them.
     clear: FxHashSet<Object>,
-    /// Set if anybody holds locks of a mount.
+    /// Set if some process holds a shared lock, as mounts do.
     locks: Option<Locks>,
-    /// Who holds such a lock on one of the directories on the last way.
+    /// A process that holds a lock on a directory of the last walk.
     holder: Option<u32>,
 }
 
 impl<'a> Walk<'a> {
-    /// The layer that a directory lies in. What another mount covers is not seen in a layer, so the
-    /// way ends with the mount.
+    /// The layer that a directory lies in. The walk ends with the mount, because a layer does not
+    /// show what other mounts cover.
     fn up(&mut self, dir: &Opened<'_>) -> Result<Option<&'a Opened<'a>>> {
         self.holder = None;
         self.look_for_holder(&dir.fd)?;

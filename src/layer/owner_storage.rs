@@ -1,4 +1,4 @@
-//! Where a layer keeps owner, mode and type of what it holds.
+//! The owner storage of a layer: where it stores owners, modes and types of its objects.
 
 use std::os::fd::AsFd;
 
@@ -10,17 +10,17 @@ use crate::format::override_stat::{self, Spelling};
 use crate::id::Id;
 use crate::sys::{FileType, Stat, Target, at, creds, file, stat, xattr};
 
-/// Where a layer keeps owner, mode and type.
+/// Where a layer stores owner, mode and type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnerStorage {
     /// In the inode, as every file system does.
     Inode,
-    /// Of files and directories in an attribute, where they have it.
+    /// In an attribute of files and directories, where they have it; otherwise in the inode.
     Xattr(Spelling),
 }
 
 impl OwnerStorage {
-    /// What the root of a layer says, whoever wrote it.
+    /// The owner storage that the root of a layer announces, whoever wrote it.
     pub fn of_root(root: Target<'_>) -> Result<Self> {
         let list = xattr::list(root)?;
         let carried =
@@ -28,15 +28,15 @@ impl OwnerStorage {
         Ok(Spelling::ALL.into_iter().find(carried).map_or(Self::Inode, Self::Xattr))
     }
 
-    /// What the root of a layer says, if whoever wrote it is to be believed: a user who owns a
-    /// directory can set attributes of the `user.` namespace in it, but must not get programs that
-    /// run as root on the host by that.
+    /// The owner storage that the root of a layer announces, if its writer can be trusted. A user
+    /// who owns a directory can set `user.` attributes in it, but must not get programs that run as
+    /// root on the host by that.
     pub fn of_trusted_root(root: Target<'_>) -> Result<Self> {
         let found = Self::of_root(root)?;
         let takes_trust =
             matches!(found, Self::Xattr(Spelling::Containers | Spelling::FuseOverlayfs));
         let us = creds::effective();
-        // Either may mount in a way that lets set-id bits count.
+        // Both can make mounts in which set-id bits count.
         let privileged = us.uid == Id::ROOT || creds::has_capability(creds::CAP_SYS_ADMIN)?;
         if takes_trust && privileged && creds::in_initial_user_namespace() {
             let owner = stat::stat(root)?.uid;
@@ -50,12 +50,12 @@ impl OwnerStorage {
         Ok(found)
     }
 
-    /// The attributes of an object.
+    /// The effective attributes of an object.
     pub fn stat(self, target: Target<'_>) -> Result<Stat> {
         self.effective_stat(target, stat::stat(target)?)
     }
 
-    /// Whether an object whose inode says `real` has its owner in an attribute.
+    /// Whether an object has its owner in an attribute; `real` are the attributes of its inode.
     ///
     /// # Errors
     /// Those of getxattr(2).
@@ -64,7 +64,7 @@ impl OwnerStorage {
         Ok(is_kept_in_xattr(real) && xattr::get_if_set(target, spelling.key())?.is_some())
     }
 
-    /// The attributes of an object whose inode says `real`.
+    /// The effective attributes of an object; `real` are those of its inode.
     pub fn effective_stat(self, target: Target<'_>, real: Stat) -> Result<Stat> {
         let Self::Xattr(spelling) = self else { return Ok(real) };
         if !is_kept_in_xattr(&real) {
@@ -78,10 +78,10 @@ impl OwnerStorage {
         Ok(meant.unwrap_or(real))
     }
 
-    /// What a symbolic link says, also one that is a file with the target in it.
+    /// The target of a symbolic link, which may also be a file that holds the target.
     ///
     /// # Errors
-    /// EINVAL for anything else (readlink(2)); EIO for a file that is no target.
+    /// EINVAL for any other object (readlink(2)); EIO for a file that holds no valid target.
     pub fn readlink(self, target: Target<'_>) -> Result<Vec<u8>> {
         match at::readlink(target) {
             Err(err) if self != Self::Inode && err.errno() == Errno::EINVAL => {
@@ -100,7 +100,7 @@ impl OwnerStorage {
         }
     }
 
-    /// Under which names users' attributes are stored.
+    /// The names under which the layer stores the attributes of users.
     #[must_use]
     pub fn dialect(self) -> Dialect {
         match self {

@@ -1,4 +1,4 @@
-//! Build, then publish: something in the work directory on its way to a name in the upper.
+//! Objects that are built in the work directory and then published at a name in the upper.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -12,22 +12,22 @@ use crate::error::{Errno, Result, best_effort};
 use crate::sys::at::Replace;
 use crate::sys::{Name, Writable, WritableFd, at, stat};
 
-/// What stands at the name where something is to appear.
+/// The object at the name where another one is to be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Over {
-    /// Nothing; if something does after all, EEXIST.
+    /// No object. EEXIST if there is one after all.
     Nothing,
-    /// Something of the same kind, directory or not, that goes in the same step.
+    /// An object of the same kind, directory or not, which the same call replaces.
     SameKind,
-    /// A whiteout, where a new directory is to appear: the two change places, and the old one is
+    /// A whiteout that a new directory replaces. The two are exchanged, and the old object is
     /// removed from the work directory.
     NoDirectory,
-    /// A directory, where a whiteout is to appear: the same.
+    /// A directory that a whiteout replaces, also by an exchange.
     Directory,
 }
 
 impl Over {
-    /// Whether what is there is a directory, if that is another kind than what replaces it.
+    /// Whether the old object is a directory; `None` if the new one is of the same kind.
     fn replaced(self) -> Option<bool> {
         match self {
             Self::Nothing | Self::SameKind => None,
@@ -37,7 +37,7 @@ impl Over {
     }
 }
 
-/// An object that is no longer in the tree.
+/// An object that was taken out of the tree.
 #[derive(Debug)]
 #[must_use]
 pub struct TakenOut {
@@ -47,7 +47,7 @@ pub struct TakenOut {
 }
 
 impl TakenOut {
-    /// Takes an object out of a directory; whether it is one itself may be known.
+    /// Takes an object out of a directory. `is_dir` says whether it is one itself, if known.
     pub(super) fn of(
         work: &Arc<Work>,
         dir: &UpperDir,
@@ -60,27 +60,27 @@ impl TakenOut {
         Ok(Self { work: Arc::clone(work), name: temp, is_dir })
     }
 
-    /// Puts it back.
+    /// Puts the object back.
     fn put_back(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
         let from = Name::new(self.name.as_bytes())?;
         dir.move_in(self.work.fd(), from, name, Replace::No)
     }
 
-    /// Removes it, with all below.
+    /// Removes the object, with all below it.
     ///
     /// # Errors
-    /// Those of the calls.
+    /// Those of the system calls.
     pub fn discard(self) -> Result<()> {
         self.work.discard_known(&self.name, self.is_dir)
     }
 
-    /// Removes it where the tree is as it should be whether that works or not.
+    /// Removes the object. A failure is only logged, as the tree is right all the same.
     pub fn sweep(self) {
         best_effort("what was replaced stays in work until the next mount", self.discard());
     }
 }
 
-/// An object in the work directory. Dropped before it is published, it is removed.
+/// An object in the work directory. If it is dropped before it is published, it is removed.
 #[derive(Debug)]
 #[must_use = "what is not published is removed"]
 pub struct Staged {
@@ -105,8 +105,8 @@ impl Staged {
         Ok(self.work.fd().entry(Name::new(self.name.as_bytes())?))
     }
 
-    /// Sets a mark on the object when it has the mode that it is to have, which may keep us from
-    /// it: attributes of the `user.` namespace take `w` (xattr(7)).
+    /// Sets a mark on an object that already has its final mode. That mode may forbid it:
+    /// attributes of the `user.` namespace need `w` (xattr(7)).
     ///
     /// # Errors
     /// Those of `set` and of chmod(2).
@@ -122,7 +122,7 @@ impl Staged {
         at::chmod(object, mode)
     }
 
-    /// The object, to be synced, if it is a directory that we may read.
+    /// Opens the object, a directory that we may read, to sync it.
     pub fn open_dir(&self) -> Result<OwnedFd> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
         at::open_target(self.object()?.target(), flags)
@@ -130,8 +130,8 @@ impl Staged {
 
     /// Makes the object appear as `name` in `dir`, in one step.
     ///
-    /// A crash before leaves the old state, a crash after leaves the new one; what an exchange
-    /// brought into the work directory is swept by the next mount.
+    /// A crash before leaves the old state, a crash after leaves the new one. The next mount sweeps
+    /// an object that an exchange left in the work directory.
     pub fn publish(self, dir: &UpperDir, name: Name<'_>, over: Over) -> Result<()> {
         if let Some(replaced) = self.replace(dir, name, over)? {
             replaced.sweep();
@@ -139,7 +139,7 @@ impl Staged {
         Ok(())
     }
 
-    /// Publishes it, and hands over what is to be removed from the work directory.
+    /// Publishes the object. Returns the one that an exchange brought into the work directory.
     pub fn replace(
         mut self,
         dir: &UpperDir,
@@ -164,8 +164,8 @@ impl Staged {
         Ok(is_dir.map(|is_dir| TakenOut { work, name, is_dir: Some(is_dir) }))
     }
 
-    /// Where the file system exchanges nothing (NFS, some FUSE servers), what is there goes first.
-    /// A crash between the two shows nothing at the name, as before or as after.
+    /// Replaces an object in two steps, where the file system exchanges nothing (NFS, some FUSE
+    /// servers). A crash between them shows nothing at the name, as before or as after.
     fn replace_in_two_steps(
         mut self,
         dir: &UpperDir,

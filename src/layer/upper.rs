@@ -1,6 +1,6 @@
-//! The one layer that changes.
+//! The upper, the one layer that changes.
 //!
-//! Everything that writes to a layer is a method of [`Upper`]. Which marker forms the upper can
+//! Everything that writes to a layer is a method of [`Upper`]. Which forms of marks the upper can
 //! hold is found out once, when the mount begins, and kept in [`Forms`].
 
 mod data;
@@ -47,34 +47,34 @@ use forms::mark_xattr_whiteouts;
 #[derive(Debug)]
 pub struct Upper {
     root: UpperDir,
-    /// Shared with what is in the making there.
+    /// Shared with the objects that are being built there.
     work: Arc<Work>,
     forms: Forms,
     owner: Owner,
-    /// What stat(2) shows for ids that have no place in our user namespace.
+    /// The ids that stat(2) shows in place of those not mapped into our user namespace.
     overflow: Option<Overflow>,
-    /// A new file has no attributes but those that we give it.
+    /// A new file has no extended attributes but those that we set.
     files_without_xattrs: bool,
-    /// How a file is made and opened.
+    /// Flag to make and open a file with: `O_NOATIME`, or none.
     new_file: OFlag,
-    /// Which ids nobody in the mount can see.
+    /// The ids that the mount does not show.
     squashed: Squashed,
-    /// Where owners, modes and types are kept.
+    /// Where owners, modes and types are stored.
     owner_storage: OwnerStorage,
     links: Option<LinkIndex>,
-    /// What we gave ourselves rights to, if modes bind us.
+    /// The rights that we gave ourselves, if modes bind us.
     grants: Option<Arc<Grants>>,
     counters: Counters,
     ways: KnownWays,
-    /// A whiteout in the work directory that others are hard links of: one inode for many.
+    /// The name of a whiteout in the work directory. Others are hard links of it, to save inodes.
     shared_whiteout: Mutex<Option<String>>,
 }
 
-/// The file systems whose files have no disk: their fsync is `noop_fsync` (mm/shmem.c,
+/// File systems whose files have no disk: their fsync is `noop_fsync` (mm/shmem.c,
 /// fs/ramfs/file-mmu.c).
 const IN_MEMORY: [u32; 2] = [FsKind::TMPFS, FsKind::RAMFS];
 
-/// Which ids of owners look the same for all objects in the mount.
+/// Whether the mount shows the same user, or the same group, for all objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Squashed {
     uid: bool,
@@ -82,11 +82,11 @@ struct Squashed {
 }
 
 impl Upper {
-    /// Takes over an opened upper and its work directory, and finds out what markers they can hold.
+    /// Takes over an open upper and its work directory, and finds out what marks they can hold.
     /// `lower` is the root of the topmost lower, if there is any.
     ///
     /// # Errors
-    /// EOPNOTSUPP if the upper cannot hold the form that was asked for; what [`LinkIndex`] says.
+    /// EOPNOTSUPP if the upper cannot hold a form that was asked for; those of [`LinkIndex`].
     pub fn new(
         root: OwnedFd,
         work: Work,
@@ -141,7 +141,7 @@ impl Upper {
         &self.root
     }
 
-    /// What it lies on.
+    /// The file system of the upper.
     ///
     /// # Errors
     /// Those of fstat(2).
@@ -149,20 +149,20 @@ impl Upper {
         FileSystem::of(self.root.fd()?.as_ref().as_fd())
     }
 
-    /// What was done to it since the mount began.
+    /// Counters of changes since the mount began.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// Whether a new file, in a directory without a default ACL, has no extended attributes. Where
-    /// the kernel labels new files (SELinux) it has one.
+    /// Whether a new file, in a directory without a default ACL, has no extended attributes. It has
+    /// one where the kernel labels new files (SELinux).
     #[must_use]
     pub fn makes_files_without_xattrs(&self) -> bool {
         self.files_without_xattrs
     }
 
-    /// The marker forms that are written.
+    /// The forms of the marks that are written.
     #[must_use]
     pub fn forms(&self) -> Forms {
         self.forms
@@ -174,8 +174,8 @@ impl Upper {
         self.links.as_ref()
     }
 
-    /// Forces all of the upper's file system to the disk: one call for what many files would take
-    /// an fsync(2) each for.
+    /// Forces the file system of the upper to the disk, by one call instead of an fsync(2) for each
+    /// file.
     ///
     /// # Errors
     /// EIO, ENOSPC, EDQUOT of a write that failed since the last call (syncfs(2)).
@@ -184,8 +184,8 @@ impl Upper {
         Ok(nix::unistd::syncfs(self.work.fd().borrowed())?)
     }
 
-    /// Whether fsync(2) of anything here does something: not where nothing has to be forced to the
-    /// disk, nor where there is none.
+    /// Whether fsync(2) has an effect here. It has none in a volatile mount, nor on a file system
+    /// without a disk.
     ///
     /// # Errors
     /// Those of fstatfs(2).
@@ -194,7 +194,7 @@ impl Upper {
         Ok(!self.is_volatile() && !IN_MEMORY.contains(&magic))
     }
 
-    /// Whether nothing has to be forced to the disk.
+    /// Whether the mount is volatile: nothing has to be forced to the disk.
     #[must_use]
     pub fn is_volatile(&self) -> bool {
         self.work.is_volatile()
@@ -206,22 +206,22 @@ impl Upper {
         self.work.is_strict()
     }
 
-    /// Whether a copy with so many bytes of data has to be on the disk before its name is. Without
-    /// data there is nothing that could be lost: a file system with a journal writes the
-    /// attributes before the name.
+    /// Whether a copy with `len` bytes of data has to be on the disk before its name is. Without
+    /// data nothing could be lost: a file system with a journal writes the attributes before the
+    /// name.
     #[must_use]
     pub fn must_sync(&self, len: u64) -> bool {
         !self.is_volatile() && (len > 0 || self.is_strict())
     }
 
-    /// Says that the end has begun.
+    /// Lets others see that the mount is ending.
     pub fn announce_end(&self) {
         self.work.announce_end();
     }
 
-    /// What an orderly end does, for a process that ends without dropping this.
-    /// Last of all it gives back the locks, as the process may live on: one of its threads may
-    /// wait for a lower that hangs, whatever signal came.
+    /// Does what an orderly end does, for a process that ends without dropping this. The locks are
+    /// released last, as the process may live on: no signal ends a thread that waits for a lower
+    /// that hangs.
     pub fn leave(&self) {
         self.work.leave();
         let unlock_root = || file::unlock(self.root.dir().fd()?.as_ref().as_fd());
@@ -229,13 +229,13 @@ impl Upper {
         best_effort("giving back the locks of the upper", unlocked);
     }
 
-    /// Whom new objects belong to before anybody changes it.
+    /// The owner of new objects, before anybody changes it.
     #[must_use]
     pub fn owner(&self) -> Owner {
         self.owner
     }
 
-    /// `O_NOATIME`, where a file that is new can be open with it.
+    /// `O_NOATIME`, if a new file can be opened with it.
     fn keeps_atime(&self) -> OFlag {
         self.new_file
     }
@@ -288,7 +288,7 @@ impl Upper {
         }
     }
 
-    /// Marks a directory in the making as hiding what is below.
+    /// Marks a directory in the making as opaque.
     pub fn set_opaque(&self, dir: Writable<'_>) -> Result<()> {
         match self.forms.opaque {
             OpaqueForm::Xattr(ns) => xattr::set(dir, ns.key(Mark::Opaque), b"y", SetMode::Any),
@@ -303,8 +303,8 @@ impl Upper {
         }
     }
 
-    /// Notes on a copy in the making which lower object it is of, as far as the upper can hold
-    /// that: attributes of the user namespace are for files and directories only (xattr(7)).
+    /// Marks a copy in the making with the lower object that it is of, if the upper can hold that:
+    /// attributes of the `user.` namespace are for files and directories only (xattr(7)).
     pub fn set_origin(&self, copy: Writable<'_>, origin: &[u8]) {
         let Some(namespace) = self.forms.namespace else { return };
         match xattr::set(copy, namespace.key(Mark::Origin), origin, SetMode::Any) {
@@ -315,7 +315,7 @@ impl Upper {
         }
     }
 
-    /// Why the kernel's overlayfs would follow no metacopy marks in this upper, and what to do: it
+    /// Why the kernel's overlayfs would not follow metacopy marks in this upper, and what to do. It
     /// follows none in `user.overlay.` (fs/overlayfs/params.c), and knows no owners in attributes.
     #[must_use]
     pub fn why_no_metacopy(&self) -> Option<String> {
@@ -339,7 +339,7 @@ impl Upper {
         xattr::set(copy, namespace.key(Mark::Metacopy), b"", SetMode::Any)
     }
 
-    /// Marks a directory as one that holds copies with an origin, before the first gets there.
+    /// Marks a directory as impure, before the first copy with an origin gets there.
     pub fn set_impure(&self, dir: &UpperDir) -> Result<()> {
         let Some(namespace) = self.forms.namespace else { return Ok(()) };
         if dir.dir().is_impure()? {
@@ -351,7 +351,7 @@ impl Upper {
         Ok(())
     }
 
-    /// Whether an opaque mark is a file that shows up in the directory's own listing.
+    /// Whether the opaque mark is a file, which the directory's own listing shows.
     #[must_use]
     pub fn opaque_is_a_file(&self) -> bool {
         self.forms.opaque == OpaqueForm::Aufs
@@ -359,7 +359,7 @@ impl Upper {
 
     // Changes in place --------------------------------------------------------------------------
 
-    /// Creates a file at its final name; EEXIST if anything, also a whiteout, is there.
+    /// Creates a file at its final name; EEXIST if there is any object, even a whiteout.
     pub fn create(&self, dir: &UpperDir, name: Name<'_>, mode: u32) -> Result<OwnedWritable> {
         dir.reach(|dir| at::create(dir, name, self.new_file, mode))
     }
@@ -382,7 +382,7 @@ impl Upper {
     /// A file without a name, which may get one later (open(2), `O_TMPFILE`).
     ///
     /// # Errors
-    /// EOPNOTSUPP where the file system has no such thing.
+    /// EOPNOTSUPP where the file system has no such files.
     pub fn linkable_file(&self, mode: u32) -> Result<OwnedWritable> {
         let made = at::tmpfile(self.work.fd(), self.keeps_atime(), self.file_mode(mode));
         made.map_err(|err| match err.errno() {
@@ -391,17 +391,17 @@ impl Upper {
         })
     }
 
-    /// The first name of such a file.
+    /// Gives a file without a name its first one.
     pub fn link_unnamed(&self, file: WritableFd<'_>, to: &UpperDir, new: Name<'_>) -> Result<()> {
         to.reach(|to| at::link_unnamed(file, to, new))
     }
 
-    /// The first name of such a file, in the work directory.
+    /// Gives a file without a name its first one, in the work directory.
     pub fn stage_unnamed(&self, file: WritableFd<'_>) -> Result<Staged> {
         Staged::build(&self.work, |dir, new| at::link_unnamed(file, dir, new))
     }
 
-    /// One more name for an object of the upper.
+    /// Makes one more name for an object of the upper.
     pub fn link(
         &self,
         from: &UpperDir,
@@ -417,8 +417,8 @@ impl Upper {
         dir.reach_entry(name, at::open_to_write)
     }
 
-    /// Opens a file of the upper to read and write it that there is a descriptor of. It may have
-    /// lost its names.
+    /// Opens a file of the upper by a descriptor of it, to read and write it. It may have lost its
+    /// names.
     ///
     /// # Errors
     /// ETXTBSY while it is being run (open(2)).
@@ -448,7 +448,7 @@ impl Upper {
         file::sync(object, data_only)
     }
 
-    /// Removes a name that is not a directory, leaving nothing.
+    /// Removes the name of an object that is not a directory, and leaves no whiteout.
     pub fn unlink(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
         dir.reach(|dir| at::unlink(dir, name))
     }
@@ -470,7 +470,7 @@ impl Upper {
         let (old, new_dir) = (from.fd()?, to.fd()?);
         let old = WritableFd::vouch(old.as_ref().as_fd());
         let new_dir = WritableFd::vouch(new_dir.as_ref().as_fd());
-        // What moves to another directory has its `..` changed.
+        // A directory that moves to another one has its `..` changed.
         let needs = [
             Need::of(from.dir(), old.borrowed()),
             Need::of(to.dir(), new_dir.borrowed()),
@@ -482,12 +482,12 @@ impl Upper {
         })
     }
 
-    /// Takes an object out of the tree, to be removed from the work directory at leisure.
+    /// Takes an object out of the tree, to be removed from the work directory later.
     pub fn take_out(&self, dir: &UpperDir, name: Name<'_>) -> Result<TakenOut> {
         TakenOut::of(&self.work, dir, name, None)
     }
 
-    /// Runs something on an entry: attributes of all sorts.
+    /// Runs `act` on an entry, to read or change its attributes.
     pub fn with_entry<T>(
         &self,
         dir: &UpperDir,
@@ -497,7 +497,7 @@ impl Upper {
         dir.reach_entry(name, act)
     }
 
-    /// Runs something on a directory itself.
+    /// Runs `act` on a directory itself.
     pub fn with_dir<T>(
         &self,
         dir: &UpperDir,
@@ -506,9 +506,8 @@ impl Upper {
         dir.reach(|fd| act(fd.object()))
     }
 
-    /// Puts the times of a directory back to what they were before a copy-up put an entry there.
-    /// The entry is there for good, so a directory that does not let us (it is not ours) keeps its
-    /// new ones.
+    /// Restores the times that a directory had before a copy-up put an entry there. The copy-up is
+    /// done, so a failure is only logged: the directory may not be ours.
     pub fn restore_times(&self, dir: &UpperDir, was: &Stat) {
         let restored = self.with_dir(dir, |target| {
             at::set_times(target, SetTime::At(was.atime), SetTime::At(was.mtime))
@@ -517,11 +516,11 @@ impl Upper {
     }
 }
 
-/// What is found out about new files.
+/// Facts about new files in the work directory.
 struct Probed {
-    /// They come without extended attributes.
+    /// They have no extended attributes.
     files_without_xattrs: bool,
-    /// They are ours.
+    /// They belong to us.
     owned: bool,
 }
 

@@ -1,7 +1,7 @@
-//! The work directory: where changes are built, out of sight.
+//! The work directory, in which changes are built.
 //!
-//! As the kernel does, we build in `WORKDIR/work` and leave the rest of WORKDIR alone. What a crash
-//! left there belongs to no tree and is swept when the next mount begins.
+//! They are built in `WORKDIR/work`, as in the kernel's overlayfs. Objects that a crash left there
+//! belong to no tree, and the next mount sweeps them.
 
 use std::ffi::OsStr;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -21,29 +21,29 @@ use crate::sys::{FileType, Name, Target, Writable, WritableFd, at, creds, dir, f
 
 /// The directory in WORKDIR where changes are built (fs/overlayfs/super.c, `OVL_WORKDIR_NAME`).
 pub(super) const WORK: &[u8] = b"work";
-/// In it: one entry for each feature without which the upper must not be used.
+/// The directory in `work` with an entry for each feature that the use of the upper needs.
 const INCOMPAT: &[u8] = b"incompat";
-/// The entry there that a volatile mount leaves until it is unmounted in an orderly way.
+/// The entry of `incompat` that a volatile mount keeps until its orderly end.
 const VOLATILE: &[u8] = b"volatile";
 
 const OPEN_DIR: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
 
-/// Whether a directory is used by others too.
+/// Whether others use a directory too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// It is not, and is locked.
+    /// Nobody else uses it.
     Alone,
-    /// It is.
+    /// Others use it.
     Shared,
 }
 
-/// An open work directory that only this mount uses.
+/// An open work directory.
 #[derive(Debug)]
 pub struct Work {
     /// WORKDIR itself, which carries the lock of this mount.
     locked: OwnedFd,
     dir: OwnedFd,
-    /// What tells our names from those of another mount that uses the directory too.
+    /// A part of our names that another mount of the same directory does not have.
     salt: u64,
     next: AtomicU64,
     durability: Durability,
@@ -69,7 +69,7 @@ impl Work {
         if let Err(err) = file::lock_shared_when_free(dir.as_fd()) {
             tracing::debug!("nobody can see when this mount begins to end: {err}");
         }
-        // The guard of a mount that lives tells of no crash.
+        // The guard of a mount that lives is no sign of a crash.
         let is_shared = claim == Claim::Shared;
         check_incompat(dir.as_fd(), is_shared)?;
         make_plain(WritableFd::vouch(dir.as_fd()))
@@ -79,7 +79,7 @@ impl Work {
             sweep(WritableFd::vouch(dir.as_fd()))
                 .context(|| "sweeping what an earlier mount left in work")?;
         }
-        // Keys of hash tables are chosen at random.
+        // The keys of a hash table are random numbers.
         let salt = RandomState::new().build_hasher().finish();
         let next = AtomicU64::new(1);
         let has_left = AtomicBool::new(false);
@@ -90,8 +90,8 @@ impl Work {
         Ok(work)
     }
 
-    /// Marks the upper as not to be trusted after a crash, as the kernel's `volatile` does. Another
-    /// mount that lives may have done so.
+    /// Leaves the guard of a volatile mount, as the kernel's `volatile` does: after a crash the
+    /// upper is not to be trusted. Another mount that lives may have left it.
     fn guard(&self) -> Result<()> {
         let mut dir = at::reopen_dir(self.dir.as_fd())?;
         for name in [INCOMPAT, VOLATILE] {
@@ -105,28 +105,28 @@ impl Work {
         Ok(())
     }
 
-    /// Says that the mount begins to end.
+    /// Lets others see that the mount is ending.
     pub fn announce_end(&self) {
         if let Err(err) = file::unlock(self.dir.as_fd()) {
             tracing::debug!("nobody can see that this mount ends: {err}");
         }
     }
 
-    /// Whether the mount that has locked a WORKDIR has begun to end: it writes what it has to the
-    /// disk, which may take its time, and gives the lock back then.
+    /// Whether the mount that holds the lock of a WORKDIR is ending. It writes its data to the
+    /// disk, which may take its time, and then releases the lock.
     #[must_use]
     pub fn is_ending(workdir: BorrowedFd<'_>) -> bool {
-        // A mount with another work directory can be in the way too; of that one nothing is known.
+        // The mount in the way has another work directory, of which nothing is known.
         if file::lock_exclusive(workdir).is_ok() {
             best_effort("unlocking workdir", file::unlock(workdir));
             return false;
         }
         let dir = Name::new(WORK).and_then(|name| at::open(workdir, name, OPEN_DIR));
-        // Given back at once, with the descriptor.
+        // The lock is released at once, with the descriptor.
         dir.is_ok_and(|dir| file::lock_exclusive(dir.as_fd()).is_ok())
     }
 
-    /// The directory itself.
+    /// The directory `WORKDIR/work`.
     #[must_use]
     pub fn fd(&self) -> WritableFd<'_> {
         WritableFd::vouch(self.dir.as_fd())
@@ -157,19 +157,19 @@ impl Work {
         format!("#{:x}.{:x}", self.salt, self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Removes something from the work directory, with all below it.
+    /// Removes `name` from the work directory, with all below it.
     pub fn discard(&self, name: &str) -> Result<()> {
         self.discard_known(name, None)
     }
 
-    /// Removes something that may be known to be a directory, or none.
+    /// Removes `name`, with all below it. `is_dir` says whether it is a directory, if known.
     pub fn discard_known(&self, name: &str, is_dir: Option<bool>) -> Result<()> {
         unseen(|| remove(self.fd(), (name.as_bytes().into(), is_dir)))
     }
 }
 
-/// Says of `work` whose it is, if it is kept from us because of that: somebody else has mounted the
-/// upper before.
+/// Adds the owner of `work` to an error, if that is why we have no access: another user has mounted
+/// the upper before.
 fn of_another_user(workdir: BorrowedFd<'_>, err: Error) -> Error {
     let found = Name::new(WORK).and_then(|name| stat::stat(Target::At(workdir, name)));
     match found {
@@ -187,8 +187,8 @@ fn of_another_user(workdir: BorrowedFd<'_>, err: Error) -> Error {
     }
 }
 
-/// Takes away what the directory would pass on to everything that is built in it: setgid and ACLs
-/// that it may have got from the directory above.
+/// Makes the directory ours, of mode 0700 and without ACLs. It may have got setgid and ACLs from
+/// the directory above, and would pass them on to all that is built in it.
 fn make_plain(dir: WritableFd<'_>) -> Result<()> {
     let object = dir.object();
     for acl in [ACL_DEFAULT, ACL_ACCESS] {
@@ -204,7 +204,7 @@ fn make_plain(dir: WritableFd<'_>) -> Result<()> {
     at::chmod(object, 0o700)
 }
 
-/// Whether an upper with this WORKDIR can be read.
+/// Checks that an upper with this WORKDIR can be read.
 ///
 /// # Errors
 /// As [`Work::prepare`], with other advice.
@@ -214,13 +214,13 @@ pub(super) fn check_readable(workdir: BorrowedFd<'_>) -> Result<()> {
 
 /// Why an upper with this WORKDIR is not to be read, in sentences. The kernel's overlayfs refuses
 /// the guard of a volatile mount with `ro` too (`ovl_workdir_cleanup_recurse`,
-/// fs/overlayfs/readdir.c). That of a mount that lives tells of no crash: it may be looked at.
+/// fs/overlayfs/readdir.c). That of a mount that lives does not count: it is no sign of a crash.
 ///
 /// # Errors
-/// Those of the calls.
+/// Those of openat(2), getdents64(2) and statx(2).
 pub fn why_not_to_read(workdir: BorrowedFd<'_>) -> Result<Vec<String>> {
     let Ok(work) = at::open(workdir, Name::new(WORK)?, OPEN_DIR) else {
-        // It is not there, or not for us.
+        // It does not exist, or we may not open it.
         return Ok(Vec::new());
     };
     let work = work.as_fd();
@@ -231,9 +231,9 @@ pub fn why_not_to_read(workdir: BorrowedFd<'_>) -> Result<Vec<String>> {
     Ok(features.iter().map(|name| why_not(name, advice)).collect())
 }
 
-/// Whether a mount or a tool has a WORKDIR.
+/// Whether a mount or a tool holds the lock of a WORKDIR.
 fn is_locked(workdir: BorrowedFd<'_>) -> Result<bool> {
-    // To try is the last resort: a mount that begins or ends just then would take us for another.
+    // Locking is the last resort: a mount that begins or ends just then would find us in the way.
     if Locks::read().holder(workdir)?.is_some() {
         return Ok(true);
     }
@@ -259,7 +259,7 @@ fn has_guard(work: BorrowedFd<'_>) -> Result<bool> {
     }
 }
 
-/// Whether an upper may be written.
+/// Checks that an upper may be written.
 fn check_incompat(work: BorrowedFd<'_>, may_be_volatile: bool) -> Result<()> {
     let features = incompat(work, may_be_volatile)?;
     let advice = "throw the upper away, or remove that entry if you know better";
@@ -273,7 +273,7 @@ fn refused(reasons: Vec<String>) -> Result<()> {
     }
 }
 
-/// The features in `work/incompat`, with `volatile` or without.
+/// The features in `work/incompat`, without `volatile` if it may be there.
 fn incompat(work: BorrowedFd<'_>, may_be_volatile: bool) -> Result<Vec<String>> {
     let dir = match at::open(work, Name::new(INCOMPAT)?, OPEN_DIR) {
         Ok(dir) => dir,
@@ -290,8 +290,8 @@ fn incompat(work: BorrowedFd<'_>, may_be_volatile: bool) -> Result<Vec<String>> 
     Ok(features)
 }
 
-/// What a feature in `work/incompat` says of the upper, and what to do: after a crash as `advice`
-/// has it.
+/// The meaning of a feature in `work/incompat`, in a sentence, and what to do. For `volatile` that
+/// is `advice`.
 fn why_not(feature: &str, advice: &str) -> String {
     if feature.as_bytes() == VOLATILE {
         return format!(
@@ -326,13 +326,13 @@ fn entries(dir: BorrowedFd<'_>) -> Result<Vec<Listed>> {
 /// Removes `name` and all below it. Not recursive: the tree may be deeper than a stack.
 ///
 /// # Errors
-/// Those of the calls; what was removed until then is gone.
+/// Those of the system calls. What was removed until then is gone.
 pub fn remove_tree(dir: WritableFd<'_>, name: Name<'_>) -> Result<()> {
     remove(dir, (name.bytes().into(), None))
 }
 
 fn remove(dir: WritableFd<'_>, top: Listed) -> Result<()> {
-    /// A directory being emptied: its name, entries that are left.
+    /// A directory being emptied: its name, and the entries that are left.
     type Open = (Box<[u8]>, Vec<Listed>);
     let mut open: Vec<Open> = Vec::new();
     let mut trail = Trail::default();
@@ -366,7 +366,7 @@ fn remove(dir: WritableFd<'_>, top: Listed) -> Result<()> {
     }
 }
 
-/// A mode may keep us out of a directory of our own. If it is not ours, that shows soon enough.
+/// Gives us access to our own directory, whatever its mode. For others' the next call fails.
 fn make_accessible(dir: Writable<'_>) -> Result<()> {
     const OURS: u32 = 0o700;
     if stat::stat(dir.target())?.permissions() & OURS != OURS {
@@ -392,10 +392,10 @@ fn remove_one(dir: WritableFd<'_>, name: Name<'_>, is_dir: Option<bool>) -> Resu
 }
 
 impl Work {
-    /// An orderly end takes the volatile guard away: what was written is in the page cache, and
-    /// only a crash of the machine can lose it. While other mounts go on it stays, for the last.
+    /// Removes the volatile guard at an orderly end. Written data is in the page cache, and only a
+    /// crash of the machine can lose it. While other mounts go on, the guard stays.
     pub fn leave(&self) {
-        // Once the lock is given back others may have begun.
+        // Only once: when the lock is released, another mount may begin.
         if self.has_left.swap(true, Ordering::SeqCst) || self.others_go_on() {
             return;
         }
@@ -406,7 +406,7 @@ impl Work {
         best_effort("volatile guard", unguard());
     }
 
-    /// Gives up our part of the lock to find out.
+    /// Whether others hold the lock too. Trying to lock exclusively may lose our own (flock(2)).
     fn others_go_on(&self) -> bool {
         file::lock_exclusive(self.above()).is_err_and(|err| err.errno() == Errno::EAGAIN)
     }

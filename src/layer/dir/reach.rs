@@ -16,15 +16,15 @@ impl LayerDir {
         self.layer.grants.as_deref()
     }
 
-    /// What it takes to get at the entry `name`, by the descriptor `here` of this directory.
+    /// The rights needed to reach the entry `name` by `here`, a descriptor of this directory.
     fn needs_of<'a>(self: &'a Arc<Self>, here: BorrowedFd<'a>, name: Name<'a>) -> [Need<'a>; 2] {
         let entry =
             Need { target: Target::At(here, name), place: (self, Some(name)), if_dir: false };
         [Need::of(self, here), entry]
     }
 
-    /// Runs a call on the directory itself, or on names in it. One that is refused is tried again
-    /// with rights to the directory, if it is one of an upper.
+    /// Runs a call on the directory itself, or on names in it. A refused call on an upper is tried
+    /// again with rights to the directory.
     ///
     /// # Errors
     /// Those of [`Self::fd`] and of `act`.
@@ -37,7 +37,7 @@ impl LayerDir {
         Grants::retry(self.grants(), &[Need::of(self, fd)], || act(fd))
     }
 
-    /// Calls `act` on an entry, if need be with rights to the directory and to the entry.
+    /// Runs a call on an entry, if need be with rights to the directory and to the entry.
     ///
     /// # Errors
     /// As for [`Self::reach`].
@@ -52,21 +52,21 @@ impl LayerDir {
         Grants::retry(self.grants(), &needs, || act(Target::At(fd, name)))
     }
 
-    /// A descriptor to list the directory, in place of one that only looks up names.
+    /// Opens the directory to list it, in place of a descriptor that only looks up names.
     pub(super) fn open_to_list(self: &Arc<Self>) -> Result<Arc<Fd>> {
         let fd = Arc::new(Fd::from(self.reach(at::reopen_dir)?));
         self.slot.put(Arc::clone(&fd));
         Ok(fd)
     }
 
-    /// Attributes of an object of the layer as its inode has them.
+    /// Attributes of an object's inode, without rights that we gave ourselves.
     pub(super) fn look(&self, target: Target<'_>) -> Result<Option<Stat>> {
         Grants::as_shown(self.grants(), || stat::stat_if_exists(target))
     }
 }
 
 impl UpperDir {
-    /// As [`LayerDir::reach`], with the right to change what is in the directory.
+    /// Runs a call that may change the directory; see [`LayerDir::reach`].
     ///
     /// # Errors
     /// Those of opening the directory and of `act`.
@@ -80,7 +80,7 @@ impl UpperDir {
         WritableFd::vouch(descriptor.as_fd())
     }
 
-    /// As [`LayerDir::reach_entry`], with the right to change the entry.
+    /// Runs a call that may change an entry; see [`LayerDir::reach_entry`].
     ///
     /// # Errors
     /// As [`Self::reach`].
@@ -109,8 +109,8 @@ impl UpperDir {
         Grants::retry(self.0.grants(), &needs, call)
     }
 
-    /// Moves an object of the work directory here, or lets it and what is here change places. A
-    /// directory without `w` moves too: the call changes its `..`.
+    /// Moves an object of the work directory to `name`, or exchanges it with the object there. A
+    /// directory without `w` needs rights, because the move changes its `..`.
     pub(in crate::layer) fn move_in(
         &self,
         work: WritableFd<'_>,

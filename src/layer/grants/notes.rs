@@ -1,8 +1,8 @@
-//! Notes on modes that are to be taken back.
+//! Notes on modes that have to be restored.
 //!
-//! A note is a symbolic link in the work directory, which takes one call to make. It says which
-//! bits the owner had, the number of the object, and its path in the upper. The next mount takes
-//! them back before it sweeps the work directory.
+//! A note is a symbolic link in the work directory, because one call makes it. Its target holds the
+//! owner's bits, the inode number of the object and its path in the upper. The next mount restores
+//! the modes before it sweeps the work directory.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -23,26 +23,26 @@ const PREFIX: &str = "mode";
 #[derive(Debug)]
 pub(super) struct Note(Vec<u8>);
 
-/// Where notes are left.
+/// The notes of one mount.
 #[derive(Debug)]
 pub(super) struct Notes {
     work: OwnedFd,
-    /// What nothing else in the work directory is called.
+    /// A part of their names that no other name in the work directory has.
     ours: String,
     next: AtomicU64,
 }
 
 impl Notes {
-    /// In the work directory.
+    /// Prepares to leave notes in the work directory.
     ///
     /// # Errors
-    /// Those of opening it once more.
+    /// Those of opening the work directory once more.
     pub fn new(work: &Work) -> Result<Self> {
         let (ours, next) = (work.fresh_name(), AtomicU64::new(1));
         Ok(Self { work: at::reopen_dir(work.fd().borrowed())?, ours, next })
     }
 
-    /// Leaves one; none of an object whose path is too long for a symbolic link.
+    /// Leaves a note. `None` if the path of the object is too long for a symbolic link.
     ///
     /// # Errors
     /// Those of symlinkat(2).
@@ -69,14 +69,14 @@ impl Notes {
         WritableFd::vouch(self.work.as_fd())
     }
 
-    /// Takes one away again.
+    /// Removes a note.
     pub fn take_back(&self, note: &Note) {
         let taken = Name::new(&note.0).and_then(|name| at::unlink(self.dir(), name));
         best_effort("a note on a mode stays in work until the next mount", taken);
     }
 }
 
-/// What a note says.
+/// The contents of a note.
 struct Said {
     bits: u32,
     ino: u64,
@@ -96,8 +96,8 @@ impl Said {
     }
 }
 
-/// Gives objects of the upper `root` back the modes that notes in the work directory tell of. What
-/// is not as the note says has changed since, and is left alone.
+/// Restores the modes of objects of the upper `root` from the notes in the work directory. An
+/// object that differs from its note has changed since, and is left alone.
 ///
 /// # Errors
 /// Those of listing the work directory.
@@ -115,7 +115,7 @@ pub fn repair(root: BorrowedFd<'_>, workdir: BorrowedFd<'_>) -> Result<()> {
         }
         Ok(())
     })?;
-    // What is below first, as long as there is a way to it.
+    // The deepest first: a restored mode may close the way to them.
     notes.sort_by_key(|said| std::cmp::Reverse(said.depth()));
     for said in notes {
         best_effort("a mode that a crash has left", restore(root, &said));

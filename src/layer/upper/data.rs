@@ -1,4 +1,4 @@
-//! Data of copies, and what has been learned of the ways that it may take.
+//! Copying data into the upper, and the ways of copying that work.
 
 use std::os::fd::BorrowedFd;
 
@@ -9,12 +9,12 @@ use crate::error::Result;
 use crate::sys::copy::{self, Moved, Ways};
 use crate::sys::{Stat, WritableFd};
 
-/// The ways from the devices from which not all lead into the upper.
+/// The ways that lead into the upper, for each device from which some do not.
 #[derive(Debug, Default)]
 pub(super) struct KnownWays(RwLock<Vec<(u64, Ways)>>);
 
-/// Of so many devices something is learned: more than there are layers in an image. Of each further
-/// one everything is tried for each file.
+/// The number of devices to remember: more than an image has layers. For any other device each file
+/// tries all ways.
 const MOST: usize = 256;
 
 impl KnownWays {
@@ -34,8 +34,8 @@ impl KnownWays {
 }
 
 impl Upper {
-    /// Makes the first `len` bytes of `to`, a file without data, those of `from`, which has the
-    /// attributes `was`.
+    /// Copies the first `len` bytes of `from`, which has the attributes `was`, to `to`, a file
+    /// without data.
     ///
     /// # Errors
     /// As [`copy::data`].

@@ -1,4 +1,4 @@
-//! Which forms of the marks an upper gets: found out once, when it is mounted.
+//! The forms of the marks of an upper, found out once, when it is mounted.
 
 use std::fmt;
 
@@ -9,19 +9,19 @@ use crate::layer::work::Work;
 use crate::sys::xattr::SetMode;
 use crate::sys::{Name, Writable, at, creds, stat, xattr};
 
-/// How a name is marked as gone.
+/// The form of whiteouts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhiteoutForm {
-    /// A character device 0:0 in its place, as the kernel does.
+    /// A character device 0:0 at the name, as in the kernel's overlayfs.
     Device,
-    /// An empty file with a mark in its place, in a directory with another (`opaque=x`), where no
-    /// such device can be made: on another overlay, for one. The kernel reads them in lower layers.
+    /// An empty file with a mark at the name, in a directory with the mark `opaque=x`, where no
+    /// such device can be made (on another overlay). The kernel reads it in lower layers.
     Xattr,
-    /// A file `.wh.NAME` beside it, where there are no extended attributes either.
+    /// A file `.wh.NAME` beside the name, where there are no extended attributes either.
     Aufs,
 }
 
-/// How a directory is marked as hiding what is below it.
+/// The form of the mark of an opaque directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpaqueForm {
     /// `opaque=y` in this namespace.
@@ -30,14 +30,14 @@ pub enum OpaqueForm {
     Aufs,
 }
 
-/// The one form for each marker that this upper gets.
+/// The one form that each mark has in an upper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forms {
-    /// For names.
+    /// The form of whiteouts.
     pub whiteout: WhiteoutForm,
-    /// For directories.
+    /// The form of the mark of opaque directories.
     pub opaque: OpaqueForm,
-    /// Where all other marks are; `None` where there are no extended attributes.
+    /// The namespace of all other marks; `None` where there are no extended attributes.
     pub namespace: Option<Namespace>,
 }
 
@@ -62,10 +62,10 @@ impl fmt::Display for Forms {
 }
 
 impl Forms {
-    /// What the upper can hold of what was asked for.
+    /// Finds out the forms that the upper can hold, within what was asked for.
     ///
     /// # Errors
-    /// EOPNOTSUPP if that is not what was asked for, with a sentence that says what would work.
+    /// EOPNOTSUPP if the upper cannot hold what was asked for, with advice.
     pub(super) fn probe(work: &Work, config: &Config) -> Result<Self> {
         let namespace = probe_namespace(work, config.namespace)?;
         let devices = takes_devices(work)?;
@@ -118,7 +118,7 @@ pub(super) const WHITEOUT_MODE: u32 = libc::S_IFCHR;
 pub(super) const WHITEOUT_FILE: u32 = 0o600;
 
 /// Marks a directory as one whose empty files may be whiteouts. An opaque one stays opaque: nothing
-/// below it shows, and it needs no whiteouts.
+/// below it shows, so it needs no whiteouts.
 pub(super) fn mark_xattr_whiteouts(dir: Writable<'_>, namespace: Namespace) -> Result<()> {
     match xattr::set(dir, namespace.key(Mark::Opaque), b"x", SetMode::Create) {
         Err(err) if err.errno() == Errno::EEXIST => Ok(()),
@@ -132,7 +132,7 @@ fn takes_devices(work: &Work) -> Result<bool> {
     let name = Name::new(temp.as_bytes())?;
     match at::mknod(work.fd(), name, WHITEOUT_MODE, 0) {
         Ok(()) => {
-            // What comes back has to be one: a file system may swallow devices.
+            // The object has to be a device: a file system may make something else.
             let back = stat::stat_if_exists(work.fd().entry(name).target())?;
             work.discard(&temp)?;
             Ok(back.is_some_and(|stat| stat.is_whiteout_device()))
@@ -142,7 +142,7 @@ fn takes_devices(work: &Work) -> Result<bool> {
     }
 }
 
-/// Which namespace we may and can write in.
+/// The namespace that we may and can write to.
 fn probe_namespace(work: &Work, choice: NamespaceChoice) -> Result<Option<Namespace>> {
     let candidates: &[Namespace] = match choice {
         NamespaceChoice::Trusted => &[Namespace::Trusted],

@@ -1,5 +1,5 @@
-//! Renames that leave or replace a whiteout: one call where the file system knows the flags of
-//! renameat2(2), several behind a [`Guard`] where it does not.
+//! Renames that leave or replace a whiteout. They take one call where the file system knows the
+//! flags of renameat2(2), and several behind a [`Guard`] where it does not.
 
 use super::forms::{WhiteoutForm, mark_xattr_whiteouts};
 use super::{Upper, UpperDir};
@@ -11,16 +11,16 @@ use crate::sys::at::Replace;
 use crate::sys::{Name, at};
 
 impl Upper {
-    /// Takes everything out of a directory.
+    /// Removes everything in a directory.
     pub fn empty(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
         dir.reach_entry(name, |full| work::sweep(at::open_writable_dir(full)?.writable()))
     }
 
-    /// Renames and leaves a whiteout.
+    /// Renames an object and leaves a whiteout at its old name.
     ///
-    /// The kernel leaves a device 0:0 and nothing else, in the same step as it renames. Where the
-    /// upper has whiteouts of another form, one of that form takes the place of the device at once.
-    /// A crash between the two leaves the device, which is read as a whiteout as well.
+    /// The kernel renames and leaves a device 0:0 in one step. If the whiteouts of the upper are
+    /// files with a mark, one of these replaces the device at once. A crash between the two leaves
+    /// the device, which is read as a whiteout as well.
     pub fn rename_leaving_whiteout(
         &self,
         from: &UpperDir,
@@ -46,7 +46,7 @@ impl Upper {
         Ok(())
     }
 
-    /// `own` is a whiteout that has been built already.
+    /// Renames, then makes the whiteout. `own` is one that has been built already.
     fn rename_then_whiteout(
         &self,
         (from, name): (&UpperDir, Name<'_>),
@@ -69,7 +69,7 @@ impl Upper {
         }
     }
 
-    /// Gives a whiteout that another program made, and that has come to a new place, our form.
+    /// Gives a whiteout that moved to a new name, and that another program made, our form.
     fn unify_whiteout(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
         let found = dir.dir().stat_entry(name)?;
         let is_device = found.is_some_and(|stat| stat.is_whiteout_device());
@@ -79,8 +79,8 @@ impl Upper {
         self.whiteout(dir, name, Over::SameKind)
     }
 
-    /// Renames a directory to a name where a whiteout stands, and leaves one if the old name needs
-    /// it: the two change places.
+    /// Renames a directory to the name of a whiteout. The two are exchanged, and the whiteout is
+    /// removed unless the old name needs it (`leaves`).
     pub fn rename_over_whiteout(
         &self,
         from: &UpperDir,

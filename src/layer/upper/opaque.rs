@@ -1,9 +1,8 @@
-//! Marks of others on directories of the upper, made one of ours.
+//! Opaque marks of other programs, which one of ours replaces.
 //!
-//! fuse-overlayfs 1.10 says three times that a directory is opaque: by an attribute
-//! (`user.fuseoverlayfs.opaque`, or the kernel's), by a file `.wh..wh..opq`, and by a device
-//! `.wh..opq`, which was a slip. Our mark comes first and theirs go after it, so that what is below
-//! never shows.
+//! fuse-overlayfs 1.10 marks an opaque directory three times: by an attribute
+//! (`user.fuseoverlayfs.opaque`, or the kernel's), by a file `.wh..wh..opq`, and by mistake by a
+//! device `.wh..opq`. Our mark is set before theirs are removed, so that what is below never shows.
 
 use super::{OpaqueForm, Upper, UpperDir};
 use crate::error::{Errno, Result};
@@ -17,7 +16,7 @@ const SLIP: &[u8] = b".wh..opq";
 
 impl Upper {
     /// Leaves one mark, of our form, on an opaque directory that is about to change. The times of
-    /// the directory stay.
+    /// the directory do not change.
     ///
     /// # Errors
     /// Those of setxattr(2), removexattr(2) and unlinkat(2). The directory is opaque all the time.

@@ -1,8 +1,8 @@
-//! Owner, mode and type of what is in the upper, wherever it keeps them.
+//! Owner, mode and type of objects of the upper, wherever it stores them.
 //!
-//! An upper that keeps them in attributes has real files and directories that are for the server
-//! alone; devices, FIFOs and sockets are empty files. Symbolic links are real ones, which can hold
-//! no attribute: their owner is the real one.
+//! In an upper that stores them in attributes, only the server has access to the real files and
+//! directories. Devices, FIFOs and sockets are empty files there. Symbolic links are real; they can
+//! hold no attribute, so their owner is that of the inode.
 
 use super::{Squashed, Upper};
 use crate::config::{Config, IdView, Permissions};
@@ -18,9 +18,9 @@ use crate::sys::{FileType, Stat, Target, Writable, at, stat, xattr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "set-id bits are for the owner that they were given to"]
 pub enum Given {
-    /// It did.
+    /// The copy has that owner.
     Owner,
-    /// It stayed ours, and nobody in the mount can see that (`squash_to_uid`, `squash_to_gid`).
+    /// The copy stayed ours, which the mount does not show (`squash_to_uid`, `squash_to_gid`).
     Nothing,
 }
 
@@ -37,9 +37,9 @@ pub struct Attributes {
     pub rdev: u64,
 }
 
-/// Mode of a file whose shown mode is elsewhere: for us alone.
+/// Mode of a file whose effective mode is in an attribute: for us alone.
 const HIDDEN_FILE: u32 = 0o600;
-/// Mode of a directory whose shown mode is elsewhere.
+/// Mode of a directory whose effective mode is in an attribute.
 const HIDDEN_DIR: u32 = 0o700;
 /// Bits that lend the rights of an owner.
 const SET_ID: u32 = libc::S_ISUID | libc::S_ISGID;
@@ -51,11 +51,11 @@ impl Squashed {
     }
 }
 
-/// Where an upper keeps owners, modes and types: as it did before, or as was asked. Its root says
-/// so from then on.
+/// The owner storage of an upper: as its root announces it, or as was asked. The root announces it
+/// from then on.
 ///
 /// # Errors
-/// EINVAL if it kept them elsewhere; what setting the attribute says.
+/// EINVAL if the root announces another one; those of setxattr(2).
 pub(super) fn owner_storage(root: Writable<'_>, asked: Permissions) -> Result<OwnerStorage> {
     let found = OwnerStorage::of_root(root.target())?;
     let (value, wanted) = match asked {
@@ -108,7 +108,7 @@ impl Upper {
         if self.owner_storage == OwnerStorage::Inode { wanted } else { HIDDEN_DIR }
     }
 
-    /// What a device, FIFO or socket is made as.
+    /// The mode and device number that a device, FIFO or socket is made with.
     pub(super) fn node_mode(&self, wanted: u32, rdev: u64) -> (u32, u64) {
         match self.owner_storage {
             OwnerStorage::Inode => (wanted, rdev),
@@ -124,7 +124,7 @@ impl Upper {
         xattr::set(object, spelling.key(), &value, SetMode::Any)
     }
 
-    /// Owner, mode and type of an object in the making.
+    /// Sets the owner of an object in the making, and its mode and type if these are in attributes.
     ///
     /// # Errors
     /// Those of chown(2) and setxattr(2).
@@ -139,10 +139,11 @@ impl Upper {
         self.keep(object, &Stat { uid, gid, mode, rdev, ..stat::stat(object.target())? })
     }
 
-    /// chown(2): `None` leaves an id as it is; set-id bits and file capabilities of a file go.
+    /// Changes owners as chown(2) does: `None` leaves an id as it is, and a file loses its set-id
+    /// bits and file capabilities.
     ///
     /// # Errors
-    /// Those of chown(2) and setxattr(2). A symbolic link that cannot keep an owner keeps its own.
+    /// Those of chown(2) and setxattr(2). A symbolic link that cannot get the owner keeps its own.
     pub fn chown(&self, object: Writable<'_>, uid: Option<Id>, gid: Option<Id>) -> Result<()> {
         if self.owner_storage == OwnerStorage::Inode {
             return at::chown(object, uid, gid);
@@ -166,7 +167,7 @@ impl Upper {
         self.keep(object, &new)
     }
 
-    /// chmod(2).
+    /// Changes the permission bits as chmod(2) does.
     ///
     /// # Errors
     /// Those of chmod(2) and setxattr(2).
@@ -182,9 +183,8 @@ impl Upper {
         self.keep(object, &Stat { mode: was.mode & libc::S_IFMT | mode & 0o7777, ..was })
     }
 
-    /// Takes set-id bits away as a write by an unprivileged user does: setuid always, setgid where
-    /// the group may execute (`setattr_should_drop_sgid`, fs/attr.c). Returns whether there were
-    /// any.
+    /// Clears set-id bits as a write by an unprivileged user does: setuid always, setgid where the
+    /// group may execute (`setattr_should_drop_sgid`, fs/attr.c). Returns whether any was set.
     ///
     /// # Errors
     /// As [`Self::chmod`].
@@ -197,8 +197,8 @@ impl Upper {
         Ok(kept != now)
     }
 
-    /// Takes file capabilities away from a file whose contents or owner change. The file system
-    /// does that by itself for those that it knows.
+    /// Removes the file capabilities of a file whose contents or owner change. The file system does
+    /// that by itself for those that it knows.
     ///
     /// # Errors
     /// Those of removexattr(2).
@@ -206,7 +206,7 @@ impl Upper {
         if self.owner_storage != OwnerStorage::Xattr(Spelling::Containers) {
             return Ok(());
         }
-        // There may be a real one too, from elsewhere. Without privilege it takes a look to know.
+        // Another program may have set the real one. Look first: its removal takes privilege.
         for name in [c"user.containers.override_security.capability", c"security.capability"] {
             if xattr::get_if_set(object.target(), name)?.is_some() {
                 xattr::remove(object, name)?;
@@ -215,12 +215,12 @@ impl Upper {
         Ok(())
     }
 
-    /// Gives a copy, which is as `now` says so far, the owner of `original`, which is as `was` says
-    /// and whose layer has its owners in `from`. As chown(2) takes set-id bits and capabilities
-    /// away, attributes and [`Self::give_mode`] come after it.
+    /// Gives a copy the owner of its original. `now` are the attributes of the copy so far, `was`
+    /// those of `original`, and `from` is the owner storage of its layer. chown(2) clears set-id
+    /// bits and capabilities, so attributes and [`Self::give_mode`] come after this.
     ///
     /// # Errors
-    /// Those of chown(2); EOVERFLOW for an owner whom our user namespace does not know.
+    /// Those of chown(2); EOVERFLOW for an owner that is not mapped into our user namespace.
     pub fn give_owner(
         &self,
         copy: Writable<'_>,
@@ -229,7 +229,7 @@ impl Upper {
     ) -> Result<Given> {
         self.check_owner(original, was, from)?;
         if self.owner_storage != OwnerStorage::Inode && was.kind() != FileType::Symlink {
-            // With the mode, in one.
+            // `give_mode` stores it together with the mode.
             return Ok(Given::Owner);
         }
         let owner = was.owner().ok_or(Errno::EOVERFLOW)?;
@@ -241,7 +241,7 @@ impl Upper {
             }
             return Ok(Given::Owner);
         }
-        // What can be seen has to be right.
+        // An id that the mount shows has to be right.
         if !squashed.uid {
             self.chown(copy, uid, None)?;
         }
@@ -249,15 +249,15 @@ impl Upper {
             self.chown(copy, None, gid)?;
         }
         match self.chown(copy, uid, gid) {
-            // Not ours to give (chown(2)), or not known in our user namespace.
+            // Not ours to give (chown(2)), or not mapped into our user namespace.
             Err(err) if matches!(err.errno(), Errno::EPERM | Errno::EINVAL) => Ok(Given::Nothing),
             other => other.map(|()| Given::Owner),
         }
     }
 
-    /// Gives a copy, which is as `now` says so far if that is known, the permission bits of its
-    /// original: without those that would lend the rights of an owner who is not that of the
-    /// original. A copy with set-id bits of its own may have lost them since, and is given them.
+    /// Gives a copy the permission bits of its original. `now` are its attributes so far, if known.
+    /// The copy gets no set-id bits if its owner is another one. Otherwise these are always set, as
+    /// it may have lost them since.
     ///
     /// # Errors
     /// Those of chmod(2) and setxattr(2).
@@ -282,7 +282,7 @@ impl Upper {
         self.setting_mode(copy, || at::chmod(copy, mode))
     }
 
-    /// Runs something that gives an object another mode.
+    /// Runs `set`, which changes the mode of an object.
     ///
     /// # Errors
     /// Those of `set`.
@@ -294,7 +294,7 @@ impl Upper {
         Grants::setting_mode(self.grants.as_deref(), object, set)
     }
 
-    /// Attributes of an object as the mount shows them, wherever its layer keeps them.
+    /// The attributes of an object as the mount shows them, wherever its layer stores them.
     ///
     /// # Errors
     /// Those of stat(2) and getxattr(2).
@@ -303,19 +303,20 @@ impl Upper {
         Grants::as_shown(self.grants.as_deref(), look)?.ok_or_else(|| Errno::ESTALE.into())
     }
 
-    /// Whether the ids of an object may stand for others that have no place in our user namespace.
+    /// Whether the ids of an object may stand for others, not mapped into our user namespace.
     fn shows_overflow(&self, stat: &Stat) -> bool {
         self.overflow.as_ref().is_some_and(|overflow| overflow.is_shown(stat))
     }
 
+    /// Checks that the owner of an original is mapped into our user namespace.
+    ///
     /// # Errors
-    /// EOVERFLOW for an owner whom our user namespace does not know (as the kernel's copy-up says):
-    /// the copy would be somebody else's.
+    /// EOVERFLOW if not, as in the kernel's copy-up: the copy would belong to somebody else.
     fn check_owner(&self, original: Target<'_>, was: &Stat, from: OwnerStorage) -> Result<()> {
         let Some(overflow) = self.overflow.as_ref().filter(|it| it.is_shown(was)) else {
             return Ok(());
         };
-        // A number in an attribute is the number of somebody.
+        // An id in an attribute is a real one.
         if from != OwnerStorage::Inode && from.has_attribute(original, &stat::stat(original)?)? {
             return Ok(());
         }
@@ -331,7 +332,7 @@ fn not_mapped() -> Error {
     Error::new(Errno::EOVERFLOW, "its owner is not mapped into this user namespace")
 }
 
-/// chown(2) says EINVAL of an id that our user namespace lacks.
+/// Turns EINVAL of chown(2), for an id that our user namespace lacks, into EOVERFLOW.
 fn unknown_id(err: Error) -> Error {
     if err.errno() == Errno::EINVAL { not_mapped() } else { err }
 }

@@ -9,7 +9,7 @@ use crate::sys::xattr::SetMode;
 use crate::sys::{Protection, Target, Writable, xattr};
 
 impl Upper {
-    /// What the mark on an object says, in either namespace.
+    /// The protection of an object by its marks, in both namespaces.
     ///
     /// # Errors
     /// Those of listxattr(2) and getxattr(2).
@@ -27,7 +27,7 @@ impl Upper {
         Ok(found)
     }
 
-    /// Marks a file or directory with what it is protected from.
+    /// Sets the mark of a file or directory, or removes it if nothing is protected.
     ///
     /// # Errors
     /// EPERM on an upper without extended attributes (`ovl_set_protattr`, fs/overlayfs/util.c).

@@ -1,4 +1,4 @@
-//! Names that are marked as gone, in the form of the upper.
+//! Whiteouts, in the form of the upper.
 
 use super::forms::{WHITEOUT_FILE, WHITEOUT_MODE, mark_xattr_whiteouts};
 use super::{Upper, UpperDir, WhiteoutForm};
@@ -10,7 +10,7 @@ use crate::sys::xattr::SetMode;
 use crate::sys::{Name, WritableFd, at, xattr};
 
 impl Upper {
-    /// Marks `name` as gone where nothing, a file, or a directory of the upper stands.
+    /// Makes a whiteout at `name`, in the place of nothing, a file or a directory of the upper.
     pub fn whiteout(&self, dir: &UpperDir, name: Name<'_>, over: Over) -> Result<()> {
         if let Some(replaced) = self.replace_by_whiteout(dir, name, over)? {
             replaced.sweep();
@@ -18,7 +18,7 @@ impl Upper {
         Ok(())
     }
 
-    /// Marks a name as gone, and hands over what is to be removed from the work directory.
+    /// Makes a whiteout at `name`. Returns an object that is to be removed from the work directory.
     pub fn replace_by_whiteout(
         &self,
         dir: &UpperDir,
@@ -47,7 +47,7 @@ impl Upper {
         staged.replace(dir, name, over)
     }
 
-    /// A whiteout at a free name: one more link to the shared one, or one of its own.
+    /// Makes a whiteout at a free name: one more link to the shared one, or a new one.
     fn link_whiteout(&self, dir: WritableFd<'_>, name: Name<'_>) -> Result<()> {
         let mut shared = self.shared_whiteout.lock();
         if shared.is_none() {
@@ -58,9 +58,9 @@ impl Upper {
         let Some(source) = shared.as_deref() else { return Err(Errno::EIO.into()) };
         match at::link(self.work.fd(), Name::new(source.as_bytes())?, dir, name) {
             Err(err) if err.errno() == Errno::EEXIST => Err(err),
-            // The directory may be the reason, and then the shared one is as good as before.
+            // The directory may be the reason; the shared whiteout is kept.
             Err(err) if err.errno() == Errno::EACCES => at::mknod(dir, name, WHITEOUT_MODE, 0),
-            // Too many links (EMLINK), or a file system that links no devices: one of its own.
+            // Too many links (EMLINK), or a file system that links no devices: make a new one.
             Err(_) => {
                 if let Some(full) = shared.take() {
                     self.work.discard(&full)?;
@@ -80,7 +80,7 @@ impl Upper {
         self.stage_xattr_whiteout(dir)?.replace(dir, name, over)
     }
 
-    /// An empty file with the mark, for a directory that gets its own mark before.
+    /// Builds an empty file with the mark, and marks the directory that it is for.
     pub(super) fn stage_xattr_whiteout(&self, dir: &UpperDir) -> Result<Staged> {
         let Some(namespace) = self.forms.namespace else {
             return Err(Errno::EOPNOTSUPP.into());
@@ -92,7 +92,7 @@ impl Upper {
         Ok(staged)
     }
 
-    /// The marker first, then the object: between the two the object still shows, as before.
+    /// Makes the file `.wh.NAME`, then removes the object, which shows until then.
     fn whiteout_file(
         &self,
         dir: &UpperDir,
@@ -113,8 +113,8 @@ impl Upper {
         }
     }
 
-    /// Takes a whiteout away that stands beside a new object (`.wh.NAME`); a device is simply
-    /// replaced when the object is published.
+    /// Removes a whiteout `.wh.NAME` beside a new object. A device is simply replaced when the
+    /// object is published.
     pub fn remove_whiteout_file(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
         let marker = aufs::whiteout_of(name.bytes());
         match self.unlink(dir, Name::new(&marker)?) {
