@@ -12,14 +12,14 @@ use super::tools::Tool;
 use super::{generate, help};
 use crate::config::{Config, WhiteoutChoice};
 
-/// A program of its own behind the first word.
+/// A subcommand, which is named by the first word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subcommand {
     /// `ovlmerge demo`.
     Demo,
     /// `ovlmerge generate`.
     Generate,
-    /// `ovlmerge diff` and the like.
+    /// `ovlmerge diff` and the other tools.
     Tool(Tool),
 }
 
@@ -33,12 +33,12 @@ impl Subcommand {
     }
 }
 
-/// What `args` (without the program's name) ask for, if it is not a mount.
+/// Finds the subcommand in `args` (without the program's name), and its arguments.
 ///
-/// A tool for layers takes options of a mount itself, so its name has to be the very first word: to
-/// mount on a directory called so, write `./diff`, or the options first. Otherwise the first
-/// positional decides, and only where there is no `-o`: a mount without layers makes no
-/// sense, so a mountpoint may have the name of a subcommand.
+/// A tool takes mount options itself, so its name has to be the very first word. To mount on a
+/// directory of that name, write `./diff`, or the options first. Any other subcommand is named by
+/// the first positional, if there is no `-o`. With `-o` the command line is a mount, whose
+/// mountpoint may have the name of a subcommand.
 #[must_use]
 pub fn subcommand(args: &[OsString]) -> Option<(Subcommand, Vec<OsString>)> {
     if let Some((first, rest)) = args.split_first()
@@ -56,13 +56,13 @@ pub fn subcommand(args: &[OsString]) -> Option<(Subcommand, Vec<OsString>)> {
     Some((chosen, rest))
 }
 
-/// `-o`, `-oOPTIONS`, or a cluster such as `-fo`.
+/// Whether an argument is `-o`, `-oOPTIONS`, or a cluster such as `-fo`.
 fn is_mount_option(arg: &OsStr) -> bool {
     let bytes = arg.as_bytes();
     bytes.starts_with(b"-") && !bytes.starts_with(b"--") && bytes.contains(&b'o')
 }
 
-/// A mount as it was asked for.
+/// A mount that was asked for.
 #[derive(Debug)]
 pub struct MountArgs {
     /// The verified options.
@@ -76,16 +76,16 @@ pub struct MountArgs {
 /// A variable of fuse-overlayfs that, with any value, stands for `whiteout=aufs`.
 const AUFS_WHITEOUTS: &str = "FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT";
 
-/// What a command line without a subcommand asks for.
+/// The request of a command line without a subcommand.
 #[derive(Debug)]
 pub enum Call {
     /// A mount.
     Mount(Box<MountArgs>),
-    /// Other flags for one that is there.
+    /// Other flags for an existing mount.
     Remount(Remount),
 }
 
-/// A flag with a long name alone.
+/// `--strict`, which has no short name.
 fn strict() -> Arg {
     Arg::new("strict")
         .long("strict")
@@ -93,7 +93,7 @@ fn strict() -> Arg {
         .help("Refuse options that are not known, and uppers in use, instead of a warning")
 }
 
-/// The grammar of a mount, as it is parsed, with all options in its help.
+/// The grammar of a mount, with all mount options in its help.
 #[must_use]
 pub fn command() -> Command {
     grammar().after_help(format!(
@@ -142,11 +142,11 @@ pub fn grammar() -> Command {
         )
 }
 
-/// What a command line means, by the name of the file system that is mounted. `warn` is told what
-/// has no effect.
+/// Reads a command line. `file_system` is the type that /proc/mounts shows by default. `warn` gets
+/// a warning for each option without an effect.
 ///
 /// # Errors
-/// Where options or paths are missing or wrong.
+/// If options or paths are missing or wrong.
 pub fn read(
     matches: &ArgMatches,
     file_system: &str,
@@ -170,7 +170,7 @@ pub fn read(
     for options in &options {
         request.add(options.as_bytes())?;
     }
-    // A remount changes flags, and is given all that the mount has.
+    // A remount changes flags alone, but is given all options that the mount has.
     let together = match request.remount {
         true => Ok(()),
         false => request.check_together(paths.len() > 1),
@@ -189,7 +189,7 @@ pub fn read(
     })))
 }
 
-/// The last of the paths.
+/// The mountpoint, which is the last of the paths.
 fn mountpoint<'a>(paths: &'a [&OsString]) -> Result<&'a Path, UsageError> {
     match paths {
         [mountpoint] | [_, mountpoint] => Ok(Path::new(mountpoint)),

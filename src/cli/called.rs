@@ -1,7 +1,8 @@
-//! What the name that the program was called by asks for.
+//! The name by which the program was called, and its meaning.
 //!
-//! Callers that know fuse-overlayfs find it by name, ask that name for its version, and look for it
-//! in the type column of /proc/mounts. mount(8) calls a helper by the name of a file system type.
+//! Callers of fuse-overlayfs find it by name, ask it for its version under that name, and look for
+//! the name in the type column of /proc/mounts. mount(8) calls a helper by the name of a file
+//! system type.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -12,25 +13,25 @@ use clap::Command;
 /// Our own name.
 const OWN: &str = "ovlmerge";
 
-/// The name that callers know.
+/// The name that callers of fuse-overlayfs know.
 const PEER: &str = "fuse-overlayfs";
 
-/// What is said behind [`PEER`]. Callers read the first line, people want to know what they have.
-/// The release is that of fuse-overlayfs whose command line and options are understood. Callers
-/// compare it: benchexec asks for 1.10 or newer, and apptainer passes `noacl`, which came with 1.8.
+/// The version under the name [`PEER`]. Callers compare the first line: benchexec asks for 1.10 or
+/// newer, and apptainer passes `noacl`, which came with 1.8. It is the release of fuse-overlayfs
+/// whose command line and options are understood. The second line is for people.
 const PEER_VERSION: &str = concat!("version 1.16\novlmerge ", env!("CARGO_PKG_VERSION"));
 
 /// A name that the program was called by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Called {
-    /// What follows `fuse.` in the type column of /proc/mounts if nothing else is asked for.
+    /// The type that /proc/mounts shows after `fuse.`, unless `subtype=` gives another.
     pub file_system: String,
-    /// `mount.TYPE`: the command line is that of a mount helper.
+    /// The name is `mount.TYPE`, so the command line is that of a mount helper.
     pub is_helper: bool,
 }
 
 impl Called {
-    /// The meaning of the first word of a command line.
+    /// Reads the first word of a command line.
     #[must_use]
     pub fn by(program: Option<&OsStr>) -> Self {
         let name = program.map(Path::new).and_then(Path::file_name).unwrap_or_default();
@@ -43,7 +44,7 @@ impl Called {
         Self { file_system, is_helper: false }
     }
 
-    /// Gives the grammar of the command line the name and the version that the caller expects.
+    /// Gives the grammar the name and the version that the caller expects.
     #[must_use]
     pub fn name(&self, command: Command) -> Command {
         if self.is_helper || self.file_system != PEER {

@@ -1,38 +1,38 @@
-//! Options that say different things of one matter, or that have no effect beside others.
+//! Options that contradict each other, or that have no effect beside others.
 //!
-//! Of two words for one option the last counts, as mount(8) has it: `ro,rw`. What no caller writes
-//! by itself is an error here. What container runtimes are seen to add to the options of a user
-//! (`volatile`) is a warning: their mounts must not fail.
+//! If an option is given twice (`ro,rw`), the last one counts, as for mount(8). Two options that no
+//! caller adds by itself (`xattr=trusted,userxattr`) are an error. Others are a warning: container
+//! runtimes add words (`volatile`) to the options of a user, and their mounts must not fail.
 
 use super::request::{Request, UsageError};
 use crate::config::{Durability, IndexChoice};
 
 impl Request {
-    /// Looks at the options of a mount that were given together. With `has_source` the command line
-    /// has the form that mount(8) gives it.
+    /// Checks the options of a mount against each other. With `has_source` the command line has the
+    /// form that mount(8) gives it.
     ///
     /// # Errors
-    /// For two that exclude each other.
+    /// If two options exclude each other.
     pub fn check_together(&mut self, has_source: bool) -> Result<(), UsageError> {
         self.check_contradictions()?;
         self.check_without_upper(has_source);
         Ok(())
     }
 
-    /// Looks for options that say different things of one matter.
+    /// Checks for options that contradict each other.
     ///
     /// # Errors
-    /// For two that exclude each other.
+    /// If two options exclude each other.
     pub fn check_contradictions(&mut self) -> Result<(), UsageError> {
         if self.last("xattr") == Some("xattr=trusted") && self.last("userxattr").is_some() {
             return Err(exclude("xattr=trusted", "userxattr"));
         }
         if self.has("allow_other") && self.has("allow_root") {
-            // One row of the table: whichever was given last.
+            // Both are in one row of the table, so this is the one given last.
             let counts = self.last("allow_other").unwrap_or_default();
             self.warnings.push(contrary("allow_other", "allow_root", counts));
         }
-        // The other way round it is an error, in the kernel too (`ovl_parse_layer`).
+        // In the other order it is an error, as in the kernel (`ovl_parse_layer`).
         for word in ["lowerdir+", "datadir+"] {
             if self.lowers.at_once && self.last(word).is_some() {
                 let text = format!(
@@ -57,7 +57,7 @@ impl Request {
         Ok(())
     }
 
-    /// Says what has no effect without an upper, as the kernel's overlayfs does
+    /// Warns of options that have no effect without an upper, as the kernel's overlayfs does
     /// (`ovl_fs_params_verify`, fs/overlayfs/params.c).
     fn check_without_upper(&mut self, has_source: bool) {
         if self.upper.is_some() {
@@ -78,8 +78,8 @@ impl Request {
         }
     }
 
-    /// Warns of two options, by the names of their rows, if they are contrary as they were given.
-    /// The last counts.
+    /// Warns of two options, named by their rows of the table, if they contradict each other as
+    /// given. The last one counts.
     fn warn_of_two(&mut self, one: &str, other: &str, are_contrary: fn(&str, &str) -> bool) {
         let (Some(first), Some(second)) = (self.last(one), self.last(other)) else { return };
         if !are_contrary(first, second) {
@@ -90,7 +90,7 @@ impl Request {
         self.warnings.push(contrary(first, second, counts));
     }
 
-    /// How an option was given the last time, by the name of its row in the table.
+    /// The text of an option when it was last given, by the name of its row in the table.
     fn last(&self, name: &str) -> Option<&str> {
         let mut given = self.given.iter().rev();
         given.find(|(known, _)| *known == name).map(|(_, text)| text.as_str())

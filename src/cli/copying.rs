@@ -1,4 +1,4 @@
-//! When files are copied up, from the words of the command line.
+//! The option that sets when files are copied up.
 
 use super::options::{Group, MountOption, Takes};
 use crate::config::CopyUpBy;

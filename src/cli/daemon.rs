@@ -1,8 +1,8 @@
 //! Serving a mount in the foreground or in the background.
 //!
 //! A caller takes exit status 0 for "the mount can be used", and may read our stderr to its end
-//! before it goes on. So the parent waits for the child's word, and the child lets go of the
-//! standard descriptors before it gives it.
+//! before it goes on. So the parent waits until the child says that the mount is ready. The child
+//! gives up the standard descriptors before that.
 
 use std::os::fd::RawFd;
 
@@ -21,8 +21,8 @@ pub fn serve_in_foreground(config: &Config) -> Exit {
     serve(config, || {})
 }
 
-/// Returns in the parent when the mount can be used or has failed, in the child when it went away.
-/// `log` is the descriptor of a log file, which stays open.
+/// Serves in a child process. Returns in the parent when the mount can be used or has failed, and
+/// in the child when the mount is gone. `log` is the descriptor of a log file, which stays open.
 pub fn serve_in_background(config: &Config, log: Option<RawFd>) -> Exit {
     daemon::reset_signals(Signals::All);
     let keep: Vec<RawFd> = config.device.into_iter().chain(log).collect();
@@ -33,7 +33,7 @@ pub fn serve_in_background(config: &Config, log: Option<RawFd>) -> Exit {
         }
         Ok(Fork::Parent(child)) => match child.wait_until_ready() {
             End::Ready => Exit::Done,
-            // The child has said why.
+            // The child has reported the reason.
             End::Exited(1..) => Exit::Failed,
             End::Exited(_) => {
                 complain("the background process ended before the mount could be used");
@@ -54,9 +54,9 @@ pub fn serve_in_background(config: &Config, log: Option<RawFd>) -> Exit {
     }
 }
 
-/// What a server of files wants from its process, whoever started it.
+/// Sets the umask and the limit of open files that a server of files needs.
 fn prepare() {
-    // The modes of requests are final: the kernel has applied the umask of who asks.
+    // The modes in requests are final: the kernel has applied the umask of the caller.
     umask(Mode::empty());
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));

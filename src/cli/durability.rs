@@ -1,4 +1,4 @@
-//! What reaches the disk, and when, from the words of the command line.
+//! The option that sets what is forced to the disk, and when.
 
 use super::options::{Group, MountOption, Takes};
 use crate::config::Durability;

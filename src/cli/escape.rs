@@ -1,9 +1,9 @@
-//! How paths are written inside an option string, and how they are read back.
+//! Paths in option strings: how they are escaped, and how they are read back.
 //!
 //! Two readings of a backslash are in use. The kernel (and containers/storage) escapes once: `a\:b`
-//! is a path with a colon. fuse-overlayfs in C is fed through libfuse, which eats one level of
-//! backslashes first, so its callers write `a\\:b` for the same path. Both must work, and every
-//! path must have a spelling. The rule, for a run of `n` backslashes and the byte behind it:
+//! is a path with a colon. fuse-overlayfs in C gets its options from libfuse, which removes one
+//! level of backslashes, so its callers write `a\\:b` for the same path. Both must work, and every
+//! path must have a spelling. The rule for a run of `n` backslashes and the byte after it:
 //!
 //! | behind the run | `n` odd | `n` even |
 //! |---|---|---|
@@ -52,7 +52,7 @@ fn option_end(text: &[u8]) -> usize {
     text.len()
 }
 
-/// Where the option ends, if its value is in quotes.
+/// The end of the option, if its value is in quotes.
 fn quoted_value_end(text: &[u8]) -> Option<usize> {
     let equals = text.iter().position(|&b| b == b'=' || b == b',')?;
     let value = text.get(equals..)?.strip_prefix(b"=\"")?;
@@ -132,7 +132,7 @@ pub fn split_paths(value: &[u8]) -> Vec<PathBuf> {
     paths
 }
 
-/// How many backslashes stay of `run` before a colon, and whether the colon ends the path.
+/// How many backslashes of `run` stay before a colon, and whether the colon ends the path.
 fn before_colon(run: usize) -> (usize, bool) {
     if run % 2 == 1 {
         return (run / 2, false);
@@ -141,7 +141,7 @@ fn before_colon(run: usize) -> (usize, bool) {
     (half / 2, half.is_multiple_of(2))
 }
 
-/// The number of leading backslashes, the byte behind them, and what follows.
+/// The number of leading backslashes, the byte after them, and the rest.
 fn take_run(text: &[u8]) -> (usize, Option<u8>, &[u8]) {
     let run = text.iter().take_while(|&&b| b == b'\\').count();
     let next = text.get(run).copied();

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::options::{Group, MountOption};
 use super::table::OPTIONS;
 
-/// Where the explanations begin, and where they end.
+/// The first column of the explanations, and the width of a line.
 const COLUMN: usize = 29;
 const WIDTH: usize = 80;
 

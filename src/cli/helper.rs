@@ -1,8 +1,8 @@
 //! The command line of a mount helper, as mount(8) calls it:
 //! `mount.TYPE SOURCE TARGET [-sfnv] [-N namespace] [-o options] [-t type]`.
 //!
-//! It is put into the words of an ordinary mount. `-f` has another meaning there (do everything but
-//! mount), which is why a helper is known by its name.
+//! It is rewritten as the command line of an ordinary mount. `-f` has another meaning for a helper
+//! (do everything but mount), so a helper is recognized by its name.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -10,21 +10,21 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use super::called::of_type;
 use super::request::UsageError;
 
-/// What mount(8) wants.
+/// The request of mount(8).
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct HelperCall {
-    /// It as an ordinary command line, without the name of the program.
+    /// The command line of an ordinary mount, without the name of the program.
     pub args: Vec<OsString>,
     /// `-f`: check, and mount nothing.
     pub fake: bool,
-    /// `-t`: the name of the file system, where given.
+    /// `-t`: the name of the file system, if given.
     pub file_system: Option<String>,
 }
 
 /// Reads the arguments of a helper, without the program's name.
 ///
 /// # Errors
-/// For a flag that mount(8) does not document, or that cannot be had.
+/// If a flag is not one of a mount helper, is not supported, or lacks its value.
 pub fn read(args: &[OsString]) -> Result<HelperCall, UsageError> {
     let mut call = HelperCall::default();
     let mut paths = Vec::new();
@@ -43,14 +43,14 @@ pub fn read(args: &[OsString]) -> Result<HelperCall, UsageError> {
 }
 
 impl HelperCall {
-    /// Reads letters behind one dash. One that takes a value takes the rest, or the next argument.
+    /// Reads the letters after one dash. One with a value takes the rest, or the next argument.
     fn flags<'a>(
         &mut self,
         flags: &[u8],
         rest: &mut impl Iterator<Item = &'a OsString>,
     ) -> Result<(), UsageError> {
         for (at, &letter) in flags.iter().enumerate() {
-            // No mtab is written, unknown options are no error, and there is nothing to tell.
+            // No mtab is written (-n), unknown options are no error (-s), nothing is told (-v).
             if b"nsv".contains(&letter) {
                 continue;
             }

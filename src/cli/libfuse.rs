@@ -30,7 +30,7 @@ pub const DEBUG: MountOption = MountOption {
     doc: "",
 };
 
-/// Words that ask for what is so in any case.
+/// Words that ask for what ovlmerge does in any case.
 pub const LIBFUSE: MountOption = MountOption {
     name: "kernel_cache",
     metavar: "",
@@ -57,7 +57,7 @@ pub const LIBFUSE: MountOption = MountOption {
     doc: "",
 };
 
-/// Words that ask for what cannot be had, with what can.
+/// Words that ask for what is not supported, with advice.
 pub const LIBFUSE_WARNED: MountOption = MountOption {
     name: "max_idle_threads",
     metavar: "",

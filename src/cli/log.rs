@@ -1,4 +1,4 @@
-//! Where the log goes and how much of it there is.
+//! The log: where it goes, and how much is logged.
 
 use std::fs::File;
 use std::io::IsTerminal;
@@ -10,19 +10,19 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use super::complain;
 
-/// The variables that set what is logged, in the syntax of the second. The first set counts.
+/// The variables with the filter of the log, in the syntax of `RUST_LOG`. The first set counts.
 const FILTERS: [&str; 2] = ["OVLMERGE_LOG", "RUST_LOG"];
 
-/// The variables with the file that the log goes to, in full detail unless a filter says else.
-/// The second is one of fuse-overlayfs.
+/// The variables with the path of a log file. It gets full detail, unless a filter is set. The
+/// second is one of fuse-overlayfs.
 const FILES: [&str; 2] = ["OVLMERGE_LOG_FILE", "FUSE_OVERLAYFS_DEBUG_LOG"];
 
-/// Starts logging: warnings, everything with `debug`, or what the environment says, to stderr or to
-/// a file, whose descriptor is returned.
+/// Starts logging, to stderr or to a file, whose descriptor is returned. Logs warnings, or
+/// everything with `debug` or a file, unless the environment sets a filter.
 pub fn start(debug: bool) -> Option<RawFd> {
     let file = file();
     let fd = file.as_ref().map(AsRawFd::as_raw_fd);
-    // What SIGUSR1 asks for is always wanted.
+    // The statistics that SIGUSR1 asks for are always wanted.
     let default = if debug || file.is_some() { "debug" } else { "warn,statistics=info" };
     let colours = file.is_none() && std::io::stderr().is_terminal();
     let writer = match file {

@@ -1,4 +1,4 @@
-//! The lower layers of a command line: those that merge, and those that only lend data.
+//! The lower layers of a command line: those that merge, and data-only ones.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,11 @@ use super::request::UsageError;
 /// The lower layers named so far, topmost first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lowers {
-    /// Those whose names show.
+    /// Layers whose names show.
     pub merged: Vec<PathBuf>,
     /// Data-only layers (Documentation/filesystems/overlayfs.rst, "Data-only lower layers").
     pub data_only: Vec<PathBuf>,
-    /// They were given by `lowerdir`, all of them at once.
+    /// All layers were given at once, by `lowerdir`.
     pub at_once: bool,
 }
 
@@ -21,13 +21,13 @@ impl Lowers {
     /// Reads `DIR[:DIR...][::DATADIR...]`, escaped as all values are.
     ///
     /// # Errors
-    /// What to give instead.
+    /// A text that says what to give instead.
     pub fn parse(value: &[u8]) -> Result<Self, &'static str> {
         let mut lowers = Self { at_once: true, ..Self::default() };
-        // A path that is empty stands for the second colon of a `::`.
+        // An empty path stands for the second colon of a `::`.
         let mut double = false;
         for path in split_paths(value) {
-            // To take it for a directory would merge another layer than was meant.
+            // Two slashes name a plugin. Taken for a directory, it would merge the wrong layer.
             if path.as_os_str().as_bytes().starts_with(b"//") {
                 return Err(NO_PLUGIN);
             }
@@ -43,10 +43,10 @@ impl Lowers {
         if double { Err(NO_EMPTY_PATH) } else { Ok(lowers) }
     }
 
-    /// Takes one more layer that merges, below those so far.
+    /// Adds a layer that merges, below those so far.
     ///
     /// # Errors
-    /// If there are data-only layers already, or a `lowerdir`, as in the kernel.
+    /// If there is a data-only layer or a `lowerdir` already, as in the kernel.
     pub fn add_merged(&mut self, path: PathBuf) -> Result<(), UsageError> {
         self.check_one_by_one("lowerdir+", &path)?;
         if !self.data_only.is_empty() {
@@ -60,10 +60,10 @@ impl Lowers {
         Ok(())
     }
 
-    /// Takes one more data-only layer, below those so far.
+    /// Adds a data-only layer, below those so far.
     ///
     /// # Errors
-    /// Where no layer is above it that could need its data.
+    /// If there is no layer above it, or a `lowerdir` already, as in the kernel.
     pub fn add_data_only(&mut self, path: PathBuf) -> Result<(), UsageError> {
         self.check_one_by_one("datadir+", &path)?;
         if self.merged.is_empty() {
@@ -77,7 +77,7 @@ impl Lowers {
         Ok(())
     }
 
-    /// `ovl_parse_layer`, fs/overlayfs/params.c: the one behind the other is EINVAL.
+    /// Refuses a layer after `lowerdir`, as `ovl_parse_layer` does (fs/overlayfs/params.c).
     fn check_one_by_one(&self, option: &str, path: &Path) -> Result<(), UsageError> {
         if !self.at_once {
             return Ok(());

@@ -37,16 +37,16 @@ use std::process::ExitCode;
 use args::{Call, Subcommand};
 use called::Called;
 
-/// How the program ends.
+/// The outcome of the program, which is its exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// All was done.
     Done,
-    /// Something that was tried did not work.
+    /// Something failed.
     Failed,
     /// The command line makes no sense.
     Usage,
-    /// `ovlmerge check` found something, `ovlmerge which` a path that shows nothing.
+    /// `ovlmerge check` found a fault, or `ovlmerge which` got a path that shows nothing.
     Findings,
 }
 
@@ -61,7 +61,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Does what a command line, with the program's name in front, asks for.
+/// Runs a command line, which begins with the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let called = Called::by(args.first().map(OsString::as_os_str));
@@ -78,7 +78,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     exit.into()
 }
 
-/// Does what mount(8) asks a helper for.
+/// Runs as a helper of mount(8).
 fn help_mount(mut called: Called, args: &[OsString]) -> Exit {
     let call = match helper::read(args) {
         Ok(call) => call,
@@ -95,7 +95,7 @@ fn help_mount(mut called: Called, args: &[OsString]) -> Exit {
     mount(&called, words, call.fake)
 }
 
-/// Mounts, or with `fake` only says what is wrong with the command line.
+/// Mounts. With `fake` it only reports errors in the command line.
 fn mount(called: &Called, args: Vec<OsString>, fake: bool) -> Exit {
     if args.len() < 2 {
         complain("nothing to do: try `ovlmerge demo`, or `ovlmerge --help`");
@@ -128,7 +128,7 @@ fn mount(called: &Called, args: Vec<OsString>, fake: bool) -> Exit {
     }
 }
 
-/// Help, version, or what clap found wrong.
+/// Prints help, the version, or an error that clap found.
 fn show(answer: &clap::Error) -> Exit {
     let printed = answer.print();
     match (answer.use_stderr(), printed) {
@@ -138,7 +138,7 @@ fn show(answer: &clap::Error) -> Exit {
     }
 }
 
-/// A line on stderr.
+/// Writes a line to stderr.
 pub(crate) fn complain(text: impl fmt::Display) {
     // With stderr closed there is nobody left to tell.
     writeln!(std::io::stderr(), "ovlmerge: {text}").ok();

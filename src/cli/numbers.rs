@@ -1,4 +1,4 @@
-//! What tells objects apart: inode numbers, and the index of hard links.
+//! Options about the identity of objects: inode numbers, hard links and file handles.
 
 use super::options::{Group, MountOption, Takes};
 use crate::config::{IndexChoice, Numbers};

@@ -14,10 +14,10 @@ use crate::config::{Config, IdRange};
 use crate::format::idmap;
 use crate::id::Id;
 
-/// A word, and what it sets.
+/// A word, and the function that applies it.
 pub type Word = (&'static str, fn(&mut Request));
 
-/// What stands behind the `=` of an option, and where it goes.
+/// The kind of value that an option takes, and where it is stored.
 #[derive(Debug, Clone, Copy)]
 pub enum Takes {
     /// Words without a value, of which the last one given counts: `suid`, `nosuid`.
@@ -26,7 +26,7 @@ pub enum Takes {
     Path(fn(&mut Request, PathBuf)),
     /// Layers with colons between them.
     Layers(fn(&mut Request, Lowers)),
-    /// One layer more, which has to fit to those before.
+    /// One more layer, which has to fit those before.
     Layer(fn(&mut Lowers, PathBuf) -> Result<(), UsageError>),
     /// Any text.
     Text(fn(&mut Request, String)),
@@ -36,58 +36,58 @@ pub enum Takes {
     Seconds(fn(&mut Request, Duration)),
     /// A whole number within bounds.
     Number {
-        /// The smallest that makes sense.
+        /// The smallest value.
         min: u32,
-        /// The largest.
+        /// The largest value.
         max: u32,
-        /// Where it goes.
+        /// Stores the value.
         set: fn(&mut Request, u32),
     },
     /// An id of a user or a group.
     Id(fn(&mut Request, Id)),
-    /// Ids that become others.
+    /// A map of ids.
     Map(fn(&mut Request, Vec<IdRange>)),
     /// One of some words.
     Choice(&'static [Word]),
-    /// An option that can have one value, and why no other.
+    /// An option with one possible value.
     Fixed {
-        /// What happens anyway.
+        /// The value.
         value: &'static str,
-        /// What is said of any other value, and what to do.
+        /// The error for any other value, with advice.
         why: &'static str,
     },
-    /// Something with a form of its own.
+    /// A value with a form of its own, such as `copy:ENTRIES:BYTES`.
     Form {
-        /// Sets it, or returns `None` for what makes no sense.
+        /// Stores the value, or returns `None` if it is not valid.
         set: fn(&mut Request, &str) -> Option<()>,
-        /// What makes sense.
+        /// A description of the valid values.
         wanted: &'static str,
     },
-    /// Words of the peers that ask for nothing, with or without a value.
+    /// Words of other programs that have no effect, with or without a value.
     Nothing(&'static [&'static str]),
-    /// Words of the peers that ask for what cannot be had, with or without a value, and what to do
-    /// instead. As unknown ones they give a warning, or an error with `--strict`.
+    /// Words of other programs that are not supported, with or without a value, and what to do
+    /// instead. Like unknown words they give a warning, or an error with `--strict`.
     Instead(&'static [(&'static str, &'static str)]),
-    /// An option that cannot be had, and why.
+    /// An option that is always refused, and why.
     Never(&'static str),
 }
 
-/// Where an option stands in the help.
+/// The section of the help that an option is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
     /// The directories that are merged.
     Layers,
-    /// What is written, and when it reaches the disk.
+    /// Changes, and when they reach the disk.
     Storage,
-    /// Whom things belong to.
+    /// The owners of files.
     Owners,
-    /// Who may use the mount.
+    /// Access to the mount.
     Access,
-    /// What mount(8) knows for every file system.
+    /// The flags that mount(8) has for every file system.
     Flags,
     /// Caching, request sizes, threads.
     Speed,
-    /// Options of the peers.
+    /// Options of fuse-overlayfs, libfuse and the kernel's overlayfs.
     Compatibility,
 }
 
@@ -103,7 +103,7 @@ impl Group {
         Self::Compatibility,
     ];
 
-    /// The heading.
+    /// The heading of the section.
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {
@@ -121,17 +121,17 @@ impl Group {
 /// One mount option, or a few words that set the same thing.
 #[derive(Debug, Clone, Copy)]
 pub struct MountOption {
-    /// What stands before the `=`. For [`Takes::Words`] the first of the words.
+    /// The name before the `=`. For [`Takes::Words`] the first of the words.
     pub name: &'static str,
-    /// What the help shows behind the `=`. Empty for words.
+    /// The value after the `=`, as the help shows it. Empty for words.
     pub metavar: &'static str,
-    /// Its place in the help.
+    /// The section of the help.
     pub group: Group,
     /// How a value is read and where it goes.
     pub takes: Takes,
-    /// What `--help` says.
+    /// The text of `--help`.
     pub help: &'static str,
-    /// What the manual adds. May be empty.
+    /// The text that the manual adds. May be empty.
     pub doc: &'static str,
 }
 
@@ -149,13 +149,13 @@ impl MountOption {
         words.chain(instead.iter().map(|&(word, _)| word)).chain(none.then_some(self.name))
     }
 
-    /// Whether it is taken for the sake of callers and changes nothing.
+    /// Whether the option is accepted for compatibility and has no effect.
     #[must_use]
     pub fn is_without_effect(&self) -> bool {
         matches!(self.takes, Takes::Nothing(_) | Takes::Instead(_))
     }
 
-    /// How it is written: `lowerdir=DIR[:DIR...]`, `suid, nosuid`.
+    /// The usage, such as `lowerdir=DIR[:DIR...]` or `suid, nosuid`.
     #[must_use]
     pub fn usage(&self) -> String {
         if self.metavar.is_empty() {
@@ -167,7 +167,7 @@ impl MountOption {
     /// Reads `value`, given under the name `word`, into `request`.
     ///
     /// # Errors
-    /// Where there is no value, one too many, or a wrong one.
+    /// If the value is missing, wrong, or not allowed.
     pub fn apply(
         &self,
         word: &str,
@@ -297,18 +297,18 @@ fn parse<T: std::str::FromStr>(value: &[u8]) -> Option<T> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
-/// What [`find`] knows of a name.
+/// The result of [`find`].
 #[derive(Debug, Clone, Copy)]
 pub enum Found {
     /// An option of the table.
     Known(&'static MountOption),
-    /// A word that other programs write into mount options and that means nothing here.
+    /// A word that other programs write into mount options and that has no meaning here.
     Ignored,
-    /// Neither.
+    /// Any other word.
     Unknown,
 }
 
-/// Looks a name up.
+/// Looks up the name of an option.
 #[must_use]
 pub fn find(name: &str) -> Found {
     if let Some(option) = OPTIONS.iter().find(|option| option.words().any(|word| word == name)) {

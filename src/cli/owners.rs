@@ -4,7 +4,7 @@ use super::request::UsageError;
 use crate::config::{IdRange, IdView, Owners};
 use crate::id::Id;
 
-/// What was asked for users, or for groups.
+/// The options about users, or those about groups.
 #[derive(Debug, Default)]
 pub struct Ids {
     /// `uidmapping`, `gidmapping`.
@@ -14,7 +14,7 @@ pub struct Ids {
 }
 
 impl Ids {
-    /// The view that comes of it; `one` is `u` or `g`, as the options begin.
+    /// The resulting view. `one` is `u` or `g`, the first letter of the options.
     fn view(self, one: char, squash_to_root: bool) -> Result<IdView, UsageError> {
         let (map, all) = (format!("{one}idmapping"), format!("squash_to_{one}id"));
         let both = |a: &str, b: &str| {
@@ -33,10 +33,10 @@ impl Ids {
     }
 }
 
-/// What all options about owners come to.
+/// Checks all options about owners, and returns the resulting views.
 ///
 /// # Errors
-/// Where two exclude each other.
+/// If two options exclude each other.
 pub fn verified(uids: Ids, gids: Ids, squash_to_root: bool) -> Result<Owners, UsageError> {
     let uids = uids.view('u', squash_to_root)?;
     Ok(Owners { uids, gids: gids.view('g', squash_to_root)? })

@@ -1,7 +1,7 @@
 //! `-o remount`: a mount gets other flags, and all else stays as it is.
 //!
-//! mount(8) calls a helper with everything that the mount has or that fstab says of it, so options
-//! that are no flags are accepted here and change nothing, as with file systems of the kernel.
+//! mount(8) passes a helper everything that the mount has or that fstab says of it. So options that
+//! are not flags are accepted here and change nothing, as with file systems of the kernel.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -25,7 +25,7 @@ pub struct Remount {
 }
 
 impl Remount {
-    /// For the mount at `mountpoint`, by the values of `-o`, which have been read once without an
+    /// A remount of `mountpoint` with the values of `-o`, which have been read once without an
     /// error.
     #[must_use]
     pub fn new(mountpoint: &Path, options: &[&OsString]) -> Self {
@@ -46,7 +46,7 @@ impl Remount {
 
     fn change(&self) -> Result<(), StartError> {
         let mount = Asked::in_dir(&self.mountpoint)?;
-        // Who gets no answer finds out when something is written: EROFS.
+        // Without an answer, a write finds out that there is no upper: EROFS.
         let state = mount.ask(&Question::Stat).ok();
         let no_upper = state.is_some_and(|state| state.get("upper").is_some_and(Value::is_null));
         fuse::remount(&self.mountpoint, |flags| {
@@ -63,7 +63,7 @@ impl Remount {
         })
     }
 
-    /// What the options make of the flags that the mount has.
+    /// Applies the options to the flags that the mount has.
     fn apply(&self, flags: &mut MountOptions) -> Result<(), Error> {
         let mut request = Request::default();
         std::mem::swap(&mut request.config.mount, flags);

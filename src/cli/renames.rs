@@ -1,4 +1,4 @@
-//! How directories of lower layers are renamed, from the words of the command line.
+//! Options about renaming directories of lower layers.
 
 use super::options::{Group, MountOption, Takes, Word};
 use super::request::Request;
@@ -30,7 +30,7 @@ fn set_redirects(request: &mut Request, follow: bool, write: bool) {
     request.config.write_redirects = write;
 }
 
-/// `rename_lower`; `None` for what makes no sense.
+/// Stores `rename_lower`, or returns `None` if the value is not valid.
 fn set_rename_lower(request: &mut Request, text: &str) -> Option<()> {
     let limit = |text: &str| {
         let (entries, bytes) = text.split_once(':')?;

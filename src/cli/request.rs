@@ -1,9 +1,8 @@
 //! From the words of a command line to a [`Config`].
 //!
-//! A [`Request`] takes the options one by one, in any order; [`Request::finish`] checks what only
-//! the whole can tell (an upper needs a work directory) and makes the paths absolute, for the
-//! daemon leaves the working directory. Symbolic links stay as they are: they are followed once,
-//! when the layers are opened.
+//! A [`Request`] takes the options one by one, in any order. [`Request::finish`] checks them as a
+//! whole (an upper needs a work directory) and makes the paths absolute, because the daemon leaves
+//! the working directory. Symbolic links stay: they are followed once, when the layers are opened.
 
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -16,7 +15,7 @@ use super::owners::{self, Ids};
 use super::suggest::nearest;
 use crate::config::{Config, Frozen, Io, UpperDirs, Xattrs};
 
-/// What is wrong with a command line, in one sentence that says what to do.
+/// An error in a command line, in one sentence that says what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageError(String);
 
@@ -45,21 +44,21 @@ pub struct Request {
     pub upper: Option<PathBuf>,
     /// `workdir`.
     pub work: Option<PathBuf>,
-    /// How users appear.
+    /// The options about users.
     pub uids: Ids,
-    /// How groups appear.
+    /// The options about groups.
     pub gids: Ids,
     /// `squash_to_root`.
     pub squash_to_root: bool,
-    /// All else; its layers and mountpoint are filled in by [`Request::finish`].
+    /// All other options. [`Request::finish`] fills in layers and mountpoint.
     pub config: Config,
     /// `remount`.
     pub remount: bool,
     /// `debug`.
     pub debug: bool,
-    /// Refuse what is not known, instead of going on without it.
+    /// Refuse unknown options, and uppers in use, instead of a warning.
     pub strict: bool,
-    /// What is worth telling the user although the mount can go on.
+    /// Warnings for the user. The mount can go on in spite of them.
     pub warnings: Vec<String>,
     /// The known options as they were written, with the names of their rows in the table.
     pub given: Vec<(&'static str, String)>,
@@ -88,7 +87,7 @@ impl Request {
     /// Takes the options of one `-o` argument.
     ///
     /// # Errors
-    /// Where the value of a known option is missing or makes no sense.
+    /// If the value of a known option is missing or wrong. With `strict`, if an option is unknown.
     pub fn add(&mut self, text: &[u8]) -> Result<(), UsageError> {
         let mut before = &b""[..];
         for option in split_options(text) {
@@ -107,7 +106,7 @@ impl Request {
         Ok(())
     }
 
-    /// `cut` is the name of a file that the option is the end of.
+    /// Reports an unknown option. `cut` is an existing path with a comma, of which it is the end.
     fn unknown(&mut self, name: &str, cut: Option<PathBuf>) -> Result<(), UsageError> {
         let hint = match (cut, nearest(name, options::words())) {
             (Some(path), _) => {
@@ -119,7 +118,7 @@ impl Request {
         self.object(&format!("option `{name}` is not known"), &hint)
     }
 
-    /// Says that something cannot be had, as a warning or as an error.
+    /// Reports that an option has no effect, as a warning or as an error.
     ///
     /// # Errors
     /// With `strict`.
@@ -131,14 +130,14 @@ impl Request {
         Ok(())
     }
 
-    /// Takes a security label.
+    /// Sets a security label.
     pub fn set_label(&mut self, name: &'static str, label: String) {
         let labels = &mut self.config.mount.labels;
         labels.retain(|(known, _)| *known != name);
         labels.push((name, label));
     }
 
-    /// Takes attributes away; `All` gives back what [`Xattrs::None`] took.
+    /// Restricts the attributes of the mount. `All` takes back [`Xattrs::None`] alone.
     pub fn restrict_xattrs(&mut self, wanted: Xattrs) {
         let xattrs = &mut self.config.xattrs;
         *xattrs = match (*xattrs, wanted) {
@@ -151,7 +150,7 @@ impl Request {
     /// The verified configuration of a mount on `mountpoint`.
     ///
     /// # Errors
-    /// Where a layer is missing or a path is empty.
+    /// If layers are missing, paths are wrong, or options exclude each other.
     pub fn finish(self, mountpoint: &Path) -> Result<Config, UsageError> {
         if self.lowers.merged.is_empty() {
             return Err(UsageError::new(
@@ -200,12 +199,12 @@ impl Request {
     }
 }
 
-/// A file that is there if an option and the one behind it are one path with a comma in its name.
+/// The existing path that an option and the one after it make, with a comma in its name.
 fn cut_name(before: &[u8], option: &[u8]) -> Option<PathBuf> {
     let (name, value) = name_and_value(before);
     let whole = [value?, b",", option].concat();
     let path = match name {
-        // The comma stands in one of them.
+        // One of the paths has the comma.
         b"lowerdir" => split_paths(&whole).into_iter().find(|path| has_comma(path))?,
         b"upperdir" | b"workdir" | b"lowerdir+" | b"datadir+" => unescape(&whole).into(),
         _ => return None,
@@ -220,8 +219,8 @@ fn has_comma(path: &Path) -> bool {
 /// The last of the standard descriptors, which a server gives up (stdio(3)).
 const STDERR: i32 = 2;
 
-/// The descriptor that a mountpoint `/dev/fd/N` stands for: libfuse's way of saying that the caller
-/// has opened /dev/fuse and mounted it already (mount.fuse3 with drop_privileges, apptainer).
+/// The descriptor in a mountpoint `/dev/fd/N`. In this form a caller tells libfuse that it has
+/// opened /dev/fuse and mounted it already (mount.fuse3 with drop_privileges, apptainer).
 fn passed_device(mountpoint: &Path) -> Result<Option<i32>, UsageError> {
     let Ok(number) = mountpoint.strip_prefix("/dev/fd") else {
         return Ok(None);
@@ -237,7 +236,7 @@ fn passed_device(mountpoint: &Path) -> Result<Option<i32>, UsageError> {
     })
 }
 
-/// The kernel refuses these two together as well (fs/overlayfs/params.c).
+/// Refuses metacopy without redirects, as the kernel does (fs/overlayfs/params.c).
 fn check_metacopy(config: &Config) -> Result<(), UsageError> {
     if config.metacopy && !config.follow_redirects {
         return Err(UsageError::new(
@@ -248,7 +247,7 @@ fn check_metacopy(config: &Config) -> Result<(), UsageError> {
     Ok(())
 }
 
-/// The kernel has them only one without the other (`process_init_reply`, fs/fuse/inode.c).
+/// Refuses passthrough with writeback, as the kernel does (`process_init_reply`, fs/fuse/inode.c).
 fn check_io(config: &Config) -> Result<(), UsageError> {
     if config.io == Io::Passthrough && config.writeback {
         return Err(UsageError::new(

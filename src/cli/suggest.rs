@@ -2,12 +2,12 @@
 
 use strsim::osa_distance;
 
-/// From how many letters on a word may stand for a longer one that begins like it: `uper` for
-/// `upperdir`. Fewer are the beginning of too many.
+/// Letters that a word needs to stand for a longer one that begins like it: `uper` for `upperdir`.
+/// A shorter word is the beginning of too many.
 const BEGINNING: usize = 4;
 
-/// The best of `known` within a distance that a slip of the fingers explains; else the first that
-/// begins like it.
+/// The nearest of the `known` words, if a typing error explains the distance. Otherwise the one
+/// whose beginning is nearest.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let known: Vec<_> = known.into_iter().collect();
     let length = word.chars().count();
@@ -27,8 +27,8 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     best(osa_distance).or_else(|| best(distance_of_beginning).filter(|_| length >= BEGINNING))
 }
 
-/// Insertions, deletions, replacements and swaps of neighbours from `from` to the nearest of the
-/// beginnings of `to`.
+/// The least number of insertions, deletions, replacements and swaps of neighbours that turn `from`
+/// into a beginning of `to`.
 fn distance_of_beginning(from: &str, to: &str) -> usize {
     let ends = to.char_indices().map(|(end, _)| end).chain([to.len()]);
     let beginnings = ends.filter_map(|end| to.get(..end));

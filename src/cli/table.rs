@@ -15,11 +15,11 @@ use crate::config::{
 pub const IGNORED: &[&str] = &[
     "defaults", "auto", "noauto", "user", "nouser", "users", "nousers", "owner", "noowner",
     "group", "nogroup", "nofail", "_netdev", "_rnetdev", "private", "silent", "loud", "comment",
-    // What the kernel shows of a FUSE mount, and mount(8) gives back for a remount.
+    // The kernel shows these for a FUSE mount, and mount(8) passes them to a remount.
     "user_id", "group_id", "rootmode", "seclabel",
 ];
 
-/// How words begin that are for programs in user space only.
+/// Prefixes of words that are for programs in user space only.
 pub const IGNORED_PREFIXES: &[&str] = &["x-", "X-"];
 
 /// Every mount option, in the order of the help.
@@ -476,7 +476,7 @@ pub const OPTIONS: &[MountOption] = &[
         group: Group::Speed,
         takes: Takes::Switch(|request, on| {
             let threads = &mut request.config.threads;
-            // It takes nothing from `threads=8`.
+            // `threaded=1` does not change `threads=8`.
             *threads = if on { threads.filter(|number| *number > 1) } else { Some(1) };
         }),
         help: "threaded=0 is threads=1. Default: 1",

@@ -95,7 +95,7 @@ fn debug_stays_in_front() {
     assert_eq!(flags(&["-olowerdir=/l,debug", "/m"]), (true, true));
 }
 
-/// libfuse's, in its meaning.
+/// `-s` and `max_threads` mean what they mean in libfuse.
 #[test]
 fn threads_as_libfuse_counts_them() {
     let threads = |args: &[&str]| config(args).threads;
@@ -105,7 +105,7 @@ fn threads_as_libfuse_counts_them() {
     assert_eq!(many, Some(crate::fuse::default_threads()));
 }
 
-/// mount(8) passes all that it knows of the mount, or all that fstab says.
+/// mount(8) passes all options that it knows of the mount, or all that fstab has.
 #[rstest]
 #[case("ro,remount")]
 #[case("remount,lowerdir=/l,upperdir=/u,workdir=/w,rw,dev,suid")]
@@ -238,7 +238,7 @@ fn each_option_of_the_overlay() {
     ]);
 }
 
-/// Options, and what they change in what is asked for without them.
+/// Checks what options change in the configuration of a mount without them.
 fn check(table: &[(&str, Change)]) {
     for (options, change) in table {
         let mut expected = with("rw");
@@ -353,7 +353,7 @@ fn contradictions_are_warned_of(
     assert!(warning.contains(expected), "{warning}");
 }
 
-/// Of two words for one option the last counts, as mount(8) has it.
+/// If an option is given twice, the last one counts, as for mount(8).
 #[rstest]
 #[case("volatile,fsync=0")]
 #[case("fsync=strict,fsync=volatile,volatile")]

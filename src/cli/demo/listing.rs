@@ -99,7 +99,7 @@ fn attributes(path: &Path) -> Result<Vec<String>, Stop> {
     Ok(shown)
 }
 
-/// One extended attribute.
+/// The value of an extended attribute, if the file has it.
 pub fn attribute(path: &Path, name: &str) -> Result<Option<Vec<u8>>, Stop> {
     xattr::get(path, name).doing(format_args!("cannot read {name} of {}", path.display()))
 }

@@ -1,7 +1,7 @@
 //! `ovlmerge demo`: what an overlay does, shown on a few small layers.
 //!
-//! Every step looks at what it has just claimed. A demo that shows a wrong result ends with status
-//! 1 and says what it had expected.
+//! Every step checks its own result. If a result is wrong, the demo ends with status 1 and says
+//! what it had expected.
 
 mod listing;
 mod mounted;
@@ -52,7 +52,7 @@ impl<T, E: fmt::Display> Doing<T> for Result<T, E> {
     }
 }
 
-/// Runs the demo; `args` are those behind its name.
+/// Runs the demo. `args` are the arguments after its name.
 pub(super) fn run(args: Vec<OsString>) -> Exit {
     let mut out = io::stdout().lock();
     match args.first() {

@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// FUSE_SUPER_MAGIC, which nix does not name.
 const FUSE: FsType = FsType(0x6573_5546);
 
-/// Finds out in time, and says in a sentence, why no mount can work here.
+/// Checks beforehand whether a mount can work here; the error says why not.
 pub fn check_machine() -> Result<(), Stop> {
     if let Err(err) = File::options().read(true).write(true).open(DEVICE) {
         let advice = match err.kind() {
@@ -51,7 +51,7 @@ pub fn check_machine() -> Result<(), Stop> {
     Ok(())
 }
 
-/// A running mount. It is taken down when this is dropped.
+/// A running mount, which is unmounted when this is dropped.
 #[derive(Debug)]
 pub struct Mounted {
     child: Child,
@@ -125,7 +125,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // First as users do it; what does not leave is killed.
+        // First SIGTERM, as users do it. A server that does not leave is killed.
         if !self.ended
             && let Err(err) = terminate(&self.child).and_then(|()| self.wait_for_end())
         {
@@ -134,7 +134,7 @@ impl Drop for Mounted {
                 complain(format_args!("demo: the server of the mount cannot be killed: {err}"));
             }
         }
-        // The folder is removed next, which must not go through the mount.
+        // The folder is removed next, and not through the mount.
         if is_mounted(&self.mountpoint)
             && let Err(err) = unmount(&self.mountpoint)
         {
@@ -143,7 +143,7 @@ impl Drop for Mounted {
     }
 }
 
-/// Whether there is a FUSE file system, with a server or without.
+/// Whether a FUSE file system is mounted there, with a server or without.
 fn is_mounted(mountpoint: &Path) -> bool {
     match statfs(mountpoint) {
         Ok(found) => found.filesystem_type() == FUSE,
@@ -156,8 +156,8 @@ fn terminate(child: &Child) -> Result<(), Stop> {
     kill(Pid::from_raw(pid), Signal::SIGTERM).doing("cannot stop the server of the mount")
 }
 
-/// Tells when the mountpoint is a FUSE file system that answers. In a thread of its own, for
-/// statfs(2) blocks while the server has not answered the kernel's first request.
+/// Tells when the mountpoint is a FUSE file system that answers. A thread of its own asks, because
+/// statfs(2) blocks until the server has answered the kernel's first request.
 fn watch(mountpoint: &Path) -> Receiver<Result<(), Errno>> {
     let (sender, receiver) = channel();
     let mountpoint = mountpoint.to_owned();

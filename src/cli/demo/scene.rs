@@ -22,7 +22,7 @@ pub struct Scene {
     pub upper: PathBuf,
     /// The work directory.
     pub work: PathBuf,
-    /// Where all of them are seen as one.
+    /// The mountpoint.
     pub merged: PathBuf,
 }
 
@@ -68,7 +68,7 @@ impl Scene {
         mark_delegated(&self.app.join("tmp"))
     }
 
-    /// The folder that holds all of it.
+    /// The folder that holds the layers and the mountpoint.
     pub fn root(&self) -> &Path {
         self.folder.path()
     }
@@ -89,12 +89,12 @@ impl Scene {
         options
     }
 
-    /// What one would type in the folder to get the same mount.
+    /// The command that makes the same mount, if it is typed in the folder.
     pub fn command_line(&self) -> String {
         "ovlmerge -o lowerdir=app:base,upperdir=upper,workdir=work merged".into()
     }
 
-    /// Removes the folder and tells where it was.
+    /// Removes the folder, and returns its path.
     pub fn remove(self) -> Result<PathBuf, Stop> {
         let path = self.folder.path().to_owned();
         self.folder.close().doing(format_args!("cannot remove {}", path.display()))?;
@@ -102,7 +102,7 @@ impl Scene {
     }
 }
 
-/// As an unpacker marks a directory that it had to invent.
+/// Marks a directory as delegated, as an unpacker does with one that it had to invent.
 fn mark_delegated(dir: &Path) -> Result<(), Stop> {
     let trusted = xattr::set(dir, "trusted.overlay.dirmeta_delegate", b"y");
     if trusted.is_ok() {

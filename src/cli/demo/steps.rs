@@ -1,4 +1,4 @@
-//! The steps of the demo: do something in the mount, check what came of it, show it.
+//! The steps of the demo: each acts on the mount, checks the result and shows it.
 
 use std::fmt::Debug;
 use std::fs::{self, OpenOptions};
@@ -10,7 +10,7 @@ use super::listing::{attribute, names};
 use super::scene::Scene;
 use super::{Doing, Stop};
 
-/// Does something, checks it, and tells it.
+/// One step: acts, checks the result, and returns a text about it.
 pub type Step = fn(&Scene) -> Result<String, Stop>;
 
 /// All steps, in order.
@@ -81,8 +81,8 @@ fn whiteout(scene: &Scene) -> Result<String, Stop> {
     ))
 }
 
-/// What stands in a directory of the upper for a removed name: a device, or where the file system
-/// takes none, one of its stand-ins.
+/// The form of the whiteout of a removed name, in words: a device, or where the file system takes
+/// none, another form.
 fn whiteout_form(dir: &Path, name: &str) -> Result<&'static str, Stop> {
     if let Ok(metadata) = fs::symlink_metadata(dir.join(format!(".wh.{name}")))
         && metadata.is_file()
@@ -106,7 +106,7 @@ fn whiteout_form(dir: &Path, name: &str) -> Result<&'static str, Stop> {
     Err(Stop::new("upper/etc/motd: expected a whiteout, found something else"))
 }
 
-/// How the upper says that a directory is opaque. There must be one mark, not more.
+/// The mark of an opaque directory of the upper, in words. There must be exactly one.
 fn opaque_form(dir: &Path) -> Result<String, Stop> {
     let mut marks = Vec::new();
     for prefix in OVERLAY {
@@ -170,7 +170,7 @@ fn delegated(scene: &Scene) -> Result<String, Stop> {
     ))
 }
 
-/// What must hold when the mount is gone.
+/// Checks the mountpoint after the mount is gone.
 pub fn after_unmount(scene: &Scene) -> Result<(), Stop> {
     expect("names in the mountpoint after unmounting", names(&scene.merged)?.len(), 0)
 }

@@ -1,5 +1,5 @@
-//! Completions: what clap makes of the grammar, and the mount options behind `-o`, which are one
-//! word to clap.
+//! Shell completions. clap makes them from the grammar; the mount options after `-o`, which are one
+//! word to clap, are added.
 
 use std::fmt::Write;
 
@@ -10,10 +10,10 @@ use super::Page;
 use crate::cli::options::Takes;
 use crate::cli::table::OPTIONS;
 
-/// Bash alone does not know where a word of options begins: it cuts words at `=` and `:`.
+/// Finds where a word of options begins, because bash cuts words at `=` and `:`.
 const BASH: &str = include_str!("options.bash");
 
-/// What zsh's script of clap offers behind `-o`.
+/// The completion of `-o` in clap's script for zsh, which ours replaces.
 const ZSH_OPTIONS: &str = "OPTION[,OPTION...]:_default'";
 
 /// The scripts, by the names under which the shells look for them.
@@ -33,9 +33,9 @@ pub fn scripts(tree: Command) -> Vec<Page> {
         .into()
 }
 
-/// What an option's value can be.
+/// The possible values of an option.
 enum Values {
-    /// It takes none.
+    /// No value.
     None,
     /// One of these.
     Words(Vec<&'static str>),
@@ -56,7 +56,7 @@ fn values(takes: Takes, metavar: &'static str) -> Values {
     }
 }
 
-/// Each word that may be written, without those that are always refused, and what the help says.
+/// Each accepted word, with its values and its help.
 fn words() -> Vec<(String, Values, &'static str)> {
     let possible = OPTIONS.iter().filter(|option| !matches!(option.takes, Takes::Never(_)));
     let each = possible.flat_map(|option| {
@@ -83,7 +83,7 @@ fn bash_words() -> String {
     spelled().map(|(word, _)| word).collect::<Vec<_>>().join("\n")
 }
 
-/// The options in the words of zsh's `_values`, which knows lists with commas.
+/// The options in the form of zsh's `_values`, which knows lists with commas.
 fn zsh_function() -> String {
     let mut out = String::from("_ovlmerge_mount_options() {\n    _values -s , -S = 'mount option'");
     for (word, values, help) in words() {

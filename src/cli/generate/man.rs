@@ -10,10 +10,10 @@ use super::Page;
 use crate::cli::options::{Group, MountOption};
 use crate::cli::table::OPTIONS;
 
-/// What the head and the foot of a page show.
+/// Program and version, in the foot of a page.
 const SOURCE: &str = concat!("ovlmerge ", env!("CARGO_PKG_VERSION"));
 
-/// What the main page ends with.
+/// The last sections of the main page.
 const LAST_SECTIONS: &[(&str, &str)] = &[
     (
         "UNMOUNTING",

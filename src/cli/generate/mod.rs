@@ -1,7 +1,7 @@
 //! `ovlmerge generate`: man pages and shell completions, for packages.
 //!
-//! All of it comes from the grammar of the command line and the table of mount options, so that a
-//! new option or tool is in all of it.
+//! Both come from the grammar of the command line and the table of mount options, so a new option
+//! or tool is in both.
 
 mod completions;
 mod man;
@@ -18,10 +18,10 @@ use super::tools::Tool;
 use super::{Exit, args, complain, show};
 use crate::error::{Context, Error};
 
-/// The name behind `ovlmerge`.
+/// The name of the subcommand.
 pub const NAME: &str = "generate";
 
-/// A file to be written, by its name.
+/// A file to be written: its name and its contents.
 type Page = (String, Vec<u8>);
 
 fn command() -> Command {
@@ -41,8 +41,8 @@ fn command() -> Command {
         )
 }
 
-/// Every program behind the first word, as one grammar. It is for reading: parsing begins in
-/// [`args::subcommand`], as a mount may have a mountpoint of the same name.
+/// All subcommands in one grammar, from which the files are made. It does not parse: that begins in
+/// [`args::subcommand`], as a mountpoint may have the name of a subcommand.
 fn tree() -> Command {
     let demo = Command::new("demo")
         .bin_name("ovlmerge demo")
@@ -55,7 +55,7 @@ fn tree() -> Command {
         .disable_help_subcommand(true)
 }
 
-/// Writes the files; `args` are those behind the name.
+/// Writes the files. `args` are the arguments after the name.
 pub(super) fn run(args: Vec<OsString>) -> Exit {
     let words = [OsString::from(NAME)].into_iter().chain(args);
     let matches = match command().try_get_matches_from(words) {

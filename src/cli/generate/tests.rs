@@ -48,7 +48,7 @@ fn every_shell_knows_every_option_and_every_subcommand() {
         for tool in Tool::ALL {
             assert!(script.contains(tool.command().get_name()), "{name}: {tool:?}");
         }
-        // What takes the place of clap's own completion has been put there.
+        // Our completion has replaced clap's own.
         assert!(script.matches("_ovlmerge_mount_options").count() > 1, "{name}");
         assert!(!script.contains("OPTION[,OPTION...]:_default"), "{name}");
     }

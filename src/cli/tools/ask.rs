@@ -13,10 +13,10 @@ use crate::control::{LONGEST, Question};
 use crate::error::{Errno, Error, Result};
 use crate::sys::{Stat, Target, file, mountinfo, stat, xattr};
 
-/// What `fuse` file systems say they are (`FUSE_SUPER_MAGIC`, linux/magic.h).
+/// The magic number of FUSE file systems (`FUSE_SUPER_MAGIC`, linux/magic.h).
 const FUSE: u32 = 0x6573_5546;
 
-/// Something on a running mount.
+/// An object on a running mount.
 #[derive(Debug)]
 pub(in crate::cli) struct Asked {
     object: File,
@@ -24,10 +24,10 @@ pub(in crate::cli) struct Asked {
 }
 
 impl Asked {
-    /// The object at a path, which is not opened, and not followed if it is a symbolic link.
+    /// The object at a path. It is not opened, and a symbolic link is not followed.
     ///
     /// # Errors
-    /// Those of open(2); ENODEV for one that is on no mount of ours.
+    /// Those of open(2); ENODEV if the object is not on a mount of ours.
     pub(super) fn at(path: &Path) -> Result<Self> {
         Self::open(path, libc::O_NOFOLLOW)
     }
@@ -51,7 +51,7 @@ impl Asked {
         if kind.magic == FUSE { Ok(asked) } else { Err(asked.not_ours()) }
     }
 
-    /// Its attributes.
+    /// Attributes of the object.
     ///
     /// # Errors
     /// Those of stat(2).
@@ -59,11 +59,11 @@ impl Asked {
         stat::fstat(self.object.as_fd()).map_err(|err| self.or_dead(err))
     }
 
-    /// The answer.
+    /// Asks the mount and returns its answer.
     ///
     /// # Errors
-    /// ENODEV where nobody knows the question, EACCES for those who may not ask, EPROTO for an
-    /// answer that makes no sense.
+    /// ENODEV if the mount does not know the question, EACCES if we may not ask, EPROTO if the
+    /// answer is not JSON.
     pub(in crate::cli) fn ask(&self, question: &Question) -> Result<Value> {
         let name = CString::new(question.name()).map_err(|_| Errno::EINVAL)?;
         let text = xattr::get_with_room(Target::Fd(self.object.as_fd()), &name, LONGEST);
@@ -97,7 +97,7 @@ fn of_open(err: &io::Error, path: &str) -> Error {
     of_path(Errno::from_raw(err.raw_os_error().unwrap_or(libc::EIO)).into(), path)
 }
 
-/// With the path, and what to do about a mount whose server was killed.
+/// Adds the path to an error, and advice if the server of the mount is dead.
 fn of_path(err: Error, path: &str) -> Error {
     if err.errno() != Errno::ENOTCONN {
         return err.context(path);

@@ -119,11 +119,11 @@ pub(super) fn run(matches: &ArgMatches) -> Result<Exit, Stop> {
     }
 }
 
-/// Says what the work directory has against the upper. What is left after a crash can still be
-/// packed, by who wants to.
+/// Warns if the work directory says that the upper is not to be read. It is packed all the same,
+/// because the user may want what a crash has left.
 fn warn_of(work: &Path) -> Result<(), Stop> {
     let named = || format!("workdir={}", work.display());
-    // A mount that only reads does without it as well.
+    // The work directory may be missing, as for a mount that only reads.
     let Ok(dir) = at::open_root(work) else { return Ok(()) };
     for reason in why_not_to_read(dir.as_fd()).context(named)? {
         complain(format_args!("diff: {}: {reason}", named()));
@@ -194,7 +194,7 @@ fn pack<W: Write>(
     Ok((to, told(output, &summary, counts)))
 }
 
-/// A file appears when it is whole. A device or a pipe is written to as it is.
+/// Writes the layer. A file appears when it is complete; a device or a pipe is written directly.
 fn to_file(path: &Path, layers: &Layers, rules: Rules, output: &Output) -> Result<Exit, Stop> {
     let what = || path.display().to_string();
     let failed = |err: io::Error| Error::from(err).context(what());
@@ -207,7 +207,7 @@ fn to_file(path: &Path, layers: &Layers, rules: Rules, output: &Output) -> Resul
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
     };
-    // What the umask leaves of it, as for any new file.
+    // The umask applies, as for any new file.
     let mode = std::fs::Permissions::from_mode(0o666);
     let file = tempfile::Builder::new().permissions(mode).tempfile_in(beside);
     let file = file.map_err(|err| no_file_in(beside, &err).context(what()))?;
@@ -218,8 +218,8 @@ fn to_file(path: &Path, layers: &Layers, rules: Rules, output: &Output) -> Resul
     print(&mut io::stdout(), &told)
 }
 
-/// Why no file can be made in a directory. The library has put a name of its own into the error,
-/// and taken its number out.
+/// The error if no file can be made in a directory. The library's own has the name of a temporary
+/// file, and no errno.
 fn no_file_in(dir: &Path, err: &io::Error) -> Error {
     let dir = dir.display();
     match err.kind() {

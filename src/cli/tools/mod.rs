@@ -1,4 +1,4 @@
-//! The subcommands that work on layers, and on running mounts: what they have in common.
+//! The subcommands for layers and for running mounts, and the code that they share.
 
 mod apply;
 pub(super) mod ask;
@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::error::{Context, Error};
 use crate::tools::oci::printable;
 
-/// The tools.
+/// A subcommand for layers or for a running mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tool {
     /// `ovlmerge diff`.
@@ -74,7 +74,7 @@ impl Tool {
         }
     }
 
-    /// Its grammar.
+    /// The grammar of the tool.
     #[must_use]
     pub fn command(self) -> Command {
         match self {
@@ -94,7 +94,7 @@ impl Tool {
 enum Stop {
     /// The command line makes no sense.
     Usage(UsageError),
-    /// It did not work.
+    /// The work failed.
     Failed(Error),
 }
 
@@ -114,7 +114,7 @@ fn usage(text: impl Into<String>) -> Stop {
     UsageError::new(text).into()
 }
 
-/// Runs a tool; `args` are those behind its name.
+/// Runs a tool. `args` are the arguments after its name.
 pub(super) fn run(tool: Tool, args: Vec<OsString>) -> Exit {
     let name = tool.name();
     let words = [OsString::from(name)].into_iter().chain(args);
@@ -162,7 +162,7 @@ fn flag(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
-/// The mount options of `-o`.
+/// Reads the mount options of `-o`.
 fn request(matches: &ArgMatches) -> Result<Request, UsageError> {
     let mut request = Request::default();
     for options in matches.get_many::<OsString>("options").unwrap_or_default() {
@@ -173,7 +173,7 @@ fn request(matches: &ArgMatches) -> Result<Request, UsageError> {
     Ok(request)
 }
 
-/// The layers of `-o`: the upper, and the rest as a mount of the lowers alone has it.
+/// The layers of `-o`: the upper, and the configuration of a mount of the lowers alone.
 fn layers(request: Request) -> Result<(PathBuf, Config), UsageError> {
     let Some(upper) = request.upper else {
         return Err(UsageError::new(
@@ -210,13 +210,13 @@ fn print(to: &mut dyn Write, text: &str) -> Result<Exit, Stop> {
     Ok(Exit::Done)
 }
 
-/// Where a tool is, and how many bytes it has written.
+/// Template of a progress line with the number of bytes and the present path.
 const BYTES: &str = "{spinner} {bytes} {wide_msg}";
 
-/// Where it is.
+/// Template of a progress line with the present path.
 const PATHS: &str = "{spinner} {wide_msg}";
 
-/// Shown if standard error is a terminal.
+/// A progress line, which is shown if standard error is a terminal.
 fn progress(template: &str) -> ProgressBar {
     let bar = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template(template) {
@@ -232,9 +232,9 @@ fn progress(template: &str) -> ProgressBar {
     bar
 }
 
-/// Says where the tool is. The end of a long path says more than its beginning.
+/// Shows the present path. The end of a long path says more than its beginning.
 fn show_path(bar: &ProgressBar, path: &[u8]) {
-    /// More than a line of a terminal has: what is behind is cut off there.
+    /// Longest path that is shown, in bytes: more than a line of a terminal has.
     const SHOWN: usize = 512;
     if !bar.is_hidden() {
         let from = path.len().saturating_sub(SHOWN);

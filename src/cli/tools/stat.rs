@@ -35,7 +35,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<Exit, Stop> {
     print(&mut io::stdout(), &text)
 }
 
-/// One fact a line, what belongs together under a heading.
+/// One fact on a line, with headings over facts that belong together.
 fn as_text(all: &Value) -> String {
     let mut lines = Vec::new();
     for (name, value) in all.as_object().into_iter().flatten() {
@@ -62,7 +62,7 @@ fn add(lines: &mut Vec<String>, depth: usize, name: &str, value: &Value) {
 /// An object on one line.
 fn row(value: &Value) -> String {
     let Some(fields) = value.as_object() else { return word(value) };
-    // What names it comes first.
+    // The fields that name the object come first.
     let first = |name: &str| ["layer", "role", "path"].iter().position(|known| *known == name);
     let mut words: Vec<_> = fields.iter().filter(|(_, value)| !value.is_null()).collect();
     words.sort_by_key(|(name, _)| first(name).unwrap_or(usize::MAX));
@@ -84,8 +84,7 @@ fn word(value: &Value) -> String {
     }
 }
 
-/// Text without what a terminal would take for a command: whoever serves a mount says what it
-/// likes.
+/// Text without control characters, which a terminal may obey: any server may serve the mount.
 pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

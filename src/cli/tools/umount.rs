@@ -1,6 +1,6 @@
 //! `ovlmerge umount`.
 //!
-//! umount(8) returns before the server has gone, with data of the mount still on its way to the
+//! umount(8) returns before the server is gone, while data of the mount may be on its way to the
 //! disk. FUSE has no request to wait for that.
 
 use std::fs::{self, File};
@@ -20,10 +20,10 @@ use crate::sys::process::{Process, describe};
 use crate::sys::server::end_copy;
 use crate::sys::{mount, mountinfo};
 
-/// How often it is looked whether the server has gone.
+/// Interval at which to check whether the server is gone.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// After so long it is said what is waited for.
+/// How long to wait before saying what is waited for.
 const SILENT: Duration = Duration::from_secs(5);
 
 pub(super) fn command() -> Command {
@@ -54,7 +54,7 @@ pub(super) fn run(matches: &ArgMatches) -> std::result::Result<Exit, Stop> {
     Ok(Exit::Done)
 }
 
-/// The path of a mountpoint without links in it, of which nothing is asked: its server is gone.
+/// The path of a mountpoint without links above it. It is not looked at, as its server is dead.
 fn below_its_parent(place: &Path) -> Result<PathBuf> {
     match (place.parent(), place.file_name()) {
         (Some(parent), Some(name)) => {
@@ -66,19 +66,19 @@ fn below_its_parent(place: &Path) -> Result<PathBuf> {
     }
 }
 
-/// The process that serves a mount, and what it may leave unsaid.
+/// The process that serves a mount, and what to sync after its end.
 struct Server {
     process: Process,
-    /// The file system, as [`mountinfo::Mount::device`] has it.
+    /// Device number of the mount, in the form of [`mountinfo::Mount::device`].
     device: String,
-    /// The upper, if it is to be on the disk in the end. Opened before the server ends, so that
-    /// it learns of each error that comes until then (syncfs(2)).
+    /// The upper, unless the mount is volatile. It is opened before the server ends, so that
+    /// syncfs(2) reports each error that comes until then.
     upper: Option<File>,
 }
 
 impl Server {
     fn of(place: &Path) -> Result<Self> {
-        // Closed on return: it would keep the mount busy.
+        // The object is closed on return, as it would keep the mount busy.
         let asked = Asked::in_dir(place)?;
         let answer = asked.ask(&Question::Stat)?;
         let number = |name: &str| answer.get(name).and_then(Value::as_u64);
@@ -91,7 +91,7 @@ impl Server {
         Ok(Self { process, device, upper: upper(&asked, &answer)? })
     }
 
-    /// Waits until the process is gone.
+    /// Waits until the process is gone, then syncs the upper.
     fn see_off(self) -> Result<()> {
         let begun = Instant::now();
         let mut told = false;
@@ -110,7 +110,7 @@ impl Server {
         }
     }
 
-    /// In words for who waits.
+    /// A text that says why the server is still there.
     fn why_it_stays(&self) -> String {
         let server = self.process.pid();
         let copies = mountinfo::seen_elsewhere(self.device.as_bytes());
@@ -128,7 +128,7 @@ impl Server {
     }
 }
 
-/// The upper, unless nothing has to be on the disk.
+/// Opens the upper, unless the mount is volatile.
 fn upper(asked: &Asked, answer: &Value) -> Result<Option<File>> {
     let layers = ask::layers(asked)?;
     let upper = layers.iter().find(|layer| layer.get("role").is_some_and(|role| role == "upper"));

@@ -89,7 +89,7 @@ impl Layers {
     }
 }
 
-/// Says what a layer is for, and where a file of it is.
+/// Adds the role of the layer, and the full path of the file.
 fn add_file(level: &mut Map<String, Value>, layers: &[Value]) {
     let number = level.get("layer").cloned().unwrap_or_default();
     let Some(layer) = layers.iter().find(|layer| layer.get("layer") == Some(&number)) else {
@@ -102,8 +102,8 @@ fn add_file(level: &mut Map<String, Value>, layers: &[Value]) {
     level.insert("role".to_owned(), layer.get("role").cloned().unwrap_or_default());
 }
 
-/// Asks about an object, or about a name that is not there: the directory above it, or one further
-/// up, knows.
+/// Asks about an object. If a name is not there, the directory above it is asked, or one further
+/// up.
 fn ask_about(path: &Path) -> Result<(Asked, Value)> {
     let first = match Asked::at(path) {
         Ok(asked) => return ask_object(asked, path),
@@ -111,7 +111,7 @@ fn ask_about(path: &Path) -> Result<(Asked, Value)> {
     };
     let mut missing = Vec::new();
     let (mut here, mut last) = (path, first.errno());
-    // What is broken cannot be opened either.
+    // A broken object cannot be opened either.
     while matches!(last, Errno::ENOENT | Errno::EINVAL | Errno::EPERM | Errno::EIO) {
         let Some((above, name)) = split(here) else { break };
         missing.insert(0, Box::from(name.as_bytes()));
@@ -127,8 +127,8 @@ fn ask_about(path: &Path) -> Result<(Asked, Value)> {
     Err(first)
 }
 
-/// A file with several names is asked about by the one that was given, as far as that works: what
-/// hides what is different for each.
+/// Asks about an open object. A file with several names is asked about by the given name, if that
+/// works, because each name may be hidden by something else.
 fn ask_object(asked: Asked, path: &Path) -> Result<(Asked, Value)> {
     let stat = asked.stat()?;
     if stat.nlink > 1
@@ -218,7 +218,7 @@ fn summary(answer: &Value) -> String {
     words.join(", ")
 }
 
-/// What there is to say of one object of a layer.
+/// The marks of one object of a layer, in words.
 fn marks(level: &Value) -> Vec<String> {
     let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(plain);
     let mut marks = Vec::new();
