@@ -1,19 +1,19 @@
-//! From results to answers: what fails is logged, and what panics too.
+//! From results to answers. Errors and panics are logged.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::{Errno, Result};
 
-/// What an operation gave, with the errno that the kernel gets.
+/// The result of an operation, with the errno that the kernel gets.
 pub type Answer<T> = std::result::Result<T, Errno>;
 
-/// Runs an operation; a panic in it is EIO and a line in the log.
+/// Runs an operation. A panic in it becomes EIO, and a line in the log.
 pub fn guarded<T>(name: &'static str, act: impl FnOnce() -> Result<T>) -> Answer<T> {
     match catch_unwind(AssertUnwindSafe(act)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(err)) => {
             match err.errno() {
-                // What a disk or a layer says is for the log too.
+                // A disk or a layer failed, which belongs in the log.
                 Errno::EIO | Errno::ESTALE => tracing::warn!("{name}: {err}"),
                 _ => tracing::debug!("{name}: {err}"),
             }

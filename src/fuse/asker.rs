@@ -1,15 +1,15 @@
-//! Who may ask a mount about itself.
+//! The check of who may ask a mount about itself.
 //!
-//! The answer has paths of layers, options and names that were deleted. In a container that is
-//! nobody's business, not even its root's. So there is one rule, and no half answers: **the user
-//! of the server, and root in its user namespace, from where the server's paths mean the same**,
-//! which is its mount namespace and its root directory. Whoever is there sees the mount as its
-//! owner does, and the server's command line as well (proc(5)).
+//! An answer has paths of layers, options and names that were deleted. Nobody in a container should
+//! see these, not even its root. So there is one rule, and no partial answers: **the user of the
+//! server and root in its user namespace may ask, from the server's mount namespace and root
+//! directory**. There paths mean what they mean to the server, and its command line can be read as
+//! well (proc(5)).
 //!
-//! The kernel names the thread that asks, and waits with it for the answer: the number cannot come
-//! to stand for somebody else meanwhile. It is 0 for a thread that the process namespace of the
-//! mount does not know. A mount that our caller has made may have been made in another process
-//! namespace than ours, so there nobody may ask.
+//! The kernel names the thread that asks. The thread waits for the answer, so its number cannot
+//! pass to another one meanwhile. The number is 0 if the process namespace of the mount does not
+//! have the thread. A caller that made the mount itself may be in another process namespace than
+//! ours, so about such a mount nobody may ask.
 
 use crate::config::Config;
 use crate::sys::creds;
@@ -20,22 +20,22 @@ use crate::transport::request::Header;
 #[derive(Debug)]
 pub struct Askers {
     owner: u32,
-    /// Where to ask from; `None` where numbers of threads mean nothing to us.
+    /// The place to ask from; `None` where numbers of threads mean nothing to us.
     place: Option<Root>,
 }
 
 impl Askers {
-    /// For the mount of this process.
+    /// The check for the mount of this process.
     pub fn new(config: &Config) -> Self {
         let place = if config.device.is_none() { Root::ours() } else { None };
         Self { owner: creds::effective().uid.number(), place }
     }
 
-    /// Whether the one who sent this request may have an answer.
+    /// Whether the sender of a request may have an answer.
     pub fn may_ask(&self, header: &Header) -> bool {
         let trusted = |user: u32| user == 0 || user == self.owner;
-        // A file system on top of this one asks in the name of its own owner, so the thread has to
-        // be the user that it asks for.
+        // A file system on top of this one asks in the name of its own owner, so the user of the
+        // thread is checked as well.
         self.place.is_some()
             && header.pid != 0
             && trusted(header.uid)

@@ -1,16 +1,16 @@
 //! The threads that read requests, and the watch over them.
 //!
-//! A request is served by the thread that read it, whatever it waits for: a disk, a network, a
-//! layer that hangs, a lock. Nobody has to know beforehand which requests will wait. Instead the
-//! thread that began the session keeps **watch**. When all readers are in requests, and requests
-//! that nobody takes are there or a reader waits, it adds readers. A reader that finds nothing to
-//! do for a while goes, as long as enough are left.
+//! The thread that read a request serves it, whatever it waits for: a disk, a network, a layer that
+//! hangs, a lock. So nothing has to predict which requests will wait. Instead the thread that began
+//! the session keeps **watch**. It adds readers when all of them are in requests, and other
+//! requests are pending or a reader says that it will wait. A reader without work ends after a
+//! while, if enough are left.
 //!
-//! The watch costs no system call while some reader is free: readers say with additions to memory
-//! that they begin and end a request. While no request is under way the watch sleeps.
+//! The watch costs no system call while some reader is free: readers note the begin and the end of
+//! a request by additions to memory. While no request is under way the watch sleeps.
 //!
-//! Each reader has a [`Seat`], where the request stands that it serves. So somebody else can answer
-//! a request whose reader waits for a layer that hangs, and the reader goes on alone.
+//! Each reader has a [`Seat`], which holds the request that it serves. So another thread can answer
+//! a request whose reader waits for a layer that hangs; the reader goes on alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
@@ -25,58 +25,56 @@ use crate::transport::in_flight::Taken;
 use crate::transport::init;
 use crate::transport::waiting::Waiting;
 
-/// How often the watch looks while all readers are in requests. A request that comes then waits
-/// about so long until another reader takes it.
+/// Interval of the watch while all readers are in requests. A request that comes then waits about
+/// as long for another reader.
 const LOOK: Duration = Duration::from_millis(5);
-/// How often the watch looks while some reader is free.
+/// Interval of the watch while some reader is free.
 const GLANCE: Duration = Duration::from_secs(1);
-/// So many looks at which some reader was free, until the watch only glances.
+/// Number of looks with a free reader, after which the watch only glances.
 const CALM: u32 = 20;
-/// A request that has been served for so long waits for something: most take a hundredth of it.
+/// A request that is served for so long waits for something: most take a hundredth of it.
 const HELD_UP: Duration = Duration::from_millis(1);
-/// When all readers are held up for so long, another one is ready for the next request, and the
-/// watch rests.
+/// When all readers are held up for so long, one more is added for the next request, and the watch
+/// rests.
 const STUCK: Duration = Duration::from_millis(100);
-/// How long a reader that is not needed waits for a request before it goes.
+/// How long a reader that is not needed waits for a request before it ends.
 const IDLE: Duration = Duration::from_secs(10);
-/// As many requests can wait for layers before others wait for them.
+/// The most requests that can wait for layers before others have to wait for them.
 const MOST: u32 = init::MAX_BACKGROUND as u32;
-/// As many readers there can be with those that nobody waits for any more: their callers were
-/// killed. A tenth of the threads that a system of 32 GiB has by itself (`fork_init`,
-/// kernel/fork.c).
+/// The most readers, including those that nobody waits for because their callers were killed. A
+/// tenth of the threads that a system of 32 GiB allows by default (`fork_init`, kernel/fork.c).
 const MOST_OF_ALL: u32 = 25_000;
 /// Descriptors that a reader may take: one to wait with, two of a pipe, and the file that it reads.
-/// Half of all that there may be are for the layers.
+/// Half of all descriptors are left for the layers.
 const OF_A_READER: u64 = 4;
-/// How long no reader is added after that failed.
+/// How long no reader is added after a failure to add one.
 const REST: Duration = Duration::from_secs(1);
 
-/// Levels of alert: readers tell the watch of one, and the watch is at one. A larger one includes
-/// the smaller ones.
+/// Levels of alert, of the readers and of the watch. A higher one includes the lower ones.
 mod alert {
     /// Nothing happened; the watch sleeps.
     pub const NONE: u8 = 0;
     /// A request began; the watch glances.
     pub const SERVING: u8 = 1;
-    /// Requests take all readers; the watch looks.
+    /// All readers serve requests; the watch looks.
     pub const ALL_SERVING: u8 = 2;
-    /// Requests take all readers, and one of them says that it will wait.
+    /// All readers serve requests, and one of them says that it will wait.
     pub const WILL_WAIT: u8 = 3;
 }
 
 /// All readers of a connection.
 #[derive(Debug)]
 pub struct Crew {
-    /// How they wait for requests.
+    /// How readers wait for requests.
     pub waiting: Waiting,
     wanted: u32,
-    /// How many requests may be waited for at the same time.
+    /// The most requests that may be waited for at the same time.
     most: u32,
-    /// How many readers there may be with those whose requests were answered in their place.
+    /// The most readers, including those whose requests another thread has answered.
     most_of_all: u32,
-    /// Readers that are in no request.
+    /// The number of readers that serve no request.
     free: AtomicU32,
-    /// The highest level that readers told since the watch looked last.
+    /// The highest level that readers noted since the last look of the watch.
     noted: AtomicU8,
     /// The level that the watch is at.
     pace: AtomicU8,
@@ -87,7 +85,7 @@ pub struct Crew {
 #[derive(Debug, Default)]
 struct State {
     seats: Vec<Arc<Seat>>,
-    /// How many seats there have been.
+    /// The number of seats that there have been.
     numbers: u32,
     /// The mount is gone.
     is_over: bool,
@@ -95,7 +93,7 @@ struct State {
     failed: Option<Error>,
 }
 
-/// A request that is being served; it ends when this goes.
+/// A request that is being served, until this is dropped.
 #[derive(Debug)]
 pub struct Serving<'a> {
     crew: &'a Crew,
@@ -110,8 +108,8 @@ impl Drop for Serving<'_> {
 }
 
 impl Crew {
-    /// For so many readers while none is held up. Each has a descriptor, of which the process may
-    /// have `descriptors`.
+    /// A crew with `wanted` readers while none is held up. The process may open `descriptors`,
+    /// which limits the number of readers.
     pub fn new(wanted: u32, descriptors: u64, waiting: Waiting) -> Self {
         let one_in = |part: u64| u32::try_from(descriptors / part).unwrap_or(u32::MAX);
         let most = one_in(2 * OF_A_READER).min(MOST).max(wanted);
@@ -128,7 +126,7 @@ impl Crew {
         }
     }
 
-    /// How many readers there are, and may be.
+    /// The number of readers, and its limits.
     pub fn fill(&self) -> Readers {
         let now = self.count(&self.state.lock());
         Readers { wanted: self.wanted, now, most: self.most }
@@ -138,7 +136,7 @@ impl Crew {
         number(state.seats.len())
     }
 
-    /// A seat for one more reader, which is free at first.
+    /// Adds a seat for one more reader, which is free at first.
     pub fn join(&self) -> Arc<Seat> {
         let mut state = self.state.lock();
         state.numbers = state.numbers.wrapping_add(1).max(1);
@@ -157,7 +155,7 @@ impl Crew {
         self.roused.notify_all();
     }
 
-    /// Gives up a seat that nobody sat on.
+    /// Gives up a seat whose thread could not start.
     pub fn withdraw(&self, seat: &Arc<Seat>) {
         self.remove(&mut self.state.lock(), seat);
     }
@@ -190,8 +188,8 @@ impl Crew {
         Serving { crew: self, seat }
     }
 
-    /// Says that the request that this thread serves will wait for something, so that others do
-    /// not wait for this thread.
+    /// Notes that the request of this thread will wait for something, so that other requests do not
+    /// wait for this thread.
     pub fn will_wait(&self) {
         self.waiting.stop_spinning();
         if self.are_all_serving() {
@@ -212,9 +210,9 @@ impl Crew {
         }
     }
 
-    /// Has the watch look now.
+    /// Wakes the watch, so that it looks now.
     pub fn rouse(&self) {
-        // It either waits already, or sees with this lock what there is to see.
+        // With this lock the watch waits already, or it will see what there is to see.
         drop(self.state.lock());
         self.roused.notify_all();
     }
@@ -225,9 +223,8 @@ impl Crew {
         seats.into_iter().filter_map(|seat| seat.call().map(|call| (seat, call))).collect()
     }
 
-    /// Keeps watch until the mount is gone, and returns how that went. `requests_wait` tells
-    /// whether there are some that nobody has taken, and `add` adds a reader. `look` is called
-    /// each time.
+    /// Keeps watch until the mount is gone; fails with the first error of a reader. `requests_wait`
+    /// tells whether requests are pending, `add` adds a reader, and `look` is called at each look.
     pub fn watch(
         &self,
         requests_wait: impl Fn() -> bool,
@@ -254,7 +251,7 @@ impl Crew {
         self.state.lock().failed.take().map_or(Ok(()), Err)
     }
 
-    /// How many readers are to be added.
+    /// The number of readers to add.
     fn lacks(&self, noted: u8, requests_wait: &impl Fn() -> bool) -> u32 {
         if !self.are_all_serving() {
             return 0;
@@ -266,9 +263,9 @@ impl Crew {
         let useful = useful(readers, &calls);
         let held_up = number(waited_for.iter().filter(|call| call.age() >= HELD_UP).count());
         let lacks = match held_up {
-            // They are quick; more of them would only get into each other's way.
+            // The readers are quick; more of them would only get into each other's way.
             few if few < useful.div_ceil(2) => 0,
-            // Whatever waits will wait for what these wait for.
+            // The pending requests may wait for what these wait for.
             many if requests_wait() => many.max(1),
             _ if waited_for.iter().all(|call| call.age() >= STUCK) => 1,
             _ => 0,
@@ -277,14 +274,14 @@ impl Crew {
         lacks.max(will_wait).min(self.room(readers, useful))
     }
 
-    /// How many readers may be added, if so many are useful. One whose request was answered in its
-    /// place is not: there may be more and more of these as long as a layer hangs.
+    /// How many readers may be added, if `useful` of them are useful. A reader whose request
+    /// another thread has answered is not: there may be more and more of these while a layer hangs.
     fn room(&self, readers: u32, useful: u32) -> u32 {
         let room = self.most.saturating_sub(useful);
         room.min(self.most_of_all.saturating_sub(readers))
     }
 
-    /// Whether no reader can be added, so that nobody may read that a caller got a signal.
+    /// Whether no reader can be added. Then nobody may read that a caller got a signal.
     pub fn is_full(&self) -> bool {
         let readers = self.count(&self.state.lock());
         self.are_all_serving() && self.room(readers, useful(readers, &self.calls())) == 0
@@ -320,8 +317,8 @@ impl Crew {
         state.is_over
     }
 
-    /// Waits, once the mount is gone, until all readers have left but those whose requests change
-    /// nothing, or nothing any more: these may hang. One without a request may just have taken one.
+    /// Waits, once the mount is gone, for all readers that may still change something; others may
+    /// hang. A reader without a request may just have taken one, and is waited for.
     pub fn finish(&self) {
         while !self.state.lock().seats.iter().all(|seat| seat.is_harmless()) {
             std::thread::sleep(LOOK);
@@ -330,13 +327,13 @@ impl Crew {
     }
 }
 
-/// How many of the readers do not serve a request that nobody waits for any more.
+/// The number of readers, without those whose requests nobody waits for any more.
 fn useful(readers: u32, calls: &[(Arc<Seat>, Call)]) -> u32 {
     let lost = calls.iter().filter(|(_, call)| !call.is_waited_for()).count();
     readers.saturating_sub(number(lost))
 }
 
-/// A number of readers.
+/// A length as a number of readers.
 fn number(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
@@ -424,7 +421,7 @@ mod tests {
         assert!(crew.may_retire(&more[1]));
     }
 
-    /// A request that somebody else has answered, as its caller was killed.
+    /// Claims the request of a seat, as another thread does when the caller was killed.
     fn answered(crew: &Crew, seat: &Seat) -> bool {
         let is_there = crew.calls().iter().any(|(other, _)| std::ptr::eq(&**other, seat));
         is_there && seat.claim(2)

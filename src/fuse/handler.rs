@@ -1,7 +1,7 @@
-//! Requests to operations, results to answers.
+//! From requests to operations, and from results to answers.
 //!
-//! Each is answered by the thread that read it. A panic in an operation is EIO for that request and
-//! a line in the log; the mount lives on.
+//! The thread that read a request answers it. A panic in an operation becomes EIO for that request
+//! and a line in the log; the mount lives on.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -47,16 +47,16 @@ pub struct Handler {
     device: Arc<Device>,
     agreed: OnceLock<Agreed>,
     readdirplus: ReaddirplusPolicy,
-    /// The only user besides root that may come, with `allow_root`.
+    /// The only user besides root who may use the mount, with `allow_root`.
     only: Option<u32>,
-    /// We, and with us the mount, live in the initial user namespace.
+    /// The server, and so the mount, is in the initial user namespace.
     initial_namespace: bool,
-    /// FSYNC may do something.
+    /// Whether FSYNC may have an effect.
     can_sync: bool,
 }
 
 impl Handler {
-    /// For requests to `vfs`.
+    /// A handler of requests to `vfs`.
     pub fn new(
         vfs: Arc<Vfs>,
         config: &Config,
@@ -66,7 +66,7 @@ impl Handler {
         desk: Desk,
     ) -> Self {
         let owner = || nix::unistd::geteuid().as_raw();
-        // Where that is not known, each FSYNC finds out by itself.
+        // If that is not known, each FSYNC finds out by itself.
         let can_sync = vfs.can_sync().unwrap_or(true);
         Self {
             vfs,
@@ -86,12 +86,12 @@ impl Handler {
         }
     }
 
-    /// What INIT agreed on; nothing before.
+    /// What server and kernel agreed on at INIT; nothing before INIT.
     pub fn agreed(&self) -> Agreed {
         self.agreed.get().copied().unwrap_or_default()
     }
 
-    /// Takes one request. It is answered before this returns.
+    /// Serves one request, and answers it before this returns.
     pub fn handle(&self, request: &Request<'_>, reply: Reply) {
         let header = &request.header;
         if self.is_stranger(header, &request.operation) {
@@ -112,7 +112,7 @@ impl Handler {
             Operation::Symlink { .. } | Operation::MakeNode { .. } | Operation::MakeDir { .. } => {
                 self.make(header, &request.operation, reply);
             }
-            // The kernel sends a MKNOD then, and has nothing to release when the file is closed.
+            // The kernel then sends MKNOD, and has nothing to release when the file is closed.
             Operation::Create { .. } if self.open_mode() == OpenMode::NotAsked => {
                 reply.error(Errno::ENOSYS);
             }
@@ -150,18 +150,18 @@ impl Handler {
         }
     }
 
-    /// Takes a request about contents or extended attributes.
+    /// Serves a request about contents or extended attributes.
     fn handle_data(&self, header: &Header, operation: &Operation<'_>, reply: Reply) {
         let id = node(header);
         match *operation {
             Operation::Read { offset, size } => self.read(id, offset, size, reply),
             Operation::Write { offset, data, flags } => self.write(id, offset, data, flags, reply),
-            // Once for files and once for directories; the kernel then syncs without us.
+            // The kernel asks once for files and once for directories, then syncs without us.
             Operation::Fsync { .. } if !self.can_sync => reply.error(Errno::ENOSYS),
             Operation::Fsync { data_only } => {
                 finish(self.run("fsync", |vfs| vfs.fsync(id, data_only)), reply);
             }
-            // As the kernel says of attributes that its file systems only read (fs/xattr.c).
+            // The errno of the kernel for attributes that can only be read (fs/xattr.c).
             Operation::SetXattr { name, .. } | Operation::RemoveXattr { name }
                 if control::is_ours(name) =>
             {
@@ -196,7 +196,7 @@ impl Handler {
                 finish_with(answer, reply, Reply::offset);
             }
             Operation::CopyRange { offset, to, to_offset, length } => {
-                // What one answer can count (a 32-bit number, in whole pages).
+                // The most that one answer can count (a 32-bit number, in whole pages).
                 let length = length.min(1 << 30);
                 let who = self.privilege(header);
                 let act =
@@ -204,16 +204,16 @@ impl Handler {
                 let answer = self.run("copy_file_range", act);
                 finish_with(answer, reply, Reply::written);
             }
-            // It waits for the writes before it, where the kernel does not do so by itself.
+            // With FLUSH the kernel waits for the writes before it, which it does not do by itself.
             Operation::Flush if !self.agreed().writes_at_close => reply.ok(),
             Operation::Interrupt { unique } => self.interrupt(unique, reply),
-            // ENOSYS means "never ask again". FLUSH: writes have reached the layer when they are
-            // answered. ACCESS: with default_permissions the kernel decides by itself.
+            // ENOSYS means "never ask again". FLUSH: a write is answered when it has reached the
+            // layer. ACCESS: with default_permissions the kernel decides by itself.
             _ => reply.error(Errno::ENOSYS),
         }
     }
 
-    /// Takes nodes back.
+    /// Takes back references of the kernel to nodes.
     pub fn forget(&self, forgets: impl IntoIterator<Item = (NodeId, u64)>) {
         for (id, count) in forgets {
             self.forget_one(id, count);
@@ -229,10 +229,10 @@ impl Handler {
         self.passthrough.forget(id, || !self.vfs.knows(id));
     }
 
-    /// Answers INIT. Nothing else is answered before.
+    /// Answers INIT, before which nothing else is answered.
     ///
     /// # Errors
-    /// EPROTO for a kernel that is too old.
+    /// EPROTO if the kernel is too old.
     pub fn init(&self, offer: &Offer, reply: Reply) -> Result<()> {
         match init::agree(&negotiation::wanted(&self.config, self.open_mode), offer) {
             Ok((agreed, fields)) => {
@@ -259,14 +259,14 @@ impl Handler {
         guarded(name, || act(&self.vfs))
     }
 
-    /// How long the kernel may remember things. From its caches it would serve everybody, so with
-    /// `allow_root` not at all.
+    /// How long the kernel may cache answers. It would serve everybody from its caches, so with
+    /// `allow_root` it may not cache at all.
     pub(super) fn lifetime(&self) -> Duration {
         if self.only.is_some() { Duration::ZERO } else { self.config.timeout }
     }
 
-    /// Whether `allow_root` keeps this caller out. What is open already, and what the kernel sends
-    /// by itself, goes on.
+    /// Whether `allow_root` keeps this caller out. Requests on open files, and those that the
+    /// kernel sends by itself, go on.
     fn is_stranger(&self, header: &Header, operation: &Operation<'_>) -> bool {
         let goes_on = matches!(
             operation,
@@ -281,9 +281,8 @@ impl Handler {
         !goes_on && header.uid != 0 && self.only.is_some_and(|only| only != header.uid)
     }
 
-    /// Whether a caller keeps set-id bits where a request tells nothing but the user: the kernel
-    /// asks for CAP_FSETID in the initial user namespace (`setattr_should_drop_suidgid`,
-    /// fs/attr.c).
+    /// Whether a caller keeps set-id bits, for a request that names only the user. The kernel asks
+    /// for CAP_FSETID in the initial user namespace (`setattr_should_drop_suidgid`, fs/attr.c).
     pub(super) fn privilege(&self, header: &Header) -> Privilege {
         if header.uid == 0 && self.initial_namespace {
             Privilege::KeepsSetId
@@ -292,7 +291,7 @@ impl Handler {
         }
     }
 
-    /// Whether a caller keeps set-id bits where a request tells: since Linux 5.12
+    /// Whether a caller keeps set-id bits, for a request that tells, as since Linux 5.12
     /// (`FUSE_HANDLE_KILLPRIV_V2`).
     pub(super) fn privilege_as_told(&self, header: &Header, kills_set_id: bool) -> Privilege {
         match (self.agreed().says_who_kills, kills_set_id) {
@@ -310,7 +309,7 @@ impl Handler {
                     self.forget_one(entry.node, 1);
                 }
             }
-            // An absent name is remembered too.
+            // The kernel may cache an absent name too.
             Err(Errno::ENOENT) if !self.lifetime().is_zero() => {
                 reply.absent(Lifetime::of(self.lifetime()));
             }
@@ -393,7 +392,7 @@ impl Handler {
             0 => RenameMode::Replace,
             libc::RENAME_NOREPLACE => RenameMode::NoReplace,
             libc::RENAME_EXCHANGE => RenameMode::Exchange,
-            // Whiteouts are made by us alone, as in the kernel's overlayfs.
+            // Only we make whiteouts, as in the kernel's overlayfs.
             _ => return reply.error(Errno::EINVAL),
         };
         finish(self.run("rename", |vfs| vfs.rename(from.0, from.1, to.0, to.1, mode)), reply);
@@ -409,14 +408,14 @@ impl Handler {
     }
 
     fn open_dir(&self, reply: Reply) {
-        // The kernel would keep a listing for as long as the time of the topmost directory stays.
+        // The kernel would keep a listing until the times of the topmost directory change.
         if self.lifetime().is_zero() || self.config.lowers_settle().is_some() {
             reply.opened(OpenedAs::default());
             return;
         }
         if self.agreed().no_opendir {
-            // Listings are kept by the kernel, and readers are known by their position: there is
-            // nothing to open or to close, and the kernel need not ask again.
+            // The kernel keeps listings, and readers are known by their position. There is nothing
+            // to open or to close, and the kernel need not ask again.
             return reply.error(Errno::ENOSYS);
         }
         reply.opened(OpenedAs { flags: open::CACHE_DIR | open::KEEP_CACHE, backing: 0 });
@@ -466,7 +465,7 @@ impl Handler {
     }
 
     fn write(&self, id: NodeId, offset: u64, data: &[u8], flags: u32, reply: Reply) {
-        // The kernel says so where it knows; a delayed write is nobody's.
+        // The kernel sets the flag if it knows the writer; a delayed write has none.
         let kill = flags & flag::WRITE_KILL_SUIDGID != 0;
         let privilege = if kill { Privilege::LosesSetId } else { Privilege::KeepsSetId };
         let whole = flags & flag::WRITE_CACHE != 0;
@@ -477,7 +476,7 @@ impl Handler {
         let failed = answer.is_err();
         finish_with(answer, reply, Reply::written);
         if let Some(pages) = pages.filter(|_| failed) {
-            // The kernel may have to write some of them again before it lets go of them.
+            // The kernel may have to write some of them again before it lets them go.
             self.pool.run(move || pages.are_not_kept(length));
         }
     }
@@ -497,7 +496,7 @@ impl Handler {
             _ => return reply.error(Errno::EINVAL),
         };
         let id = node(header);
-        // An older kernel does not say who loses the setgid bit.
+        // An older kernel does not tell whether the caller loses the setgid bit.
         let asked = !self.agreed().setxattr_ext && name == ACL_ACCESS.to_bytes() && header.uid != 0;
         let (pid, gid) = (header.pid, header.gid);
         let groups = asked.then(|| creds::groups_of(pid, gid));
@@ -527,7 +526,7 @@ struct Pages {
 }
 
 impl Pages {
-    /// To be called when they could not be written and the kernel has heard of it: it would go on
+    /// Drops the pages after a failed write, which the kernel knows of by now. It would go on
     /// showing them to everybody until it needs the memory.
     fn are_not_kept(self, length: usize) {
         let told = self.device.forget_pages(self.id.0, self.offset, length);
@@ -535,19 +534,19 @@ impl Pages {
     }
 }
 
-/// What the caller wants to make. The kernel sends none whose ids the mount lacks.
+/// The object that the caller wants to make. The kernel sends no ids that the mount lacks.
 fn wanted(header: &Header, mode: u32, umask: u32) -> Answer<Wanted> {
     let (uid, gid) = (Id::new(header.uid), Id::new(header.gid));
     let (Some(uid), Some(gid)) = (uid, gid) else { return Err(Errno::EOVERFLOW) };
     Ok(Wanted { uid, gid, mode, umask })
 }
 
-/// Answers a request that gives nothing.
+/// Answers a request that has no result.
 fn finish(answer: Answer<()>, reply: Reply) {
     finish_with(answer, reply, |reply, ()| reply.ok());
 }
 
-/// Answers a request with what it gave, or with what went wrong.
+/// Answers a request with its result or its error.
 pub(super) fn finish_with<T>(answer: Answer<T>, reply: Reply, give: impl FnOnce(Reply, T)) {
     match answer {
         Ok(value) => give(reply, value),

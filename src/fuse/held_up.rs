@@ -1,18 +1,18 @@
 //! Requests that wait for a layer, and the programs that wait for them.
 //!
-//! A layer may hang: a network is gone, a server is stopped. A request that waits for it is served
-//! on, but nobody has to wait for it for ever:
+//! A layer may hang: a network is gone, a server is stopped. A request that waits for it is still
+//! served, but nobody has to wait for it for ever:
 //!
-//! * The kernel lets no program go whose request was taken, not even a killed one. It tells us that
-//!   a signal came (INTERRUPT). If the program is to die, the request is answered EINTR and its
-//!   reader goes on alone. Other signals are not for us: calls on files are not interrupted by
-//!   them, and few programs would know what to do.
-//! * When the mount is to go, requests are answered ECONNABORTED, as the kernel answers those that
+//! * The kernel keeps a program, even a killed one, until its request is answered. It tells us that
+//!   a signal came (INTERRUPT). If the program is about to die, the request is answered EINTR and
+//!   its reader goes on alone. Other signals have no effect: they do not interrupt calls on files,
+//!   and few programs would know what to do.
+//! * When the mount is to end, requests are answered ECONNABORTED, as the kernel answers those that
 //!   it finds waiting at the end of a connection.
 //!
-//! A request that changes something can be given up until its first change (see
-//! [`crate::sys::commit`]), for a program that is to die; and never as the mount goes, as it may
-//! carry what a program has written long ago.
+//! For a program that is about to die, a request that changes something can be given up until its
+//! first change (see [`crate::sys::commit`]). At the end of the mount it is never given up, as it
+//! may carry data that a program has written long ago.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -29,22 +29,22 @@ use crate::sys::process;
 use crate::transport::abi::opcode;
 use crate::transport::reply::Reply;
 
-/// From then on a request is told of.
+/// A request that is served for so long is reported.
 const SLOW: Duration = Duration::from_secs(1);
-/// A request that is served for so long is one for the log: no disk takes as long.
+/// A request that is served for so long is logged: no disk takes as long.
 const HANGS: Duration = Duration::from_secs(10);
 
-/// What is remembered of requests that wait.
+/// The state of requests that wait.
 #[derive(Debug, Default)]
 pub struct Callers {
-    /// The mount is to go.
+    /// The mount is to end.
     are_let_go: AtomicBool,
-    /// The log has it that requests hang.
+    /// The log says that requests hang.
     told: AtomicBool,
 }
 
 impl Handler {
-    /// Does what is to be done for callers whose requests wait. To be called now and then.
+    /// Answers for callers whose requests wait. To be called now and then.
     pub(super) fn look_after_callers(&self) {
         let calls = self.crew.calls();
         let leaves = self.callers.are_let_go.load(Ordering::SeqCst);
@@ -59,13 +59,13 @@ impl Handler {
         self.tell_of_hanging(&calls);
     }
 
-    /// Lets callers go whose requests wait, as the mount goes.
+    /// Lets callers go whose requests wait, because the mount ends.
     pub(super) fn let_callers_go(&self) {
         self.callers.are_let_go.store(true, Ordering::SeqCst);
         self.crew.rouse();
     }
 
-    /// The caller of a request got a signal.
+    /// Notes that the caller of a request got a signal.
     pub(super) fn interrupt(&self, unique: u64, reply: Reply) {
         let calls = self.crew.calls();
         let found = calls.iter().find(|(seat, _)| seat.interrupt(unique));
@@ -74,8 +74,8 @@ impl Handler {
                 self.answer_the_dying(seat, call);
                 reply.none();
             }
-            // It was answered, or its reader is about to begin. The kernel knows, and asks again if
-            // the request is still waited for (`fuse_dev_do_write`, fs/fuse/dev.c).
+            // The request was answered, or its reader is about to begin. The kernel asks again if
+            // it still waits for the request (`fuse_dev_do_write`, fs/fuse/dev.c).
             None => reply.error(Errno::EAGAIN),
         }
     }
@@ -93,7 +93,7 @@ impl Handler {
         }
     }
 
-    /// What waits for longer than a moment, and for which layer.
+    /// The requests that wait for longer than a moment, with the layers that they wait for.
     pub(super) fn held_up(&self) -> Vec<HeldUp> {
         let calls = self.crew.calls();
         let slow: Vec<_> = calls.iter().filter(|(_, call)| call.age() >= SLOW).collect();
@@ -104,13 +104,13 @@ impl Handler {
         slow.into_iter().map(|(seat, call)| held_up(seat, call, &roots)).collect()
     }
 
-    /// Where the layers are now, as the kernel calls them.
+    /// The paths of the layers now, as the kernel names them.
     fn layer_roots(&self) -> Vec<(u16, PathBuf)> {
         let roots = self.vfs.layer_roots().into_iter();
         roots.filter_map(|(layer, fd)| Some((layer, process::path_of(&*fd)?))).collect()
     }
 
-    /// Says once that requests hang, and once that they do no longer.
+    /// Logs once that requests hang, and once that none hangs any more.
     fn tell_of_hanging(&self, calls: &[(Arc<Seat>, Call)]) {
         let hanging: Vec<_> = calls.iter().filter(|(_, call)| call.age() >= HANGS).collect();
         let told = self.callers.told.swap(!hanging.is_empty(), Ordering::Relaxed);
@@ -127,7 +127,7 @@ impl Handler {
 }
 
 fn held_up(seat: &Seat, call: &Call, roots: &[(u16, PathBuf)]) -> HeldUp {
-    // Its thread stands in a system call on a descriptor of the layer.
+    // Its thread is in a system call on a descriptor of the layer.
     let place = process::waits_for(seat.thread());
     let below = |(layer, root): &(u16, PathBuf)| {
         let path = place.as_ref()?.strip_prefix(root).ok()?;

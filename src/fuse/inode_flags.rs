@@ -4,7 +4,7 @@ use crate::error::{Errno, Result};
 use crate::sys::ioctl;
 use crate::vfs::{NodeId, Vfs};
 
-/// Runs one of them; ENOTTY for any other.
+/// Runs an ioctl of these programs; ENOTTY for any other.
 pub fn run(vfs: &Vfs, id: NodeId, cmd: u32, input: &[u8]) -> Result<Vec<u8>> {
     match cmd {
         ioctl::GETFLAGS => Ok(vfs.get_flags(id)?.to_ne_bytes().to_vec()),

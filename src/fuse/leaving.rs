@@ -1,10 +1,10 @@
-//! How the process ends.
+//! The end of the process.
 //!
-//! Whatever ended the session, what was taken from the kernel is finished, and what was written is
-//! forced to the disk. Only then the layers are let go of, with their locks.
+//! Whatever ended the session, requests taken from the kernel are finished, and written data is
+//! forced to the disk. Only then are the layers released, with their locks.
 //!
 //! The first SIGTERM, SIGINT or SIGHUP unmounts. A mount that is in use is detached, and served
-//! until its last user leaves. The second one, or requests that are stuck after the first one, end
+//! until its last user leaves. A second signal, or requests that are stuck after the first one, end
 //! it for those users too.
 
 use std::sync::{Arc, Weak};
@@ -19,33 +19,32 @@ use crate::sys::mount::OwnMount;
 use crate::transport::device::Device;
 use crate::vfs::Vfs;
 
-/// How long it takes, after a signal, for requests of which none is finished to count as stuck: a
-/// layer hangs. Less than the 90 seconds after which systemd kills (`DefaultTimeoutStopSec`,
-/// systemd-system.conf(5)).
+/// Requests count as stuck if none is finished for so long after a signal: a layer hangs. Less than
+/// the 90 seconds after which systemd kills (`DefaultTimeoutStopSec`, systemd-system.conf(5)).
 const STUCK: Duration = Duration::from_secs(30);
 
-/// How long that takes after a second signal. Docker gives a container ten seconds before it kills.
+/// How long that takes after a second signal. Docker gives a container ten seconds.
 const INSISTED: Duration = Duration::from_secs(5);
 
-/// The signals that are waited for by one thread. To be blocked before any thread starts.
+/// The signals that one thread waits for. To be blocked before any thread starts.
 pub fn signals() -> SigSet {
     let mut set = SigSet::empty();
     set.add(Signal::SIGUSR1);
     set.add(Signal::SIGTERM);
     set.add(Signal::SIGINT);
-    // A terminal that is closed; nohup(1) has it ignored.
+    // SIGHUP comes when a terminal is closed; nohup(1) has it ignored.
     if !daemon::is_ignored(Signal::SIGHUP) {
         set.add(Signal::SIGHUP);
     }
     set
 }
 
-/// Finishes what was taken, forces it to the disk, and lets go of the layers. With `patience`, it
-/// gives up when nothing was finished for so long.
+/// Finishes the requests that were taken, forces the upper to the disk and releases the layers.
+/// With `patience`, gives up when no request was finished for so long.
 ///
 /// # Errors
-/// EIO if something is left, and those of syncfs(2). They are in the log as well, as nobody sees
-/// how a process in the background ends.
+/// EIO if requests are left, and those of syncfs(2). They are logged as well, as nobody sees how a
+/// process in the background ends.
 pub fn finish(device: &Device, vfs: &Vfs, patience: Option<Duration>) -> Result<(), Error> {
     vfs.announce_end();
     let left = device.in_flight.finish(patience);
@@ -63,12 +62,12 @@ pub fn finish(device: &Device, vfs: &Vfs, patience: Option<Duration>) -> Result<
     finished.and(synced).inspect_err(|err| tracing::error!("{err}"))
 }
 
-/// Serves signals from now on, on a thread of its own. On SIGUSR1 the statistics go to the log.
-/// `ours` is the mount; a mount that the caller has made is not ours to undo, and where it is we do
-/// not know.
+/// Serves signals from now on, on a thread of its own. SIGUSR1 writes the statistics to the log.
+/// `ours` is the mount. `None` stands for one that the caller has made: we do not know where it is,
+/// and may not undo it.
 ///
 /// # Errors
-/// EAGAIN if there is no thread to be had.
+/// EAGAIN if no thread can be made.
 pub fn take_signals(
     signals: SigSet,
     ours: Option<OwnMount>,
@@ -78,7 +77,7 @@ pub fn take_signals(
     let mut exit = Exit {
         ours,
         device: Arc::clone(device),
-        // The end of the session is the end of the layers, whatever this thread is at.
+        // The end of the session is the end of the layers, whatever this thread does.
         handler: Arc::downgrade(handler),
     };
     std::thread::Builder::new().name("signals".into()).spawn(move || {
@@ -92,10 +91,10 @@ pub fn take_signals(
     Ok(())
 }
 
-/// What it takes to end from another thread than the one that began the session.
+/// The means to end the process from another thread than the one that began the session.
 #[derive(Clone)]
 struct Exit {
-    /// The mount, until it is unmounted.
+    /// Our own mount, until it is unmounted.
     ours: Option<OwnMount>,
     device: Arc<Device>,
     handler: Weak<Handler>,
@@ -122,7 +121,7 @@ impl Exit {
         best_effort("watching over the end", watch.map(drop).map_err(Error::from));
     }
 
-    /// Ends the process, unless the session is at its end already.
+    /// Ends the process, unless the session has ended already.
     fn leave(&self, patience: Duration) {
         let Some(handler) = self.handler.upgrade() else { return };
         let end = finish(&self.device, &handler.vfs, Some(patience));
@@ -132,7 +131,7 @@ impl Exit {
 
 fn log_statistics(handler: &Weak<Handler>) {
     if let Some(text) = handler.upgrade().and_then(|handler| handler.statistics()) {
-        // Whoever sends the signal wants to see it, however little else is logged.
+        // The sender of the signal wants to see it, however little else is logged.
         tracing::info!(target: "statistics", "{text}");
     }
 }

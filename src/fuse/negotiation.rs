@@ -1,4 +1,4 @@
-//! The options of a mount, as capabilities that it asks the kernel for.
+//! The capabilities that a mount asks the kernel for, by its options.
 
 use super::open_mode::OpenMode;
 use crate::config::{Config, CopyUpBy, Xattrs};
@@ -8,12 +8,12 @@ use crate::transport::init::{Agreed, Wanted};
 /// Smallest `max_write` that the kernel takes (`FUSE_MIN_READ_BUFFER` and headers).
 const LEAST_WRITE: u32 = 4096;
 
-/// What we want of what there is to be had; what an older kernel does not know is done without.
+/// The capabilities that we want. Those that an older kernel does not know are done without.
 ///
 /// `ASYNC_DIO` is not wanted. With it the kernel lets the caller of an asynchronous direct write go
-/// on before the data is written, and drops its pages of that part of the file before the write but
-/// not after it (`generic_file_direct_write`, mm/filemap.c): who reads meanwhile fills them with
-/// the old data, which then stays. Without it such a write waits, and the pages go after it.
+/// on before the data is written. It drops its pages of that part of the file before the write but
+/// not after it (`generic_file_direct_write`, mm/filemap.c). A reader meanwhile fills them with the
+/// old data, which then stays. Without it such a write waits, and the pages go after it.
 fn flags(config: &Config, open_mode: OpenMode) -> u64 {
     let base = cap::ASYNC_READ
         | cap::DONT_MASK
@@ -26,13 +26,13 @@ fn flags(config: &Config, open_mode: OpenMode) -> u64 {
         | cap::DIRECT_IO_ALLOW_MMAP
         | cap::MAX_PAGES
         | cap::INIT_EXT;
-    // Where lowers change, a new size or time of modification makes the kernel let go of its pages;
-    // of the targets of links it would never let go.
+    // Where lowers change, a new size or time of modification makes the kernel drop its pages. It
+    // would never drop the targets of symbolic links.
     let kept = match config.lowers_settle() {
         Some(_) => cap::AUTO_INVAL_DATA,
         None => cap::EXPLICIT_INVAL_DATA | cap::CACHE_SYMLINKS,
     };
-    // What is emptied by being opened need not be copied up first.
+    // A file that is emptied when it is opened need not be copied up first.
     let opens = if config.copy_up == CopyUpBy::Open { cap::ATOMIC_O_TRUNC } else { 0 };
     let acls = if config.xattrs == Xattrs::All { cap::POSIX_ACL } else { 0 };
     let writeback = if gathers_writes(config) { cap::WRITEBACK_CACHE } else { 0 };
@@ -42,22 +42,22 @@ fn flags(config: &Config, open_mode: OpenMode) -> u64 {
 }
 
 /// Whether the kernel gathers writes. It then takes its own size and times of a file for the true
-/// ones (`fuse_change_attributes`, fs/fuse/inode.c), so not where lowers change.
+/// ones (`fuse_change_attributes`, fs/fuse/inode.c), so it must not where lowers change.
 fn gathers_writes(config: &Config) -> bool {
     config.writeback && config.lowers_settle().is_none()
 }
 
-/// Data of one WRITE, in bytes.
+/// The most data of one WRITE, in bytes.
 pub fn max_write(config: &Config) -> u32 {
     config.max_write.max(LEAST_WRITE)
 }
 
-/// The request of a mount with these options at INIT.
+/// The capabilities and sizes that a mount with these options wants at INIT.
 pub fn wanted(config: &Config, open_mode: OpenMode) -> Wanted {
     Wanted { flags: flags(config, open_mode), max_write: max_write(config) }
 }
 
-/// Says which options have no effect after what was agreed on.
+/// Warns of options that have no effect after INIT.
 pub fn warn_of_what_is_missing(config: &Config, open_mode: OpenMode, agreed: &Agreed) {
     if open_mode == OpenMode::PassedThrough && !agreed.passthrough {
         tracing::warn!(
@@ -77,8 +77,8 @@ pub fn warn_of_what_is_missing(config: &Config, open_mode: OpenMode, agreed: &Ag
 mod tests {
     use super::*;
 
-    /// It was left out, and the kernel waited for each 128 KiB of a long file before it asked for
-    /// the next: that took two to three times as long.
+    /// `ASYNC_READ` used to be missing. The kernel then waited for each 128 KiB of a long file
+    /// before it asked for the next, which took two to three times as long.
     #[test]
     fn the_kernel_may_ask_for_more_before_it_has_what_it_asked_for() {
         let config = Config::new(Vec::new(), None, "/mnt".into());

@@ -1,31 +1,31 @@
-//! How the kernel tells of files being opened.
+//! Whether the kernel reports that files are opened, and what for.
 
 use crate::config::{CopyUpBy, Io};
 use crate::error::Result;
 use crate::sys::creds;
 
-/// How the kernel tells of files being opened.
+/// Whether the kernel reports that files are opened, and what for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
-    /// Not at all: OPEN is answered ENOSYS once. For a server that can open any file at any time.
+    /// Never: OPEN is answered ENOSYS once. For a server that can open any file at any time.
     NotAsked,
-    /// Each time: what is opened to write is copied up then.
+    /// Each time: a file that is opened to write is copied up then.
     Asked,
-    /// Each time: the descriptor stays open as long as the file is.
+    /// Each time: our descriptor stays open as long as the file is open.
     Pinned,
-    /// Each time, for the answer says which file the kernel may read and write by itself. As
-    /// `NotAsked` if the kernel cannot.
+    /// Each time: the answer names the file that the kernel may read and write by itself. Like
+    /// `NotAsked` or `Asked` if the kernel cannot do that.
     PassedThrough,
 }
 
 impl OpenMode {
-    /// The mode for what was asked for, by what this process may do.
+    /// Chooses the mode by the options and the rights of this process.
     ///
     /// # Errors
     /// Those of capget(2).
     pub fn choose(io: Io, copy_up: CopyUpBy) -> Result<Self> {
-        // Who may override permissions can open any file again at any time, so the kernel need not
-        // tell us when files are opened.
+        // A process that may override permissions can open any file again at any time, so the
+        // kernel need not report opens.
         let opens_any = creds::has_capability(creds::CAP_DAC_OVERRIDE)?;
         let admin = creds::has_capability(creds::CAP_SYS_ADMIN)?;
         let may_pass_through = opens_any && admin && creds::in_initial_user_namespace();
@@ -42,7 +42,7 @@ impl OpenMode {
         })
     }
 
-    /// For a server that can open any file.
+    /// The mode of a server that can open any file.
     pub fn without_passthrough(copy_up: CopyUpBy) -> Self {
         match copy_up {
             CopyUpBy::Write => Self::NotAsked,

@@ -1,4 +1,4 @@
-//! Opening files, and letting them go: what the kernel does by itself from then on.
+//! Opening and releasing files, and how much the kernel does by itself while they are open.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::transport::request::Header;
 use crate::vfs::{Entry, NodeId, Privilege, Vfs};
 
 impl Handler {
-    /// How long the attributes of a node are good for.
+    /// How long the attributes of a node stay valid.
     pub(super) fn attributes_live(&self, id: NodeId, stat: &Stat) -> Duration {
         if stat.kind().is_dir() {
             return self
@@ -38,7 +38,7 @@ impl Handler {
         Lifetime { name: self.lifetime(), attributes }
     }
 
-    /// How files are opened with what the kernel has agreed on.
+    /// The mode in which files are opened, after INIT.
     pub(super) fn open_mode(&self) -> OpenMode {
         match self.open_mode {
             OpenMode::PassedThrough if !self.agreed().passthrough => {
@@ -84,7 +84,7 @@ impl Handler {
             vfs.check_open(id, flags)?;
             match flags & libc::O_TRUNC {
                 0 if copies && who.writes() => vfs.copy_up_to_write(id)?,
-                // The kernel does not come again for that (`ATOMIC_O_TRUNC`).
+                // The kernel sends no other request to empty the file (`ATOMIC_O_TRUNC`).
                 libc::O_TRUNC if copies => vfs.empty(id, privilege)?,
                 _ => {}
             }
@@ -112,14 +112,14 @@ impl Handler {
         self.passthrough.open(id, file, who)
     }
 
-    /// The kernel asks for this before a write that goes past us.
+    /// Prepares a write that does not come to us. The kernel asks for the attribute before it.
     pub(super) fn prepare_direct_write(&self, header: &Header, name: &[u8]) {
         let loses_set_id = self.privilege(header) == Privilege::LosesSetId;
         if name == capability::NAME
             && loses_set_id
             && self.passthrough.is_about_to_write(node(header))
         {
-            // The log has why it failed, and there is nobody else to tell.
+            // The error is in the log, and there is nobody else to tell.
             self.run("write", |vfs| vfs.before_direct_write(node(header))).ok();
         }
     }

@@ -1,24 +1,25 @@
 //! Files whose reads and writes the kernel passes through to the upper, without asking us.
 //!
 //! # One mode at a time
-//! An inode of the kernel is either cached or passed through, and the latter to one file, as long
-//! as it is open anywhere; an open in the other mode fails (fs/fuse/iomode.c). So the first open
-//! decides, and the others follow until the last one is released. The kernel counts an open as gone
-//! before it sends RELEASE, so what we take for open is never less than what it does.
+//! An inode of the kernel is either cached or passed through to one file, as long as it is open
+//! anywhere. An open in the other mode fails (fs/fuse/iomode.c). So the first open decides, and the
+//! others follow until the last one is released. The kernel counts an open as gone before it sends
+//! RELEASE, so we count no fewer open files than the kernel.
 //!
 //! # Which files
-//! Those that have their data in the upper, keep owner and mode in the inode, and are neither
-//! immutable nor append-only. A file of a lower
-//! is cached: the kernel would keep access times in it, and could not go over to the copy while it
-//! is open. It is passed through when it is opened for the first time after its copy-up.
+//! Files are passed through that have their data in the upper, keep owner and mode in the inode,
+//! and are neither immutable nor append-only. A file of a lower is cached: the kernel would keep
+//! access times in it, and could not switch to the copy while it is open. It is passed through when
+//! it is opened for the first time after its copy-up.
 //!
 //! # What the kernel does not tell
-//! * Set-id bits have to go when somebody without CAP_FSETID writes. The backing file is written
-//!   with our capabilities, which keep them, and with HANDLE_KILLPRIV_V2 the kernel leaves it to
-//!   us. But it asks for `security.capability` before each write to a file with such bits, in the
-//!   name of the writer (`file_remove_privs`, fs/inode.c): see [`Passthrough::is_about_to_write`].
-//! * A shared mapping changes times of the file behind the kernel's back, even after the descriptor
-//!   is closed. So attributes of what was opened for that (`O_RDWR`) are not kept.
+//! * Set-id bits have to go when somebody without CAP_FSETID writes. The kernel writes to the
+//!   backing file with our capabilities, which keep them, and with HANDLE_KILLPRIV_V2 it leaves
+//!   that to us. But it asks for `security.capability` before each write to a file with such bits,
+//!   in the name of the writer (`file_remove_privs`, fs/inode.c): see
+//!   [`Passthrough::is_about_to_write`].
+//! * A shared mapping changes times of the file unknown to the kernel, even after the descriptor is
+//!   closed. So attributes of files that were opened for that (`O_RDWR`) are not cached.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -37,14 +38,14 @@ use crate::transport::device::Device;
 use crate::transport::reply::OpenedAs;
 use crate::vfs::NodeId;
 
-/// What is open, and how.
+/// The files that are open, and how.
 #[derive(Debug)]
 pub struct Passthrough {
     device: Arc<Device>,
     opened: DashMap<NodeId, Opened, FxBuildHasher>,
-    /// What may be mapped to write, until the kernel forgets it.
+    /// Files that may be mapped for writing, until the kernel forgets them.
     mappable: DashSet<NodeId, FxBuildHasher>,
-    /// Some file was passed through once.
+    /// Some file has been passed through.
     in_use: AtomicBool,
     refused: AtomicBool,
 }
@@ -53,15 +54,15 @@ pub struct Passthrough {
 #[derive(Debug)]
 struct Opened {
     count: u32,
-    /// The number that the kernel knows the file of the upper by; none: cached.
+    /// The number of the file of the upper in the kernel; `None` if the file is cached.
     backing: Option<Backing>,
-    /// How the next one opens it, if cached.
+    /// How the next open opens it, if it is cached.
     cached: OpenedAs,
-    /// Somebody without privilege may write to it.
+    /// A caller without privilege may write to it.
     written_by_users: bool,
 }
 
-/// A number that stands for a file of the upper.
+/// A number by which the kernel knows a file of the upper.
 #[derive(Debug)]
 struct Backing {
     device: Arc<Device>,
@@ -75,17 +76,17 @@ impl Drop for Backing {
     }
 }
 
-/// Who opens a file for what.
+/// Flags and privilege of a caller that opens a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Opener {
     /// Flags of open(2).
     pub flags: i32,
-    /// May not keep set-id bits of what is written.
+    /// The caller may not keep set-id bits of a file that it writes to.
     pub loses_set_id: bool,
 }
 
 impl Opener {
-    /// Whether it is opened to write.
+    /// Whether the file is opened for writing.
     pub fn writes(self) -> bool {
         self.flags & libc::O_ACCMODE != libc::O_RDONLY
     }
@@ -97,7 +98,7 @@ impl Opener {
 }
 
 impl Passthrough {
-    /// For files that are open through this connection.
+    /// A table for the files that are open through this connection.
     pub fn new(device: &Arc<Device>) -> Self {
         Self {
             device: Arc::clone(device),
@@ -108,11 +109,11 @@ impl Passthrough {
         }
     }
 
-    /// Opens a file once more. `file` is the one of the upper, none if it is not one to be passed
-    /// through, or why it cannot be opened: that counts only where no other way is left.
+    /// Opens a file once more. `file` is that of the upper, or `None` if it is not to be passed
+    /// through. An error in it counts only if no other way is left.
     ///
     /// # Errors
-    /// The error in `file`.
+    /// Those in `file`.
     pub fn open(&self, id: NodeId, file: Answer<Option<Arc<Fd>>>, who: Opener) -> Answer<OpenedAs> {
         let mut slot = match self.opened.entry(id) {
             Slot::Occupied(slot) => {
@@ -122,7 +123,7 @@ impl Passthrough {
                 slot.into_ref()
             }
             Slot::Vacant(slot) => {
-                // The pages of a file that was passed through before are older than what it holds.
+                // Pages from before a file was passed through are older than its contents.
                 let stale = self.in_use.load(Ordering::Relaxed) && !matches!(file, Ok(None));
                 let file = file.ok().flatten();
                 let backing = file.as_deref().and_then(|file| self.register(file));
@@ -137,14 +138,14 @@ impl Passthrough {
         slot.written_by_users |= who.writes() && who.loses_set_id;
         drop(slot);
         if who.maps() && self.mappable.insert(id) {
-            // What it knows already it was told for ever.
+            // The attributes that the kernel knows were to stay valid for ever.
             let told = self.device.forget_attributes(id.0);
             best_effort("telling the kernel of new attributes", told);
         }
         Ok(OpenedAs { flags: open::PASSTHROUGH, backing: number })
     }
 
-    /// The opposite of [`Passthrough::open`].
+    /// Releases a file that [`Passthrough::open`] has opened.
     pub fn release(&self, id: NodeId) {
         if let Slot::Occupied(mut slot) = self.opened.entry(id) {
             let left = slot.get().count.saturating_sub(1);
@@ -161,12 +162,12 @@ impl Passthrough {
     }
 
     /// Whether a caller without privilege who asks for `security.capability` may be about to write
-    /// past us.
+    /// to the file without a request.
     pub fn is_about_to_write(&self, id: NodeId) -> bool {
         self.opened.get(&id).is_some_and(|opened| opened.written_by_users)
     }
 
-    /// To be called after lookups of a node were taken back; `is_gone` says whether that were all.
+    /// Notes that lookups of a node were taken back. `is_gone` says whether none is left.
     pub fn forget(&self, id: NodeId, is_gone: impl FnOnce() -> bool) {
         if self.is_mappable(id) && is_gone() {
             self.mappable.remove(&id);

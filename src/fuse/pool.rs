@@ -1,5 +1,5 @@
 //! Threads for work that no request waits for: reading ahead, giving memory back, and telling the
-//! kernel of pages that are lost.
+//! kernel of lost pages.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use parking_lot::{Condvar, Mutex};
 
 use super::answer::guarded;
 
-/// One for each kind of work: one that hangs does not hold up the other.
+/// One for each kind of work: one that hangs does not hold up the others.
 const MOST_THREADS: usize = 3;
 
-/// How long a thread waits for work before it goes.
+/// How long a thread waits for work before it ends.
 const IDLE: Duration = Duration::from_secs(10);
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -37,7 +37,7 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// Runs a job on some other thread; on this one if none can be had.
+    /// Runs a job on another thread, or on this one if there can be no other.
     pub fn run(&self, job: impl FnOnce() + Send + 'static) {
         let (state, ready) = &*self.shared;
         let mut state = state.lock();
@@ -79,13 +79,13 @@ impl Pool {
     }
 }
 
-/// A job that panics takes no thread with it: there would be fewer for ever.
+/// Runs a job. A panic in it does not end the thread, or there would be fewer for ever.
 fn run(job: impl FnOnce()) {
     let done = guarded("work in the background", || {
         job();
         Ok(())
     });
-    // Why it is not done is in the log.
+    // The log has the reason of a failure.
     done.ok();
 }
 

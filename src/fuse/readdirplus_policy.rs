@@ -1,30 +1,30 @@
-//! Who looks at what they list.
+//! Which threads get attributes together with the names that they list.
 //!
-//! The kernel's first READDIRPLUS of a directory wants all attributes with the names. A program
-//! that only reads names (find, a shell's glob, git looking for what is new) never looks at them,
-//! and on a cold disk they cost a read for each file; to one that looks at each (ls -l, tar, rm)
-//! they save a LOOKUP each. Nothing in a request tells the two apart, but the LOOKUPs that follow
-//! do: a thread gets names until it has looked up about a third of what it was given, and
-//! attributes from then on. Not half: rm -r lists each directory twice, as it sees first whether
-//! there is anything in it. Directories come with attributes always, as walkers enter them.
+//! The kernel's first READDIRPLUS of a directory asks for all attributes with the names. A program
+//! that only reads names (find, a shell's glob, git looking for new files) never uses them, and on
+//! a cold disk they cost a read for each file. They save a LOOKUP for each file to a program that
+//! looks at them all (ls -l, tar, rm). A request does not tell the two apart, but the LOOKUPs that
+//! follow do. A thread gets names until it has looked up about a third of them, and attributes from
+//! then on. Not half: rm -r lists each directory twice, first to see whether it is empty.
+//! Directories always come with attributes, as walkers enter them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::vfs::Attributes;
 
-/// Threads that are told apart. More of them share a place, and get what suits most of them.
+/// The number of threads that are told apart. More of them share a place, and its answer.
 const PLACES: usize = 256;
 
-/// As many names as a listing gives in one or two answers: enough to judge by.
+/// Names to judge a thread by: as many as a listing gives in one or two answers.
 const ENOUGH: u32 = 16;
 
 /// Counts are halved when they pass this, so that a thread which changes its ways is noticed.
 const MANY: u32 = 4096;
 
-/// What threads did with names that came without attributes.
+/// The use that threads made of names without attributes.
 #[derive(Debug)]
 pub struct ReaddirplusPolicy {
-    /// The upper half counts names that were given, the lower one those that were looked up.
+    /// The upper half counts the names given, the lower half those of them that were looked up.
     places: Box<[AtomicU64]>,
 }
 
@@ -42,17 +42,17 @@ impl ReaddirplusPolicy {
         }
     }
 
-    /// Notes that a thread looked up a name that is there.
+    /// Notes that a thread looked up an existing name.
     pub fn looked_up(&self, thread: u32) {
         let Some(place) = self.place(thread) else { return };
         let (given, looked) = halves(place.load(Ordering::Relaxed));
-        // Whoever lists nothing is nobody's business, and costs nothing.
+        // A thread that lists nothing is not counted, and costs nothing.
         if looked < given {
             self.update(thread, |given, looked| (given, looked.saturating_add(1).min(given)));
         }
     }
 
-    /// What a thread gets with the names that it lists.
+    /// The attributes that a thread gets with the names that it lists.
     pub fn want(&self, thread: u32) -> Attributes {
         let Some(place) = self.place(thread) else { return Attributes::All };
         let (given, looked) = halves(place.load(Ordering::Relaxed));
@@ -103,7 +103,7 @@ mod tests {
         walkers.looked_up(1);
         assert_eq!(walkers.want(1), Attributes::All);
         assert_eq!(walkers.want(2), Attributes::OfDirectories, "another thread");
-        // With attributes nothing more is counted: it stays so.
+        // Names with attributes are not counted, so the answer stays.
         walkers.listed(1, 0);
         assert_eq!(walkers.want(1), Attributes::All);
     }

@@ -1,8 +1,8 @@
-//! READ: from a file to the kernel's pages.
+//! READ: from a file to the pages of the kernel.
 //!
 //! Short reads go through a buffer. Long ones go through a pipe, which takes references to the
-//! pages of the file: the kernel copies from these to the pages of whoever reads, once instead of
-//! twice.
+//! pages of the file. The kernel copies from these to the pages of the reader, so data is copied
+//! once instead of twice.
 
 use std::cell::RefCell;
 use std::os::fd::AsFd;
@@ -23,10 +23,10 @@ thread_local! {
     static ROOM: RefCell<Room> = RefCell::new(Room { buffer: memory::ready(WORTH), pipe: None });
 }
 
-/// What a thread reads with.
+/// The buffer and the pipe of a thread that reads.
 struct Room {
     buffer: Vec<u8>,
-    /// Empty between two reads. None before the first long one, and after one that failed.
+    /// Empty between two reads. `None` before the first long read, and after one that failed.
     pipe: Option<Pipe>,
 }
 
@@ -40,7 +40,7 @@ impl Room {
     }
 }
 
-/// What somebody wants to read.
+/// The part of a file that a request asks for.
 #[derive(Clone, Copy)]
 struct Wanted {
     id: NodeId,
@@ -72,8 +72,8 @@ impl Handler {
         });
     }
 
-    /// The reply comes back where there is no pipe, or where it cannot take the file: the buffer
-    /// then finds out why.
+    /// Reads by a pipe. Returns the reply if there is no pipe, or if it cannot take the file:
+    /// reading by the buffer then finds out why.
     fn read_by_pipe(&self, room: &mut Room, wanted: Wanted, reply: Reply) -> Option<Reply> {
         let Wanted { id, offset, size } = wanted;
         let Some(pipe) = room.pipe.take().or_else(|| Pipe::new().ok()) else { return Some(reply) };
@@ -88,7 +88,7 @@ impl Handler {
                 }
                 None
             }
-            // The header in the pipe promises too much.
+            // The header in the pipe announces too many bytes.
             Ok(len) => {
                 let buffer = room.buffer(OUT_HEADER + size);
                 let drained = self.run("read", |_| pipe.drain(buffer));

@@ -1,8 +1,8 @@
-//! Where a reader's request stands while it is served.
+//! The seat of a reader, which holds its request while it is served.
 //!
-//! A request gets one answer. Mostly its reader gives it; where the reader waits for a layer that
-//! hangs, somebody else may. Whoever claims it first does. A request that changes something has to
-//! be given up before that, so that it changes nothing any more.
+//! A request gets one answer, from the thread that claims it first. That is mostly its reader, but
+//! another thread may answer while the reader waits for a layer that hangs. A request that changes
+//! something has to be given up before that, so that it changes nothing any more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -19,59 +19,59 @@ use crate::transport::request::Header;
 /// A request that is being served.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
-    /// Who asks for what.
+    /// The caller and the kind of the request.
     pub header: Header,
-    /// It changes nothing.
+    /// The request changes nothing.
     pub only_reads: bool,
     begun: Instant,
-    /// It has its answer, or is about to get it.
+    /// The request has its answer, or is about to get it.
     answered: bool,
-    /// Its caller got a signal.
+    /// The caller got a signal.
     interrupted: bool,
 }
 
 impl Call {
-    /// One that begins now.
+    /// A request that begins now.
     pub fn new(header: Header, only_reads: bool) -> Self {
         Self { header, only_reads, begun: Instant::now(), answered: false, interrupted: false }
     }
 
-    /// One that begins now, changes nothing and gets no answer.
+    /// A request that begins now, changes nothing and gets no answer.
     pub fn forgetting(header: Header) -> Self {
         Self { answered: true, ..Self::new(header, true) }
     }
 
-    /// For how long it has been served.
+    /// How long it has been served.
     pub fn age(&self) -> Duration {
         self.begun.elapsed()
     }
 
-    /// Whether somebody still waits for its answer.
+    /// Whether the caller still waits for the answer.
     pub fn is_waited_for(&self) -> bool {
         !self.answered
     }
 
-    /// Whether its caller got a signal.
+    /// Whether the caller got a signal.
     pub fn is_interrupted(&self) -> bool {
         self.interrupted
     }
 }
 
-/// The place of one reader.
+/// The slot of one reader, with the request that it serves.
 #[derive(Debug)]
 pub struct Seat {
-    /// Tells readers apart, from 1.
+    /// Distinguishes readers; the first is 1.
     pub number: u32,
     thread: AtomicI32,
     call: Mutex<Option<Call>>,
     /// Whether the request has changed something.
     commit: Arc<Commit>,
-    /// The end of the process waits for the request.
+    /// Makes the end of the process wait for the request.
     taken: Mutex<Option<Taken>>,
 }
 
 impl Seat {
-    /// A free one.
+    /// A seat without a request.
     pub fn new(number: u32) -> Self {
         Self {
             number,
@@ -82,13 +82,13 @@ impl Seat {
         }
     }
 
-    /// To be called by the reader itself, once.
+    /// Sets the thread of the reader. To be called by that thread, once.
     pub fn sit_down(&self) {
         self.thread.store(gettid().as_raw(), Ordering::Relaxed);
         commit::serve(&self.commit);
     }
 
-    /// The reader's thread.
+    /// The thread of the reader.
     pub fn thread(&self) -> i32 {
         self.thread.load(Ordering::Relaxed)
     }
@@ -113,7 +113,7 @@ impl Seat {
         drop(taken);
     }
 
-    /// The end of the process does not wait for this request, if it is still served here.
+    /// Lets the process end without this request, if it is still served here.
     pub fn let_go(&self, unique: u64) {
         let call = self.call.lock();
         let is_here = call.as_ref().is_some_and(|call| call.header.unique == unique);
@@ -122,7 +122,7 @@ impl Seat {
         drop(taken);
     }
 
-    /// Notes that the caller of a request got a signal; false if the request is not served here.
+    /// Notes that the caller of a request got a signal. False if it is not served here.
     pub fn interrupt(&self, unique: u64) -> bool {
         self.change(unique, |call| {
             call.interrupted = true;
@@ -135,7 +135,7 @@ impl Seat {
         self.change(unique, |call| call.only_reads || self.commit.give_up())
     }
 
-    /// Whether the request that is served here changes nothing any more, however long it takes.
+    /// Whether the request here can change nothing any more, however long it takes.
     pub fn is_harmless(&self) -> bool {
         self.call().is_some_and(|call| call.only_reads || self.commit.is_given_up())
     }

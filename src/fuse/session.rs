@@ -27,7 +27,7 @@ use crate::transport::request::{Header, Operation, Request};
 use crate::transport::waiting::{Next, Waiter, Waiting};
 use crate::vfs::{Listener, NodeId, Vfs};
 
-/// Why a mount did not come to be, or ended badly: a sentence for people.
+/// Why a mount could not be made, or ended badly: a sentence for people.
 #[derive(Debug)]
 pub struct StartError(Error);
 
@@ -47,13 +47,13 @@ impl From<Error> for StartError {
 
 /// Mounts and serves until unmounted. `ready` is called once, when the mount can be used.
 ///
-/// Signals end it as [`leaving`] says. The layers are opened before the mount is made, so the
-/// mountpoint may be one of them.
+/// Signals end the mount as [`leaving`] says. The layers are opened before the mount is made, so
+/// the mountpoint may be one of them.
 ///
 /// # Errors
-/// What is wrong with an option, a layer, the mountpoint or /dev/fuse.
+/// A sentence about an option, a layer, the mountpoint or /dev/fuse.
 pub fn serve(config: &Config, ready: impl FnOnce()) -> Result<(), StartError> {
-    // Before any thread starts, so that all inherit it and only the one below takes the signals.
+    // Before any thread starts: all inherit the mask, and one alone takes the signals.
     let signals = leaving::signals();
     signals.thread_block().map_err(Error::from)?;
     if config.device.is_none() {
@@ -65,7 +65,7 @@ pub fn serve(config: &Config, ready: impl FnOnce()) -> Result<(), StartError> {
     }
     let vfs = Arc::new(Vfs::open(config)?);
     let served = Arc::clone(&vfs);
-    // The leash of a helper is held until the end.
+    // The leash, by which a helper sees our end, is held until then.
     let (session, _leash, ours) = match config.device {
         Some(number) => (start_passed(config, vfs, number)?, None, None),
         None => {
@@ -107,11 +107,11 @@ fn check_mountpoint(path: &Path) -> Result<(), Error> {
     Err(Error::new(Errno::ENOTDIR, text))
 }
 
-/// Serves a connection that the caller has mounted.
+/// Serves a connection that the caller has already mounted.
 fn start_passed(config: &Config, vfs: Arc<Vfs>, number: i32) -> Result<Session, Error> {
     let device = mount::adopt_device(number)?;
     start(config, vfs, device).map_err(|err| match err.errno() {
-        // fuse_dev_read: not mounted yet, and mounted no longer.
+        // From fuse_dev_read: not mounted yet, or not any more.
         Errno::EPERM | Errno::ENODEV | Errno::ENOTCONN => err.context(format!(
             "/dev/fd/{number} as the mountpoint: it is not mounted; mount it first, \
              with fd={number}"
@@ -149,7 +149,7 @@ fn attach(config: &Config, vfs: &Vfs) -> Result<mount::Connection, Error> {
     if options.auto_unmount {
         return with_helper(&request, options, is_root);
     }
-    // Whether this process may mount has nothing to do with its user: only trying tells.
+    // Only an attempt tells whether this process may mount: its user does not.
     match mount_alone(&request) {
         Err(err) if matches!(err.errno(), Errno::EPERM | Errno::EACCES) => {
             tracing::debug!("{err}; trying fusermount3");
@@ -162,8 +162,8 @@ fn attach(config: &Config, vfs: &Vfs) -> Result<mount::Connection, Error> {
     }
 }
 
-/// Makes the mount with fusermount3, which gives `nosuid` and `nodev` to all but root, and takes
-/// no order to the contrary (`find_mount_flag`, util/fusermount.c of libfuse).
+/// Makes the mount with fusermount3. For all but root that sets `nosuid` and `nodev`, whatever is
+/// asked (`find_mount_flag`, util/fusermount.c of libfuse).
 fn with_helper(
     request: &mount::Request<'_>,
     options: &MountOptions,
@@ -205,7 +205,7 @@ fn flags(options: &MountOptions, is_root: bool, no_upper: bool) -> (MsFlags, Vec
         if set {
             flags |= flag;
         }
-        // The helper knows no word for some flags, and takes suid and dev from root alone.
+        // The helper has no word for some flags, and takes suid and dev from root alone.
         let word = if set { on } else { off };
         let privileged_word = matches!(word, "suid" | "dev");
         if !word.is_empty() && (is_root || !privileged_word) {
@@ -215,10 +215,10 @@ fn flags(options: &MountOptions, is_root: bool, no_upper: bool) -> (MsFlags, Vec
     (flags, words)
 }
 
-/// Gives the mount at `mountpoint` other flags: those that it has, as `change` leaves them.
+/// Changes the flags of the mount at `mountpoint`: `change` gets those that it has.
 ///
 /// # Errors
-/// A sentence, where nothing is mounted there or the caller may not; that of `change`.
+/// A sentence if nothing is mounted there or the caller may not do that; those of `change`.
 pub fn remount(
     mountpoint: &Path,
     change: impl FnOnce(&mut MountOptions) -> Result<(), Error>,
@@ -235,7 +235,7 @@ pub fn remount(
     options.sync = has.contains(MsFlags::MS_SYNCHRONOUS);
     change(&mut options)?;
     let (mut flags, _) = flags(&options, true, false);
-    // Without a word of it the kernel would leave access times as they are (`path_mount`).
+    // Without this the kernel would leave access times as they are (`path_mount`).
     flags.set(MsFlags::MS_RELATIME, options.atime);
     mount::remount(mountpoint, flags).map_err(|err| match err.errno() {
         Errno::EINVAL => err.context(format!("nothing is mounted on {place}")),
@@ -248,12 +248,12 @@ pub fn remount(
     Ok(())
 }
 
-/// A connection with who answers.
+/// A connection, with the handler and the readers of its requests.
 #[derive(Debug)]
 struct Session {
     device: Arc<Device>,
     handler: Arc<Handler>,
-    /// Bytes of a thread's buffer.
+    /// Size of a thread's buffer, in bytes.
     buffer: usize,
     crew: Arc<Crew>,
 }
@@ -275,8 +275,7 @@ fn start(config: &Config, vfs: Arc<Vfs>, device: OwnedFd) -> Result<Session, Err
     Ok(session)
 }
 
-/// Passes on to the kernel what it has to ask for again, and to the other threads that this one
-/// will be busy.
+/// Tells the kernel what it has to ask for again, and the crew that this thread will be busy.
 fn listener(device: &Arc<Device>, crew: &Arc<Crew>) -> Listener {
     let (for_nodes, for_names) = (Arc::clone(device), Arc::clone(device));
     let changed = move |node: NodeId| {
@@ -284,7 +283,7 @@ fn listener(device: &Arc<Device>, crew: &Arc<Crew>) -> Listener {
     };
     let doubted = move |parent: NodeId, name: &[u8]| {
         let (device, name) = (Arc::clone(&for_names), name.to_vec());
-        // The request that failed holds the lock of the directory in the kernel.
+        // The failed request holds the kernel's lock of the directory, so another thread tells.
         let tell = move || {
             best_effort("telling the kernel of a name", device.forget_name(parent.0, &name));
         };
@@ -332,13 +331,13 @@ impl Session {
             || self.add_reader(),
             || self.handler.look_after_callers(),
         );
-        // The next mount waits for what the readers still have to finish.
+        // Announced now, because the next mount waits for what the readers still have to finish.
         self.handler.vfs.announce_end();
         self.crew.finish();
         end
     }
 
-    /// Has one more thread read requests.
+    /// Adds a thread that reads requests.
     fn add_reader(self: &Arc<Self>) -> Result<(), Error> {
         let seat = self.crew.join();
         let started = self.start_reader(&seat);
@@ -349,7 +348,7 @@ impl Session {
     }
 
     fn start_reader(self: &Arc<Self>, seat: &Arc<Seat>) -> Result<(), Error> {
-        // There may be many of those that are added, and each has little to do.
+        // There may be many added readers, and each has little to do.
         let buffer = match seat.number <= self.crew.fill().wanted {
             true => memory::ready(self.buffer),
             false => memory::zeroed(self.buffer)?,
@@ -361,7 +360,7 @@ impl Session {
         Ok(())
     }
 
-    /// The life of a thread that reads requests.
+    /// Runs a thread that reads requests.
     fn read(&self, seat: &Arc<Seat>, mut waiter: Waiter, mut buffer: Vec<u8>) {
         seat.sit_down();
         match catch_unwind(AssertUnwindSafe(|| self.serve(seat, &mut waiter, &mut buffer))) {
@@ -372,7 +371,7 @@ impl Session {
         }
     }
 
-    /// Serves requests until the mount is gone, or until the thread is not needed any more.
+    /// Serves requests until the mount is gone or the thread is not needed any more.
     fn serve(
         &self,
         seat: &Arc<Seat>,
@@ -385,11 +384,11 @@ impl Session {
             match waiting.next(waiter, &self.device, buffer, self.crew.patience())? {
                 Next::Request(len) => {
                     let bytes = buffer.get(..len).unwrap_or_default();
-                    // None is taken any more: the process is about to leave.
+                    // No request is taken any more: the process is about to end.
                     let Some(taken) = Taken::from(&self.device.in_flight) else {
                         return Ok(Next::Gone);
                     };
-                    // Whatever it comes to, the reader goes on.
+                    // The reader goes on, whatever the request comes to.
                     let client = guarded("request", || Ok(self.take(taken, bytes, extended, seat)));
                     waiting.served(waiter, client.unwrap_or(0));
                 }
@@ -425,7 +424,7 @@ impl Session {
             _ => Call::new(request.header, request.only_reads()),
         };
         let _serving = self.crew.begin(seat, call, Some(taken));
-        // These get no answer.
+        // FORGET and BATCH_FORGET get no answer.
         match request.operation {
             Operation::Forget { count } => self.handler.forget([(NodeId(node), count)]),
             Operation::BatchForget(forgets) => {
@@ -440,9 +439,9 @@ impl Session {
     }
 }
 
-/// Threads that read requests while none of them is held up. A wake-up on another CPU costs ten
-/// times one on the same, so few are better than many; two, so that a request beside a slow one
-/// does not have to wait until there is another thread.
+/// Threads that read requests while none is held up. A wake-up on another CPU costs ten times one
+/// on the same, so few are better than many. There are two at least, so that a request beside a
+/// slow one need not wait for a new thread.
 #[must_use]
 pub fn default_threads() -> u32 {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);

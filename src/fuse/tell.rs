@@ -1,4 +1,4 @@
-//! What the mount tells about itself, to those who may ask.
+//! Answers about the mount itself, for those who may ask.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,7 +19,7 @@ use crate::transport::init;
 use crate::transport::reply::Reply;
 use crate::transport::request::Header;
 
-/// What answers are made of besides the tree.
+/// The sources of answers besides the tree.
 #[derive(Debug)]
 pub struct Desk {
     device: Arc<Device>,
@@ -28,7 +28,7 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// For a connection.
+    /// A desk for a connection.
     pub fn new(device: &Arc<Device>, config: &Config) -> Self {
         Self { device: Arc::clone(device), askers: Askers::new(config), begun: Instant::now() }
     }
@@ -40,11 +40,10 @@ impl Desk {
 }
 
 impl Handler {
-    /// Answers the request for an attribute that is a question, and gives the reply back for any
-    /// other.
+    /// Answers a request for an attribute that is a question. Returns the reply for any other.
     ///
     /// # Errors
-    /// To the caller: EACCES for those who may not ask, ENODATA for what is no question.
+    /// To the caller: EACCES if it may not ask, ENODATA if the question is not valid.
     pub(super) fn tell(
         &self,
         header: &Header,

@@ -1,4 +1,4 @@
-//! Between the plain data of [`crate::transport`] and the types of [`crate::vfs`].
+//! From the plain data of [`crate::transport`] to the types of [`crate::vfs`], and back.
 
 use crate::transport::reply;
 use crate::transport::request::{Header, SetAttr};
