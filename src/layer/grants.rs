@@ -216,6 +216,9 @@ impl Grants {
             grant.bits = found.mode & OWNERS;
             // The holders of the grant still need it.
             best_effort("rights to a directory", at::chmod(target, found.permissions() | ALL));
+            let notes = &grants.notes;
+            let amended = grant.note.as_ref().map(|note| notes.amend(note, found.mode));
+            best_effort("a note on a mode tells an older one", amended.unwrap_or(Ok(())));
         }
         Ok(done)
     }

@@ -138,7 +138,8 @@ impl LinkIndex {
                 tracing::warn!("the index of hard links in workdir is not used: {err}");
                 Ok(None)
             }
-            Err(err) => Err(err.context("index=on")),
+            Err(err) if asked_for => Err(err.context("index=on")),
+            Err(err) => Err(err.context("the index of hard links in workdir")),
         }
     }
 

@@ -14,10 +14,13 @@ use super::OWNERS;
 use crate::error::{Errno, Result, best_effort};
 use crate::layer::dir::LayerDir;
 use crate::layer::work::{WORK, Work};
+use crate::sys::at::Replace;
 use crate::sys::{FileType, Name, Stat, Target, WritableFd, at, creds, dir, stat};
 
 /// How the names of notes begin.
 const PREFIX: &str = "mode";
+/// How the name of a note begins that is about to replace another.
+const AMENDED: &str = "amended";
 
 /// A note in the work directory, by its name.
 #[derive(Debug)]
@@ -51,18 +54,36 @@ impl Notes {
         found: &Stat,
         (above, name): (&Arc<LayerDir>, Option<Name<'_>>),
     ) -> Result<Option<Note>> {
-        let mut text = format!("{:o} {} ", found.mode & OWNERS, found.ino).into_bytes();
-        text.extend(above.path());
+        let mut path = above.path();
         if let Some(name) = name {
-            text.push(b'/');
-            text.extend(name.bytes());
+            path.push(b'/');
+            path.extend(name.bytes());
         }
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let note = Note(format!("{PREFIX}{}.{number:x}", self.ours).into_bytes());
+        let text = Said { bits: found.mode & OWNERS, ino: found.ino, path }.text();
+        let note = Note(self.fresh_name(PREFIX));
         match at::symlink(&text, self.dir(), Name::new(&note.0)?) {
             Err(err) if err.errno() == Errno::ENAMETOOLONG => Ok(None),
             other => other.map(|()| Some(note)),
         }
+    }
+
+    /// Changes the bits of a note in one step: a crash leaves the old note or the new one.
+    ///
+    /// # Errors
+    /// Those of symlinkat(2) and renameat(2).
+    pub fn amend(&self, note: &Note, mode: u32) -> Result<()> {
+        let name = Name::new(&note.0)?;
+        let text = at::readlink(Target::At(self.work.as_fd(), name))?;
+        let said = Said::read(&text).ok_or(Errno::EIO)?;
+        let amended = self.fresh_name(AMENDED);
+        let amended = Name::new(&amended)?;
+        at::symlink(&Said { bits: mode & OWNERS, ..said }.text(), self.dir(), amended)?;
+        at::rename(self.dir(), amended, self.dir(), name, Replace::Yes)
+    }
+
+    fn fresh_name(&self, prefix: &str) -> Vec<u8> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        format!("{prefix}{}.{number:x}", self.ours).into_bytes()
     }
 
     fn dir(&self) -> WritableFd<'_> {
@@ -89,6 +110,12 @@ impl Said {
         let bits = u32::from_str_radix(std::str::from_utf8(words.next()?).ok()?, 8).ok()?;
         let ino = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
         Some(Self { bits: bits & OWNERS, ino, path: words.next()?.to_vec() })
+    }
+
+    fn text(&self) -> Vec<u8> {
+        let mut text = format!("{:o} {} ", self.bits, self.ino).into_bytes();
+        text.extend(&self.path);
+        text
     }
 
     fn depth(&self) -> usize {
@@ -137,4 +164,38 @@ fn restore(root: BorrowedFd<'_>, said: &Said) -> Result<()> {
         at::chmod(super::ours(&here), found.permissions() & !OWNERS | said.bits)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::path::Path;
+
+    use super::*;
+
+    fn open(path: &Path) -> OwnedFd {
+        fs::File::open(path).unwrap().into()
+    }
+
+    /// A chmod that the program saw succeed was lost if the server was killed while it had rights
+    /// to the directory: the note still told the mode from before.
+    #[test]
+    fn the_next_mount_restores_what_was_set_last() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (upper, workdir) = (scratch.path().join("upper"), scratch.path().join("workdir"));
+        let (dir, work) = (upper.join("d"), workdir.join(std::str::from_utf8(WORK).unwrap()));
+        fs::create_dir_all(&dir).unwrap();
+        fs::create_dir_all(&work).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+        let ino = fs::metadata(&dir).unwrap().ino();
+        let next = AtomicU64::new(1);
+        let notes = Notes { work: open(&work), ours: "x".into(), next };
+        let note = Note(b"modex.0".to_vec());
+        symlink(format!("500 {ino} /d"), work.join("modex.0")).unwrap();
+        notes.amend(&note, 0o40311).unwrap();
+        assert_eq!(fs::read_dir(&work).unwrap().count(), 1);
+        repair(open(&upper).as_fd(), open(&workdir).as_fd()).unwrap();
+        assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o777, 0o355);
+    }
 }
