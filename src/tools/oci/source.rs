@@ -8,9 +8,10 @@ use super::blob::{Compression, Digesting, Summary};
 
 /// First bytes of gzip (RFC 1952).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
-/// First bytes of a zstd frame, and of a frame to skip, without its first byte (RFC 8878).
+/// First bytes of a zstd frame (RFC 8878, 3.1.1).
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-const ZSTD_SKIPPABLE: [u8; 3] = [0x2a, 0x4d, 0x18];
+/// First bytes of a frame that decoders skip, but for the lower half of the first (RFC 8878, 3.1.2).
+const ZSTD_SKIPPABLE: [u8; 4] = [0x50, 0x2a, 0x4d, 0x18];
 /// Formats that are recognized but not supported.
 const OTHERS: [(&[u8], &str); 3] =
     [(b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz"), (b"PK\x03\x04", "zip")];
@@ -64,7 +65,7 @@ impl<R: Read> Source<R> {
             let text = format!("it is compressed by {name}, which is not read; use gzip or zstd");
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
-        let zstd = head.starts_with(&ZSTD) || head.get(1..4) == Some(&ZSTD_SKIPPABLE);
+        let zstd = head.starts_with(&ZSTD) || is_skippable(&head);
         let gzip = head.starts_with(&GZIP);
         let packed = BufReader::new(Digesting::new(io::Cursor::new(head).chain(from)));
         let (decoder, compression) = if gzip {
@@ -128,6 +129,12 @@ impl<R: Read> Read for Source<R> {
     }
 }
 
+fn is_skippable(head: &[u8]) -> bool {
+    let frame = [0xf0, 0xff, 0xff, 0xff].into_iter().zip(ZSTD_SKIPPABLE);
+    head.len() >= ZSTD_SKIPPABLE.len()
+        && head.iter().zip(frame).all(|(byte, (mask, wanted))| byte & mask == wanted)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +158,21 @@ mod tests {
                 assert!(Source::new(cut).unwrap().finish().is_err(), "{compression:?}");
             }
         }
+    }
+
+    /// The first name of a plain tar may have the rest of such a frame's first bytes in it.
+    #[test]
+    fn a_frame_that_is_skipped_begins_with_5() {
+        let compression = |head: &[u8]| {
+            let bytes = [head, &[0; 600]].concat();
+            Source::new(&*bytes).map(|source| source.compression)
+        };
+        for first in [0x50, 0x5f] {
+            let head = [first, 0x2a, 0x4d, 0x18];
+            assert_eq!(compression(&head).unwrap(), Compression::Zstd);
+        }
+        assert_eq!(compression(b"a*M\x18").unwrap(), Compression::None);
+        assert_eq!(compression(b"P*M").unwrap(), Compression::None);
     }
 
     #[test]
