@@ -4,10 +4,10 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::ids::NodeId;
 use super::lookup::presented;
-use super::node::{Leaf, Node};
-use super::place::{Place, Real};
+use super::nodes::ids::NodeId;
+use super::nodes::node::{Leaf, Node};
+use super::nodes::place::{Place, Real};
 use super::{Change, Vfs};
 use crate::error::{Errno, Result, best_effort};
 use crate::format::overlay::{Mark, Namespace};

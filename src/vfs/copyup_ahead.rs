@@ -20,9 +20,9 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
 use super::Vfs;
-use super::ids::NodeId;
-use super::node::Node;
-use super::place::{Link, Real};
+use super::nodes::ids::NodeId;
+use super::nodes::node::Node;
+use super::nodes::place::{Link, Real};
 use crate::error::{Error, Result};
 use crate::layer::LowerDir;
 use crate::merge::Found;

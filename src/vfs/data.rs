@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::attr::Privilege;
-use super::node::Node;
+use super::nodes::node::Node;
 use super::{Change, NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::layer::{Fd, OwnerStorage, Upper};

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 
 use super::Vfs;
-use super::locks::WriteNames;
 use super::lookup::ensure_index;
-use super::node::{Dir, Names, Node};
+use super::nodes::locks::WriteNames;
+use super::nodes::node::{Dir, Names, Node};
 use crate::error::{Errno, Result};
 use crate::layer::{Fd, UpperDir};
 use crate::merge::create::Inherit;

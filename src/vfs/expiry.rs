@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Vfs;
-use super::node::{Dir, Leaf, Node};
-use super::place::Real;
+use super::nodes::node::{Dir, Leaf, Node};
+use super::nodes::place::Real;
 use crate::error::{Errno, Result};
 use crate::layer::LowerDir;
 use crate::merge::DirStack;

@@ -7,7 +7,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use super::node::Node;
+use super::nodes::node::Node;
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::layer::Fd;

@@ -1,7 +1,7 @@
 //! Finding an object by its number alone, as file handles do.
 
-use super::exports::Called;
-use super::table::Held;
+use super::nodes::exports::Called;
+use super::nodes::table::Held;
 use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::sys::Name;

@@ -7,8 +7,8 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::Vfs;
-use super::node::Node;
-use super::place::{Link, Orphan, Place, Real};
+use super::nodes::node::Node;
+use super::nodes::place::{Link, Orphan, Place, Real};
 use crate::error::{Errno, Result, best_effort};
 use crate::format::nlink::Count;
 use crate::layer::{LinkIndex, Over, Upper, UpperDir};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::node::Node;
-use super::place::{Link, Place, Real};
+use super::nodes::node::Node;
+use super::nodes::place::{Link, Place, Real};
 use super::protection::NameChange;
 use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result, best_effort};

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::ids::NodeId;
-use super::locks::ReadNames;
-use super::node::{Dir, Names, Node};
-use super::table::Held;
+use super::nodes::ids::NodeId;
+use super::nodes::locks::ReadNames;
+use super::nodes::node::{Dir, Names, Node};
+use super::nodes::table::Held;
 use super::{Entry, Vfs};
 use crate::error::{Errno, Result};
 use crate::layer::LayerDir;

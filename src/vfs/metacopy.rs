@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::Vfs;
-use super::node::Node;
-use super::place::{Place, Real};
+use super::nodes::node::Node;
+use super::nodes::place::{Place, Real};
 use crate::config::Config;
 use crate::error::{Errno, Result};
 use crate::layer::{Fd, Stack, Upper};

@@ -3,7 +3,7 @@
 //!
 //! There is no FUSE here. Tests call these functions directly.
 //!
-//! Locks and their order are in [`locks`].
+//! Locks and their order are in [`nodes::locks`].
 
 mod attr;
 mod copyup;
@@ -13,19 +13,14 @@ mod data;
 mod dir_for_change;
 mod doubt;
 mod expiry;
-mod exports;
 mod flags;
 mod handles;
 mod hardlinks;
-mod ids;
 mod link;
 mod listing;
-mod locks;
 mod lookup;
 mod metacopy;
-mod node;
 mod nodes;
-mod place;
 mod protection;
 mod readahead;
 mod readdir;
@@ -37,8 +32,6 @@ mod snapshots;
 mod statfs;
 pub mod statistics;
 mod subtree;
-mod table;
-mod told;
 mod which;
 mod xattr;
 
@@ -55,20 +48,20 @@ pub use crate::merge::attr::Change;
 pub use crate::merge::create::{Body, Request};
 pub use attr::Privilege;
 pub use data::Write;
-pub use ids::NodeId;
 pub use listing::DirEntry;
+pub use nodes::ids::NodeId;
 pub use readdir::{Attributes, Plus};
 pub use rename::RenameMode;
 
 use copyup_ahead::CopyUpAhead;
-use exports::Exports;
-use ids::Ids;
-use locks::Lock1Renames;
-use node::Node;
+use nodes::exports::Exports;
+use nodes::ids::Ids;
+use nodes::locks::Lock1Renames;
+use nodes::node::Node;
+use nodes::table::Table;
 use readahead::ReadAhead;
 use room::Removals;
 use snapshots::Snapshots;
-use table::Table;
 
 /// A mounted overlay, whatever it is mounted through.
 #[derive(Debug)]

@@ -6,43 +6,12 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::node::Node;
+use super::nodes::node::Node;
 use super::{Change, NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::sys::at::SetTime;
 use crate::sys::{Protection, Target, stat};
-
-const APPEND_ONLY: u8 = 1;
-const IMMUTABLE: u8 = 2;
-const IS_KNOWN: u8 = 4;
-
-/// What is known of an object's flags.
-#[derive(Debug, Default)]
-pub struct Known(AtomicU8);
-
-impl Known {
-    /// Notes them.
-    pub fn set(&self, protection: Protection) {
-        let append_only = if protection.append_only { APPEND_ONLY } else { 0 };
-        let immutable = if protection.immutable { IMMUTABLE } else { 0 };
-        self.0.store(IS_KNOWN | append_only | immutable, Ordering::Relaxed);
-    }
-
-    /// They are to be looked up anew.
-    pub fn forget(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> Option<Protection> {
-        let bits = self.0.load(Ordering::Relaxed);
-        (bits & IS_KNOWN != 0).then_some(Protection {
-            append_only: bits & APPEND_ONLY != 0,
-            immutable: bits & IMMUTABLE != 0,
-        })
-    }
-}
 
 /// What is to happen to a name in a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use rustc_hash::FxHashSet;
 
-use super::place::Real;
+use super::nodes::place::Real;
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result, best_effort};
 use crate::layer::counters::Counter;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::listing::{DirEntry, Listing, Position};
 use super::lookup::shown_by;
-use super::node::Node;
+use super::nodes::node::Node;
 use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::format::aufs::AufsName;

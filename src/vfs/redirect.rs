@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::Vfs;
-use super::node::{Dir, Node};
+use super::nodes::node::{Dir, Node};
 use crate::config::Config;
 use crate::error::{Errno, Error, Result};
 use crate::format::redirect::Redirect;

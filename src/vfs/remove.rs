@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::dir_for_change::{DirForChange, DirToRemove, Survey};
-use super::node::{Leaf, Node};
-use super::place::{Orphan, Place, Real};
+use super::nodes::node::{Leaf, Node};
+use super::nodes::place::{Orphan, Place, Real};
+use super::nodes::table::Held;
 use super::protection::NameChange;
-use super::table::Held;
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result, best_effort};
 use crate::layer::upper::WhiteoutForm;

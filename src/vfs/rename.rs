@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::dir_for_change::{DirForChange, DirToRemove};
-use super::locks::lock_two;
-use super::node::{Dir, Leaf, Node};
-use super::place::{Link, Place, Real};
+use super::nodes::locks::lock_two;
+use super::nodes::node::{Dir, Leaf, Node};
+use super::nodes::place::{Link, Place, Real};
 use super::protection::NameChange;
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};

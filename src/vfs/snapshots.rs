@@ -12,9 +12,9 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use super::ids::NodeId;
 use super::listing::Listing;
-use super::node::Node;
+use super::nodes::ids::NodeId;
+use super::nodes::node::Node;
 
 /// Room for listings that somebody may be in the middle of. A reader that comes back after this
 /// much was read by others goes on in a new listing, at the same position.

@@ -5,7 +5,7 @@
 use std::os::fd::AsFd;
 
 use super::Vfs;
-use super::node::Node;
+use super::nodes::node::Node;
 use crate::config::RenameLower;
 use crate::error::{Errno, Result};
 use crate::layer::upper::Forms;
@@ -190,7 +190,7 @@ impl Node {
     fn bytes(&self) -> usize {
         /// A number, a pointer and the counts of the `Arc`.
         const PLACE: usize = 32;
-        let dir = self.dir().map_or(0, |_| size_of::<super::node::Dir>());
+        let dir = self.dir().map_or(0, |_| size_of::<super::nodes::node::Dir>());
         size_of::<Self>() + dir + PLACE
     }
 }

@@ -11,10 +11,10 @@ use std::sync::atomic::Ordering;
 
 use rustc_hash::FxHashSet;
 
-use super::locks::WriteNames;
 use super::lookup::ensure_index;
-use super::node::{Names, Node};
-use super::table::Held;
+use super::nodes::locks::WriteNames;
+use super::nodes::node::{Names, Node};
+use super::nodes::table::Held;
 use super::{NodeId, Vfs};
 use crate::config::{CopyLimit, RenameLower};
 use crate::error::{Errno, Error, Result, best_effort};

@@ -1,6 +1,6 @@
 //! Where a node comes from.
 
-use super::node::Node;
+use super::nodes::node::Node;
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::merge::DirStack;

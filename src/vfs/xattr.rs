@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::node::Node;
+use super::nodes::node::Node;
 use super::{Change, NodeId, Privilege, Vfs};
 use crate::config::Xattrs;
 use crate::error::{Errno, Result};

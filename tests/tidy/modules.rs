@@ -13,6 +13,9 @@ const BESIDE: (&str, &str) = ("tools", "vfs");
 /// What stands outside of that order, what it may use, and who may use it.
 const OUTSIDE: (&str, &[&str], &str) = ("transport", &["sys", "error", "id"], "fuse");
 
+/// Folders that use nothing of the module they stand in but themselves.
+const ROOMS: [&str; 1] = ["src/vfs/nodes/"];
+
 /// Plain data that all may use. Each may use those behind it.
 const DATA: [&str; 2] = ["config", "id"];
 
@@ -74,6 +77,26 @@ pub fn upward_uses(source: &Source) -> Vec<Violation> {
     found
 }
 
+/// Uses of what stands around a room.
+pub fn uses_around_rooms(source: &Source) -> Vec<Violation> {
+    let Some(room) = ROOMS.iter().find(|room| source.path.starts_with(*room)) else {
+        return Vec::new();
+    };
+    let above = room.trim_start_matches("src/").trim_end_matches('/').split('/');
+    let around: Vec<&str> = above.collect();
+    let around = format!("crate::{}::", around[..around.len() - 1].join("::"));
+    let to_around = "super::".repeat(2 - depth_of_mod(source));
+    let mut found = Vec::new();
+    for way in [around, to_around] {
+        for (at, _) in source.shipped.match_indices(&way) {
+            let what = format!("{way} leads out of {room}, which uses nothing around it");
+            let line = line_of(&source.code, at);
+            found.push(Violation { path: source.path.clone(), line, what });
+        }
+    }
+    found
+}
+
 /// `mod.rs` stands one level higher than the files beside it.
 fn depth_of_mod(source: &Source) -> usize {
     usize::from(source.path.ends_with("/mod.rs"))
@@ -82,6 +105,17 @@ fn depth_of_mod(source: &Source) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_room_uses_nothing_around_it() {
+        let found = |path, text| uses_around_rooms(&Source::new(path, text)).len();
+        assert_eq!(found("src/vfs/nodes/node.rs", "use super::place::Place;"), 0);
+        assert_eq!(found("src/vfs/nodes/node.rs", "use crate::merge::Index;"), 0);
+        assert_eq!(found("src/vfs/nodes/node.rs", "use super::super::Vfs;"), 1);
+        assert_eq!(found("src/vfs/nodes/node.rs", "use crate::vfs::Vfs;"), 1);
+        assert_eq!(found("src/vfs/nodes/mod.rs", "use super::Vfs;"), 1);
+        assert_eq!(found("src/vfs/attr.rs", "use super::Vfs;"), 0);
+    }
 
     fn violations(path: &str, text: &str) -> usize {
         upward_uses(&Source::new(path, text)).len()

@@ -10,7 +10,7 @@ use super::blob::{Compression, Digesting, Summary};
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// First bytes of a zstd frame (RFC 8878, 3.1.1).
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-/// First bytes of a frame that decoders skip, but for the lower half of the first (RFC 8878, 3.1.2).
+/// First bytes of a frame that decoders skip, the first without its lower half (RFC 8878, 3.1.2).
 const ZSTD_SKIPPABLE: [u8; 4] = [0x50, 0x2a, 0x4d, 0x18];
 /// Formats that are recognized but not supported.
 const OTHERS: [(&[u8], &str); 3] =

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use smallvec::SmallVec;
 
 use super::ids::NodeId;
+use super::known_protection::KnownProtection;
 use super::locks::{Lock2Gate, Lock3Names, Lock6Place, Lock7Link, Lock8Orphan, Lock9Stack};
 use super::place::{Link, Place, Real};
-use super::protection::Known;
 use super::told::Told;
 use crate::error::{Errno, Result};
 use crate::layer::UpperDir;
@@ -27,7 +27,7 @@ pub struct Node {
     /// Whether it has extended attributes that users see.
     pub no_xattrs: NoXattrs,
     /// Which changes its inode flags forbid.
-    pub protection: Known,
+    pub protection: KnownProtection,
     /// Known to have no set-id bits that a write would clear.
     pub no_set_id: AtomicBool,
     /// Known to have no file capabilities that we would have to clear.
@@ -177,7 +177,7 @@ impl Node {
             id,
             lookups: AtomicU64::new(0),
             no_xattrs: NoXattrs::default(),
-            protection: Known::default(),
+            protection: KnownProtection::default(),
             no_set_id: AtomicBool::new(false),
             no_capability: AtomicBool::new(false),
             gate: Lock2Gate::default(),

@@ -1,4 +1,4 @@
-//! Nodes by number, in shards with a lock each: a hash table of pointers, which takes half of what
+//! Shards by number, in shards with a lock each: a hash table of pointers, which takes half of what
 //! a map from numbers to them would.
 
 use std::hash::BuildHasher;
@@ -18,7 +18,7 @@ const TOO_LARGE: usize = 8;
 
 /// All nodes of a mount.
 #[derive(Debug)]
-pub struct Nodes {
+pub struct Shards {
     first: Lock5Nodes<Shard>,
     /// With the first, a power of two of them.
     others: Box<[Lock5Nodes<Shard>]>,
@@ -30,7 +30,7 @@ pub struct Slot<'a> {
     id: NodeId,
 }
 
-impl Default for Nodes {
+impl Default for Shards {
     fn default() -> Self {
         // So many that threads hardly ever meet.
         const PER_PROCESSOR: usize = 4;
@@ -41,7 +41,7 @@ impl Default for Nodes {
     }
 }
 
-impl Nodes {
+impl Shards {
     fn shard(&self, id: NodeId) -> &Lock5Nodes<Shard> {
         // A table takes the highest bits and the lowest.
         const BEHIND: u32 = 40;
@@ -116,12 +116,12 @@ fn hash(id: NodeId) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::place::Real;
     use super::*;
-    use crate::vfs::place::Real;
 
     #[test]
     fn tables_shrink_with_what_is_in_them() {
-        let nodes = Nodes::default();
+        let nodes = Shards::default();
         let room = || nodes.shards().map(|shard| shard.read().capacity()).sum::<usize>();
         let put = |id| {
             let node = Node::unnamed(NodeId(id), Real::upper((1, id)));

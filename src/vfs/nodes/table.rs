@@ -13,8 +13,8 @@ use super::exports::{Called, Exports};
 use super::ids::{Ids, NodeId};
 use super::locks::{Alone, Lock4Meeting};
 use super::node::Node;
-use super::nodes::{Nodes, Slot};
 use super::place::{Link, Place, Real, Size};
+use super::shards::{Shards, Slot};
 use crate::error::Result;
 use crate::merge::key::Key;
 use crate::merge::links::{Linked, Names};
@@ -25,7 +25,7 @@ use crate::sys::{OwnedWritable, Stat};
 /// The nodes of a mount.
 #[derive(Debug)]
 pub struct Table {
-    nodes: Nodes,
+    nodes: Shards,
     /// Numbers of nodes that do not follow from their object: what was copied up keeps the number
     /// of the lower, and some numbers do not fit or are taken.
     aliases: DashMap<Key, NodeId, FxBuildHasher>,
@@ -56,7 +56,7 @@ const SWEEP: usize = 64;
 impl Table {
     /// A table with the root in it.
     pub fn new(root: DirStack, ids: Ids, exports: Option<Exports>) -> Self {
-        let nodes = Nodes::default();
+        let nodes = Shards::default();
         let root = Arc::new(Node::directory(NodeId::ROOT, None, root));
         nodes.slot(NodeId::ROOT).put(root);
         let (aliases, aliased) = (DashMap::default(), DashMap::default());

@@ -37,41 +37,41 @@ use crate::layer::Fd;
 use crate::merge::DirStack;
 
 /// One rename of a directory, or between directories, at a time.
-pub(super) type Lock1Renames = OrderedMutex<1>;
+pub type Lock1Renames = OrderedMutex<1>;
 /// One copy-up of a node at a time.
-pub(super) type Lock2Gate = OrderedMutex<2>;
+pub type Lock2Gate = OrderedMutex<2>;
 /// The names of a directory.
-pub(super) type Lock3Names = Ordered<Names, 3>;
+pub type Lock3Names = Ordered<Names, 3>;
 /// One object of the upper gets one node.
-pub(super) type Lock4Meeting = OrderedMutex<4>;
+pub type Lock4Meeting = OrderedMutex<4>;
 /// A part of the table of nodes.
-pub(super) type Lock5Nodes<T> = Ordered<T, 5>;
+pub type Lock5Nodes<T> = Ordered<T, 5>;
 /// Where a file is.
-pub(super) type Lock6Place = Ordered<Place, 6>;
+pub type Lock6Place = Ordered<Place, 6>;
 /// The name of a directory; `None` for the root and for one that was removed.
-pub(super) type Lock7Link = Ordered<Option<Link>, 7>;
+pub type Lock7Link = Ordered<Option<Link>, 7>;
 /// The descriptor of a removed directory.
-pub(super) type Lock8Orphan = Ordered<Option<Arc<Fd>>, 8>;
+pub type Lock8Orphan = Ordered<Option<Arc<Fd>>, 8>;
 /// The directories of the layers.
-pub(super) type Lock9Stack = Ordered<DirStack, 9>;
+pub type Lock9Stack = Ordered<DirStack, 9>;
 
 /// The names of a directory, locked to read them.
-pub(super) type ReadNames<'a> = Read<'a, Names, 3>;
+pub type ReadNames<'a> = Read<'a, Names, 3>;
 /// The names of a directory, locked to change them.
-pub(super) type WriteNames<'a> = Write<'a, Names, 3>;
+pub type WriteNames<'a> = Write<'a, Names, 3>;
 /// A part of the table of nodes, locked to change it.
-pub(super) type WriteNodes<'a, T> = Write<'a, T, 5>;
+pub type WriteNodes<'a, T> = Write<'a, T, 5>;
 
 /// What is locked to read, with its place in the order.
-pub(super) type Read<'a, T, const PLACE: u8> = Held<RwLockReadGuard<'a, T>, PLACE>;
+pub type Read<'a, T, const PLACE: u8> = Held<RwLockReadGuard<'a, T>, PLACE>;
 /// What is locked to write, with its place in the order.
-pub(super) type Write<'a, T, const PLACE: u8> = Held<RwLockWriteGuard<'a, T>, PLACE>;
+pub type Write<'a, T, const PLACE: u8> = Held<RwLockWriteGuard<'a, T>, PLACE>;
 /// A mutex that is held, with its place in the order.
-pub(super) type Alone<'a, const PLACE: u8> = Held<MutexGuard<'a, ()>, PLACE>;
+pub type Alone<'a, const PLACE: u8> = Held<MutexGuard<'a, ()>, PLACE>;
 
 /// A lock for readers and writers, at this place in the order.
 #[derive(Debug, Default)]
-pub(super) struct Ordered<T, const PLACE: u8>(RwLock<T>);
+pub struct Ordered<T, const PLACE: u8>(RwLock<T>);
 
 impl<T, const PLACE: u8> Ordered<T, PLACE> {
     /// A lock that nobody holds.
@@ -126,7 +126,7 @@ impl<T, const PLACE: u8> Ordered<T, PLACE> {
 ///
 /// # Errors
 /// EIO if they are one.
-pub(super) fn lock_two<'a, T, const PLACE: u8>(
+pub fn lock_two<'a, T, const PLACE: u8>(
     a: &'a Ordered<T, PLACE>,
     b: &'a Ordered<T, PLACE>,
 ) -> Result<(Write<'a, T, PLACE>, Write<'a, T, PLACE>)> {
@@ -145,7 +145,7 @@ pub(super) fn lock_two<'a, T, const PLACE: u8>(
 
 /// A lock for one at a time, at this place in the order.
 #[derive(Debug, Default)]
-pub(super) struct OrderedMutex<const PLACE: u8>(Mutex<()>);
+pub struct OrderedMutex<const PLACE: u8>(Mutex<()>);
 
 impl<const PLACE: u8> OrderedMutex<PLACE> {
     /// Waits until nobody has it.
@@ -162,7 +162,7 @@ impl<const PLACE: u8> OrderedMutex<PLACE> {
 }
 
 /// A lock that is held. The lock is given back first, then the note on it.
-pub(super) struct Held<G, const PLACE: u8> {
+pub struct Held<G, const PLACE: u8> {
     guard: G,
     note: Note<PLACE>,
 }
