@@ -1,4 +1,4 @@
-//! Finding an object by its number alone, as file handles do.
+//! Lookup of an object by its number alone, as file handles need it.
 
 use super::nodes::exports::Called;
 use super::nodes::table::Held;
@@ -6,14 +6,14 @@ use super::{Entry, NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::sys::Name;
 
-/// How often a search begins anew because something was renamed meanwhile.
+/// How often a search is tried, as names on the way may change meanwhile.
 const TRIES: u32 = 16;
 
 impl Vfs {
-    /// The object of a number that was given out at some time, counted as looked up once more.
+    /// Gives out once more the object of a number that was given out at some time.
     ///
     /// # Errors
-    /// ESTALE if it is gone, or not known any more; what the layers say.
+    /// ESTALE if it is gone, or not known any more; errors of the layers.
     pub(super) fn lookup_self(&self, id: NodeId) -> Result<Entry> {
         let node = self.found_again(id)?;
         self.entry_of(&node)
@@ -22,8 +22,8 @@ impl Vfs {
     /// Gives out the directory above a directory.
     ///
     /// # Errors
-    /// As [`Self::lookup_self`]; ESTALE if there is no directory above it, ENOTDIR if it is no
-    /// directory.
+    /// Those of [`Self::lookup_self`]; ESTALE if there is no directory above it; ENOTDIR if it is
+    /// not a directory.
     pub(super) fn lookup_parent(&self, id: NodeId) -> Result<Entry> {
         let node = self.found_again(id)?;
         let link = node.dir()?.link.read().clone();
@@ -33,8 +33,9 @@ impl Vfs {
     fn found_again(&self, id: NodeId) -> Result<Held<'_>> {
         for _ in 0..TRIES {
             if let Some(node) = self.table.held(id) {
-                // The kernel asks for what it does not have itself, and for what has lost its last
-                // name it has said so, or is about to: a FORGET may come after this.
+                // The kernel asks only for nodes that it does not have. If the last name is gone,
+                // it has forgotten the node, or is about to: its FORGET may come after this
+                // request.
                 return if node.has_name() { Ok(node) } else { Err(Errno::ESTALE.into()) };
             }
             for called in self.table.names(id) {
@@ -47,8 +48,8 @@ impl Vfs {
         Err(Errno::ESTALE.into())
     }
 
-    /// Goes up by what is remembered to a directory that has a node, and down again by its names.
-    /// Not recursive: a tree may be deeper than a stack.
+    /// Climbs by remembered names to a directory that has a node, and goes down again. Not by
+    /// recursion: a tree may be deeper than a stack.
     fn walk_to(&self, id: NodeId, called: Called) -> Result<Held<'_>> {
         let mut above = called.parent;
         let mut way = vec![(id, called.name)];
@@ -56,7 +57,7 @@ impl Vfs {
             if let Some(node) = self.table.held(above) {
                 break node;
             }
-            // What was renamed while we look may lead in a circle.
+            // Renames during the search may make a circle of the remembered names.
             let called = self.table.names(above).into_iter().next();
             let called = called.filter(|_| way.len() <= self.table.remembered());
             let called = called.ok_or(Errno::ESTALE)?;
@@ -74,7 +75,7 @@ impl Vfs {
     }
 }
 
-/// Whether an error means that the object is not, or not any more, where it was looked for.
+/// Whether an error means that the object is not, or no longer, at the name.
 fn is_elsewhere(errno: Errno) -> bool {
     matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE)
 }

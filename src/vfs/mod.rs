@@ -1,7 +1,7 @@
-//! What a kernel client needs: nodes with numbers and lookup counts, open files and directories,
-//! locks; and every operation as a typed function that returns a [`Result`].
+//! The engine: nodes with numbers and lookup counts, open files, locks, and every operation as a
+//! typed function that returns a [`Result`].
 //!
-//! There is no FUSE here. Tests call these functions directly.
+//! It knows no FUSE, and tests call its functions directly.
 //!
 //! Locks and their order are in [`nodes::locks`].
 
@@ -63,11 +63,11 @@ use readahead::ReadAhead;
 use room::Removals;
 use snapshots::Snapshots;
 
-/// A mounted overlay, whatever it is mounted through.
+/// A mounted overlay, independent of FUSE.
 #[derive(Debug)]
 pub struct Vfs {
     stack: Stack,
-    /// What is told of the layers.
+    /// Facts about each layer, shown by `ovlmerge stat`.
     layer_facts: Vec<statistics::LayerFacts>,
     table: Table,
     cache: Arc<FdCache>,
@@ -78,23 +78,23 @@ pub struct Vfs {
     read_ahead: ReadAhead,
     delegation: bool,
     follow: bool,
-    /// Changes of metadata leave the data below.
+    /// Whether changes of metadata leave the data below.
     metacopy: bool,
     owners: Owners,
     xattrs: Xattrs,
     write_redirects: bool,
     rename_lower: RenameLower,
-    /// Called when attributes change that the client did not ask to change.
+    /// Gets what the kernel has to ask for again, once [`Vfs::listen`] has set it.
     listener: OnceLock<Listener>,
     begun: Instant,
-    /// How long what is known of the lowers may be believed, if they change.
+    /// How long facts about the lowers stay valid; `None` for ever.
     lowers_settle: Option<Duration>,
 }
 
-/// Is told of a name in a directory.
+/// A callback for a name in a directory.
 type OfName = dyn Fn(NodeId, &[u8]) + Send + Sync;
 
-/// Told of what the client has to ask for again, and of operations that take long.
+/// Callbacks for what the kernel has to ask for again, and for operations that take long.
 #[derive(Clone)]
 pub struct Listener {
     changed: Arc<dyn Fn(NodeId) + Send + Sync>,
@@ -103,10 +103,9 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// A listener that calls `changed` with a node whose attributes are others, and `doubted` with
-    /// a name of which nobody knows whether it is there. Both are called before the operation
-    /// returns. `waits` is called by the thread of an operation that is about to copy a file or to
-    /// wait for the disk.
+    /// Creates a listener. `changed` gets a node whose attributes have changed, and `doubted` a
+    /// name that may or may not be there. Both are called before the operation returns. `waits` is
+    /// called by the thread of an operation that is about to copy a file or to wait for the disk.
     pub fn new(
         changed: impl Fn(NodeId) + Send + Sync + 'static,
         doubted: impl Fn(NodeId, &[u8]) + Send + Sync + 'static,
@@ -129,11 +128,11 @@ impl std::fmt::Debug for Listener {
 /// A node that was given out, with its attributes.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
-    /// Its number.
+    /// The number of the node.
     pub node: NodeId,
-    /// What tells it from another that had the number before; 0 where handles are not to last.
+    /// Differs from that of an earlier node of this number; 0 unless file handles have to last.
     pub generation: u32,
-    /// Its attributes; `stat.ino` is what users see.
+    /// Attributes as users see them, with their number in `stat.ino`.
     pub stat: Stat,
 }
 
@@ -141,7 +140,7 @@ impl Vfs {
     /// Opens the layers of a mount.
     ///
     /// # Errors
-    /// What is wrong with a layer, in a sentence that names it.
+    /// An error whose context names the layer and says what is wrong with it.
     pub fn open(config: &Config) -> Result<Self> {
         let cache = FdCache::for_open_files(creds::raise_open_files()?);
         let stack = open::open(config, &cache)?;
@@ -176,7 +175,7 @@ impl Vfs {
         Ok(vfs)
     }
 
-    /// Says whom to tell of attributes that change without being asked to. The first one stays.
+    /// Sets the listener. The first one stays.
     pub fn listen(&self, listener: Listener) {
         self.listener.get_or_init(|| listener);
     }
@@ -187,37 +186,37 @@ impl Vfs {
         }
     }
 
-    /// To be called before a file is copied, or the disk is waited for. Nothing but the operation
-    /// knows that beforehand.
+    /// Tells the listener that the operation is about to copy a file or to wait for the disk. Only
+    /// the operation knows that beforehand.
     fn will_wait(&self) {
         if let Some(listener) = self.listener.get() {
             (listener.waits)();
         }
     }
 
-    /// To be called when a change of something else has moved attributes of a directory: it was
-    /// copied up itself, or got a copy (times of change, size). The client takes none of that for a
-    /// change of the directory.
+    /// Tells the kernel, once in a while, that attributes of a directory changed as a side effect:
+    /// it was copied up, or received a copy (times, size). The kernel expects no change of the
+    /// directory then.
     fn dir_moved(&self, node: &Node) {
         if node.dir().is_ok_and(|dir| dir.told.is_due(self.begun)) {
             self.tell_changed(node.id);
         }
     }
 
-    /// How long attributes of a node are good for at most; `None`: until the client is told.
+    /// How long attributes of a node may be kept; `None`: until the kernel is told of a change.
     #[must_use]
     pub fn settles_in(&self, id: NodeId) -> Option<Duration> {
         let node = self.table.get(id)?;
         node.dir().ok()?.told.settles_in(self.begun)
     }
 
-    /// Whether changes are possible at all.
+    /// Whether the mount can be changed, because it has an upper.
     #[must_use]
     pub fn is_writable(&self) -> bool {
         self.stack.upper.is_some()
     }
 
-    /// Whether [`Vfs::fsync`] may ever do something.
+    /// Whether [`Vfs::fsync`] may have an effect.
     ///
     /// # Errors
     /// Those of fstatfs(2).
@@ -225,17 +224,17 @@ impl Vfs {
         self.stack.upper.as_ref().map_or(Ok(false), Upper::can_sync)
     }
 
-    /// Says that the end has begun: who wants the upper next may wait for it.
+    /// Announces the end of the mount: another mount that wants the upper then waits for it.
     pub fn announce_end(&self) {
         if let Some(upper) = &self.stack.upper {
             upper.announce_end();
         }
     }
 
-    /// Forces all that was written to the disk, as the kernel does when an overlay is unmounted.
+    /// Forces all data of the upper to the disk, as the kernel does when an overlay is unmounted.
     ///
     /// # Errors
-    /// Those of syncfs(2): something could not be written.
+    /// Those of syncfs(2), if something could not be written.
     pub fn sync(&self) -> Result<()> {
         match &self.stack.upper {
             Some(upper) if upper.can_sync()? => upper.sync_all(),
@@ -243,8 +242,8 @@ impl Vfs {
         }
     }
 
-    /// To be called where the process ends without dropping this: an orderly end, after which the
-    /// upper of a volatile mount can be used again. Nothing may be asked of this any more.
+    /// Ends the mount in order, for a process that exits without dropping this: the upper of a
+    /// volatile mount can then be used again. No operation may follow.
     pub fn leave(&self) {
         self.ahead.drop_all();
         if let Some(upper) = &self.stack.upper {
@@ -252,7 +251,7 @@ impl Vfs {
         }
     }
 
-    /// What lookups go by.
+    /// The parts of the mount that lookups depend on.
     fn lookup_context(&self) -> LookupContext<'_> {
         LookupContext {
             roots: &self.stack.lowers,
@@ -266,7 +265,7 @@ impl Vfs {
         }
     }
 
-    /// The upper.
+    /// The upper of the mount.
     ///
     /// # Errors
     /// EROFS for a mount without one.
@@ -277,34 +276,34 @@ impl Vfs {
     /// The node of a number that was given out.
     ///
     /// # Errors
-    /// ESTALE for a number that was not.
+    /// ESTALE for any other number.
     fn node(&self, id: NodeId) -> Result<Arc<Node>> {
         self.table.get(id).ok_or_else(|| Errno::ESTALE.into())
     }
 
-    /// Takes `count` lookups of a node back.
+    /// Takes back `count` lookups of a node.
     pub fn forget(&self, id: NodeId, count: u64) {
         self.table.forget(id, count);
     }
 
-    /// Whether so much was forgotten that [`Self::give_back`] is worth its time now.
+    /// Whether so many nodes were dropped that [`Self::give_back`] is worth its time now.
     pub fn has_slack(&self) -> bool {
         self.table.has_slack()
     }
 
-    /// Gives memory back that nobody uses any more. Others may have to wait for memory meanwhile.
+    /// Gives unused memory back to the system. Other threads may wait for memory meanwhile.
     pub fn give_back(&self) {
         self.cache.tidy();
         memory::give_back();
     }
 
-    /// Whether a number stands for a node.
+    /// Whether a number has a node.
     #[must_use]
     pub fn knows(&self, id: NodeId) -> bool {
         self.table.get(id).is_some()
     }
 
-    /// How many nodes are known, the root included.
+    /// The number of nodes, including the root.
     #[must_use]
     pub fn node_count(&self) -> usize {
         self.table.len()

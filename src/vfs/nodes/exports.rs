@@ -1,9 +1,9 @@
-//! What outlives a node so that a file handle finds it again (`nfs_export=on`).
+//! Facts that outlive a node, so that a file handle finds it again (`nfs_export=on`).
 //!
-//! The handle that name_to_handle_at(2) gives out on a FUSE mount is the number of a node and its
-//! generation (`fuse_encode_fh`, fs/fuse/inode.c). Who opens one of an object that the kernel has
-//! forgotten makes it look up `.` of that number. So what has been told to the kernel is noted here
-//! for as long as the mount lives: under which names, and which generation.
+//! The handle that name_to_handle_at(2) returns on a FUSE mount is the number of a node and its
+//! generation (`fuse_encode_fh`, fs/fuse/inode.c). When the kernel has forgotten the object of a
+//! handle that is opened, it looks up `.` of that number. So this table keeps the names and the
+//! generation of each object that the kernel was told of, as long as the mount lives.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -19,11 +19,11 @@ use super::ids::NodeId;
 use super::node::Node;
 use crate::merge::key::Key;
 
-/// How many forgotten objects are remembered. One takes some 150 bytes and its name; this many, 160
-/// MB, are more than a large root file system has.
+/// The most forgotten objects that are remembered. One takes some 150 bytes and its name. This many
+/// take 160 MB, and are more than a large root file system has.
 const MOST: usize = 1 << 20;
 
-/// A name of an object that was forgotten.
+/// One name of a forgotten object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Called {
     /// The directory.
@@ -38,25 +38,25 @@ struct Known {
     generation: u32,
     /// The object on its layer.
     identity: Key,
-    /// As they were when the node went.
+    /// Its names when the node was dropped.
     names: SmallVec<[Called; 1]>,
-    /// It is in the queue.
+    /// Whether it is in the queue of forgotten objects.
     queued: bool,
 }
 
-/// The objects that handles can be of.
+/// The objects that file handles may refer to.
 #[derive(Debug)]
 pub struct Exports {
     known: DashMap<NodeId, Known, FxBuildHasher>,
     next_generation: AtomicU32,
-    /// Forgotten objects, the oldest first. Some may be known to the kernel again.
+    /// Forgotten objects, the oldest first. The kernel may know some of them again.
     forgotten: Mutex<VecDeque<NodeId>>,
     most: usize,
 }
 
 impl Exports {
-    /// For a mount. Generations begin anywhere, so that a handle of an earlier mount of the same
-    /// layers hardly ever means anything in this one.
+    /// A table for one mount. Generations begin at a random number, so that a handle of an earlier
+    /// mount of the same layers hardly ever means anything in this one.
     pub fn new() -> Self {
         let random = RandomState::new().build_hasher().finish();
         Self::with(u32::try_from(random >> u32::BITS).unwrap_or(0), MOST)
@@ -67,7 +67,7 @@ impl Exports {
         Self { known, next_generation: AtomicU32::new(first), forgotten, most }
     }
 
-    /// Notes that the kernel is told of an object. Called with the number locked in the table.
+    /// Notes that the kernel is told of an object. The caller holds the slot of the number.
     pub fn given_out(&self, id: NodeId, identity: Key) {
         self.known.entry(id).or_insert_with(|| Known {
             generation: self.next_generation.fetch_add(1, Ordering::Relaxed),
@@ -82,7 +82,7 @@ impl Exports {
         self.known.get(&id).map_or(0, |known| known.generation)
     }
 
-    /// Whether the number is that of a forgotten object, and what stands at this name is another.
+    /// Whether the number is that of a forgotten object, and the one at this name is another.
     pub fn is_of_another(&self, id: NodeId, identity: Key, parent: NodeId, name: &[u8]) -> bool {
         self.known.get(&id).is_some_and(|known| {
             let is_name = |called: &Called| called.parent == parent && *called.name == *name;
@@ -90,19 +90,19 @@ impl Exports {
         })
     }
 
-    /// Notes that an object is elsewhere now.
+    /// Notes that the object of a number is now `identity`.
     pub fn copied_up(&self, id: NodeId, identity: Key) {
         if let Some(mut known) = self.known.get_mut(&id) {
             known.identity = identity;
         }
     }
 
-    /// Whether handles of this number may be about.
+    /// Whether there may be handles of this number.
     pub fn has(&self, id: NodeId) -> bool {
         self.known.contains_key(&id)
     }
 
-    /// How many there are.
+    /// The number of objects in the table.
     pub fn len(&self) -> usize {
         self.known.len()
     }
@@ -112,10 +112,11 @@ impl Exports {
         self.known.get(&id).map(|known| known.names.clone()).unwrap_or_default()
     }
 
-    /// Notes where a node stands that goes now. One without a name is gone for good. Called with
-    /// the number locked in the table, of a node that nobody else holds: nothing is waited for.
+    /// Notes the names of a node that is about to be dropped. Returns whether it is remembered: an
+    /// object without a name is gone for good.
     ///
-    /// Says whether the object is remembered.
+    /// The caller holds the slot of the number, and nobody else the node. So this waits for
+    /// nothing.
     pub fn leaves(&self, node: &Node) -> bool {
         let Slot::Occupied(mut known) = self.known.entry(node.id) else { return false };
         let names = names_of(node);
@@ -132,20 +133,20 @@ impl Exports {
         true
     }
 
-    /// Forgets an object for good if it is the one behind `identity`. Called with the number
-    /// locked in the table.
+    /// Forgets an object for good if its identity is `identity`. The caller holds the slot of the
+    /// number.
     pub fn is_gone(&self, id: NodeId, identity: Key) {
         self.known.remove_if(&id, |_, known| known.identity == identity);
     }
 
-    /// The one that was forgotten first, if there are too many.
+    /// Takes out the object that was forgotten first, if too many are remembered.
     pub fn overdue(&self) -> Option<NodeId> {
         let mut forgotten = self.forgotten.lock();
         if forgotten.len() > self.most { forgotten.pop_front() } else { None }
     }
 
-    /// Forgets an object that is overdue for good, unless the kernel knows it again. Called with
-    /// the number locked in the table.
+    /// Forgets an overdue object for good, unless the kernel knows it again. The caller holds the
+    /// slot of the number.
     pub fn expire(&self, id: NodeId, is_live: bool) {
         if let Slot::Occupied(mut known) = self.known.entry(id) {
             if is_live {

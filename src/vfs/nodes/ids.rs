@@ -1,14 +1,13 @@
-//! Numbers for nodes.
+//! Numbers of nodes.
 //!
-//! A node's number is what stat(2) shows as `st_ino`: it follows from the inode number of the
-//! object on its layer and from the file system that the layer lies on, so that it stays over
-//! copy-up and remount. How it is put together is a matter of the option `xino`; the usual form is
-//! that of the kernel's overlayfs. What does not fit, or is taken, gets a number from a range of
-//! its own, for the life of the node.
+//! The number of a node is what stat(2) shows as `st_ino`. It follows from the inode number of the
+//! object on its layer and from the file system of the layer, so that it stays over copy-up and
+//! remount. The option `xino` selects its form; the usual one is that of the kernel's overlayfs. If
+//! the number does not fit or is taken, the node gets one from a separate range for its life.
 //!
-//! Only names of one lower file that are files of their own differ: they all show the number of
-//! that file, until they are copied up, and then that of the copy. Their nodes are numbered by the
-//! name.
+//! There is one exception: names of one lower file that are files of their own. Their nodes are
+//! numbered by the names. They all show the number of that file, and after their copy-up that of
+//! the copy.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,9 +18,9 @@ use crate::config::Numbers;
 use crate::layer::FileSystems;
 use crate::merge::key::Key;
 
-/// In place of the number of a layer: the key is of a name.
+/// Takes the place of the layer in the key of a name.
 const NAME: u16 = u16::MAX;
-/// In place of the number of a layer: the key is of a file of lowers, in whichever layers it is.
+/// Takes the place of the layer in the key of a lower file that the index keeps together.
 const SHARED: u16 = NAME - 1;
 
 /// The number of a node, never 0.
@@ -33,43 +32,43 @@ impl NodeId {
     pub const ROOT: Self = Self(1);
 }
 
-/// How a number is put together.
+/// The form of numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scheme {
-    /// The inode number itself, of file system 0; others, if they get numbers that follow from
-    /// their objects, have a tag in the upper byte.
+    /// The inode number itself, on file system 0. With `others`, numbers of objects on other file
+    /// systems have a tag in the upper byte.
     Plain { others: bool },
-    /// The inode number below, the file system above bit `shift`; bit `shift` itself is set in
-    /// numbers that follow from no object (`ovl_map_dev_ino`, fs/overlayfs/inode.c).
+    /// The inode number in the lower bits, and the file system above bit `shift`. Bit `shift` is
+    /// set in numbers that follow from no object (`ovl_map_dev_ino`, fs/overlayfs/inode.c).
     Tagged { shift: u32 },
-    /// 32 bits: the inode number where it is small and of file system 0, else a hash.
+    /// 32 bits: a small inode number of file system 0 as it is, and a hash of any other.
     Short,
 }
 
-/// Where the tag of `Scheme::Plain` begins.
+/// The lowest bit of the tag of `Scheme::Plain`.
 const TAG: u32 = 56;
-/// From this tag on they are ours; below, they belong to large inode numbers of file system 0.
+/// The first tag of ours. Smaller ones occur in large inode numbers of file system 0.
 const FIRST_TAG: u64 = 0x80;
-/// Above this, numbers of `Scheme::Plain` are those of names.
+/// The tag of names in `Scheme::Plain`.
 const NAMES: u64 = 0xfe << TAG;
-/// Above this, numbers of `Scheme::Plain` follow from no object.
+/// The tag of numbers that follow from no object, in `Scheme::Plain`.
 const FREE: u64 = 0xff << TAG;
-/// Set in numbers of names, besides what says of `Scheme::Tagged` that they follow from no object.
+/// Set in numbers of names; in `Scheme::Tagged` besides bit `shift`.
 const NAMED: u64 = 1 << 63;
-/// Above this, numbers of `Scheme::Short` are hashes, or follow from no object.
+/// Set in numbers of `Scheme::Short` that are hashes, or follow from no object.
 const HASHED: u64 = 1 << 31;
 
-/// Gives out numbers.
+/// The source of numbers.
 #[derive(Debug)]
 pub struct Ids {
     filesystems: FileSystems,
     scheme: Scheme,
-    /// Devices that no layer's root lies on, such as further subvolumes of btrfs, with numbers in
-    /// the order in which they are met.
+    /// Devices of no layer's root, such as other subvolumes of btrfs, with numbers in the order in
+    /// which they were met.
     strangers: DashMap<u64, u64>,
     next_stranger: AtomicU64,
     next_free: AtomicU64,
-    /// Nobody can make names that get the same number.
+    /// A random key for the hashes of names: nobody can make names that get the same number.
     names: RandomState,
 }
 
@@ -90,18 +89,18 @@ impl Ids {
         Self { filesystems, scheme, strangers, next_stranger, next_free, names }
     }
 
-    /// The key of a name that is a file of its own, for as long as it stands for this object. Two
-    /// names of one directory have the same one with a probability of 2^-64.
+    /// The key of a name that is a file of its own, as long as the name stands for this object. Two
+    /// names of one directory have the same key with a probability of 2^-64.
     pub fn key_of_name(&self, parent: NodeId, name: &[u8], object: (u64, u64)) -> Key {
         Key { dev: parent.0, ino: self.names.hash_one((name, object)), layer: NAME }
     }
 
-    /// The key of a file of lowers that the index keeps together.
+    /// The key of a lower file that the index keeps together, in whichever layers it is.
     pub fn key_of_shared((dev, ino): (u64, u64)) -> Key {
         Key { dev, ino, layer: SHARED }
     }
 
-    /// The number of what has a key, or `None` if it has to get a free one.
+    /// The number that follows from a key, or `None` if a free one is needed.
     pub fn of_key(&self, key: Key) -> Option<NodeId> {
         match key.layer {
             NAME => Some(self.as_name(self.names.hash_one((key.dev, key.ino)))),
@@ -109,7 +108,7 @@ impl Ids {
         }
     }
 
-    /// A number among those of names.
+    /// A number in the range of names.
     fn as_name(&self, number: u64) -> NodeId {
         NodeId(match self.scheme {
             Scheme::Plain { .. } => NAMES | number & !FREE,
@@ -118,7 +117,7 @@ impl Ids {
         })
     }
 
-    /// Whether a node is that of a name.
+    /// Whether a number is in the range of names.
     fn is_of_name(&self, NodeId(id): NodeId) -> bool {
         match self.scheme {
             Scheme::Plain { .. } => id & FREE == NAMES,
@@ -127,8 +126,8 @@ impl Ids {
         }
     }
 
-    /// The number that users see for a node whose object is `(device, inode)` now. All names of an
-    /// object have one, also where it does not follow from the number in the layer.
+    /// The number that users see for a node whose object is `(device, inode)` now. All names of one
+    /// object show one number, even if none follows from its inode number.
     pub fn shown(&self, id: NodeId, object: (u64, u64)) -> u64 {
         if !self.is_of_name(id) {
             return id.0;
@@ -136,7 +135,7 @@ impl Ids {
         self.of(object).unwrap_or_else(|| self.as_name(self.names.hash_one(object))).0
     }
 
-    /// The number of a file system.
+    /// The number of the file system on a device.
     fn file_system(&self, dev: u64) -> u64 {
         if let Some(known) = self.filesystems.number(dev) {
             return known;
@@ -148,7 +147,8 @@ impl Ids {
         *self.strangers.entry(dev).or_insert_with(next)
     }
 
-    /// The number of the object `(device, inode)`, or `None` if it has to get a free one.
+    /// The number that follows from the object `(device, inode)`, or `None` if a free one is
+    /// needed.
     pub fn of(&self, (dev, ino): (u64, u64)) -> Option<NodeId> {
         let fs = self.file_system(dev);
         let tag = fs.saturating_add(FIRST_TAG - 1);
@@ -167,8 +167,8 @@ impl Ids {
         (number > NodeId::ROOT.0).then_some(NodeId(number))
     }
 
-    /// A number that no object has; with `Scheme::Short`, one that hardly any has. For what has the
-    /// key of a name, one of those.
+    /// A number that no object has, or with `Scheme::Short` hardly any. For the key of a name it is
+    /// in the range of names.
     pub fn free(&self, key: Key) -> NodeId {
         let next = self.next_free.fetch_add(1, Ordering::Relaxed);
         if key.layer == NAME {
@@ -181,8 +181,8 @@ impl Ids {
         })
     }
 
-    /// What a listing says of an object whose number is not known before it is looked up: as large
-    /// as numbers get.
+    /// The number that a listing shows for an object whose own number only a lookup finds. It is
+    /// the largest one.
     pub fn unknown(&self) -> u64 {
         match self.scheme {
             Scheme::Short => u32::MAX.into(),
@@ -191,8 +191,8 @@ impl Ids {
     }
 }
 
-/// How many upper bits the kernel takes for the file system, the one for free numbers included: 32
-/// where no file system needs them, else as few as will do (fs/overlayfs/super.c).
+/// How many upper bits the kernel takes for the file system, with the one for free numbers: 32 if
+/// no file system needs them, else as few as suffice (fs/overlayfs/super.c).
 fn tag_bits(filesystems: &FileSystems) -> u32 {
     if filesystems.have_short_numbers() {
         return u32::BITS;
@@ -201,7 +201,7 @@ fn tag_bits(filesystems: &FileSystems) -> u32 {
     others.max(1).ilog2() + 2
 }
 
-/// Spreads a number over 64 bits, always alike (the finalizer of splitmix64).
+/// Spreads a number over 64 bits, without a random key (the finalizer of splitmix64).
 fn mix(number: u64) -> u64 {
     let step = |n: u64, shift: u32, factor: u64| (n ^ n >> shift).wrapping_mul(factor);
     let n = step(number, 30, 0xbf58_476d_1ce4_e5b9);
@@ -233,7 +233,7 @@ mod tests {
         assert_ne!(ids.free(OBJECT), ids.free(OBJECT));
     }
 
-    /// As Linux 6.18 shows them.
+    /// The expected numbers are those of Linux 6.18.
     #[test]
     fn of_several_they_are_tagged_as_the_kernel_does() {
         let long = ids(3, false, Numbers::Tagged);
@@ -269,7 +269,7 @@ mod tests {
         assert!(ids.free(OBJECT).0 < 1 << 32);
     }
 
-    /// They show the number of their object, and are in nobody's way.
+    /// They show the number of their object, and take no number that another object has.
     #[test]
     fn names_that_are_files_of_their_own() {
         for numbers in [Numbers::Plain, Numbers::Tagged, Numbers::Short] {
@@ -285,7 +285,7 @@ mod tests {
                     assert!(ids.is_of_name(id), "{id:?}");
                     assert_eq!(ids.shown(id, (0, 77)), 77);
                 }
-                // Also where it does not follow from the number in the layer.
+                // Also if none follows from the inode number.
                 let shown = [id, ids.free(key)].map(|id| ids.shown(id, (0, u64::MAX - 1)));
                 assert_eq!(shown[0], shown[1], "one object, one number");
                 assert_ne!(shown[0], ids.shown(id, (0, u64::MAX - 2)));

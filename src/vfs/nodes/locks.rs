@@ -1,27 +1,27 @@
 //! The locks of the engine and their order.
 //!
-//! Whoever holds a lock takes only locks with a higher number, so that nobody waits in a circle:
+//! A thread that holds a lock takes only locks with a higher number, so that no threads wait in a
+//! circle:
 //!
 //! | lock | what it covers | how long it is held |
 //! |---|---|---|
-//! | [`Lock1Renames`] | that directories stay where they are: one rename of a directory, or between directories, at a time | over the rename; never while data is copied |
+//! | [`Lock1Renames`] | the places of directories: one rename of a directory, or between directories, at a time | over the rename; never while data is copied |
 //! | [`Lock2Gate`] | one copy-up of a node at a time; the gate of a file before those of the directories above it | while data is copied |
-//! | [`Lock3Names`] | the names of a directory; a directory before one below it, else by number | over the calls that change a name |
-//! | [`Lock4Meeting`] | that an object of the upper gets one node | while its node is found or made |
+//! | [`Lock3Names`] | the names of a directory; a directory before one below it, else by number | to read, over lookups and listings; to write, while its index is built and over the calls that change a name |
+//! | [`Lock4Meeting`] | the one node of an object of the upper | while the node is found or made |
 //! | [`Lock5Nodes`] | a part of the table of nodes | over memory alone |
-//! | [`Lock6Place`] | where a file is, and its names | over the one call that changes its name |
+//! | [`Lock6Place`] | where a file is, and its names | to read, over calls on the file; to write, over the one call that changes its name |
 //! | [`Lock7Link`] | the name of a directory | over the one call that changes its name |
 //! | [`Lock8Orphan`] | the descriptor of a removed directory | over memory alone, or one call on that descriptor |
 //! | [`Lock9Stack`] | the directories of the layers | over memory alone |
 //!
-//! A second lock of a kind is asked for by name (`lock_another`, `write_another`), or both by
-//! [`lock_two`]. Who holds [`Lock1Renames`] may lock the names of a whole subtree, parents first:
-//! without it nobody holds two directories of which neither lies in the other. Nothing is locked
-//! for the whole tree.
+//! A second lock of a kind is taken by `lock_another`, `write_another` or [`lock_two`]. A thread
+//! that holds [`Lock1Renames`] may lock the names of a whole subtree, parents first: a thread
+//! without it never holds two directories of which neither lies in the other. No lock covers the
+//! whole tree.
 //!
-//! A build with debug assertions keeps a list of what each thread holds, and a lock that is taken
-//! out of order ends the operation. A lock that is only tried (`try_read`) waits for nobody and may
-//! be tried in any order.
+//! In a build with debug assertions each thread keeps a list of what it holds, and a lock out of
+//! order is a panic. A lock that is only tried (`try_read`) never waits, and may come in any order.
 
 use std::cmp::Ordering;
 use std::marker::PhantomData;
@@ -36,19 +36,19 @@ use crate::error::{Errno, Error, Result};
 use crate::layer::Fd;
 use crate::merge::DirStack;
 
-/// One rename of a directory, or between directories, at a time.
+/// Serialises renames of directories, and renames between directories.
 pub type Lock1Renames = OrderedMutex<1>;
-/// One copy-up of a node at a time.
+/// Serialises copy-ups of one node.
 pub type Lock2Gate = OrderedMutex<2>;
 /// The names of a directory.
 pub type Lock3Names = Ordered<Names, 3>;
-/// One object of the upper gets one node.
+/// Serialises the search for the node of an object of the upper.
 pub type Lock4Meeting = OrderedMutex<4>;
 /// A part of the table of nodes.
 pub type Lock5Nodes<T> = Ordered<T, 5>;
-/// Where a file is.
+/// The names of a non-directory, and the object behind them.
 pub type Lock6Place = Ordered<Place, 6>;
-/// The name of a directory; `None` for the root and for one that was removed.
+/// The name of a directory; `None` for the root and for a removed one.
 pub type Lock7Link = Ordered<Option<Link>, 7>;
 /// The descriptor of a removed directory.
 pub type Lock8Orphan = Ordered<Option<Arc<Fd>>, 8>;
@@ -62,14 +62,14 @@ pub type WriteNames<'a> = Write<'a, Names, 3>;
 /// A part of the table of nodes, locked to change it.
 pub type WriteNodes<'a, T> = Write<'a, T, 5>;
 
-/// What is locked to read, with its place in the order.
+/// A lock that is held to read, with its place in the order.
 pub type Read<'a, T, const PLACE: u8> = Held<RwLockReadGuard<'a, T>, PLACE>;
-/// What is locked to write, with its place in the order.
+/// A lock that is held to write, with its place in the order.
 pub type Write<'a, T, const PLACE: u8> = Held<RwLockWriteGuard<'a, T>, PLACE>;
 /// A mutex that is held, with its place in the order.
 pub type Alone<'a, const PLACE: u8> = Held<MutexGuard<'a, ()>, PLACE>;
 
-/// A lock for readers and writers, at this place in the order.
+/// A lock for readers and writers, at a place in the order.
 #[derive(Debug, Default)]
 pub struct Ordered<T, const PLACE: u8>(RwLock<T>);
 
@@ -79,53 +79,53 @@ impl<T, const PLACE: u8> Ordered<T, PLACE> {
         Self(RwLock::new(inner))
     }
 
-    /// Waits until nobody writes.
+    /// Locks to read, and waits while another thread writes.
     pub fn read(&self) -> Read<'_, T, PLACE> {
         let note = Note::take(Others::Lower);
         Held { guard: self.0.read(), note }
     }
 
-    /// As [`Self::read`], but past those who wait to write. A reader that holds it may wait for a
-    /// layer that hangs, and with it a writer: who only reads does not wait for them.
+    /// Locks to read, ahead of threads that wait to write. These may wait for a reader whose layer
+    /// hangs, and a new reader does not wait with them.
     pub fn read_recursive(&self) -> Read<'_, T, PLACE> {
         let note = Note::take(Others::Same);
         Held { guard: self.0.read_recursive(), note }
     }
 
-    /// Waits until nobody else reads or writes.
+    /// Locks to write, and waits while any other thread reads or writes.
     pub fn write(&self) -> Write<'_, T, PLACE> {
         let note = Note::take(Others::Lower);
         Held { guard: self.0.write(), note }
     }
 
-    /// As [`Self::write`], by who holds another one of the kind that comes before this one.
+    /// Locks to write, after another lock of the kind that comes before this one.
     pub fn write_another(&self) -> Write<'_, T, PLACE> {
         let note = Note::take(Others::Same);
         Held { guard: self.0.write(), note }
     }
 
-    /// Reads if nobody writes.
+    /// Locks to read, unless that would wait.
     pub fn try_read(&self) -> Option<Read<'_, T, PLACE>> {
         let guard = self.0.try_read()?;
         Some(Held { guard, note: Note::take(Others::Any) })
     }
 
-    /// Whether anybody has it.
+    /// Whether any thread holds the lock.
     pub fn is_locked(&self) -> bool {
         self.0.is_locked()
     }
 
-    /// What is inside, by who owns the lock.
+    /// The value, for the owner of the lock.
     pub fn get_mut(&mut self) -> &mut T {
         self.0.get_mut()
     }
 }
 
-/// Locks two of a kind to write, always in the same order, so that nobody waits for one with the
-/// other.
+/// Locks two of a kind to write. It takes them in the order of their addresses, so that no two
+/// threads wait for each other.
 ///
 /// # Errors
-/// EIO if they are one.
+/// EIO if they are one lock.
 pub fn lock_two<'a, T, const PLACE: u8>(
     a: &'a Ordered<T, PLACE>,
     b: &'a Ordered<T, PLACE>,
@@ -143,32 +143,32 @@ pub fn lock_two<'a, T, const PLACE: u8>(
     }
 }
 
-/// A lock for one at a time, at this place in the order.
+/// A mutex at a place in the order.
 #[derive(Debug, Default)]
 pub struct OrderedMutex<const PLACE: u8>(Mutex<()>);
 
 impl<const PLACE: u8> OrderedMutex<PLACE> {
-    /// Waits until nobody has it.
+    /// Locks, and waits while another thread holds it.
     pub fn lock(&self) -> Alone<'_, PLACE> {
         let note = Note::take(Others::Lower);
         Held { guard: self.0.lock(), note }
     }
 
-    /// As [`Self::lock`], by who holds another one of the kind that comes before this one.
+    /// Locks, after another lock of the kind that comes before this one.
     pub fn lock_another(&self) -> Alone<'_, PLACE> {
         let note = Note::take(Others::Same);
         Held { guard: self.0.lock(), note }
     }
 }
 
-/// A lock that is held. The lock is given back first, then the note on it.
+/// A lock that is held. A drop releases the lock first, then removes the note on it.
 pub struct Held<G, const PLACE: u8> {
     guard: G,
     note: Note<PLACE>,
 }
 
 impl<'a, T, const PLACE: u8> Write<'a, T, PLACE> {
-    /// Lets others read, with no moment in between.
+    /// Lets others read, without releasing the lock in between.
     pub fn downgrade(self) -> Read<'a, T, PLACE> {
         Held { guard: RwLockWriteGuard::downgrade(self.guard), note: self.note }
     }
@@ -188,18 +188,18 @@ impl<G: DerefMut, const PLACE: u8> DerefMut for Held<G, PLACE> {
     }
 }
 
-/// Which locks may be held by who takes one.
+/// The locks that a thread may hold when it takes another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Others {
-    /// Those with a lower number.
+    /// Locks with a lower number.
     Lower,
-    /// Those, and others of the kind.
+    /// Locks with a lower number, and others of the kind.
     Same,
-    /// Any: nobody is waited for.
+    /// All locks, because this one does not wait.
     Any,
 }
 
-/// That this thread holds a lock at a place. Guards stay with their thread.
+/// A note that this thread holds a lock at a place. It is not `Send`: guards stay with the thread.
 #[derive(Debug)]
 struct Note<const PLACE: u8>(PhantomData<*const ()>);
 

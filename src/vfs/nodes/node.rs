@@ -1,4 +1,4 @@
-//! A node: one object of the merged tree, for as long as the kernel or we have to do with it.
+//! A node: one object of the merged tree, as long as the kernel or the server uses it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -18,54 +18,54 @@ use crate::merge::found::Contents;
 use crate::merge::{DirStack, Index};
 use crate::sys::FileType;
 
-/// One object.
+/// One object of the merged tree.
 pub struct Node {
     /// Its number.
     pub id: NodeId,
-    /// How often the kernel was told of it and has not forgotten.
+    /// How many lookups the kernel has not taken back by FORGET.
     pub lookups: AtomicU64,
-    /// Whether it has extended attributes that users see.
+    /// Whether it is known to have no extended attribute that users see.
     pub no_xattrs: NoXattrs,
-    /// Which changes its inode flags forbid.
+    /// The changes that its inode flags forbid.
     pub protection: KnownProtection,
-    /// Known to have no set-id bits that a write would clear.
+    /// It is known to have no set-id bits, which a write would clear.
     pub no_set_id: AtomicBool,
-    /// Known to have no file capabilities that we would have to clear.
+    /// It is known to have no file capabilities, which we would have to clear.
     pub no_capability: AtomicBool,
-    /// One copy-up at a time.
+    /// Serialises its copy-ups.
     pub gate: Lock2Gate,
     body: Body,
 }
 
 /// Whether an object is known to have no extended attribute that users see.
 ///
-/// The lowest bit says so; the others count changes, so that a look which a change has overtaken
-/// does not say it.
+/// The lowest bit says so. The others count changes, so that a look which a change has overtaken
+/// does not set it.
 #[derive(Debug, Default)]
 pub struct NoXattrs(AtomicU32);
 
-/// What was known when a look began.
+/// The count of changes when a look began.
 #[derive(Clone, Copy, Debug)]
 pub struct Look(u32);
 
 impl NoXattrs {
-    /// Whether it is known.
+    /// Whether the object is known to have none.
     pub fn is_known(&self) -> bool {
         self.0.load(Ordering::Acquire) & 1 == 1
     }
 
-    /// To be called before looking.
+    /// Begins a look at the attributes.
     pub fn begin(&self) -> Look {
         Look(self.0.load(Ordering::Acquire))
     }
 
-    /// To be called after a look that found nothing.
+    /// Ends a look that found no attribute.
     pub fn found_nothing(&self, Look(then): Look) {
-        // If it fails something has changed meanwhile, and nothing is known.
+        // If this fails, something has changed meanwhile, and nothing is known.
         self.0.compare_exchange(then, then | 1, Ordering::AcqRel, Ordering::Acquire).ok();
     }
 
-    /// To be called before and after a change.
+    /// Notes a change. It is called before the change and after it.
     pub fn changes(&self) {
         let next = |now: u32| Some(now.wrapping_add(2) & !1);
         self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).ok();
@@ -77,36 +77,36 @@ enum Body {
     Leaf(Leaf),
 }
 
-/// What only a directory has.
+/// The state that only a directory has.
 pub struct Dir {
-    /// Its name; `None` for the root and once it is removed.
+    /// Its name; `None` for the root and for a removed directory.
     pub link: Lock7Link,
-    /// The directories of the layers.
+    /// The directories of the layers that merge into it.
     pub stack: Lock9Stack,
-    /// The lock of the directory, and what is known of its names.
+    /// The lock of the directory, around what is known of its names.
     pub names: Lock3Names,
-    /// Keeps a removed directory usable.
+    /// The descriptor that keeps a removed directory usable.
     pub orphan: Lock8Orphan,
-    /// Known to carry no marks in the upper but ours.
+    /// Its part in the upper is known to have no marks of other programs.
     pub unified: AtomicBool,
-    /// When the client was told that its attributes moved.
+    /// When the kernel was last told that its attributes changed as a side effect.
     pub told: Told,
 }
 
 /// What is known of the names in a directory.
 #[derive(Debug, Default)]
 pub struct Names {
-    /// Built when first needed; kept true from then on.
+    /// The index of a merged directory, built when first needed and kept true.
     pub index: Option<Index>,
-    /// What new objects inherit, once known.
+    /// What new objects inherit, once it was read.
     pub inherit: Option<Inherit>,
-    /// The directory was removed: nothing can be made in it.
+    /// The directory was removed, and nothing can be made in it.
     pub dead: bool,
 }
 
 impl Names {
-    /// What new objects inherit from the directory, of which this is the part in the upper; read
-    /// once.
+    /// What new objects inherit from the directory whose part in the upper is `upper_dir`. It is
+    /// read once.
     pub fn inherited(&mut self, upper_dir: &UpperDir) -> Result<Inherit> {
         match self.inherit {
             Some(inherit) => Ok(inherit),
@@ -115,26 +115,26 @@ impl Names {
     }
 }
 
-/// What only a non-directory has.
+/// The state that only a non-directory has.
 pub struct Leaf {
     /// Its type.
     pub kind: FileType,
-    /// The layer in which it was met, 0 for the upper.
+    /// The layer in which it was first found; 0 for the upper.
     pub layer: u16,
-    /// Where it is.
+    /// Its names, and the object behind them.
     pub place: Lock6Place,
-    /// A descriptor to read it, and to write it once it is in the upper.
+    /// A descriptor to read it, or also to write it once it is in the upper.
     pub io: FdSlot,
-    /// Open files that must find the descriptor open.
+    /// The number of open files that need the descriptor to stay open.
     pub pins: AtomicU32,
 }
 
-/// There may be millions of nodes. With the counts of an `Arc` and the word of the allocator that
-/// is 128 bytes; one more would be 144.
+/// There may be millions of nodes. With the counts of an `Arc` and a word of the allocator one
+/// takes 128 bytes; one byte more would make it 144.
 const _: () = assert!(size_of::<Node>() <= 104);
 
 impl Node {
-    /// A directory.
+    /// A node for a directory.
     pub fn directory(id: NodeId, link: Option<Link>, stack: DirStack) -> Self {
         let dir = Dir {
             link: Lock7Link::new(link),
@@ -147,12 +147,12 @@ impl Node {
         Self::new(id, Body::Dir(Box::new(dir)))
     }
 
-    /// Anything else.
+    /// A node for any other object.
     pub fn leaf(id: NodeId, kind: FileType, link: Link, real: Real, data: Contents) -> Self {
         Self::other(id, kind, Place::new(Some(link), real, data))
     }
 
-    /// A file without a name.
+    /// A node for a file without a name.
     pub fn unnamed(id: NodeId, real: Real) -> Self {
         Self::other(id, FileType::Regular, Place::new(None, real, Contents::Own))
     }
@@ -193,7 +193,7 @@ impl Node {
         }
     }
 
-    /// Whether it can be reached from the root.
+    /// Whether it can be reached from the root by a name.
     pub fn has_name(&self) -> bool {
         match &self.body {
             Body::Dir(dir) => self.id == NodeId::ROOT || dir.link.read().is_some(),
@@ -201,7 +201,7 @@ impl Node {
         }
     }
 
-    /// Whether this is a name of it.
+    /// Whether it has this name.
     pub fn is_called(&self, parent: &Arc<Self>, name: &[u8]) -> bool {
         match &self.body {
             Body::Dir(dir) => dir.link.read().as_ref().is_some_and(|link| link.is(parent, name)),
@@ -209,10 +209,10 @@ impl Node {
         }
     }
 
-    /// As a directory.
+    /// The state of a directory.
     ///
     /// # Errors
-    /// ENOTDIR.
+    /// ENOTDIR for any other object.
     pub fn dir(&self) -> Result<&Dir> {
         match &self.body {
             Body::Dir(dir) => Ok(dir),
@@ -220,10 +220,10 @@ impl Node {
         }
     }
 
-    /// As something else.
+    /// The state of a non-directory.
     ///
     /// # Errors
-    /// EISDIR.
+    /// EISDIR for a directory.
     pub fn as_leaf(&self) -> Result<&Leaf> {
         match &self.body {
             Body::Leaf(leaf) => Ok(leaf),
@@ -231,7 +231,7 @@ impl Node {
         }
     }
 
-    /// The directory above, if any: what keeps a chain of nodes alive.
+    /// Takes out the directories above, which keep a chain of nodes alive.
     fn take_parents(&mut self) -> SmallVec<[Arc<Node>; 1]> {
         match &mut self.body {
             Body::Dir(dir) => {
@@ -252,7 +252,7 @@ impl std::fmt::Debug for Node {
 }
 
 impl Drop for Node {
-    /// A chain as deep as a tree may be is let go one by one, not by recursion.
+    /// Drops a chain of directories in a loop, because a tree may be deeper than a stack.
     fn drop(&mut self) {
         let mut above = self.take_parents();
         while let Some(parent) = above.pop() {
@@ -265,7 +265,7 @@ impl Drop for Node {
 
 impl Closable for Node {
     fn slot(&self) -> &FdSlot {
-        // Directories keep theirs in the layers and are never handed to the cache from here.
+        // Directories have their descriptors in the layers, and never get into the cache from here.
         static NONE: std::sync::LazyLock<FdSlot> = std::sync::LazyLock::new(FdSlot::default);
         match &self.body {
             Body::Leaf(leaf) => &leaf.io,

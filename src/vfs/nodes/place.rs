@@ -1,7 +1,7 @@
-//! Where a non-directory is: its names, and what is behind them.
+//! The place of a non-directory: its names, and the object behind them.
 //!
-//! Most nodes are files with one name and nothing special about them, and there may be millions:
-//! what few of them need is kept apart.
+//! Most nodes are files with one name and nothing special about them, and there may be millions. So
+//! state that few of them need is kept apart.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use crate::merge::found::Contents;
 use crate::merge::links::Linked;
 use crate::sys::stat::Dev;
 
-/// Names of an object, and what is behind them.
+/// The names of an object, and the object behind them.
 #[derive(Debug)]
 pub struct Place {
     first: Option<Link>,
@@ -24,31 +24,31 @@ pub struct Place {
     rare: Option<Box<Rare>>,
 }
 
-/// What most objects do not have.
+/// State that most objects do not need.
 #[derive(Debug, Default)]
 struct Rare {
-    /// Names but the first; there may be tens of thousands.
+    /// All names but the first; there may be tens of thousands.
     others: BTreeSet<Link>,
     data: Contents,
     linked: Option<Box<Linked>>,
-    /// Device and inode number of the lower file that the index keeps together.
+    /// Device and inode number of the lower file whose names the index keeps together.
     shared: Option<(u64, u64)>,
-    /// When a name went last while others stayed.
+    /// When the object last lost a name and kept others.
     dropped: Option<Instant>,
 }
 
-/// One name. In their order those that the upper has come first.
+/// One name of an object. Names that the upper has come first in the order.
 #[derive(Clone)]
 pub struct Link {
-    /// The directory.
+    /// The directory of the name.
     pub parent: Arc<Node>,
-    /// Beside it whether the upper has it.
+    /// The name in the directory, packed with the flag of [`Self::in_upper`].
     name: PackedName<bool>,
 }
 
 impl Link {
-    /// The name `name` in `parent`. A name in a lower is not in the upper for as long as only
-    /// another name of the same object is.
+    /// The name `name` in `parent`. `in_upper` says whether the upper has this name, which it may
+    /// lack even if it has the object.
     pub fn new(parent: &Arc<Node>, name: &[u8], in_upper: bool) -> Self {
         Self { parent: Arc::clone(parent), name: PackedName::new(name, in_upper) }
     }
@@ -63,7 +63,7 @@ impl Link {
         self.name.beside()
     }
 
-    /// Whether it is this name.
+    /// Whether this is the name `name` in `parent`.
     pub fn is(&self, parent: &Node, name: &[u8]) -> bool {
         self.parent.id == parent.id && self.name() == name
     }
@@ -96,46 +96,46 @@ impl std::fmt::Debug for Link {
     }
 }
 
-/// So long after the answer to UNLINK or RENAME at the latest the kernel has counted.
+/// Limit of the time from an answer to UNLINK or RENAME until the kernel has lowered its count.
 const UNTIL_COUNTED: Duration = Duration::from_secs(1);
 
-/// Where a non-directory really is.
+/// The object behind the names of a non-directory.
 #[derive(Clone, Debug)]
 pub enum Real {
-    /// In the upper, under each link that says so and in the index of hard links.
+    /// In the upper: under each link that says so, and in the index of hard links.
     Upper {
-        /// Device number there.
+        /// Device number in the upper.
         dev: Dev,
-        /// Inode number there.
+        /// Inode number in the upper.
         ino: u64,
     },
     /// In a lower, under its first name.
     Lower {
-        /// The directory that holds it.
+        /// The directory of the lower.
         dir: LowerDir,
-        /// How long it is: it does not change there.
+        /// Its size, which does not change there.
         size: Size,
     },
-    /// It lost its last name, or never had one.
+    /// An object that lost its last name, or never had one.
     Orphan(Box<Orphan>),
 }
 
-/// There may be millions of them (see [`Node`]).
+/// There may be millions of these (see [`Node`]).
 const _: () = assert!(size_of::<Real>() == 16);
 
-/// A size in bytes, as far as 32 bits hold it.
+/// A size in bytes, if it fits in 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(u32);
 
 impl Size {
     const UNKNOWN: u32 = u32::MAX;
 
-    /// Of so many bytes.
+    /// A size of so many bytes.
     pub fn new(bytes: u64) -> Self {
         Self(u32::try_from(bytes).unwrap_or(Self::UNKNOWN))
     }
 
-    /// How many bytes, if that is known.
+    /// The size in bytes, if it is known.
     pub fn bytes(self) -> Option<u64> {
         (self.0 != Self::UNKNOWN).then_some(self.0.into())
     }
@@ -144,25 +144,25 @@ impl Size {
 /// An object without a name.
 #[derive(Clone, Debug)]
 pub enum Orphan {
-    /// In the upper, where a descriptor keeps it: readable and writable, or `O_PATH` for what is
-    /// not a regular file. With its device and inode number there.
+    /// In the upper, with device and inode number, kept by a descriptor. That of a regular file is
+    /// open as far as the mode allows; that of any other object is `O_PATH`.
     Upper(Arc<Fd>, (u64, u64)),
-    /// In this directory of a lower, which goes on to have it under this name.
+    /// In this directory of a lower, which still has it under this name.
     Lower(LowerDir, Box<[u8]>),
 }
 
 impl Real {
-    /// In the upper, with this device and inode number.
+    /// An object of the upper with this device and inode number.
     pub fn upper((dev, ino): (u64, u64)) -> Self {
         Self::Upper { dev: Dev::new(dev), ino }
     }
 
-    /// In the upper, without a name, but with a descriptor.
+    /// An object of the upper without a name, kept by a descriptor.
     pub fn orphan(fd: Arc<Fd>, key: (u64, u64)) -> Self {
         Self::Orphan(Box::new(Orphan::Upper(fd, key)))
     }
 
-    /// The descriptor of what is in the upper without a name.
+    /// The descriptor of an object of the upper without a name.
     pub fn orphaned(&self) -> Option<&Arc<Fd>> {
         match self {
             Self::Orphan(orphan) => match &**orphan {
@@ -173,7 +173,7 @@ impl Real {
         }
     }
 
-    /// Its size, if that is known and cannot change.
+    /// Its size, if it is known and cannot change.
     pub fn size(&self) -> Option<u64> {
         match self {
             Self::Lower { size, .. } => size.bytes(),
@@ -195,25 +195,25 @@ impl Real {
 }
 
 impl Place {
-    /// Of an object with one known name, or with none.
+    /// The place of an object with one known name, or with none.
     pub fn new(first: Option<Link>, real: Real, data: Contents) -> Self {
         let mut place = Self { first, real, rare: None };
         place.set_data(data);
         place
     }
 
-    /// The names that are known; none once the last of these is removed.
+    /// The known names; none once the last one is removed.
     pub fn links(&self) -> impl Iterator<Item = &Link> {
         self.first.iter().chain(self.rare.iter().flat_map(|rare| &rare.others))
     }
 
-    /// How many names are known.
+    /// The number of known names.
     pub fn known(&self) -> usize {
         let others = self.rare.as_ref().map_or(0, |rare| rare.others.len());
         others + usize::from(self.first.is_some())
     }
 
-    /// Whether other names than this one are known.
+    /// Whether names other than this one are known.
     pub fn has_others(&self, parent: &Arc<Node>, name: &[u8]) -> bool {
         self.known() > usize::from(self.find(parent, name).is_some())
     }
@@ -223,8 +223,8 @@ impl Place {
         self.first.as_ref().filter(|link| link.in_upper())
     }
 
-    /// This name, if it is one of the known.
-    // What links are ordered by does not change.
+    /// This name, if it is known.
+    // Links are ordered by parts of them that do not change.
     #[allow(clippy::mutable_key_type)]
     pub fn find<'a>(&'a self, parent: &Arc<Node>, name: &[u8]) -> Option<&'a Link> {
         if let Some(first) = self.first.as_ref().filter(|link| link.is(parent, name)) {
@@ -234,7 +234,7 @@ impl Place {
         [true, false].iter().find_map(|at| others.get(&Link::new(parent, name, *at)))
     }
 
-    /// The directory of the lower that has the object, and its name there; `None` for what is in
+    /// The directory of the lower that has the object, and its name there; `None` for an object of
     /// the upper.
     ///
     /// # Errors
@@ -252,8 +252,8 @@ impl Place {
         }
     }
 
-    /// Adds a name, or notes that the upper has it now. The first is one of those that the upper
-    /// has, if there is any.
+    /// Adds a name, or notes that the upper has it now. If the upper has any of the names, the
+    /// first one is such a name.
     pub fn add(&mut self, link: Link) {
         match self.find(&link.parent, link.name()) {
             Some(known) if known.in_upper() || !link.in_upper() => return,
@@ -272,7 +272,7 @@ impl Place {
         }
     }
 
-    /// Takes a name away.
+    /// Removes a name.
     pub fn remove(&mut self, parent: &Arc<Node>, name: &[u8]) {
         if self.first.take_if(|link| link.is(parent, name)).is_some() {
             self.first = self.rare.as_mut().and_then(|rare| rare.others.pop_first());
@@ -283,42 +283,42 @@ impl Place {
         }
     }
 
-    /// Takes all names away, of an object that is left without any.
+    /// Removes all names, and returns them.
     pub fn clear_links(&mut self) -> Vec<Link> {
         let others = self.rare.as_mut().map(|rare| std::mem::take(&mut rare.others));
         self.first.take().into_iter().chain(others.unwrap_or_default()).collect()
     }
 
-    /// Where its data is.
+    /// Where the data of the object is.
     pub fn data(&self) -> &Contents {
         self.rare.as_ref().map_or(&Contents::Own, |rare| &rare.data)
     }
 
-    /// Whether its data is with the rest of it.
+    /// Whether the object holds its own data.
     pub fn has_own_data(&self) -> bool {
         matches!(self.data(), Contents::Own)
     }
 
-    /// Notes where its data is.
+    /// Notes where the data of the object is.
     pub fn set_data(&mut self, data: Contents) {
         if !matches!(data, Contents::Own) || self.rare.is_some() {
             self.rare().data = data;
         }
     }
 
-    /// Notes that a name went and others stayed.
+    /// Notes that the object lost a name and kept others.
     pub fn note_dropped(&mut self) {
         self.rare().dropped = Some(Instant::now());
     }
 
-    /// Notes that the kernel knows of all names that went.
+    /// Notes that the kernel has counted all names that went.
     pub fn settle_dropped(&mut self) {
         if let Some(rare) = &mut self.rare {
             rare.dropped = None;
         }
     }
 
-    /// Whether the kernel may not have counted yet that a name went.
+    /// Whether a name went that the kernel may not have counted yet.
     pub fn has_dropped(&self) -> bool {
         let dropped = self.rare.as_ref().and_then(|rare| rare.dropped);
         dropped.is_some_and(|at| at.elapsed() < UNTIL_COUNTED)
@@ -334,22 +334,22 @@ impl Place {
         self.rare().shared = Some(file);
     }
 
-    /// Where it stands in the index of hard links.
+    /// The state of the object in the index of hard links.
     pub fn linked(&self) -> Option<&Linked> {
         self.rare.as_ref()?.linked.as_deref()
     }
 
-    /// Where it stands in the index of hard links, to change it.
+    /// The state of the object in the index of hard links, to change it.
     pub fn linked_mut(&mut self) -> Option<&mut Linked> {
         self.rare.as_mut()?.linked.as_deref_mut()
     }
 
-    /// Notes that it stands in the index of hard links.
+    /// Notes the state of the object in the index of hard links.
     pub fn set_linked(&mut self, linked: Box<Linked>) {
         self.rare().linked = Some(linked);
     }
 
-    /// Takes it out of the index of hard links.
+    /// Takes out the state of the object in the index of hard links.
     pub fn take_linked(&mut self) -> Option<Box<Linked>> {
         self.rare.as_mut()?.linked.take()
     }

@@ -1,5 +1,5 @@
-//! Shards by number, in shards with a lock each: a hash table of pointers, which takes half of what
-//! a map from numbers to them would.
+//! Nodes by number, in shards with a lock each. A shard is a hash table of pointers, which takes
+//! half of what a map from numbers to pointers would.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use super::node::Node;
 
 type Shard = HashTable<Arc<Node>>;
 
-/// A table with room for so many times what is in it gets a smaller one.
+/// A table with room for so many times its nodes is replaced by a smaller one.
 const TOO_LARGE: usize = 8;
 
 /// All nodes of a mount.
 #[derive(Debug)]
 pub struct Shards {
     first: Lock5Nodes<Shard>,
-    /// With the first, a power of two of them.
+    /// The other shards. With the first one, their number is a power of two.
     others: Box<[Lock5Nodes<Shard>]>,
 }
 
-/// The place of one number, with its shard locked.
+/// The entry of one number in the table, with its shard locked.
 pub struct Slot<'a> {
     shard: WriteNodes<'a, Shard>,
     id: NodeId,
@@ -32,7 +32,7 @@ pub struct Slot<'a> {
 
 impl Default for Shards {
     fn default() -> Self {
-        // So many that threads hardly ever meet.
+        // So many shards that threads seldom meet.
         const PER_PROCESSOR: usize = 4;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let others = (processors * PER_PROCESSOR).next_power_of_two() - 1;
@@ -43,7 +43,7 @@ impl Default for Shards {
 
 impl Shards {
     fn shard(&self, id: NodeId) -> &Lock5Nodes<Shard> {
-        // A table takes the highest bits and the lowest.
+        // The hash table uses the highest and the lowest bits, so the shard depends on others.
         const BEHIND: u32 = 40;
         let place = (hash(id) >> BEHIND) as usize & self.others.len();
         place.checked_sub(1).and_then(|at| self.others.get(at)).unwrap_or(&self.first)
@@ -59,17 +59,17 @@ impl Shards {
         self.shard(id).read().find(hash(id), |node| node.id == id).is_some()
     }
 
-    /// The place of a number. Nobody else sees any in its shard meanwhile.
+    /// Locks the slot of a number. No other thread uses any slot of its shard meanwhile.
     pub fn slot(&self, id: NodeId) -> Slot<'_> {
         Slot { shard: self.shard(id).write(), id }
     }
 
-    /// How many there are.
+    /// The number of nodes.
     pub fn len(&self) -> usize {
         self.shards().map(|shard| shard.read().len()).sum()
     }
 
-    /// Shows all, with their shard locked.
+    /// Calls `see` with each node, while its shard is locked.
     pub fn for_each(&self, mut see: impl FnMut(&Node)) {
         for shard in self.shards() {
             shard.read().iter().for_each(|node| see(node));
@@ -82,18 +82,18 @@ impl Shards {
 }
 
 impl Slot<'_> {
-    /// The node that is there.
+    /// The node in the slot.
     pub fn node(&self) -> Option<&Arc<Node>> {
         self.shard.find(hash(self.id), |node| node.id == self.id)
     }
 
-    /// Puts one there; what was there goes.
+    /// Puts a node in, and drops the one that was there.
     pub fn put(mut self, node: Arc<Node>) {
         drop(self.take_out());
         self.shard.insert_unique(hash(self.id), node, |node| hash(node.id));
     }
 
-    /// Takes it out. It is dropped by the caller, with nothing locked any more.
+    /// Takes the node out. The caller drops it after the lock is released.
     pub fn take(mut self) -> Option<Arc<Node>> {
         self.take_out()
     }
@@ -103,7 +103,7 @@ impl Slot<'_> {
         let node = found.remove().0;
         let (used, room) = (self.shard.len(), self.shard.capacity());
         if used < room / TOO_LARGE {
-            // Not so tight that the next few nodes make it grow again.
+            // Leaves room, so that the next few nodes do not make it grow again.
             self.shard.shrink_to(2 * used, |node| hash(node.id));
         }
         Some(node)

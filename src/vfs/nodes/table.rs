@@ -26,31 +26,31 @@ use crate::sys::{OwnedWritable, Stat};
 #[derive(Debug)]
 pub struct Table {
     nodes: Shards,
-    /// Numbers of nodes that do not follow from their object: what was copied up keeps the number
-    /// of the lower, and some numbers do not fit or are taken.
+    /// Numbers of nodes that do not follow from the object: a copy keeps the number of the lower
+    /// object, and some numbers do not fit or are taken.
     aliases: DashMap<Key, NodeId, FxBuildHasher>,
-    /// The objects whose number is an alias of a node, to clean up.
+    /// The keys of each node in `aliases`, to remove them.
     aliased: DashMap<NodeId, SmallVec<[Key; 1]>, FxBuildHasher>,
     ids: Ids,
-    /// Held while the node of an object of the upper is looked for or made: names of it may be
-    /// looked up at the same time in several directories.
+    /// Held while the node of an object of the upper is looked for or made: its names may be looked
+    /// up at the same time in several directories.
     meeting: [Lock4Meeting; MEETINGS],
-    /// What handles are found again by, if they are to be.
+    /// The objects of file handles, with `nfs_export`.
     exports: Option<Box<Exports>>,
-    /// Forgotten, but something still held on to them: looked at again later.
+    /// Nodes that linger: forgotten, but something still uses them.
     lingering: Mutex<Vec<NodeId>>,
-    /// How many nodes went since memory was given back last.
+    /// The number of nodes that went since memory was given back last.
     gone: AtomicUsize,
 }
 
-/// So many nodes have to go before memory is given back: 2 MiB of it, if they lay side by side.
-/// That takes about a millisecond, in which others may have to wait for memory.
+/// The number of nodes that go before memory is given back: 2 MiB, if they lie side by side. Giving
+/// it back takes about a millisecond, in which other threads may have to wait for memory.
 const MANY: usize = (2 << 20) / 128;
 
-/// So many locks that threads hardly ever meet.
+/// The number of locks: so many that threads seldom meet.
 const MEETINGS: usize = 16;
 
-/// After how many forgets the lingering nodes are looked at: rare enough not to count.
+/// The number of lingering nodes from which on they are looked at: seldom enough not to count.
 const SWEEP: usize = 64;
 
 impl Table {
@@ -71,25 +71,25 @@ impl Table {
         self.nodes.get(id)
     }
 
-    /// Whether so many nodes went that memory can be given back; asked again, no.
+    /// Whether so many nodes went that memory can be given back. A second call returns false.
     pub fn has_slack(&self) -> bool {
-        // What it takes grows with what is left, so as many have to go.
+        // Giving back takes longer the more nodes are left, so as many have to go.
         let many = |gone: usize| (gone >= MANY && gone >= self.len()).then_some(0);
         self.gone.fetch_update(Ordering::Relaxed, Ordering::Relaxed, many).is_ok()
     }
 
-    /// How many there are.
+    /// The number of nodes.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Shows all nodes. `see` must wait for no lock: one that it waits for may be held by somebody
-    /// who waits for the table.
+    /// Calls `see` with each node. `see` must not wait for a lock: its holder may wait for the
+    /// table.
     pub fn for_each(&self, see: impl FnMut(&Node)) {
         self.nodes.for_each(see);
     }
 
-    /// The node that an object on a layer has, or would have, as far as that is known already.
+    /// The number of the node that an object of a layer has, or would have, if it is known already.
     pub fn id(&self, key: Key) -> Option<NodeId> {
         match self.aliases.get(&key) {
             Some(id) => Some(*id),
@@ -97,12 +97,12 @@ impl Table {
         }
     }
 
-    /// The number that users see for an object on a layer, as far as it has one already.
+    /// The number that users see for an object of a layer, if it has one already.
     pub fn number(&self, key: Key) -> Option<u64> {
         self.id(key).map(|id| self.ids.shown(id, (key.dev, key.ino)))
     }
 
-    /// The number that users see for what was found, as far as it has one already.
+    /// The number that users see for what a lookup found, if it has one already.
     pub fn number_of(&self, found: &Found) -> Option<u64> {
         let id = self.id_of(found, found.identity(), found.origin)?;
         Some(self.shown(id, &found.stat))
@@ -113,7 +113,7 @@ impl Table {
         self.ids.shown(id, (stat.dev, stat.ino))
     }
 
-    /// The node that is known by what an index says of a name.
+    /// The node of the object that an index has at a name, if it is known by that name.
     pub fn by_entry(&self, object: Key, parent: &Arc<Node>, name: &[u8]) -> Option<Held<'_>> {
         let is_it = |node: &Arc<Node>| node.is_called(parent, name);
         let of = |key| self.id(key).and_then(|id| self.get(id)).filter(is_it);
@@ -122,7 +122,7 @@ impl Table {
         Some(Held { node, table: self })
     }
 
-    /// What tells the object behind a name from every other, and what it gets its number from.
+    /// The identity of the object behind a name, and the key that gives it its number.
     fn keys(&self, found: &Found, parent: NodeId, name: &[u8]) -> (Key, Key) {
         match found.names {
             Names::Apart => {
@@ -139,8 +139,8 @@ impl Table {
         }
     }
 
-    /// The node of what was found: by what it is, wherever it was met first, and else by what it
-    /// gets its number from.
+    /// The number of the node of what a lookup found: by the object, wherever it was found first,
+    /// or else by the key that gives it its number.
     fn id_of(&self, found: &Found, identity: Key, origin: Key) -> Option<NodeId> {
         if let Some(id) = self.aliases.get(&identity) {
             return Some(*id);
@@ -157,7 +157,7 @@ impl Table {
         }
     }
 
-    /// Notes that a node is now in the upper, where its object has another number.
+    /// Notes that a node is now in the upper, where its object has another key.
     pub fn copied_up(&self, node: &Node, key: Key) {
         if self.ids.of_key(key) != Some(node.id) {
             self.alias(key, node.id);
@@ -174,8 +174,8 @@ impl Table {
         self.aliased.entry(id).or_default().push(key);
     }
 
-    /// The node for what was found under a name; made if it is not known. `lookups` are added to
-    /// its count in the same step, so that no forget can come between.
+    /// The node of what a lookup found under a name, made if it is not known. `lookups` are added
+    /// to its count in the same step, so that no FORGET can come between.
     pub fn intern(&self, found: Found, parent: &Arc<Node>, name: &[u8], lookups: u64) -> Arc<Node> {
         let (identity, origin) = self.keys(&found, parent.id, name);
         let _alone = self.meet(&found);
@@ -198,7 +198,7 @@ impl Table {
             }
             _ => drop(slot),
         }
-        // Taken by another object: a number for the life of this node.
+        // Another object has the number: this node gets a free one for its life.
         loop {
             let id = self.ids.free(identity);
             let slot = self.nodes.slot(id);
@@ -216,8 +216,8 @@ impl Table {
         self.meeting.get(at).filter(|_| in_upper).map(Lock4Meeting::lock)
     }
 
-    /// The place of a number whose node nobody is about to change. Whoever does may wait for a
-    /// layer, and must not hold up all the nodes that share the lock.
+    /// Locks the slot of a number once nobody holds its node's place. A holder may wait for a
+    /// layer, and must not hold up all nodes that share the lock of the slot.
     fn settled_slot(&self, id: NodeId) -> Slot<'_> {
         loop {
             let slot = self.nodes.slot(id);
@@ -237,8 +237,8 @@ impl Table {
         }
     }
 
-    /// Notes the part of a directory that is in the upper. The number is that of another part, but
-    /// this is the one that is met first.
+    /// Notes the part of a directory in the upper. The directory's number follows from another
+    /// part, but lookups meet this one first.
     pub fn has_upper_part(&self, id: NodeId, part: Key) {
         if self.ids.of_key(part) != Some(id) {
             self.alias(part, id);
@@ -253,12 +253,12 @@ impl Table {
         node
     }
 
-    /// What a listing says of an object whose number only a lookup will tell.
+    /// The number that a listing shows for an object whose own number only a lookup finds.
     pub fn unknown_number(&self) -> u64 {
         self.ids.unknown()
     }
 
-    /// A node, looked up once, for a new file of the upper without a name.
+    /// Makes a node, looked up once, for a new file of the upper without a name.
     pub fn add_unnamed(&self, stat: &Stat, file: OwnedWritable) -> Arc<Node> {
         let key = Key { dev: stat.dev, ino: stat.ino, layer: 0 };
         self.is_new(key);
@@ -276,35 +276,35 @@ impl Table {
         node
     }
 
-    /// Whether handles are to last.
+    /// Whether file handles have to outlive nodes.
     pub fn exports(&self) -> bool {
         self.exports.is_some()
     }
 
-    /// The generation of a number.
+    /// The generation of a number; 0 unless file handles have to outlive nodes.
     pub fn generation(&self, id: NodeId) -> u32 {
         self.exports.as_ref().map_or(0, |exports| exports.generation(id))
     }
 
-    /// Whether a handle of what was found may be about.
+    /// Whether there may be a file handle of what a lookup found.
     pub fn remembers(&self, found: &Found, parent: NodeId, name: &[u8]) -> bool {
         let Some(exports) = &self.exports else { return false };
         let (identity, origin) = self.keys(found, parent, name);
         self.id_of(found, identity, origin).is_some_and(|id| exports.has(id))
     }
 
-    /// Names under which a forgotten object was known.
+    /// The names of a forgotten object.
     pub fn names(&self, id: NodeId) -> SmallVec<[Called; 1]> {
         self.exports.as_ref().map(|exports| exports.names(id)).unwrap_or_default()
     }
 
-    /// How many forgotten objects are remembered at most.
+    /// Upper bound of the number of forgotten objects.
     pub fn remembered(&self) -> usize {
         self.exports.as_ref().map_or(0, |exports| exports.len())
     }
 
-    /// Notes that an object of the upper has just been made: what had its number is gone, whoever
-    /// removed it.
+    /// Notes that an object of the upper has just been made: the one that had its key is gone,
+    /// whoever removed it.
     pub fn is_new(&self, key: Key) {
         if let Some(exports) = &self.exports
             && let Some(id) = self.ids.of_key(key)
@@ -327,24 +327,24 @@ impl Table {
         exports.is_of_another(id, identity, parent, name)
     }
 
-    /// The node of a number, for the time of an operation.
+    /// The node of a number, held during an operation.
     pub fn held(&self, id: NodeId) -> Option<Held<'_>> {
         Some(Held { node: self.get(id)?, table: self })
     }
 
-    /// The node for what was found, for the time of an operation.
+    /// The node of what a lookup found, held during an operation.
     pub fn hold(&self, found: Found, parent: &Arc<Node>, name: &[u8]) -> Held<'_> {
         Held { node: self.intern(found, parent, name, 0), table: self }
     }
 
-    /// The node of what was found, if there is one.
+    /// The node of what a lookup found, if it is known.
     pub fn known(&self, found: &Found, parent: &Arc<Node>, name: &[u8]) -> Option<Arc<Node>> {
         let (identity, origin) = self.keys(found, parent.id, name);
         let node = self.get(self.id_of(found, identity, origin)?)?;
         recognise(&node, found, parent, name).then_some(node)
     }
 
-    /// Takes lookups back; a node that nobody needs any more goes.
+    /// Takes back lookups, and drops the node if nobody uses it any more.
     pub fn forget(&self, id: NodeId, count: u64) {
         if id == NodeId::ROOT {
             return;
@@ -359,8 +359,8 @@ impl Table {
         }
     }
 
-    /// Lets a node go that the kernel does not know and that no more than `holders` hold, the table
-    /// among them. Returns whether there is nothing left to do about it.
+    /// Drops a node that the kernel does not know and that at most `holders` hold, with the table.
+    /// False if somebody else holds it, so that it has to be looked at again.
     fn drop_if_unused(&self, id: NodeId, holders: usize) -> bool {
         if id == NodeId::ROOT {
             return true;
@@ -392,7 +392,7 @@ impl Table {
         }
     }
 
-    /// Lets go of what was forgotten first, if there is too much of that.
+    /// Drops the objects that were forgotten first, if there are too many.
     fn expire(&self) {
         let Some(exports) = &self.exports else { return };
         while let Some(id) = exports.overdue() {
@@ -405,7 +405,7 @@ impl Table {
         }
     }
 
-    /// A child or a running operation holds on to the node: try again after some time.
+    /// Notes a node that a child or a running operation uses, to look at it again later.
     fn linger(&self, id: NodeId) {
         let due = {
             let mut lingering = self.lingering.lock();
@@ -421,8 +421,8 @@ impl Table {
 }
 
 impl Table {
-    /// What is known of the object that a lookup has come to. Nobody changes anything in a lower,
-    /// and we alone change the upper.
+    /// What is known of the object that a lookup is at. It is still true: nobody changes a lower,
+    /// and only we change the upper.
     pub fn known_of(&self, sighted: &Sighted<'_>) -> Result<Known> {
         let known = match sighted.is_dir() {
             true => self.known_dir(sighted.key()).map(Known::Dir),
@@ -434,7 +434,7 @@ impl Table {
 
     fn known_unmarked(&self, object: Key) -> Option<Known> {
         let node = self.get(self.id(object)?)?;
-        // Whoever changes it may be the one who asks.
+        // A thread that changes the place may call this, so it must not wait.
         let place = node.as_leaf().ok()?.place.try_read()?;
         let is_this = match &place.real {
             Real::Upper { .. } => {
@@ -451,14 +451,14 @@ impl Table {
     fn known_dir(&self, part: Key) -> Option<DirStack> {
         let node = self.get(self.id(part)?)?;
         let dir = node.dir().ok()?;
-        // As above. One without a name was removed.
+        // As above. A directory without a name was removed.
         let link = dir.link.try_read()?;
         link.as_ref()?;
         Some(dir.stack.try_read()?.clone())
     }
 }
 
-/// A node for the time of an operation.
+/// A node that is held during an operation.
 #[derive(Debug)]
 pub struct Held<'a> {
     table: &'a Table,
@@ -475,7 +475,7 @@ impl Deref for Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        // The table's and this one.
+        // The table, and this one.
         const HOLDERS: usize = 2;
         if !self.table.drop_if_unused(self.node.id, HOLDERS) {
             self.table.linger(self.node.id);
@@ -487,7 +487,7 @@ fn build(id: NodeId, found: Found, parent: &Arc<Node>, name: &[u8]) -> Node {
     let (kind, no_xattrs) = (found.stat.kind(), found.no_xattrs);
     let in_upper = matches!(found.what, What::Upper);
     let linked = found.linked;
-    // What the inode says is all there is to know of an object that can carry no mark of ours.
+    // The inode tells all flags of an object that can carry no mark of ours.
     let is_told = no_xattrs || matches!(&found.what, What::Lower(_));
     let link = Link::new(parent, name, in_upper);
     let node = match found.what {
@@ -519,9 +519,9 @@ fn build(id: NodeId, found: Found, parent: &Arc<Node>, name: &[u8]) -> Node {
     node
 }
 
-/// Whether a known node is the object that was found; if so it learns the name.
+/// Whether a known node is the object that a lookup found; if so, adds the name to it.
 ///
-/// Names that the index keeps together are one node, also after a copy-up, and whichever layers
+/// Names that the index keeps together lead to one node, also after a copy-up, and whichever layers
 /// have the inode.
 fn recognise(node: &Arc<Node>, found: &Found, parent: &Arc<Node>, name: &[u8]) -> bool {
     if node.kind() != found.stat.kind() {
@@ -546,14 +546,14 @@ fn recognise(node: &Arc<Node>, found: &Found, parent: &Arc<Node>, name: &[u8]) -
             }
             true
         }
-        // Where lowers change, another layer may show the same inode.
+        // The layer is compared, because another one may show the same inode if lowers change.
         (What::Lower(_), Real::Lower { .. }) if known && leaf.layer == found.origin.layer => true,
-        // Another name of the same file, where all of its names stay what they are.
+        // Another name of a file whose names all stay as they are.
         (What::Lower(_), Real::Lower { .. }) if found.names == Names::Fixed => {
             place.add(link(false));
             true
         }
-        // Another name of the same file, which may have been copied up under the first.
+        // Another name of a file that may have been copied up under its first one.
         (What::Lower(_), Real::Lower { .. } | Real::Upper { .. }) => {
             let same = found.names == Names::Together
                 && place.shared() == Some((found.origin.dev, found.origin.ino));
@@ -569,7 +569,7 @@ fn recognise(node: &Arc<Node>, found: &Found, parent: &Arc<Node>, name: &[u8]) -
     }
 }
 
-/// Takes over what a name tells of the index; the count is what the node knows best.
+/// Takes over what a name tells of the index. The node knows the count better.
 fn learn(place: &mut Place, found: Option<&Linked>) {
     let Some(found) = found else { return };
     match place.linked_mut() {

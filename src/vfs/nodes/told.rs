@@ -1,9 +1,9 @@
-//! Telling a client of directories whose attributes move although it changes something else.
+//! Telling the kernel of directories whose attributes change as a side effect.
 //!
-//! A change of all files of a lower directory copies them up one by one, and each copy moves the
-//! directory's time of change. To tell of each would make the client ask for the attributes of the
-//! directory before each next file. So one telling serves for a while, in which attributes are
-//! given out for no longer than that while.
+//! A change of all files of a lower directory copies them up one by one, and each copy changes the
+//! times of the directory. If the kernel were told each time, it would ask for the attributes of
+//! the directory before each next file. So one telling serves for a while, and attributes that are
+//! given out meanwhile are valid for no longer than that while.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -11,25 +11,25 @@ use std::time::{Duration, Instant};
 /// For how long one telling serves.
 const WHILE: Duration = Duration::from_secs(1);
 
-/// When the client was told of a directory last: milliseconds since the mount began, 0 for never.
+/// When the kernel was last told of a directory: milliseconds since the mount began, 0 for never.
 #[derive(Debug, Default)]
 pub struct Told(AtomicU32);
 
 impl Told {
-    /// Whether the client has to be told now that something moved; asked again, not for a while.
+    /// Whether the kernel has to be told now. The next calls return false for a while.
     pub fn is_due(&self, begun: Instant) -> bool {
         let now = since(begun);
         let last = self.0.load(Ordering::Acquire);
         let due = last == 0 || now.wrapping_sub(last) >= millis(WHILE);
-        // Two at once may both tell.
+        // Two threads at once may both tell.
         if due {
             self.0.store(now, Ordering::Release);
         }
         due
     }
 
-    /// How long attributes that are given out now may be kept, if not for good. Twice as long as a
-    /// telling serves, for those that were looked at a little earlier.
+    /// How long attributes that are given out now may be kept; `None` for ever. This holds for
+    /// twice as long as a telling serves, for attributes that were read a little earlier.
     pub fn settles_in(&self, begun: Instant) -> Option<Duration> {
         let last = self.0.load(Ordering::Acquire);
         let recent = last != 0 && since(begun).wrapping_sub(last) < 2 * millis(WHILE);
@@ -37,14 +37,14 @@ impl Told {
     }
 }
 
-/// Wraps around after 49 days, when a telling from then may seem to be from now: the client asks
-/// once more, or hears of a change a second late.
+/// Milliseconds since the mount began. They wrap around after 49 days, when an old telling may seem
+/// recent: the kernel asks once more, or hears of a change a second late.
 fn since(begun: Instant) -> u32 {
     millis(begun.elapsed()).max(1)
 }
 
 fn millis(time: Duration) -> u32 {
-    // The lower bits are wanted.
+    // The lower 32 bits are wanted.
     (time.as_millis() & u128::from(u32::MAX)) as u32
 }
 
