@@ -18,12 +18,12 @@ use crate::merge::stack::MetaSource;
 use crate::merge::{attr, xattr as visible};
 use crate::sys::{FileType, Name, Stat, Target, Writable, at, file, stat, xattr};
 
-/// Who asks for a change.
+/// The right of a caller to keep set-id bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Privilege {
-    /// May keep set-id bits (CAP_FSETID).
+    /// The caller may keep set-id bits (CAP_FSETID).
     KeepsSetId,
-    /// Loses them when contents change.
+    /// A change of contents clears set-id bits.
     LosesSetId,
 }
 
@@ -50,7 +50,7 @@ impl Vfs {
         Ok(self.shown(node, stat))
     }
 
-    /// Attributes of a node's object as users see them: with their number and their owners.
+    /// Attributes as users see them: with the number of the node and the owners of the mount.
     pub(super) fn shown(&self, node: &Node, stat: Stat) -> Stat {
         Stat { ino: self.table.shown(node.id, &stat), ..self.owners.shown(stat) }
     }
@@ -78,7 +78,7 @@ impl Vfs {
         Ok(stat)
     }
 
-    /// Where the layer that has a non-directory keeps owners, modes and types.
+    /// The owner storage of the layer that has a non-directory.
     pub(super) fn owner_storage(&self, leaf: &Leaf, real: &Real) -> OwnerStorage {
         let kept = match real {
             Real::Lower { dir, .. } => Some(dir.dir().owner_storage()),
@@ -95,20 +95,20 @@ impl Vfs {
         kept.unwrap_or(OwnerStorage::Inode)
     }
 
-    /// Runs something on a non-directory, wherever it is.
+    /// Runs a call on a non-directory, wherever it is.
     pub(super) fn with_leaf<T>(
         &self,
         leaf: &Leaf,
         place: &Place,
         mut act: impl FnMut(Target<'_>) -> Result<T>,
     ) -> Result<T> {
-        // A descriptor that is open spares the way through the directory, unless it is that of the
-        // file which holds the data.
+        // An open descriptor spares the way through the directory. It does not serve if it belongs
+        // to another file, which holds the data.
         if place.has_own_data()
             && let Some(fd) = leaf.io.get()
         {
             match act(Target::Fd(fd.as_ref().as_fd())) {
-                // By its name we can give ourselves rights to it.
+                // Goes on by name, so that we can give ourselves rights to the object.
                 Err(err)
                     if err.errno() == Errno::EACCES && matches!(place.real, Real::Upper { .. }) => {
                 }
@@ -126,10 +126,10 @@ impl Vfs {
         parent.dir().reach_entry(Name::new(name)?, act)
     }
 
-    /// Runs something that changes a non-directory of the upper.
+    /// Runs a call that changes a non-directory of the upper.
     ///
     /// # Errors
-    /// Those of `act`; EROFS for what is in a lower.
+    /// Those of `act`; EROFS or ESTALE for an object of a lower.
     pub(super) fn with_writable_leaf<T>(
         &self,
         leaf: &Leaf,
@@ -140,7 +140,7 @@ impl Vfs {
             && let Some(fd) = leaf.io.get()
         {
             match act(fd.writable()?.object()) {
-                // By its name we can give ourselves rights to it.
+                // Goes on by name, so that we can give ourselves rights to the object.
                 Err(err)
                     if err.errno() == Errno::EACCES && matches!(place.real, Real::Upper { .. }) => {
                 }
@@ -154,7 +154,7 @@ impl Vfs {
         self.upper()?.with_entry(&parent, Name::new(name)?, act)
     }
 
-    /// Runs something that reads from a node of any kind: for a directory, from the one of its
+    /// Runs a call that reads a node of any kind. For a directory the call gets the one of its
     /// stack that lends the metadata.
     pub(super) fn with_node<T>(
         &self,
@@ -185,9 +185,9 @@ impl Vfs {
     /// Changes attributes and returns the new ones.
     ///
     /// # Errors
-    /// EROFS; EPERM for an immutable or append-only object; EISDIR or EINVAL for the size of what
-    /// is not a regular file (truncate(2)); EOVERFLOW for an owner that has no id on the layers;
-    /// what copy-up and the calls of chmod(2), chown(2), utimensat(2), ftruncate(2) say.
+    /// EROFS; EPERM for an immutable or append-only object; EISDIR or EINVAL for the size of an
+    /// object that is not a regular file (truncate(2)); EOVERFLOW for an owner that has no id on
+    /// the layers; errors of copy-up, chmod(2), chown(2), utimensat(2) and ftruncate(2).
     pub fn setattr(&self, id: NodeId, change: &Change, privilege: Privilege) -> Result<Stat> {
         let set = || self.set_attributes(id, change, privilege);
         self.changing_attributes(id, || self.with_room(set))
@@ -230,7 +230,7 @@ impl Vfs {
         }
         let upper = self.upper()?;
         let done = self.with_attributes(leaf, |object| match *change {
-            // chown(2) with both ids left as they are arrives as a change of nothing: it clears
+            // A chown(2) that leaves both ids as they are arrives as a change of nothing. It clears
             // set-id bits all the same.
             Change::NONE => upper.chown(object, None, None),
             _ => attr::apply(upper, object, change),
@@ -241,8 +241,8 @@ impl Vfs {
         done
     }
 
-    /// Runs something on a non-directory of the upper that changes owner or mode. Where these are
-    /// in one attribute nobody else changes it meanwhile.
+    /// Runs a change of owner or mode on a non-directory of the upper. If the upper stores both in
+    /// one attribute, no other thread changes that meanwhile.
     pub(super) fn with_attributes<T>(
         &self,
         leaf: &Leaf,
@@ -255,7 +255,7 @@ impl Vfs {
         self.with_writable_leaf(leaf, &place, act)
     }
 
-    /// Changes a directory in the upper: its metadata is its own then (see [`Self::own_metadata`]).
+    /// Changes a directory in the upper, once its metadata is its own ([`Self::own_metadata`]).
     pub(super) fn change_dir(
         &self,
         node: &Arc<Node>,
@@ -263,30 +263,30 @@ impl Vfs {
     ) -> Result<()> {
         let dir = node.dir()?;
         if let Some(fd) = &*dir.orphan.read() {
-            // A removed directory of a lower cannot be copied any more, and a lower is never
-            // changed.
+            // The server never changes a lower, and a removed directory of a lower cannot be copied
+            // up.
             let upper = dir.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
             return act(upper.by_descriptor(fd).object());
         }
         let upper_dir = self.dir_to_write(node)?;
-        // Nothing is made in the directory while what it passes on may change.
+        // With the lock nothing is made in the directory while what it passes on may change.
         let mut names = dir.names.write();
         names.inherit = None;
         let upper = self.upper()?;
         upper.with_dir(&upper_dir, act)?;
         let merged = dir.stack.read().is_merged();
         if self.delegation && merged {
-            // Where all directories are marked the topmost shows, and goes on showing without a
-            // mark.
+            // If all directories of the stack are marked, the topmost shows its own metadata. It
+            // goes on to do so without a mark.
             let dropped = upper.with_dir(&upper_dir, drop_delegation);
             best_effort("a mark of delegation stays", dropped);
         }
         Ok(())
     }
 
-    /// Makes the metadata that an upper directory shows its own, if it delegated them: before
-    /// anything about it or in it changes. Until the mark goes nobody sees its own metadata, so
-    /// that removing the mark is the one step by which all of it shows.
+    /// Makes the metadata that an upper directory shows its own, if it delegates them. This comes
+    /// before any change of it or in it. Its own metadata is hidden until the mark goes, so
+    /// removing the mark is the one step that shows all of it.
     pub(super) fn own_metadata(&self, node: &Node, upper_dir: &UpperDir) -> Result<()> {
         let dir = node.dir()?;
         if dir.stack.read().meta == MetaSource::Top {
@@ -320,7 +320,7 @@ impl Vfs {
     }
 }
 
-/// Removes the mark in whichever namespace it stands. It stands in one, so that this is one step.
+/// Removes the mark of delegation. Only one namespace has it, so that this is one step.
 fn drop_delegation(object: Writable<'_>) -> Result<()> {
     let there = xattr::list(object.target())?;
     let keys = Namespace::BOTH.map(|namespace| namespace.key(Mark::DirmetaDelegate));

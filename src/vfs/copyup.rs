@@ -1,4 +1,4 @@
-//! Getting a node into the upper, with all that is above it.
+//! Copy-up of a node, and of all directories above it.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::sys::commit::unseen;
 use crate::sys::{FileType, Name, OwnedWritable, Stat};
 
 impl Vfs {
-    /// Whether a change of the data of this node would copy it up first.
+    /// Whether a change of this node's data would copy the data up first.
     pub(super) fn needs_copy_up(&self, node: &Node) -> bool {
         node.as_leaf().is_ok_and(|leaf| {
             let place = leaf.place.read();
@@ -29,10 +29,10 @@ impl Vfs {
         })
     }
 
-    /// The directory in the upper that belongs to a node; copied up, with those above, if need be.
+    /// The directory of a node in the upper. Copies it up, with those above it, if need be.
     ///
     /// # Errors
-    /// EROFS; ENOENT for a removed directory; what [`copyup::directory`] says.
+    /// EROFS; ENOENT for a removed directory of a lower; errors of [`copyup::directory`].
     pub(super) fn dir_to_write(&self, node: &Arc<Node>) -> Result<UpperDir> {
         self.upper()?;
         loop {
@@ -44,13 +44,13 @@ impl Vfs {
                 })?;
                 return Ok(upper);
             }
-            // Not recursive: a tree may be deeper than a stack.
+            // Not by recursion: a tree may be deeper than a stack.
             let mut missing = missing_above(node)?;
             while let Some((here, above)) = missing.pop() {
                 let upper = above.dir()?.stack.read().upper.clone();
                 match upper {
                     Some(upper) => self.copy_up_dir(&here, &above, &upper)?,
-                    // It was moved meanwhile, and another is above it now.
+                    // The directory was moved meanwhile, and another one is above it now.
                     None => break,
                 }
             }
@@ -67,15 +67,15 @@ impl Vfs {
         }
         let link = dir.link.read().clone().ok_or(Errno::ENOENT)?;
         if link.parent.id != parent.id {
-            // Cannot be: a directory that is in a lower is not renamed before it is copied up.
+            // Impossible: a directory of a lower is copied up before it is renamed.
             return Err(Errno::ESTALE.into());
         }
         let name = Name::new(link.name())?;
         let about = || format!("copy-up of directory {name}");
-        // The lower that is copied may hang: no names are locked.
+        // No names are locked, because the lower may hang.
         let copied = copyup::directory(upper, &from).context(about)?;
         let mut above = DirForChange::lock(parent, to.clone())?;
-        // Its own names too: who looks at them with the upper has to have an index from now on.
+        // Its own names are locked too: with a part in the upper its readers need an index.
         let own_names = dir.names.write_another();
         if own_names.dead {
             return Err(Errno::ENOENT.into());
@@ -95,8 +95,8 @@ impl Vfs {
         Ok(())
     }
 
-    /// What others have left on a directory of the upper becomes one mark of ours before the first
-    /// change in it.
+    /// Replaces the marks that other programs left on a directory of the upper by one of ours,
+    /// before the first change in it.
     fn unify_marks(&self, node: &Node, upper_dir: &UpperDir) -> Result<()> {
         let dir = node.dir()?;
         if !dir.unified.load(Ordering::Relaxed) {
@@ -107,19 +107,19 @@ impl Vfs {
         Ok(())
     }
 
-    /// Gets a non-directory into the upper.
+    /// Copies a non-directory up.
     ///
     /// # Errors
-    /// EROFS; what [`copyup::build`] says. The object is then as it was.
+    /// EROFS; errors of [`copyup::build`]. The object is then as it was.
     pub(super) fn copy_up(&self, node: &Arc<Node>, data: Data) -> Result<()> {
         self.copy_up_changed(node, data, &Change::NONE).map(drop)
     }
 
     /// Copies up for a change of mode, owner or times, or of the size in `data`. Returns whether
-    /// that came with it, so that nobody has seen the copy without.
+    /// the copy had the change when it was published.
     ///
     /// # Errors
-    /// As [`Self::copy_up`]; what [`attr::apply`](crate::merge::attr::apply) says.
+    /// Those of [`Self::copy_up`] and of [`attr::apply`](crate::merge::attr::apply).
     pub(super) fn copy_up_changed(
         &self,
         node: &Arc<Node>,
@@ -131,10 +131,10 @@ impl Vfs {
         Ok(done)
     }
 
-    /// Copies up for the change of one name.
+    /// Copies a file up, and the one name of it that is about to change.
     ///
     /// # Errors
-    /// As [`Self::copy_up`].
+    /// Those of [`Self::copy_up`].
     pub(super) fn copy_up_name(
         &self,
         node: &Arc<Node>,
@@ -181,9 +181,9 @@ impl Vfs {
         }
     }
 
-    /// The copy of what has no name in the mount has none either.
+    /// Copies up an object that has no name in the mount. The copy has none either.
     fn copy_up_orphan(&self, node: &Node, leaf: &Leaf, from: &Lower<'_>, data: Data) -> Result<()> {
-        // Nothing in the upper would keep it: there is nothing to write to but data.
+        // Only a regular file has data to write. Nothing in the upper would keep another object.
         if node.kind() != FileType::Regular {
             return Err(Errno::EOPNOTSUPP.into());
         }
@@ -213,7 +213,7 @@ impl Vfs {
         };
         if self.publish(node, leaf, link, copied)? {
             if was.nlink > 1 {
-                // Number and link count are those of the copy now.
+                // The inode number and the link count are those of the copy now.
                 self.tell_changed(node.id);
             }
             return Ok(true);
@@ -222,8 +222,8 @@ impl Vfs {
         self.copy_up_orphan(node, leaf, &from, data).map(|()| false)
     }
 
-    /// Makes the copy of a file that the index keeps together the one that all of its names stand
-    /// for. While one of them follows there may still be an error, and then nothing may have
+    /// Copies up a file that the index keeps together, so that all its names stand for the copy.
+    /// The copy does not get the change: an error may still follow, and then nothing may have
     /// changed.
     fn copy_up_shared(
         &self,
@@ -237,14 +237,15 @@ impl Vfs {
         if let Some((indexed, linked)) =
             links::of_lower(self.lookup_context(), from.dir, from.name, was)?
         {
-            // Copied up under another name, by a node that was gone when this one was made.
+            // Another node copied the file up under another name, and was gone before this one was
+            // made.
             let mut place = leaf.place.write();
             place.set_linked(Box::new(linked));
             self.has_copy(node, leaf, &mut place, &indexed.stat, None);
             return Ok(());
         }
         let plan = links::plan(self.lookup_context(), from.dir, from.name, was)?;
-        // Not cut yet: all other names show the copy before this one follows.
+        // The copy is not truncated yet: other names show it before the change is made.
         let data = if let Data::UpTo(_) = data { Data::All } else { data };
         let mut copied = copyup::build(upper, &Lower { index: Some(&plan), ..*from }, was, data)?;
         let mut place = leaf.place.write();
@@ -257,9 +258,9 @@ impl Vfs {
         Ok(())
     }
 
-    /// Makes one name of a file that only the index has a name in the upper, so that who looks at
-    /// the upper alone sees the change. The kernel does it for the name that was used, which no
-    /// request tells.
+    /// Makes one name in the upper for a copy that only the index has, so that a user of the upper
+    /// alone sees the change. The kernel's overlayfs takes the name that was used, which no request
+    /// tells.
     fn give_name(&self, node: &Arc<Node>) -> Result<()> {
         let link = {
             let place = node.as_leaf()?.place.read();
@@ -293,9 +294,9 @@ impl Vfs {
         }
     }
 
-    /// Makes a finished copy visible; with the directory locked, as it may have been unlinked while
-    /// the data was on its way. Says whether there is a copy then: one without data is of no use to
-    /// what has no name any more.
+    /// Publishes a finished copy, with its directory locked: the file may have been unlinked while
+    /// the data was copied. Returns whether there is a copy: one without data is of no use to a
+    /// file that has no name any more.
     fn publish(
         &self,
         node: &Arc<Node>,
@@ -326,8 +327,8 @@ impl Vfs {
     }
 }
 
-/// The directories from this one up that are not in the upper yet, each with the one above it; the
-/// topmost last.
+/// The directories from this one up that the upper lacks, each with the one above it. The topmost
+/// is the last.
 fn missing_above(node: &Arc<Node>) -> Result<Vec<(Arc<Node>, Arc<Node>)>> {
     let mut missing = Vec::new();
     let mut here = Arc::clone(node);

@@ -1,4 +1,4 @@
-//! New objects.
+//! Creating objects.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,7 +23,7 @@ impl Vfs {
     /// EROFS; EEXIST; EPERM for a device 0:0, which is a whiteout (as in the kernel's overlayfs,
     /// dir.c); EINVAL for a name that begins with `.wh.`, which layers use for whiteouts; ENOENT in
     /// a removed directory; EPERM in an immutable one; EOVERFLOW for a caller who has no id on the
-    /// layers; what [`create::create`] says.
+    /// layers; errors of [`create::create`].
     pub fn create(
         &self,
         parent: NodeId,
@@ -59,11 +59,11 @@ impl Vfs {
         Ok(self.adopt(made, &parent, &into, name))
     }
 
-    /// Makes a file without a name and counts one lookup of it; [`Vfs::link`] may give it one. It
-    /// gets from `parent` what a file with a name there would get.
+    /// Makes a file without a name and counts one lookup of it. It inherits from `parent` as a file
+    /// with a name does. [`Vfs::link`] may give it a name.
     ///
     /// # Errors
-    /// EROFS; EOPNOTSUPP where the upper has no such files; ENOENT in a removed directory.
+    /// EROFS; EOPNOTSUPP if the upper has no such files; ENOENT in a removed directory.
     pub fn create_unnamed(&self, parent: NodeId, request: &Request) -> Result<Entry> {
         self.with_room(|| self.make_unnamed(parent, request))
     }
@@ -73,21 +73,21 @@ impl Vfs {
         let request = &self.owners.stored_request(request)?;
         let dir = parent.dir()?;
         let upper_dir = self.dir_to_write(&parent)?;
-        // No name of it changes, so that it needs no index.
+        // No name in the directory changes, so it needs no index.
         let mut names = dir.names.write();
         if names.dead {
             return Err(Errno::ENOENT.into());
         }
         let into = Parent { dir: &upper_dir, inherit: names.inherited(&upper_dir)? };
         let made = create::unnamed(self.upper()?, &into, request)?;
-        // Its room is free again when it is closed, of which nobody tells us either.
+        // Its room becomes free when it is closed, which no request tells.
         self.removals.note();
         let file = made.file.ok_or(Errno::EIO)?;
         let node = self.table.add_unnamed(&made.stat, file);
         Ok(self.entry(&node, self.shown(&node, made.stat)))
     }
 
-    /// A name that users may give.
+    /// Checks a name that a user gives to an object: EINVAL for a reserved one.
     pub(super) fn new_name<'a>(&self, name: &'a [u8]) -> Result<Name<'a>> {
         if self.upper()?.root().dir().classify(name) != AufsName::Plain {
             return Err(Errno::EINVAL.into());
@@ -108,7 +108,7 @@ impl Vfs {
             let site = site(dir, name)?;
             return create::create(upper, into, name, body, request, site);
         }
-        // Nothing below: the call itself tells whether the name is free. What stands there may be a
+        // With one layer the call itself tells whether the name is free. The object there may be a
         // whiteout that hides nothing.
         match create::create(upper, into, name, body, request, Site::FREE) {
             Err(err) if err.errno() == Errno::EEXIST => {
@@ -119,7 +119,7 @@ impl Vfs {
         }
     }
 
-    /// Makes a node for a new object; keeps its descriptor, if it has one.
+    /// Makes a node for a new object, and keeps its descriptor if it has one.
     fn adopt(&self, made: Created, parent: &Arc<Node>, into: &Parent<'_>, name: Name<'_>) -> Entry {
         let stat = made.stat;
         let what = if stat.kind().is_dir() {
@@ -132,7 +132,7 @@ impl Vfs {
             What::Upper
         };
         let origin = Key { dev: stat.dev, ino: stat.ino, layer: 0 };
-        // Spares the kernel's questions for capabilities before the first write a look each.
+        // Saves a look when the kernel asks for capabilities before the first write.
         let no_xattrs =
             !into.inherit.default_acl && self.upper().is_ok_and(Upper::makes_files_without_xattrs);
         let found = Found { no_xattrs, ..Found::new(stat, origin, what) };
@@ -141,7 +141,7 @@ impl Vfs {
         node.protection.set(stat.protection);
         if let Ok(dir) = node.dir() {
             dir.unified.store(true, Ordering::Relaxed);
-            // Nobody has met it yet: the directory above is locked.
+            // No thread has met the node yet, because the directory above is locked.
             dir.names.write_another().inherit = Some(into.inherit.passed_on(&stat));
         }
         node.no_set_id.store(stat.mode & 0o6000 == 0, Ordering::Relaxed);
@@ -154,7 +154,7 @@ impl Vfs {
     }
 }
 
-/// What a new object finds at its name.
+/// Finds out what a new object replaces at its name; EEXIST if it is taken.
 fn site(dir: &DirForChange<'_>, name: Name<'_>) -> Result<Site> {
     let found = dir.survey(name)?;
     match found.upper {
@@ -162,7 +162,7 @@ fn site(dir: &DirForChange<'_>, name: Name<'_>) -> Result<Site> {
         InUpper::Absent if found.in_lowers => Err(Errno::EEXIST.into()),
         InUpper::Absent => Ok(Site::FREE),
         InUpper::Whiteout => {
-            // An upper from elsewhere may hold either form, whatever we write ourselves.
+            // An upper from elsewhere may hold either form, whichever we write.
             let stands_there = dir.is_whiteout_object(name)?;
             Ok(Site {
                 over_whiteout: stands_there,

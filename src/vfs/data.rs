@@ -1,7 +1,7 @@
 //! The contents of files.
 //!
-//! A file has one descriptor, whoever opened it how often: positions come with each call, and flags
-//! such as `O_APPEND` are the kernel's business. So whatever is open sees a copy-up at once.
+//! A file has one descriptor, however often it is open. Each call brings its position, and the
+//! kernel handles flags such as `O_APPEND`. So every open file sees a copy-up at once.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -16,20 +16,20 @@ use crate::merge::copyup::Data;
 use crate::merge::found::Contents;
 use crate::sys::{FileType, Name, WritableFd, at, file, stat};
 
-/// A write.
+/// One write to a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Write<'a> {
-    /// Where, in bytes from the beginning.
+    /// The offset in bytes.
     pub offset: u64,
-    /// What.
+    /// The bytes to write.
     pub data: &'a [u8],
-    /// Whether set-id bits survive it.
+    /// Whether the caller may keep set-id bits.
     pub privilege: Privilege,
-    /// Nobody looks at how much was written (a delayed write): it has to be all or an error.
+    /// Write all data or fail, because nobody looks at the length (a delayed write).
     pub whole: bool,
 }
 
-/// Opens the file that has the data of another.
+/// Opens the file that holds the data of another one.
 fn open_source(data: &Contents) -> Result<OwnedFd> {
     match data {
         Contents::Elsewhere(source) => source.open(),
@@ -48,8 +48,8 @@ impl Vfs {
         if node.kind() != FileType::Regular {
             return Err(Errno::EINVAL.into());
         }
-        // Held while the descriptor is put in place: a copy-up that ends meanwhile would leave the
-        // lower's there.
+        // Held until the descriptor is in its slot: if a copy-up ended before that, the descriptor
+        // of the lower would stay there.
         let place = leaf.place.read();
         let fd = match (place.in_lower()?, place.real.orphaned()) {
             _ if !place.has_own_data() => open_source(place.data())?.into(),
@@ -88,9 +88,9 @@ impl Vfs {
         let place = leaf.place.read();
         let upper = self.upper()?;
         let opened = match place.real.orphaned() {
-            // It lost its last name just now.
+            // The file has just lost its last name.
             Some(kept) if kept.is_open_to_write() => return Ok(Arc::clone(kept)),
-            // It was being run when it lost its last name, and is kept by what is open to read.
+            // The file was being run when it lost its last name, so it was opened to read.
             Some(kept) => upper.open_again_to_write(kept)?,
             None => {
                 let (dir, name) = self.upper_path(&place)?;
@@ -102,12 +102,12 @@ impl Vfs {
         Ok(fd)
     }
 
-    /// The file that a client may read and write itself from now on, past us; `None` for what is
+    /// The file that the kernel may read and write by itself from now on. `None` for a file that is
     /// not in the upper, has its data elsewhere, or gets more than data with a write.
     ///
     /// # Errors
-    /// What opening it says: EPERM for an immutable or append-only file, which the file below need
-    /// not be, so that nobody but us keeps it so.
+    /// Those of opening it. EPERM for an immutable or append-only file: the file in the upper may
+    /// lack the flags, so only the server can refuse writes.
     pub fn direct_file(&self, id: NodeId, to_write: bool) -> Result<Option<Arc<Fd>>> {
         let node = self.node(id)?;
         let leaf = node.as_leaf()?;
@@ -126,51 +126,51 @@ impl Vfs {
         file.map(Some)
     }
 
-    /// Takes set-id bits away from a file that somebody who may not keep them is about to write to,
-    /// past us.
+    /// Clears set-id bits of a file, before the kernel writes to it by itself for a caller that may
+    /// not keep them.
     pub fn before_direct_write(&self, id: NodeId) -> Result<()> {
         let node = self.node(id)?;
         let fd = self.file_to_write(&node)?;
         self.drop_set_id(&node, fd.writable()?, Privilege::LosesSetId)
     }
 
-    /// Copies a file up that is opened to write.
+    /// Copies up a file that is opened to write.
     ///
     /// # Errors
-    /// EROFS; what copy-up says.
+    /// EROFS; errors of copy-up.
     pub fn copy_up_to_write(&self, id: NodeId) -> Result<()> {
         let node = self.node(id)?;
         let needs = self.needs_copy_up(&node);
         self.copy_up(&node, Data::All)?;
         self.complete(&node)?;
-        // The client takes an open for no change.
+        // To the kernel an open changes nothing.
         if needs {
             self.tell_changed(id);
         }
         Ok(())
     }
 
-    /// Empties a file that is opened to be written anew (`O_TRUNC`); no data is copied up.
+    /// Empties a file that is opened with `O_TRUNC`. No data is copied up.
     ///
     /// # Errors
-    /// As [`Vfs::setattr`].
+    /// Those of [`Vfs::setattr`].
     pub fn empty(&self, id: NodeId, privilege: Privilege) -> Result<()> {
         self.setattr(id, &Change { size: Some(0), ..Change::NONE }, privilege)?;
         self.tell_changed(id);
         Ok(())
     }
 
-    /// Keeps a file's descriptor open until [`Vfs::unpin`]: for a server that could not open it
-    /// again, because its mode forbids it.
+    /// Keeps a file's descriptor open until [`Vfs::unpin`], for a server that could not open it
+    /// again because its mode forbids it.
     ///
     /// # Errors
-    /// What opening it says.
+    /// Those of opening it; EROFS to write in a mount without an upper.
     pub fn pin(&self, id: NodeId, to_write: bool) -> Result<()> {
         let node = self.node(id)?;
         let leaf = node.as_leaf()?;
         leaf.pins.fetch_add(1, Ordering::Relaxed);
-        // A lower file is copied up by the first write, not by being opened for one; but a failure
-        // that can be known now is told now.
+        // The first write copies a lower file up, not the open. An error that can be known now is
+        // returned now.
         let opened = self.file(&node);
         if opened.is_err() || (to_write && self.upper().is_err()) {
             leaf.pins.fetch_sub(1, Ordering::Relaxed);
@@ -182,13 +182,12 @@ impl Vfs {
         Ok(())
     }
 
-    /// The opposite of [`Vfs::pin`].
+    /// Reverses one [`Vfs::pin`].
     pub fn unpin(&self, id: NodeId) {
         if let Some(node) = self.table.get(id)
             && let Ok(leaf) = node.as_leaf()
         {
-            // More unpins than pins (a file that was created is released without) count for
-            // nothing.
+            // An unpin without a pin has no effect.
             let down = |pins: u32| pins.checked_sub(1);
             leaf.pins.fetch_update(Ordering::Relaxed, Ordering::Relaxed, down).ok();
         }
@@ -203,15 +202,15 @@ impl Vfs {
         }
     }
 
-    /// What to read a file from now, at any offset.
+    /// The descriptor to read a file from now, at any offset.
     ///
     /// # Errors
-    /// What opening it says.
+    /// Those of opening it.
     pub fn file_to_read(&self, id: NodeId) -> Result<Arc<Fd>> {
         self.file(&self.node(id)?)
     }
 
-    /// Reads into `buf`; less than its length only at the end of the file.
+    /// Reads into `buf`. The length is less than that of `buf` only at the end of the file.
     pub fn read(&self, id: NodeId, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let fd = self.file_to_read(id)?;
         let beginning = |buf: &mut [u8]| self.read_ahead.read_beginning(id, fd.as_fd(), buf);
@@ -223,11 +222,11 @@ impl Vfs {
         Ok(there + file::read_at(fd.as_fd(), rest, offset + there as u64, fd.end())?)
     }
 
-    /// Writes all of it or as much as fits; the length that was written.
+    /// Writes all data, or as much as fits, and returns the length.
     ///
     /// # Errors
     /// EROFS; EPERM for an immutable file, and before the end of an append-only one; ENOSPC,
-    /// EDQUOT, EFBIG; what copy-up says, and then the old contents are still there.
+    /// EDQUOT, EFBIG; errors of copy-up, after which the old contents are still there.
     pub fn write(&self, id: NodeId, write: &Write<'_>) -> Result<usize> {
         self.with_room(|| self.write_once(id, write))
     }
@@ -237,7 +236,7 @@ impl Vfs {
         self.check_write(&node, write.offset)?;
         let fd = self.file_to_write(&node)?;
         let fd = fd.writable()?;
-        // Before the contents change, as the kernel does (file_remove_privs).
+        // Before the contents change, as in the kernel (`file_remove_privs`, fs/inode.c).
         self.drop_set_id(&node, fd, write.privilege)?;
         let written = file::write_at(fd, write.data, write.offset)?;
         let rest = write.data.get(written..).unwrap_or_default();
@@ -252,8 +251,8 @@ impl Vfs {
         Ok(written)
     }
 
-    /// Takes set-id bits and capabilities away from a file whose contents are about to change, and
-    /// tells the client of the first, which would not ask for the mode again.
+    /// Clears set-id bits and capabilities of a file whose contents are about to change. Tells the
+    /// kernel if set-id bits went, as it would not ask for the mode again.
     pub(super) fn drop_set_id(
         &self,
         node: &Node,
@@ -284,7 +283,7 @@ impl Vfs {
         Ok(())
     }
 
-    /// fallocate(2) with its flags as they come.
+    /// Runs fallocate(2), whose flags are in `mode`.
     pub fn fallocate(
         &self,
         id: NodeId,
@@ -304,13 +303,13 @@ impl Vfs {
         })
     }
 
-    /// `SEEK_DATA` and `SEEK_HOLE` of lseek(2).
+    /// Runs lseek(2) with `SEEK_DATA` or `SEEK_HOLE`.
     pub fn seek(&self, id: NodeId, offset: i64, whence: i32) -> Result<u64> {
         let fd = self.file(&self.node(id)?)?;
         file::seek(fd.as_ref().as_fd(), offset, whence)
     }
 
-    /// copy_file_range(2) between two files.
+    /// Runs copy_file_range(2) between two files.
     pub fn copy_range(
         &self,
         from: (NodeId, u64),
@@ -323,7 +322,7 @@ impl Vfs {
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         self.with_room(|| {
             let out = self.file_to_write(&target)?;
-            // After the copy-up: source and target may be one file.
+            // Opened after the copy-up: source and target may be one file.
             let input = self.file(&self.node(from.0)?)?;
             let (input, out) = (input.as_ref().as_fd(), out.writable()?);
             self.drop_set_id(&target, out, privilege)?;
@@ -332,7 +331,7 @@ impl Vfs {
         })
     }
 
-    /// Forces a file, or the entries of a directory, to the disk. What is in a lower is there.
+    /// Forces a file, or the entries of a directory, to the disk. Lowers are there already.
     pub fn fsync(&self, id: NodeId, data_only: bool) -> Result<()> {
         let node = self.node(id)?;
         let Some(upper) = self.stack.upper.as_ref().filter(|upper| !upper.is_volatile()) else {

@@ -1,8 +1,8 @@
 //! A directory while a name in it changes.
 //!
-//! Whoever makes, removes or moves a name holds a [`DirForChange`]. It says that the directory is
-//! in the upper, that nobody else reads or changes its names, and that it has an index if several
-//! layers merge into it. It is the only way to change that index, so that this stays true.
+//! A thread that makes, removes or moves a name holds a [`DirForChange`]. It guarantees that the
+//! directory is in the upper, that no other thread reads or changes its names, and that it has an
+//! index if several layers merge into it. Only this type changes the index, so that it stays true.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::merge::remove::Victim;
 use crate::merge::{DirStack, Found, Index};
 use crate::sys::{FileType, Name, Stat};
 
-/// What stands at a name that is about to be changed.
+/// What the layers have at a name that is about to change.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Survey {
     /// What the upper has there.
@@ -28,14 +28,14 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    /// Nothing anywhere.
+    /// No layer has the name.
     const FREE: Self = Self { upper: InUpper::Absent, in_lowers: false };
 
     fn of(entry: Option<Entry<'_>>) -> Self {
         entry.map_or(Self::FREE, |entry| Self { upper: entry.upper, in_lowers: entry.in_lowers() })
     }
 
-    /// An object of the upper, with nothing below it.
+    /// The upper has an object with these attributes, and no lower has the name.
     fn object(stat: &Stat) -> Self {
         let upper = InUpper::Object { kind: stat.kind(), ino: stat.ino, cut: false };
         Self { upper, in_lowers: false }
@@ -54,16 +54,16 @@ impl<'a> DirForChange<'a> {
     /// Locks the names of `node`, whose part in the upper is `upper`.
     ///
     /// # Errors
-    /// ENOTDIR; those of listing the layers.
+    /// ENOTDIR; errors of listing the layers.
     pub fn lock(node: &'a Arc<Node>, upper: UpperDir) -> Result<Self> {
         let dir = node.dir()?;
         Self::locked(dir, dir.names.write(), upper)
     }
 
-    /// As [`Self::lock`], by who holds a directory that comes before this one.
+    /// Locks the names of `node` after those of a directory that comes before it.
     ///
     /// # Errors
-    /// As [`Self::lock`].
+    /// Those of [`Self::lock`].
     pub fn lock_another(node: &'a Arc<Node>, upper: UpperDir) -> Result<Self> {
         let dir = node.dir()?;
         Self::locked(dir, dir.names.write_another(), upper)
@@ -75,28 +75,27 @@ impl<'a> DirForChange<'a> {
         Ok(Self { upper, stack, names })
     }
 
-    /// # Errors
-    /// ENOENT in a directory that was removed: nothing can be made there.
+    /// Fails with ENOENT if the directory was removed: nothing can be made in it.
     pub fn check_alive(&self) -> Result<()> {
         if self.names.dead { Err(Errno::ENOENT.into()) } else { Ok(()) }
     }
 
-    /// The directories of the layers.
+    /// The directories of the layers that merge here.
     pub fn stack(&self) -> &DirStack {
         &self.stack
     }
 
-    /// The names of all layers, if more than one has a say.
+    /// The index, if several layers merge here.
     pub fn index(&self) -> Option<&Index> {
         self.names.index.as_ref()
     }
 
-    /// The names, to look for one of them.
+    /// What is known of the names, for a lookup of one of them.
     pub fn names(&self) -> &Names {
         &self.names
     }
 
-    /// What new objects inherit from it.
+    /// What new objects inherit from the directory.
     ///
     /// # Errors
     /// Those of stat(2) and getxattr(2).
@@ -104,7 +103,7 @@ impl<'a> DirForChange<'a> {
         self.names.inherited(&self.upper)
     }
 
-    /// What stands at a name. With an index no call is needed.
+    /// Surveys a name, without a system call if there is an index.
     ///
     /// # Errors
     /// Those of stat(2) and getxattr(2).
@@ -122,8 +121,7 @@ impl<'a> DirForChange<'a> {
         })
     }
 
-    /// What stands at a name that was found to stand for `found`. Without an index nothing else
-    /// can be there.
+    /// Surveys a name at which a lookup found `found`. Without an index nothing else can be there.
     pub fn survey_found(&self, name: Name<'_>, found: &Found) -> Survey {
         match self.index() {
             Some(index) => Survey::of(index.get(name)),
@@ -136,7 +134,7 @@ impl<'a> DirForChange<'a> {
         self.index().is_some_and(|index| Survey::of(index.get(name)).in_lowers)
     }
 
-    /// Whether a whiteout stands at the name itself, not beside it (`.wh.NAME`).
+    /// Whether a whiteout has the name itself, in contrast to one beside it (`.wh.NAME`).
     ///
     /// # Errors
     /// Those of stat(2) and getxattr(2).
@@ -155,7 +153,7 @@ impl<'a> DirForChange<'a> {
         }
     }
 
-    /// Notes that the name shows nothing any more.
+    /// Notes that the name does not show anything any more.
     pub fn has_removed(&mut self, name: Name<'_>) {
         if let Some(index) = &mut self.names.index {
             index.remove(name);
@@ -164,30 +162,30 @@ impl<'a> DirForChange<'a> {
 }
 
 impl Vfs {
-    /// Copies a directory up, if need be, and locks it to change its names.
+    /// Locks a directory to change its names, and copies it up before if need be.
     ///
     /// # Errors
-    /// EROFS; ENOENT for a removed directory that was in a lower alone; those of copy-up.
+    /// EROFS; ENOENT for a removed directory that was in a lower alone; errors of copy-up.
     pub(super) fn dir_for_change<'a>(&self, node: &'a Arc<Node>) -> Result<DirForChange<'a>> {
         let upper = self.dir_to_write(node)?;
         DirForChange::lock(node, upper)
     }
 }
 
-/// A directory that is about to go, with its names locked.
+/// A directory that is about to be removed, with its names locked.
 pub(super) struct DirToRemove<'a> {
     dir: &'a Dir,
     stack: DirStack,
-    /// Keeps it usable for who has it open.
+    /// The descriptor that keeps the directory usable for programs that have it open.
     kept: Arc<Fd>,
     names: WriteNames<'a>,
 }
 
 impl<'a> DirToRemove<'a> {
-    /// Locks the names of a directory that is still there. The one above it is locked already.
+    /// Locks the names of a directory. The one above it is locked already.
     ///
     /// # Errors
-    /// ENOTDIR; those of opening it and of listing its layers.
+    /// ENOTDIR; errors of opening it and of listing its layers.
     pub fn lock(node: &'a Node) -> Result<Self> {
         let dir = node.dir()?;
         let mut names = dir.names.write_another();
@@ -202,12 +200,12 @@ impl<'a> DirToRemove<'a> {
         self.stack.upper.is_some()
     }
 
-    /// The directory, as what is removed from the layers.
+    /// The directory in the form that `merge` removes.
     pub fn victim(&self) -> Victim<'_> {
         Victim { stack: &self.stack, index: self.names.index.as_ref() }
     }
 
-    /// Marks it as removed. What still refers to it goes on by the descriptor.
+    /// Marks the directory as removed. Its users go on with the descriptor.
     pub fn bury(mut self) {
         self.names.dead = true;
         self.names.index = None;

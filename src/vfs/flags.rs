@@ -1,8 +1,8 @@
-//! Inode flags: lsattr(1) and chattr(1).
+//! Inode flags, as lsattr(1) and chattr(1) use them.
 //!
-//! The flags are those of the inode in its layer. Immutable and append-only objects of the upper
-//! are marked instead (see [`protattr`](crate::format::protattr)), as in the kernel's overlayfs:
-//! the flags would keep them from being renamed, linked and marked.
+//! The flags are those of the inode in its layer. An immutable or append-only object of the upper
+//! is marked instead (see [`protattr`](crate::format::protattr)), as in the kernel's overlayfs: the
+//! flags themselves would keep us from renaming, linking and marking it.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::merge::copyup::Data;
 use crate::sys::ioctl::{self, FSXATTR_LEN};
 use crate::sys::{Protection, WritableFd};
 
-/// `FS_IMMUTABLE_FL` and `FS_APPEND_FL`, `FS_XFLAG_IMMUTABLE` and `FS_XFLAG_APPEND` of linux/fs.h.
+/// Bits of `i` and `a`: `FS_{IMMUTABLE,APPEND}_FL` and `FS_XFLAG_{IMMUTABLE,APPEND}` (linux/fs.h).
 #[derive(Clone, Copy)]
 struct Bits {
     immutable: u32,
@@ -42,7 +42,7 @@ impl Bits {
     }
 }
 
-/// `fsx_xflags`, the first field of `struct fsxattr` (linux/fs.h).
+/// Changes `fsx_xflags`, the first field of `struct fsxattr` (linux/fs.h).
 fn xflags(value: &mut [u8; FSXATTR_LEN], change: impl FnOnce(u32) -> u32) {
     if let Some(field) = value.first_chunk_mut() {
         *field = change(u32::from_ne_bytes(*field)).to_ne_bytes();
@@ -50,22 +50,22 @@ fn xflags(value: &mut [u8; FSXATTR_LEN], change: impl FnOnce(u32) -> u32) {
 }
 
 impl Vfs {
-    /// `FS_IOC_GETFLAGS`.
+    /// Reads the flags (`FS_IOC_GETFLAGS`).
     ///
     /// # Errors
-    /// ENOTTY for what is neither a file nor a directory, and where the file system has no flags.
+    /// ENOTTY for an object that is neither file nor directory, and on a file system without flags.
     pub fn get_flags(&self, id: NodeId) -> Result<u32> {
         let node = self.node(id)?;
         let flags = ioctl::get_flags(self.descriptor(&node)?.as_ref().as_fd())?;
         Ok(FLAGS.with(flags, self.protection(&node)?))
     }
 
-    /// `FS_IOC_SETFLAGS`. Who may set which flags the kernel has looked at (`fileattr_set_prepare`,
-    /// fs/file_attr.c).
+    /// Sets the flags (`FS_IOC_SETFLAGS`). The kernel has checked who may set which of them
+    /// (`fileattr_set_prepare`, fs/file_attr.c).
     ///
     /// # Errors
     /// EROFS; EPERM for flags that we may not set, and for `i` and `a` on an upper without extended
-    /// attributes; what copy-up says.
+    /// attributes; errors of copy-up.
     pub fn set_flags(&self, id: NodeId, flags: u32) -> Result<()> {
         let node = self.node(id)?;
         self.to_upper(&node)?;
@@ -75,10 +75,10 @@ impl Vfs {
         })
     }
 
-    /// `FS_IOC_FSGETXATTR`.
+    /// Reads the flags and other fields (`FS_IOC_FSGETXATTR`).
     ///
     /// # Errors
-    /// As [`Vfs::get_flags`].
+    /// Those of [`Vfs::get_flags`].
     pub fn get_fsxattr(&self, id: NodeId) -> Result<[u8; FSXATTR_LEN]> {
         let node = self.node(id)?;
         let mut value = ioctl::get_fsxattr(self.descriptor(&node)?.as_ref().as_fd())?;
@@ -87,10 +87,10 @@ impl Vfs {
         Ok(value)
     }
 
-    /// `FS_IOC_FSSETXATTR`.
+    /// Sets the flags and other fields (`FS_IOC_FSSETXATTR`).
     ///
     /// # Errors
-    /// As [`Vfs::set_flags`].
+    /// Those of [`Vfs::set_flags`].
     pub fn set_fsxattr(&self, id: NodeId, value: &[u8; FSXATTR_LEN]) -> Result<()> {
         let (node, mut value) = (self.node(id)?, *value);
         self.to_upper(&node)?;
@@ -105,16 +105,17 @@ impl Vfs {
         })
     }
 
-    /// Runs a change that the client does not take for one of attributes (`fuse_priv_ioctl`,
-    /// fs/fuse/ioctl.c), and tells it; also of one that failed half way.
+    /// Runs a change and tells the kernel, which takes the ioctl for no change of attributes
+    /// (`fuse_priv_ioctl`, fs/fuse/ioctl.c). A change that failed may be half done, so it is told
+    /// too.
     fn telling(&self, node: &Node, change: impl FnOnce() -> Result<()>) -> Result<()> {
         let done = change();
         self.tell_changed(node.id);
         done
     }
 
-    /// Makes a mark of the flags `i` and `a`. An inode that has them itself (others, and ovlmerge
-    /// 0.1, set them there) takes no mark, so it loses them first.
+    /// Writes the flags `i` and `a` as a mark. An inode that has them itself, from ovlmerge 0.1 or
+    /// other programs, takes no mark, so it loses them first.
     fn protect(&self, node: &Arc<Node>, protection: Protection) -> Result<()> {
         let upper = self.upper()?;
         self.with_writable(node, |fd| {
@@ -132,13 +133,13 @@ impl Vfs {
         if node.kind().is_dir() {
             self.dir_to_write(node).map(drop)
         } else {
-            // Where the data is below, what is open for reading is a file of a lower.
+            // If the data is below, the descriptor to read belongs to a file of a lower.
             self.copy_up(node, Data::All)?;
             self.complete(node)
         }
     }
 
-    /// Runs something on a file or directory of the upper, with the right to change it.
+    /// Runs a call that changes a file or directory of the upper.
     fn with_writable<T>(
         &self,
         node: &Arc<Node>,

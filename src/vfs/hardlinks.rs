@@ -1,7 +1,7 @@
-//! Files with several names that the index keeps together: how many they have, and the way to one
-//! that no name in the upper leads to.
+//! Files with several names that the index keeps together: their link counts, and the path to a
+//! file that no name in the upper leads to.
 //!
-//! A file in the index counts its names itself (`P nlink`, [`crate::format::nlink`]).
+//! A file in the index counts its names by the mark `P nlink` ([`crate::format::nlink`]).
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ impl Vfs {
         self.stack.upper.as_ref().and_then(Upper::links)
     }
 
-    /// Directory and name by which a file that is in the upper is found there.
+    /// The directory and the name by which a file of the upper is found there.
     ///
     /// # Errors
     /// ESTALE if it has none.
@@ -34,12 +34,12 @@ impl Vfs {
         Ok((dir, &linked.entry))
     }
 
-    /// The link count that users see: never less than there are names, as the kernel takes one away
-    /// for each that goes, and gives no new one to what has none.
+    /// The link count that users see. It is at least the number of known names: the kernel lowers
+    /// it for each name that goes, and gives no new name to a file that has none.
     pub(super) fn shown_nlink(place: &Place, stat: &Stat) -> u32 {
         let count = match (place.linked(), &place.real) {
             (Some(linked), _) => linked.count,
-            // The lower still has the name that the mount does not.
+            // The lower still has the name that is gone in the mount.
             (None, Real::Orphan(orphan)) if matches!(**orphan, Orphan::Lower(..)) => {
                 stat.nlink.saturating_sub(1)
             }
@@ -48,7 +48,7 @@ impl Vfs {
         count.max(u32::try_from(place.known()).unwrap_or(u32::MAX))
     }
 
-    /// Attributes of a name, with the link count that its node knows better.
+    /// Replaces the link count in attributes of a name by that of its node.
     pub(super) fn recount(&self, node: &Node, found: Stat) -> Stat {
         match node.as_leaf() {
             Ok(leaf) => {
@@ -60,12 +60,12 @@ impl Vfs {
         }
     }
 
-    /// To be called between counting the names of a node and answering with the count.
+    /// Tells the kernel of a new link count; called between counting the names and answering.
     ///
-    /// When the kernel has our answer that a name is gone, it takes one away from the count that it
-    /// has (`fuse_entry_unlinked`, fs/fuse/dir.c). Another answer with the new count, if that is
-    /// faster, would make it one too few. So the kernel is told first that the attributes have
-    /// changed: then it takes over no answer to a request that it sent before
+    /// When the kernel gets the answer that a name is gone, it lowers its own count by one
+    /// (`fuse_entry_unlinked`, fs/fuse/dir.c). If another answer brought the new count before that,
+    /// the count would be one too low. So the kernel is told first that the attributes have
+    /// changed. It then ignores attributes in answers to requests that it sent earlier
     /// (`fuse_change_attributes`, fs/fuse/inode.c).
     pub(super) fn before_count(&self, node: &Node, place: &Place) {
         if place.has_dropped() {
@@ -73,12 +73,12 @@ impl Vfs {
         }
     }
 
-    /// Before a name goes whose file the index keeps together: file and name have to be in the
-    /// upper, so that one call takes the name away and counts it (`ovl_nlink_start`,
-    /// fs/overlayfs/util.c). With nothing locked.
+    /// Copies up a name that is about to go, if the index keeps its file together. File and name
+    /// have to be in the upper, so that one call removes the name and counts it (`ovl_nlink_start`,
+    /// fs/overlayfs/util.c). The caller holds no lock.
     ///
     /// # Errors
-    /// EPERM for what may not go; those of copy-up.
+    /// EPERM for an immutable or append-only file; errors of copy-up.
     pub(super) fn prepare_to_count(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<()> {
         if self.links().is_none() {
             return Ok(());
@@ -95,7 +95,7 @@ impl Vfs {
         self.copy_up_name(&node, parent, name)
     }
 
-    /// Makes one more name of a node that is in the upper a name there.
+    /// Makes one more name in the upper for a file that is there.
     ///
     /// # Errors
     /// Those of copying the directory up, and of linkat(2).
@@ -126,8 +126,8 @@ impl Vfs {
         Ok(())
     }
 
-    /// Takes a file that has lost its last name out of the index. A crash before that is mended by
-    /// the next mount.
+    /// Removes a file that has lost its last name from the index. If a crash comes before, the next
+    /// mount does it.
     pub(super) fn leave_index(&self, linked: &Linked) {
         let remove = || {
             let dir = self.links().and_then(LinkIndex::dir).ok_or(Errno::ESTALE)?;
@@ -136,8 +136,8 @@ impl Vfs {
         best_effort("an entry without names stays in the index", remove());
     }
 
-    /// Before a name of the upper is made or goes: counts relative to the upper, so that the one
-    /// call changes both.
+    /// Stores the count relative to the upper's link count, before a name in the upper is made or
+    /// removed: the one call then changes both.
     pub(super) fn settle_count(&self, place: &mut Place) -> Result<()> {
         let Some(linked) = place.linked().filter(|linked| !linked.settled) else {
             return Ok(());
@@ -154,8 +154,8 @@ impl Vfs {
         Ok(())
     }
 
-    /// Before a name of the lower becomes one of the upper: counts relative to the lower, as the
-    /// number of names stays while the upper's link count does not.
+    /// Stores the count relative to the lower's link count, before a name gets into the upper. That
+    /// changes the upper's link count, and not the number of names.
     fn unsettle_count(&self, place: &mut Place) -> Result<()> {
         let Some(linked) = place.linked_mut() else { return Ok(()) };
         let lower = linked.lower.ok_or(Errno::ESTALE)?;
@@ -167,7 +167,7 @@ impl Vfs {
     }
 }
 
-/// A descriptor is all that is left of an object of the upper.
+/// An object of the upper of which only a descriptor is left.
 pub(super) fn orphan(file: OwnedWritable) -> Result<Real> {
     let stat = stat::fstat(file.as_fd())?;
     Ok(Real::orphan(Arc::new(file.into()), (stat.dev, stat.ino)))

@@ -1,4 +1,4 @@
-//! Hard links, and reading symbolic ones.
+//! Hard links, and reading symbolic links.
 
 use std::sync::Arc;
 
@@ -16,9 +16,8 @@ impl Vfs {
     /// Gives a node one more name and counts one lookup.
     ///
     /// # Errors
-    /// EROFS; EPERM for a directory and for what is immutable or append-only; EEXIST; ENOENT for an
-    /// object without a name, as linkat(2) says of one that was unlinked; EMLINK and the rest of
-    /// linkat(2).
+    /// EROFS; EPERM for a directory, and for an immutable or append-only object; EEXIST; ENOENT for
+    /// an object that was unlinked, as of linkat(2); EMLINK and other errors of linkat(2).
     pub fn link(&self, id: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry> {
         self.changing_attributes(id, || {
             self.changing_names(&[(parent, name)], || self.link_named(id, parent, name))
@@ -70,8 +69,8 @@ impl Vfs {
         if let Existing::Unnamed(_) = existing {
             place.real = Real::upper(key);
         }
-        // The kernel has ended what else it did about the names of the file (vfs_link, fs/namei.c,
-        // holds its lock).
+        // The kernel has no other request about names of the file under way: vfs_link (fs/namei.c)
+        // holds the lock of its inode.
         place.settle_dropped();
         place.add(Link::new(parent, name.bytes(), true));
         if let Some(linked) = place.linked_mut() {
@@ -81,7 +80,7 @@ impl Vfs {
         Ok(())
     }
 
-    /// What a new name of a node is made of.
+    /// The source of a new name for a node.
     fn existing(&self, place: &Place) -> Result<Existing> {
         match (&place.real, place.real.orphaned()) {
             (Real::Upper { .. }, _) => {
@@ -93,10 +92,10 @@ impl Vfs {
         }
     }
 
-    /// What a symbolic link says.
+    /// The target of a symbolic link.
     ///
     /// # Errors
-    /// EINVAL for anything else (readlink(2)).
+    /// EINVAL for any other object (readlink(2)).
     pub fn readlink(&self, id: NodeId) -> Result<Vec<u8>> {
         let node = self.node(id)?;
         if node.kind() != FileType::Symlink {
@@ -106,12 +105,12 @@ impl Vfs {
     }
 }
 
-/// What a new name is made of.
+/// The source of a new name.
 enum Existing {
     /// A name in the upper.
     Named(UpperDir, Box<[u8]>),
-    /// A file that has none. It was made so (`O_TMPFILE`), or has lost its last one, and then
-    /// linkat(2) says ENOENT.
+    /// A file without a name. If it was not made so (`O_TMPFILE`) but has lost its last name,
+    /// linkat(2) fails with ENOENT.
     Unnamed(Arc<Fd>),
 }
 

@@ -1,4 +1,4 @@
-//! Names to nodes.
+//! From names to nodes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,11 +18,11 @@ use crate::merge::{DirStack, What};
 use crate::sys::{Name, Stat};
 
 impl Vfs {
-    /// Looks up a name and, if it is there, adds one to the lookups of its node. With `nfs_export`,
-    /// `.` and `..` are names, also of a node that was forgotten.
+    /// Looks up a name, and adds one to the lookups of its node if it is there. With `nfs_export`
+    /// `.` and `..` can be looked up too, also in a node that was forgotten.
     ///
     /// # Errors
-    /// ENOENT; ENOTDIR; ENAMETOOLONG; ESTALE; what the layers say.
+    /// ENOENT; ENOTDIR; ENAMETOOLONG; ESTALE; errors of the layers.
     pub fn lookup(&self, parent: NodeId, name: &[u8]) -> Result<Entry> {
         match name {
             b"." if self.table.exports() => return self.lookup_self(parent),
@@ -34,7 +34,7 @@ impl Vfs {
         self.with_found(&parent, Name::new(name)?, given)?.ok_or_else(|| Errno::ENOENT.into())
     }
 
-    /// Makes an entry of what was found, counted as given out.
+    /// Makes an entry of what a lookup found, and counts it as given out.
     pub(super) fn give_out(&self, found: Found, parent: &Arc<Node>, name: &[u8]) -> Result<Entry> {
         let in_lower = matches!(found.what, What::Lower(_));
         let merged = matches!(&found.what, What::Dir(dir) if dir.is_merged());
@@ -42,7 +42,7 @@ impl Vfs {
         let fresh = self.fresh_dirs(&found);
         let node = self.table.intern(found, parent, name, 1);
         self.renew(&node, fresh).inspect_err(|_| self.table.forget(node.id, 1))?;
-        // Another name of the same file may have brought it into the upper already.
+        // The file may be in the upper already, copied up under another name.
         let moved_on = in_lower
             && node.as_leaf().is_ok_and(|leaf| leaf.place.read().real.upper_key().is_some());
         if moved_on {
@@ -57,8 +57,8 @@ impl Vfs {
         self.with_found(parent, name, Ok)
     }
 
-    /// Looks up a name, and does something about what is found while nobody can change the name: it
-    /// must be known as what it was found to be before it is copied up.
+    /// Looks up a name, and runs `act` on what it finds while no other thread can change the name.
+    /// So the object gets its node before it is copied up.
     pub(super) fn with_found<T>(
         &self,
         parent: &Node,
@@ -74,8 +74,8 @@ impl Vfs {
             if !candidates.only_in_lowers() {
                 return look()?.map(act).transpose();
             }
-            // A lower may hang, and whoever changes the directory would wait for the lock. What it
-            // has stays; only whether it is what shows has to be seen again.
+            // A lower may hang, and a thread that changes the directory would wait for the lock.
+            // The object stays in the lower, and only whether it still shows is checked again.
             drop(names);
             let found = look()?;
             names = self.names(dir)?;
@@ -85,7 +85,7 @@ impl Vfs {
         }
     }
 
-    /// What a name of a directory stands for, whose names are locked and have this index.
+    /// Looks up a name in a directory that is locked and has this index.
     pub(super) fn look_up(
         &self,
         stack: &DirStack,
@@ -106,7 +106,7 @@ impl Vfs {
     ) -> Result<Option<Found>> {
         let sighted = lookup::sight(self.lookup_context(), stack, candidates, name)?;
         let Some(sighted) = sighted else { return Ok(None) };
-        // What is known of lowers that may change is not worth a look.
+        // Nothing is taken from earlier lookups if lowers may change.
         let known = match self.lowers_settle {
             None => self.table.known_of(&sighted)?,
             Some(_) => Known::Nothing,
@@ -114,11 +114,11 @@ impl Vfs {
         sighted.examine(known).map(Some)
     }
 
-    /// Holds what a name stands for while its directory is being changed, so that no layer is asked
-    /// for it under the lock. Without an index the layer is the upper, which is asked then.
+    /// Holds the node of a name during a change of its directory, so that no layer is asked for it
+    /// under the lock. Without an index the object can only be in the upper, which is asked then.
     ///
     /// # Errors
-    /// Those of the layers; what is not there is `None`.
+    /// Those of the layers. An absent name is `None`.
     pub(super) fn meet(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<Option<Held<'_>>> {
         if self.names(parent.dir()?)?.index.is_none() {
             return Ok(None);
@@ -128,7 +128,7 @@ impl Vfs {
             other => {
                 let held = other?;
                 if let Ok(dir) = held.dir() {
-                    // Whether it is empty may be asked.
+                    // Builds its index, because the change may ask whether it is empty.
                     drop(self.names(dir)?);
                 }
                 Ok(Some(held))
@@ -136,8 +136,8 @@ impl Vfs {
         }
     }
 
-    /// The node that an index says a name stands for, if it is known by that name: no call is
-    /// needed to find it.
+    /// The node of a name, from the index and without a system call. `None` if no node is known by
+    /// this name.
     pub(super) fn indexed(
         &self,
         parent: &Arc<Node>,
@@ -153,11 +153,11 @@ impl Vfs {
         Ok(self.table.by_entry(key, parent, name.bytes()))
     }
 
-    /// The names of a directory, locked for reading, with an index if one is needed.
+    /// Locks the names of a directory to read them, and builds its index if it merges.
     pub(super) fn names<'a>(&self, dir: &'a Dir) -> Result<ReadNames<'a>> {
         {
-            // Whoever wants to change the names may wait for a reader whose layer hangs. Who only
-            // reads does not wait with it.
+            // A thread that wants to change the names may wait for a reader whose layer hangs. A
+            // new reader does not wait with it.
             let names = dir.names.read_recursive();
             let is_current = names.index.as_ref().is_some_and(|index| !index.is_due());
             if is_current || names.dead || !dir.stack.read().is_merged() {
@@ -169,8 +169,8 @@ impl Vfs {
         Ok(names.downgrade())
     }
 
-    /// The node behind a name, counted nowhere; if nobody else knows it, it goes with what is
-    /// returned.
+    /// The node of a name, without counting a lookup. A node that nobody else uses is dropped with
+    /// the result.
     pub(super) fn child(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<Held<'_>> {
         let dir = parent.dir()?;
         let names = self.names(dir)?;
@@ -183,7 +183,7 @@ impl Vfs {
         self.with_found(parent, name, hold)?.ok_or_else(|| Errno::ENOENT.into())
     }
 
-    /// Adds one lookup to a node and makes an entry of it.
+    /// Adds one lookup to a node, and makes an entry of it.
     pub(super) fn entry_of(&self, node: &Arc<Node>) -> Result<Entry> {
         let stat = self.stat_of(node)?;
         node.lookups.fetch_add(1, Ordering::Relaxed);
@@ -195,7 +195,7 @@ impl Vfs {
     }
 }
 
-/// Where a directory whose names are locked may have `name`; `None` if nowhere.
+/// The layers that may have `name` in a directory that is locked; `None` if none may.
 fn candidates(dir: &Dir, names: &Names, name: Name<'_>) -> Result<Option<Candidates>> {
     if names.dead {
         return Ok(None);
@@ -203,7 +203,7 @@ fn candidates(dir: &Dir, names: &Names, name: Name<'_>) -> Result<Option<Candida
     Candidates::of(&dir.stack.read(), names.index.as_ref(), name)
 }
 
-/// The directory of the layer that shows an entry, and the inode number that this has there.
+/// The directory of the layer that shows an entry, and the inode number of the entry there.
 pub(super) fn shown_by<'a>(
     stack: &'a DirStack,
     entry: IndexEntry<'_>,
@@ -218,7 +218,7 @@ pub(super) fn shown_by<'a>(
     }
 }
 
-/// Builds the index of a merged directory that has none, or one that is not true any more.
+/// Builds the index of a merged directory that has none, or whose index is not true any more.
 pub(super) fn ensure_index(dir: &Dir, names: &mut Names) -> Result<()> {
     let is_current = names.index.as_ref().is_some_and(|index| !index.is_due());
     if is_current || names.dead {
@@ -235,8 +235,8 @@ pub(super) fn ensure_index(dir: &Dir, names: &mut Names) -> Result<()> {
     Ok(())
 }
 
-/// Attributes as users see them, but for the number. A merged directory has one link: counting its
-/// subdirectories would take a listing of every layer (the kernel's overlayfs says 1 too).
+/// Attributes with the link count that users see. A merged directory has one link: counting its
+/// subdirectories would take a listing of every layer (the kernel's overlayfs shows 1 too).
 pub(super) fn presented(stat: &Stat, merged: bool) -> Stat {
     Stat { nlink: if merged { 1 } else { stat.nlink }, ..*stat }
 }

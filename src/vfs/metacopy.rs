@@ -1,4 +1,4 @@
-//! Files of the upper that have their data below.
+//! Files of the upper that have their data in a lower.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::merge::copyup::{self, Data};
 use crate::merge::found::{Contents, Source};
 use crate::sys::Name;
 
-/// Whether changes of metadata leave the data below. Where the kernel's overlayfs would not follow
-/// the marks the option is passed over with a warning: container runtimes give it without looking.
+/// Whether changes of metadata leave the data below. If the kernel's overlayfs would not follow the
+/// marks, this only logs a warning: container runtimes set the option without checking.
 pub(super) fn is_wanted(config: &Config, stack: &Stack) -> bool {
     let Some(upper) = stack.upper.as_ref().filter(|_| config.metacopy) else { return false };
     match upper.why_no_metacopy() {
@@ -25,7 +25,7 @@ pub(super) fn is_wanted(config: &Config, stack: &Stack) -> bool {
     }
 }
 
-/// Where the data is that a file of the upper has to get.
+/// Where the data is that a file of the upper lacks; EIO if it is missing.
 fn pending(place: &Place) -> Result<Option<&Source>> {
     match place.data() {
         Contents::Own => Ok(None),
@@ -36,19 +36,19 @@ fn pending(place: &Place) -> Result<Option<&Source>> {
 }
 
 impl Vfs {
-    /// How much of a file is copied up for a change of its metadata.
+    /// How much of a file a change of its metadata copies up.
     pub(super) fn for_metadata(&self) -> Data {
         if self.metacopy { Data::Below } else { Data::All }
     }
 
-    /// Gives a file of the upper that has its data elsewhere (metacopy) the data. Others, and what
-    /// is in a lower, stay as they are.
+    /// Copies the data of a file of the upper that has it elsewhere (metacopy). Any other file
+    /// stays as it is.
     ///
-    /// Until the mark goes the upper's own data is not looked at, so that removing it is the step
-    /// that publishes them.
+    /// The file's own data is not read until its mark is removed, so that one step publishes all of
+    /// it.
     ///
     /// # Errors
-    /// EIO if the data is nowhere; what [`copyup::complete`] says.
+    /// EIO if the data is nowhere; errors of [`copyup::complete`].
     pub(super) fn complete(&self, node: &Arc<Node>) -> Result<()> {
         let Ok(leaf) = node.as_leaf() else { return Ok(()) };
         if pending(&leaf.place.read())?.is_none() {
@@ -76,7 +76,7 @@ impl Vfs {
         Ok(())
     }
 
-    /// Forces the metadata of a file to the disk that has its data elsewhere; `None` for others.
+    /// Forces the metadata of a file with its data elsewhere to the disk; `None` for other files.
     pub(super) fn sync_without_data(&self, node: &Node, upper: &Upper) -> Option<Result<()>> {
         let leaf = node.as_leaf().ok()?;
         let link = {

@@ -1,8 +1,8 @@
-//! Immutable and append-only objects: what the kernel refuses for such an inode (chattr(1)), it has
-//! to be refused here, as the inode that the kernel knows carries no flags.
+//! Immutable and append-only objects (chattr(1)). The kernel sees no flags on the inodes of the
+//! mount, so the server has to refuse what the kernel refuses for objects with flags.
 //!
 //! The flags are those of the inode in its layer, and in the upper also those of `P protattr`. They
-//! are looked up when something first wants to change the object, and kept.
+//! are read when an object is first about to change, and kept.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use crate::error::{Errno, Result};
 use crate::sys::at::SetTime;
 use crate::sys::{Protection, Target, stat};
 
-/// What is to happen to a name in a directory.
+/// A change of a name in a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NameChange {
-    /// It is made.
+    /// The name is made.
     Made,
-    /// It goes.
+    /// The name is removed.
     Gone,
 }
 
 impl Vfs {
-    /// The flags of a node.
+    /// The flags of a node, which the first call reads.
     pub(super) fn protection(&self, node: &Node) -> Result<Protection> {
         if let Some(known) = node.protection.get() {
             return Ok(known);
@@ -51,8 +51,8 @@ impl Vfs {
         Ok(found)
     }
 
-    /// The mark counts in the upper alone, as in the kernel's overlayfs (`ovl_get_inode`,
-    /// fs/overlayfs/inode.c).
+    /// Reads the flags of an object. The mark counts in the upper alone, as in the kernel's
+    /// overlayfs (`ovl_get_inode`, fs/overlayfs/inode.c).
     fn read_protection(&self, target: Target<'_>, in_upper: bool) -> Result<Protection> {
         let of_inode = stat::stat(target)?.protection;
         match &self.stack.upper {
@@ -61,19 +61,19 @@ impl Vfs {
         }
     }
 
-    /// Whether an object may be renamed, unlinked, linked, or have its attributes changed.
+    /// Checks that an object may be renamed, unlinked, linked, or have its attributes changed.
     ///
     /// # Errors
-    /// EPERM for one that is immutable or append-only (`may_delete` and `vfs_link` of fs/namei.c,
-    /// `xattr_permission` of fs/xattr.c).
+    /// EPERM for an object that is immutable or append-only (`may_delete` and `vfs_link` of
+    /// fs/namei.c, `xattr_permission` of fs/xattr.c).
     pub(super) fn check_free(&self, node: &Node) -> Result<()> {
         refuse_if(self.protection(node)?.is_any())
     }
 
-    /// Whether names in a directory may change.
+    /// Checks that names in a directory may change.
     ///
     /// # Errors
-    /// EPERM in an immutable directory, and for what would go from an append-only one
+    /// EPERM in an immutable directory, and to remove a name from an append-only one
     /// (`inode_permission` and `may_delete` of fs/namei.c).
     pub(super) fn check_names(&self, dir: &Node, change: NameChange) -> Result<()> {
         let protection = self.protection(dir)?;
@@ -81,10 +81,10 @@ impl Vfs {
         refuse_if(protection.immutable || (protection.append_only && !appends))
     }
 
-    /// Whether a name in a directory may come to stand for something else than what is `there`.
+    /// Checks that a name in a directory may get another object in place of `there`.
     ///
     /// # Errors
-    /// EPERM, as for each change alone (`vfs_rename`, fs/namei.c).
+    /// EPERM, as for each of the changes alone (`vfs_rename`, fs/namei.c).
     pub(super) fn check_taken(&self, dir: &Node, there: Option<&Arc<Node>>) -> Result<()> {
         match there {
             Some(there) => {
@@ -95,11 +95,11 @@ impl Vfs {
         }
     }
 
-    /// Whether attributes may change so.
+    /// Checks that attributes may change.
     ///
     /// # Errors
-    /// EPERM for anything about an immutable object, and for all but "now" as the times of an
-    /// append-only one (`may_setattr` of fs/attr.c, `vfs_truncate` of fs/open.c).
+    /// EPERM for any change of an immutable object. Of an append-only one only the times may
+    /// change, and only to "now" (`may_setattr` of fs/attr.c, `vfs_truncate` of fs/open.c).
     pub(super) fn check_change(&self, node: &Node, change: &Change) -> Result<()> {
         let protection = self.protection(node)?;
         let at_will = |time| matches!(time, SetTime::At(_));
@@ -110,7 +110,7 @@ impl Vfs {
         refuse_if(protection.immutable || (protection.append_only && !touches))
     }
 
-    /// Whether a file may be opened with these flags of open(2), where we are asked.
+    /// Checks that a file may be opened with these flags of open(2).
     ///
     /// # Errors
     /// EPERM to write an immutable file, or an append-only one without `O_APPEND` (`may_open`,
@@ -125,8 +125,8 @@ impl Vfs {
         refuse_if(protection.immutable || (protection.append_only && !appends))
     }
 
-    /// Whether the contents of a file may change from `offset` on, where nobody asks when a file is
-    /// opened.
+    /// Checks that the contents of a file may change from `offset` on, as the kernel may not report
+    /// opens.
     ///
     /// # Errors
     /// EPERM for an immutable file, and before the end of an append-only one.

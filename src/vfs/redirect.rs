@@ -1,5 +1,5 @@
-//! Renaming a directory by a redirect: it moves in the upper, and the redirect says where it goes
-//! on in the lowers.
+//! Renaming a directory with a redirect: the directory moves in the upper, and the redirect says
+//! where the lowers have it.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use crate::format::redirect::Redirect;
 use crate::layer::{Stack, Upper};
 use crate::merge::rename::Moving;
 
-/// # Errors
-/// EINVAL for `redirect_dir=on` where the kernel's overlayfs would not follow what we write.
+/// Fails with EINVAL for `redirect_dir=on` if the kernel's overlayfs would not follow our
+/// redirects.
 pub(super) fn check_option(config: &Config, stack: &Stack) -> Result<()> {
     let refused = stack.upper.as_ref().is_some_and(|upper| !upper.takes_redirects());
     if !config.write_redirects || !refused {
@@ -32,8 +32,8 @@ fn carried(dir: &Dir) -> Result<Option<Redirect>> {
     upper.map_or(Ok(None), |upper| Ok(upper.dir().marks()?.redirect))
 }
 
-/// The redirect that a directory needs to go on merging if it moves; `None` if what it carries will
-/// do (ovl_set_redirect, fs/overlayfs/dir.c). The caller holds `renames`, so that no directory
+/// The redirect that a directory needs to go on merging after a move; `None` if the one that it has
+/// will do (ovl_set_redirect, fs/overlayfs/dir.c). The caller holds `renames`, so that no directory
 /// above moves meanwhile, or only asks how long the redirect would be.
 fn needed(node: &Arc<Node>, stays_in_directory: bool) -> Result<Option<Redirect>> {
     let own = carried(node.dir()?)?;
@@ -46,7 +46,7 @@ fn needed(node: &Arc<Node>, stays_in_directory: bool) -> Result<Option<Redirect>
         }
         _ => {}
     }
-    // From below: names in the lowers, up to the root or to a path that begins there.
+    // Names in the lowers, from the bottom up to the root or to an absolute redirect.
     let mut path = Vec::new();
     let mut here = Arc::clone(node);
     loop {
@@ -66,7 +66,7 @@ fn needed(node: &Arc<Node>, stays_in_directory: bool) -> Result<Option<Redirect>
 }
 
 impl Vfs {
-    /// Whether a directory that lowers show through can be moved by a redirect.
+    /// Whether a redirect can move a directory that lowers show through.
     pub(super) fn can_redirect(&self, node: &Arc<Node>, stays_in_directory: bool) -> Result<bool> {
         if !self.write_redirects || !self.stack.upper.as_ref().is_some_and(Upper::takes_redirects) {
             return Ok(false);
@@ -75,17 +75,17 @@ impl Vfs {
         Ok(needed.is_none_or(|redirect| redirect.encode().is_some()))
     }
 
-    /// Prepares what is to move, with the names of both directories and `renames` locked: where it
-    /// stands the marks say what shows anyway.
+    /// Prepares an object for a move, with the names of both directories and `renames` locked. Its
+    /// marks change nothing at the old name.
     ///
     /// # Errors
-    /// EAGAIN for a directory that cannot be moved as it is; what setting the mark says.
+    /// EAGAIN for a directory that cannot be moved as it is; errors of setting the mark.
     pub(super) fn mark_for_move(&self, node: &Arc<Node>, stays: bool) -> Result<Moving> {
         let Ok(dir) = node.dir() else { return Ok(Moving { is_dir: false, redirected: false }) };
         let stack = dir.stack.read().clone();
         let upper_dir = stack.upper.as_ref().ok_or(Errno::EAGAIN)?;
         if stack.lowers.is_empty() {
-            // One that leads nowhere here could lead somewhere elsewhere.
+            // A redirect that leads nowhere at one name could lead somewhere at another.
             if carried(dir)?.is_some() {
                 self.upper()?.drop_redirect(upper_dir)?;
             }

@@ -1,4 +1,4 @@
-//! Taking names away.
+//! Removing names.
 
 use std::sync::Arc;
 
@@ -16,19 +16,19 @@ use crate::merge::index::InUpper;
 use crate::merge::remove::{self, Standing, Victim};
 use crate::sys::{FileType, Name};
 
-/// What is behind a name that goes.
+/// The object of a name that is about to be removed.
 struct Going<'a> {
-    /// Its node, if that has to learn of it.
+    /// Its node, if something depends on the removal.
     node: Option<Held<'a>>,
     site: Survey,
 }
 
 impl Vfs {
-    /// Removes a name that is not a directory.
+    /// Removes a name of a non-directory.
     ///
     /// # Errors
-    /// EROFS; ENOENT; EISDIR; EPERM for what is immutable or append-only, or in such a directory;
-    /// what [`remove::unlink`] says.
+    /// EROFS; ENOENT; EISDIR; EPERM for an immutable or append-only object, or in such a directory;
+    /// errors of [`remove::unlink`].
     pub fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<()> {
         self.changing_names(&[(parent, name)], || self.unlink_named(parent, name))
     }
@@ -38,7 +38,7 @@ impl Vfs {
         let name = Name::new(name)?;
         let upper = self.upper()?;
         if parent.dir()?.stack.read().upper.is_none() {
-            // Nothing is copied up for what cannot be removed.
+            // Nothing is copied up for a name that cannot be removed.
             self.child(parent, name)?.as_leaf()?;
         }
         self.check_names(parent, NameChange::Gone)?;
@@ -62,7 +62,7 @@ impl Vfs {
         Ok(())
     }
 
-    /// What stands at a name that is about to go, and may.
+    /// Finds the object of a name that is about to be removed, and checks that it may be.
     fn going_from<'a>(
         &'a self,
         parent: &Arc<Node>,
@@ -86,8 +86,8 @@ impl Vfs {
         Ok(Going { node, site })
     }
 
-    /// The node of a name that is about to go, if there is one, if its names are counted, or if a
-    /// handle may be about that is to be stale then.
+    /// The node of a name that is about to be removed; `None` if nothing depends on it. The node is
+    /// made if the names of the file are counted, or if a handle of it has to become stale.
     pub(super) fn concerned(
         &self,
         found: &Found,
@@ -101,8 +101,8 @@ impl Vfs {
         wanted.then(|| self.table.hold(found.clone(), parent, name.bytes()))
     }
 
-    /// Where an object had a whiteout beside it (`.wh.NAME`), which is in its place now, one is
-    /// enough.
+    /// Removes the whiteout beside an object (`.wh.NAME`), once the object has been replaced by a
+    /// whiteout of the other form.
     fn one_whiteout(&self, dir: &UpperDir, name: Name<'_>) {
         if let Ok(upper) = self.upper()
             && upper.forms().whiteout != WhiteoutForm::Aufs
@@ -111,8 +111,9 @@ impl Vfs {
         }
     }
 
-    /// Takes a name away from its node with `act`. What loses its last name in the upper keeps a
-    /// descriptor: nobody tells us whether it is in use. A lower goes on to have what it had.
+    /// Removes a name from its node, by `act`. An object of the upper that loses its last name
+    /// keeps a descriptor, as no request tells whether it is in use. An object of a lower stays
+    /// there.
     ///
     /// # Errors
     /// Those of `act`; ESTALE, with nothing done, for a name that is counted and not in the upper.
@@ -153,7 +154,7 @@ impl Vfs {
         Ok(())
     }
 
-    /// What is left of an object that is about to lose its last name.
+    /// The state of an object without a name, for one that is about to lose its last name.
     fn orphaned(
         &self,
         leaf: &Leaf,
@@ -165,7 +166,7 @@ impl Vfs {
             let (dir, name) = place.in_lower()?.ok_or(Errno::ESTALE)?;
             return Ok(Orphan::Lower(dir.clone(), name.into()));
         };
-        // What is open may be the file that has the data.
+        // The open descriptor may belong to the file that has the data.
         let serves = |fd: &Arc<Fd>| place.has_own_data() && fd.is_open_to_write();
         let fd = match leaf.io.get().filter(serves) {
             Some(fd) => fd,
@@ -174,13 +175,13 @@ impl Vfs {
         Ok(Orphan::Upper(fd, key))
     }
 
-    /// A descriptor that keeps an object of the upper usable: of a file for its data, of anything
-    /// else `O_PATH`.
+    /// Opens a descriptor that keeps an object of the upper usable: a regular file for its data, if
+    /// its mode allows that, and anything else with `O_PATH`.
     fn keep_open(&self, kind: FileType, parent: &Node, name: Name<'_>) -> Result<Fd> {
         let dir = parent.dir()?.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
         if kind == FileType::Regular {
             match self.open_data(&dir, name) {
-                // Nobody has it open, or a descriptor would be there; and nobody can open it now.
+                // If a program had it open, there would be a descriptor. None can open it now.
                 Err(err) if err.errno() == Errno::EACCES => {}
                 other => return other,
             }
@@ -201,7 +202,7 @@ impl Vfs {
     /// Removes an empty directory.
     ///
     /// # Errors
-    /// EROFS; ENOENT; ENOTDIR; ENOTEMPTY; what [`remove::rmdir`] says.
+    /// EROFS; ENOENT; ENOTDIR; ENOTEMPTY; EPERM as of [`Vfs::unlink`]; errors of [`remove::rmdir`].
     pub fn rmdir(&self, parent: NodeId, name: &[u8]) -> Result<()> {
         self.changing_names(&[(parent, name)], || self.rmdir_named(parent, name))
     }
@@ -215,13 +216,13 @@ impl Vfs {
         self.check_names(&parent, NameChange::Gone)?;
         self.check_free(&child)?;
         if parent.dir()?.stack.read().upper.is_none() {
-            // Nothing is copied up for what cannot be removed.
+            // Nothing is copied up for a name that cannot be removed.
             let inner = self.names(victim)?;
             let stack = victim.stack.read().clone();
             Victim { stack: &stack, index: inner.index.as_ref() }.check_empty()?;
         }
         let upper_dir = self.dir_to_write(&parent)?;
-        // Built before anything is locked: its layers may hang.
+        // Its index is built before anything is locked, because its layers may hang.
         drop(self.names(victim)?);
         let mut dir = DirForChange::lock(&parent, upper_dir)?;
         self.check_still(&child, &parent, name)?;
@@ -234,7 +235,7 @@ impl Vfs {
         Ok(())
     }
 
-    /// Whether a name still stands for the node, now that its directory is locked.
+    /// Checks that a name still stands for the node, once its directory is locked.
     pub(super) fn check_still(
         &self,
         child: &Node,

@@ -1,4 +1,4 @@
-//! Moving names.
+//! Renaming.
 
 use std::sync::Arc;
 
@@ -16,37 +16,37 @@ use crate::merge::remove::Victim;
 use crate::merge::rename::{self, End, Moving, Occupied};
 use crate::sys::{FileType, Name};
 
-/// What to do if the new name is taken (renameat2(2)).
+/// What to do if the new name exists (renameat2(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RenameMode {
-    /// Replace what is there.
+    /// Replace the object that is there.
     Replace,
-    /// `RENAME_NOREPLACE`: EEXIST.
+    /// `RENAME_NOREPLACE`: fail with EEXIST.
     NoReplace,
-    /// `RENAME_EXCHANGE`: the two change places.
+    /// `RENAME_EXCHANGE`: exchange the two objects.
     Exchange,
 }
 
-/// How often a rename begins anew because something else changed the names meanwhile.
+/// How often a rename is tried, as others may change the names meanwhile.
 const TRIES: u32 = 1000;
 
 /// One side of a rename.
 struct Side<'a> {
     parent: Arc<Node>,
     name: Name<'a>,
-    /// The parent in the upper.
+    /// The part of the parent in the upper.
     upper: UpperDir,
 }
 
-/// Both directories, locked; one where they are the same.
+/// Both directories, locked; `to` is `None` if they are one.
 struct Locked<'a> {
     from: DirForChange<'a>,
     to: Option<DirForChange<'a>>,
 }
 
 impl<'a> Locked<'a> {
-    /// Locks them in the order of their place in the tree: one above the other first, else by
-    /// number.
+    /// Locks both in the order of [`Lock3Names`](super::locks::Lock3Names): a directory before one
+    /// below it, else by number.
     fn both(from: &'a Side<'_>, to: &'a Side<'_>) -> Result<Self> {
         let first = |side: &'a Side<'_>| DirForChange::lock(&side.parent, side.upper.clone());
         let second =
@@ -71,12 +71,12 @@ impl<'a> Locked<'a> {
     }
 }
 
-/// Which of two directories is locked first.
+/// Whether `a` is locked before `b`.
 fn is_first(a: &Arc<Node>, b: &Arc<Node>) -> Result<bool> {
     Ok(is_within(b, a)? || (!is_within(a, b)? && a.id < b.id))
 }
 
-/// Whether `node` lies below `above`, if that is a directory.
+/// Whether `above` is a directory, and `node` is that directory or lies below it.
 fn is_dir_within(node: &Arc<Node>, above: &Node) -> Result<bool> {
     Ok(above.kind().is_dir() && is_within(node, above)?)
 }
@@ -97,14 +97,14 @@ fn is_within(node: &Arc<Node>, above: &Node) -> Result<bool> {
 }
 
 impl Vfs {
-    /// Moves a name.
+    /// Renames an object.
     ///
     /// # Errors
-    /// EROFS; ENOENT; EPERM for what is immutable or append-only, on either side; EEXIST, ENOTDIR,
-    /// EISDIR, ENOTEMPTY, EINVAL as renameat2(2) has them; EINVAL for a reserved name; EXDEV for a
-    /// directory that a lower shows through and that can neither get a redirect nor be copied up
-    /// whole (rename(2) lets a file system say so, and programs then copy); what copy-up and
-    /// [`rename::rename`] say.
+    /// EROFS; ENOENT; EPERM for immutable and append-only objects, on either side; EEXIST, ENOTDIR,
+    /// EISDIR, ENOTEMPTY and EINVAL as of renameat2(2); EINVAL for a reserved name; EXDEV for a
+    /// directory of a lower that can neither get a redirect nor be copied up whole (programs then
+    /// copy it, as rename(2) allows this error); EBUSY if others change the names all the time;
+    /// errors of copy-up and of [`rename::rename`].
     pub fn rename(
         &self,
         parent: NodeId,
@@ -127,7 +127,7 @@ impl Vfs {
         let (from, to) = (self.node(parent)?, self.node(new_parent)?);
         let (name, new_name) = (Name::new(name)?, self.new_name(new_name)?);
         let stays = from.id == to.id;
-        // The source may have been replaced while it was copied up, with nothing locked.
+        // Another thread may have replaced the source while it was copied up without a lock.
         for _ in 0..TRIES {
             let source = self.child(&from, name)?;
             let partner = match mode {
@@ -141,7 +141,7 @@ impl Vfs {
             if let Some(partner) = &partner {
                 self.check_taken(&to, Some(partner))?;
             }
-            // Nothing is copied up for what cannot be moved.
+            // Nothing is copied up for a move that cannot be done.
             if copies || !is_in_upper(&from)? || !is_in_upper(&to)? {
                 self.foresee(&source, partner.as_deref(), (&to, new_name), mode, stays)?;
             }
@@ -176,7 +176,7 @@ impl Vfs {
         Err(Errno::EBUSY.into())
     }
 
-    /// Whether moving a node copies data, or may copy all that is in a directory.
+    /// Whether moving a node copies data, or may copy everything in a directory.
     fn copies_to_move(&self, node: &Node) -> bool {
         match node.dir() {
             Ok(dir) => !dir.stack.read().lowers.is_empty(),
@@ -184,8 +184,8 @@ impl Vfs {
         }
     }
 
-    /// What would be wrong with a move, before anything is copied up for it. All of it is looked at
-    /// again with both directories locked.
+    /// Finds the errors of a move before anything is copied up for it. All of it is checked again
+    /// with both directories locked.
     fn foresee(
         &self,
         source: &Arc<Node>,
@@ -204,7 +204,7 @@ impl Vfs {
         if partner.is_none() {
             self.check_taken(to, there.as_deref())?;
         }
-        // The kernel's overlayfs looks at the target last.
+        // The kernel's overlayfs checks the target last.
         for node in [Some(source), partner].into_iter().flatten() {
             self.to_be_copied(node, stays)?;
         }
@@ -225,7 +225,7 @@ impl Vfs {
         Victim { stack: &stack, index: names.index.as_ref() }.check_empty()
     }
 
-    /// Gets what is to move into the upper.
+    /// Gets an object that is about to move into the upper.
     pub(super) fn make_movable(
         &self,
         node: &Arc<Node>,
@@ -240,7 +240,8 @@ impl Vfs {
         self.complete(node)
     }
 
-    /// With both directories locked: is the name still that of the node, and in the upper?
+    /// Checks that the name is still that of the node, and in the upper. Both directories are
+    /// locked.
     fn check_source(&self, source: &Node, side: &Side<'_>) -> Result<()> {
         let gone = self.check_still(source, &side.parent, side.name).is_err();
         let moved_down = match source.as_leaf() {
@@ -268,7 +269,7 @@ impl Vfs {
         let hold = |found: &Found| self.table.hold(found.clone(), &to.parent, to.name.bytes());
         let there = target.as_ref().map(hold);
         self.check_taken(&to.parent, there.as_deref())?;
-        // A directory has to be told that it is gone.
+        // Only a directory has to be marked as removed.
         let there = there.filter(|there| there.kind().is_dir());
         if let Some(target) = &target {
             if mode == RenameMode::NoReplace {
@@ -282,7 +283,7 @@ impl Vfs {
         let what = self.mark_for_move(source, from.parent.id == to.parent.id)?;
         self.carry_impure(source, what, from, to)?;
         let occupied = match (&target, locked.to().index()) {
-            // A whiteout that hides nothing may be there: a file takes its place all the same.
+            // A whiteout that hides nothing may be there. A file can replace that all the same.
             (None, None) if !what.is_dir => Occupied::Free,
             _ => occupied(locked.to(), to.name, target.as_ref())?,
         };
@@ -350,8 +351,8 @@ impl Vfs {
         Ok(())
     }
 
-    /// What has its number from a lower (a copy, or a directory that merges by a redirect) takes
-    /// the mark that says so along to its new directory.
+    /// Marks the new directory as impure for an object that has its number from a lower: a copy, or
+    /// a directory that merges by a redirect.
     fn carry_impure(
         &self,
         source: &Node,
@@ -366,13 +367,13 @@ impl Vfs {
         Ok(())
     }
 
-    /// Whether both names are links of one file: then there is nothing to do (rename(2)).
+    /// Whether both names are links of one file, so that nothing has to be done (rename(2)).
     fn is_same(&self, source: &Node, target: &Found, to: &Side<'_>) -> bool {
         self.table.known(target, &to.parent, to.name.bytes()).is_some_and(|n| n.id == source.id)
     }
 
-    /// Runs a rename of a non-directory over another, which goes on by descriptor. Nobody can look
-    /// for either meanwhile.
+    /// Runs a rename of a non-directory over another one, which stays usable by its descriptor.
+    /// Both places are locked meanwhile.
     fn displace(
         &self,
         source: &Leaf,
@@ -399,7 +400,7 @@ impl Vfs {
         Ok(())
     }
 
-    /// Runs a rename of a directory, which may take the place of an empty one.
+    /// Runs a rename of a directory, which may replace an empty one.
     fn displace_dir(
         &self,
         source: &Arc<Node>,
@@ -455,7 +456,7 @@ fn occupied(dir: &DirForChange<'_>, name: Name<'_>, target: Option<&Found>) -> R
     })
 }
 
-/// Exchanges a non-directory, with the way of its name, and a directory, with its new place.
+/// Exchanges a non-directory and a directory, whose new place is `dir_to`.
 fn exchange_with_dir(
     leaf: &Leaf,
     (from, to): (&Side<'_>, &Side<'_>),
@@ -494,7 +495,7 @@ fn check_kinds(source: FileType, target: FileType) -> Result<()> {
     }
 }
 
-/// Inode number in the upper of what was just moved there.
+/// The inode number in the upper of an object that was just moved there.
 fn upper_ino(node: &Node) -> Result<u64> {
     match node.as_leaf() {
         Ok(leaf) => match &leaf.place.read().real {

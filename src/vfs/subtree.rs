@@ -1,9 +1,9 @@
-//! Making a directory that lowers show through one of the upper alone, so that it can be moved (see
+//! Copying a directory that lowers show through to the upper whole, so that it can be moved (see
 //! [`crate::merge::subtree`]).
 //!
-//! The copying is that of any copy-up, so that open files, numbers and hard links stay what they
-//! are. Nothing is locked meanwhile. At the end all merged directories of the subtree are locked,
-//! parents first, to see that nothing is left in the lowers alone, and to cut them off.
+//! Its objects are copied up one by one, so that open files, numbers and hard links stay as they
+//! are. No names are locked meanwhile. Then all merged directories of the subtree are locked,
+//! parents first. If nothing is left in the lowers alone, they are cut off from the lowers.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -29,28 +29,28 @@ use crate::merge::{DirStack, What};
 use crate::sys::commit::unseen;
 use crate::sys::{FileType, Name, file};
 
-/// How often the subtree is gone through anew because others changed it meanwhile. Nothing that
-/// others do puts a name back into a lower, so one time more is enough but for hard links.
+/// How often the subtree is copied, as others may change it meanwhile. No change puts a name back
+/// into a lower, so a second pass is enough, except for hard links.
 const PASSES: u32 = 4;
 
-/// What was copied up.
+/// What a pass has copied up.
 struct Copied<'a> {
-    /// The directories that merged with lowers, each behind the one above it; the topmost is not
-    /// among them.
+    /// The directories that merged with lowers, each behind the one above it, without the topmost
+    /// one.
     dirs: Vec<Held<'a>>,
-    /// Of these and the topmost, by number: those with a redirect that begins at the root, which an
-    /// opaque directory above does not cut off, and all that have one.
+    /// Of these and the topmost, those with a redirect that begins at the root, which an opaque
+    /// directory above does not cut off. `redirected` has all that have a redirect.
     absolute: FxHashSet<NodeId>,
     redirected: FxHashSet<NodeId>,
-    /// Inode numbers in the upper of what is there whole.
+    /// Inode numbers of the objects that are in the upper whole.
     settled: FxHashSet<u64>,
 }
 
 impl Vfs {
-    /// Whether a directory has to be copied up to be moved, and how much that may be at most.
+    /// The limit of copying a directory up whole, if it has to be copied to be moved.
     ///
     /// # Errors
-    /// EXDEV if that is not wanted.
+    /// EXDEV if the option `rename_lower` forbids it.
     pub(super) fn to_be_copied(&self, node: &Arc<Node>, stays: bool) -> Result<Option<CopyLimit>> {
         let Ok(dir) = node.dir() else { return Ok(None) };
         if dir.stack.read().lowers.is_empty() || self.can_redirect(node, stays)? {
@@ -62,9 +62,10 @@ impl Vfs {
         }
     }
 
+    /// Checks that a directory can be moved.
+    ///
     /// # Errors
-    /// EXDEV for a directory that is too large to be moved by copying, or if that is not wanted;
-    /// ENOSPC where there is no room for it.
+    /// EXDEV if it is too large to be copied up, or must not be; ENOSPC if there is no room for it.
     pub(super) fn check_movable(&self, node: &Arc<Node>, stays: bool) -> Result<()> {
         let Some(limit) = self.to_be_copied(node, stays)? else { return Ok(()) };
         let stack = node.dir()?.stack.read().clone();
@@ -73,8 +74,8 @@ impl Vfs {
     }
 
     /// Checks that there is room for so many bytes: copies that were made before the disk is full
-    /// would stay in the upper. On the same file system they may take no room at all, as copies
-    /// share their data.
+    /// would stay in the upper. Lowers on the upper's file system are not checked, because their
+    /// copies may share data and take no room.
     fn check_room(&self, stack: &DirStack, bytes: u64) -> Result<()> {
         let root = self.upper()?.root().dir();
         let device = root.known_dev();
@@ -90,10 +91,10 @@ impl Vfs {
         Err(Error::new(Errno::ENOSPC, text))
     }
 
-    /// Gets a directory into the upper so that it can be moved: with a redirect, or else whole.
+    /// Gets a directory into the upper to be moved: with a redirect, or else whole.
     ///
     /// # Errors
-    /// EXDEV if it cannot be copied up whole; what copy-up says.
+    /// EXDEV if it cannot be copied up whole; errors of copy-up.
     pub(super) fn make_dir_movable(&self, node: &Arc<Node>, stays: bool) -> Result<()> {
         if node.dir()?.stack.read().lowers.is_empty() {
             return Ok(());
@@ -123,7 +124,7 @@ impl Vfs {
         while let Some(dir) = copied.dirs.get(next).map(|held| Arc::clone(held)) {
             next += 1;
             match self.copy_entries(&dir, &mut copied) {
-                // It was removed meanwhile.
+                // The directory was removed meanwhile.
                 Err(err) if err.errno() == Errno::ENOENT && dir.dir()?.names.read().dead => {}
                 other => other?,
             }
@@ -131,7 +132,7 @@ impl Vfs {
         Ok(copied)
     }
 
-    /// Copies one directory up, with all in it that is no directory.
+    /// Copies up one directory and all non-directories in it.
     fn copy_entries<'a>(&'a self, node: &Arc<Node>, copied: &mut Copied<'a>) -> Result<()> {
         let upper_dir = self.dir_to_write(node)?;
         match upper_dir.dir().marks()?.redirect {
@@ -190,10 +191,10 @@ impl Vfs {
         Ok(())
     }
 
-    /// Cuts the lowers off below a directory that is copied up.
+    /// Cuts a copied-up directory, and those below it, off from the lowers.
     ///
     /// # Errors
-    /// EAGAIN, with nothing done, if something is still in a lower alone.
+    /// EAGAIN, with nothing done, if an object is still in a lower alone.
     fn cut_off(&self, top: &Arc<Node>, copied: &Copied<'_>) -> Result<()> {
         let _one_at_a_time = self.renames.lock();
         let all: Vec<&Arc<Node>> =
@@ -201,7 +202,7 @@ impl Vfs {
         check_order(&all)?;
         let mut locked = Vec::with_capacity(all.len());
         for node in &all {
-            // Parents come first, and nothing else moves a directory.
+            // Parents come first, and `renames` keeps all directories in their places.
             let mut names = node.dir()?.names.write_another();
             ensure_index(node.dir()?, &mut names)?;
             locked.push((*node, names));
@@ -219,7 +220,7 @@ impl Vfs {
             self.forget_lowers(node, names, copied.redirected.contains(&node.id))?;
         }
         drop(locked);
-        // Link counts of merged directories are made up; those of others are not.
+        // A merged directory shows a link count of 1, any other its own.
         for node in all.iter().filter(|node| node.lookups.load(Ordering::Relaxed) > 0) {
             self.tell_changed(node.id);
         }
@@ -243,7 +244,7 @@ impl Vfs {
                 if copied.settled.contains(&ino) || merged.contains(&ino) {
                     continue;
                 }
-                // New since: made here, or moved here from elsewhere.
+                // New since the copying: made here, or moved here from elsewhere.
                 let stack = node.dir()?.stack.read().clone();
                 let found = self.look_up(&stack, Some(index), Name::new(name)?)?;
                 let whole = match found.map(|found| (found.what, found.data)) {
@@ -260,8 +261,8 @@ impl Vfs {
         Ok(())
     }
 
-    /// The step that does it is the mark of the topmost directory: the others have nothing to go on
-    /// with after that. What a redirect leads to from the root is cut off before, one by one.
+    /// Marks the topmost directory as opaque, the one step that cuts off those below it too.
+    /// Directories with a redirect from the root are marked before, one by one.
     fn make_opaque(
         &self,
         locked: &[(&Arc<Node>, WriteNames<'_>)],
@@ -276,12 +277,12 @@ impl Vfs {
         Ok(())
     }
 
-    /// With the lowers cut off on the disk: this directory has none any more.
+    /// Notes that a directory has no lowers any more, once they are cut off on the disk.
     fn forget_lowers(&self, node: &Node, names: &mut Names, redirected: bool) -> Result<()> {
         let dir = node.dir()?;
         let upper_dir = upper_of(node)?;
         let layer_dir = upper_dir.dir();
-        // It keeps its number as long as it is known.
+        // The directory keeps its number as long as its node lives.
         let key = Key { dev: layer_dir.dev()?, ino: layer_dir.ino()?, layer: 0 };
         self.table.copied_up(node, key);
         {
@@ -306,8 +307,8 @@ fn upper_of(node: &Node) -> Result<UpperDir> {
     node.dir()?.stack.read().upper.clone().ok_or_else(|| Errno::EAGAIN.into())
 }
 
-/// Whether each directory still lies in one before it, so that they can be locked in this order.
-/// The caller holds `renames`, so that it stays so. One that was removed may be locked anywhere.
+/// Checks that each directory lies in one before it, so that they can be locked in this order. The
+/// caller holds `renames`, which keeps it true. A removed one may be locked at any time.
 fn check_order(all: &[&Arc<Node>]) -> Result<()> {
     let mut before: FxHashSet<NodeId> = FxHashSet::default();
     for (position, node) in all.iter().enumerate() {
@@ -322,8 +323,8 @@ fn check_order(all: &[&Arc<Node>]) -> Result<()> {
     Ok(())
 }
 
-/// What may not be read or given away cannot be copied up by us; programs that are told EXDEV copy
-/// what they can.
+/// Turns the errors of objects that we may not read or give away into EXDEV. Programs that get
+/// EXDEV copy what they can.
 fn as_exdev(err: Error) -> Error {
     match err.errno() {
         Errno::EPERM | Errno::EACCES | Errno::EOVERFLOW | Errno::EOPNOTSUPP => {

@@ -13,19 +13,19 @@ use crate::merge::xattr;
 use crate::sys::xattr::SetMode;
 use crate::sys::{Target, Writable};
 
-/// The label of SELinux. A kernel with SELinux answers for it by itself; who asks us has none.
+/// The label of SELinux. A kernel with SELinux answers for it by itself, so one that asks has none.
 /// ls(1) asks for the label of each file that it lists, and stops at EOPNOTSUPP.
 const SELINUX: &[u8] = b"security.selinux";
 
 impl Vfs {
-    /// One value.
+    /// The value of an attribute.
     ///
     /// # Errors
     /// ENODATA; EOPNOTSUPP, also for a missing [`SELINUX`]; ERANGE for a name that is too long.
     pub fn getxattr(&self, id: NodeId, name: &[u8]) -> Result<Vec<u8>> {
         if self.xattrs == Xattrs::None {
-            // Not ENOSYS as for the others: the kernel would no longer ask what the mount can tell
-            // about itself (`crate::control`) either.
+            // Not ENOSYS, as for other calls: the kernel would then no longer ask for what the
+            // mount tells about itself (`crate::control`).
             return Err(Errno::EOPNOTSUPP.into());
         }
         self.check_xattrs(name)?;
@@ -41,15 +41,15 @@ impl Vfs {
             return Err(Errno::ENODATA.into());
         }
         let value = self.read_xattr(&node, name).map_err(|err| match err.errno() {
-            // The file system of the layer has no ACLs. Said of a file, it would make every check
-            // of its permissions fail, as `get_inode_acl` has no other error than "none".
+            // The file system of the layer has no ACLs. With EOPNOTSUPP every check of permissions
+            // of the file would fail, as `get_inode_acl` has no other error than "none".
             Errno::EOPNOTSUPP if is_acl(name) => Errno::ENODATA.into(),
             _ => err,
         })?;
         self.owners.shown_xattr(name, value)
     }
 
-    /// All visible names, each NUL-terminated.
+    /// The names of all visible attributes, each NUL-terminated.
     pub fn listxattr(&self, id: NodeId) -> Result<Vec<u8>> {
         self.check_xattrs(b"")?;
         let node = self.node(id)?;
@@ -70,10 +70,10 @@ impl Vfs {
             .collect())
     }
 
-    /// Whether the mount has the attribute `name`; with an empty name, whether it has any.
+    /// Checks that the mount has the attribute `name`, or, with an empty name, that it has any.
     ///
     /// # Errors
-    /// ENOSYS with `noxattrs=1`: EOPNOTSUPP for the caller, and the kernel never asks again.
+    /// ENOSYS with `noxattrs=1`: the caller gets EOPNOTSUPP, and the kernel never asks again.
     /// EOPNOTSUPP with `noacl` for an ACL.
     fn check_xattrs(&self, name: &[u8]) -> Result<()> {
         match self.xattrs {
@@ -83,8 +83,8 @@ impl Vfs {
         }
     }
 
-    /// Most objects have no attributes, and some are asked for again and again: one look, and the
-    /// answer comes from memory.
+    /// Whether an object has no visible attributes. The answer is remembered: most have none, and
+    /// some are asked for again and again.
     fn has_no_xattrs(&self, node: &Node) -> Result<bool> {
         if node.no_xattrs.is_known() {
             return Ok(true);
@@ -100,7 +100,7 @@ impl Vfs {
         Ok(no_xattrs)
     }
 
-    /// Sets one value.
+    /// Sets an attribute.
     ///
     /// # Errors
     /// EROFS; EEXIST, ENODATA by the mode; EPERM for names that belong to us; EINVAL for an ACL
@@ -118,16 +118,16 @@ impl Vfs {
         })
     }
 
-    /// Removes one value.
+    /// Removes an attribute.
     ///
     /// # Errors
-    /// EROFS; ENODATA.
+    /// EROFS; ENODATA; EPERM for an immutable or append-only object.
     pub fn removexattr(&self, id: NodeId, name: &[u8]) -> Result<()> {
         self.check_xattrs(name)?;
         let node = self.node(id)?;
         self.upper()?;
-        // Nothing is copied up for an attribute that is not there. An ACL that is not there may be
-        // removed all the same (posix_acl_xattr_set in fs/posix_acl.c takes it for the default).
+        // Nothing is copied up for a missing attribute. A missing ACL may be removed all the same
+        // (posix_acl_xattr_set in fs/posix_acl.c takes it for the default).
         match self.read_xattr(&node, name) {
             Err(err) if is_acl(name) && err.errno() == Errno::ENODATA => Ok(()),
             Err(err) => Err(err),
@@ -135,8 +135,8 @@ impl Vfs {
         }
     }
 
-    /// Takes the setgid bit away from a file whose ACL was set by somebody outside its group, as
-    /// the kernel does (`posix_acl_update_mode`, fs/posix_acl.c).
+    /// Clears the setgid bit of a file whose ACL was set by a caller outside its group, as the
+    /// kernel does (`posix_acl_update_mode`, fs/posix_acl.c).
     pub fn drop_foreign_setgid(&self, id: NodeId, groups: &[u32]) -> Result<()> {
         let stat = self.getattr(id)?;
         if stat.mode & libc::S_ISGID == 0 || groups.contains(&stat.gid) {
