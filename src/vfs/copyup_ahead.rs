@@ -1,18 +1,18 @@
-//! Copying up ahead: one wait for the disk for many files.
+//! Copying up ahead: one wait for the disk serves many files.
 //!
-//! A copy is published once its data is on the disk, and waiting for that takes far longer than
-//! making the copy. `chmod -R` over a lower tree would wait once for each file. So, once several
-//! files were copied up one after the other, the next one is copied together with the files that
-//! follow it in the order of a walk through the tree; one syncfs(2) forces all of them to the disk,
-//! and each is published, complete and durable, when its own change comes. A copy that is not
-//! published is no part of the tree: it lies in the work directory, as any copy in the making.
+//! A copy is published once its data is on the disk. Waiting for that takes far longer than making
+//! the copy, and `chmod -R` over a lower tree would wait once for each file. So after several
+//! copy-ups in a row the next file is copied together with the files that follow it in a walk
+//! through the tree. One syncfs(2) forces all of them to the disk. Each copy is published, complete
+//! and durable, when the change of its own file comes. Until then it is no part of the tree: it
+//! lies in the work directory, as any unfinished copy.
 //!
-//! How many are copied ahead grows while the guess is right and falls back to none when it is
-//! wrong. The next guess is in the other order, listed or sorted, and after that it takes twice as
-//! many copy-ups in a row each time, so that little is copied in vain.
+//! The number of files grows while the guess is right, and falls to none when it is wrong. The next
+//! guess takes the other order, listed or sorted. After that each wrong guess doubles the copy-ups
+//! in a row that are needed for the next one, so that little is copied in vain.
 //!
-//! With `fsync=strict` nothing is copied ahead: the change that comes later would have to be forced
-//! out by itself.
+//! With `fsync=strict` nothing is copied ahead: each later change would have to be forced to the
+//! disk by itself.
 
 use std::sync::Arc;
 
@@ -33,57 +33,57 @@ use crate::merge::key::Key;
 use crate::merge::walk::{self, Order, Walk};
 use crate::sys::{FileType, Name, Stat};
 
-/// So many copy-ups in one directory, one after the other, are the beginning of many.
+/// Copy-ups in a row in one directory, after which files are copied ahead.
 const BEGINNING: u32 = 3;
-/// After wrong guesses it takes more, twice as many each time, up to so many times [`BEGINNING`].
+/// Limit of the factor by which wrong guesses multiply [`BEGINNING`].
 const MOST_CAUTION: u32 = 256;
-/// How many files are copied ahead first; four times as many with each time that it was right.
+/// Files that the first guess copies ahead. Each right guess multiplies the number by four.
 const FIRST: usize = 8;
-/// How many at most: at 256 the wait for the disk is a small part of what the copies take.
+/// Limit of that number: at 256 the wait for the disk is a small part of what the copies take.
 const MOST: usize = 256;
-/// Larger files are not copied ahead: their data takes longer than the wait.
+/// Limit of a file's size in bytes: copying more takes longer than the wait.
 const LARGEST: u64 = 1 << 20;
-/// Bytes of all that is copied ahead at a time.
+/// Limit of the bytes that are copied ahead at a time.
 const MOST_BYTES: u64 = 16 << 20;
 
-/// So many objects are looked at for each that is to be copied: a look costs a fifth of a copy.
+/// Objects that are looked at for each file to copy: a look costs a fifth of a copy.
 const LOOKS: usize = 2;
 
-/// Copies that wait for their change.
+/// Copies that wait for the change of their file.
 #[derive(Debug, Default)]
 pub(super) struct CopyUpAhead(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// By the name in a lower of which they are copies.
+    /// The copies, each by its original.
     ready: FxHashMap<Original, Ready>,
-    /// How many there were.
+    /// How many copies the last guess made.
     made: usize,
-    /// How many were to be made.
+    /// How many copies the last guess asked for.
     window: usize,
-    /// Copy-ups in one directory, one after the other.
+    /// Copy-ups in a row in one directory.
     run: u32,
-    /// The directory of the last one.
+    /// The directory of the last copy-up.
     last: Option<NodeId>,
-    /// How many times [`BEGINNING`] the next guess takes: 0, as 1, after a right one; doubled with
-    /// each further wrong one.
+    /// The factor of [`BEGINNING`] for the next guess: 0, which counts as 1, after a right guess,
+    /// and doubled with each further wrong one.
     caution: u32,
     order: Order,
-    /// The file system that all this is about.
+    /// Device number of the file system that all this is about.
     device: u64,
 }
 
-/// The directory of a lower, and the name in it.
+/// An original: its directory in a lower, and its name there.
 type Original = (Key, Box<[u8]>);
 
 #[derive(Debug)]
 struct Ready {
     copied: Copied,
-    /// The original, when it was copied.
+    /// Attributes of the original when it was copied.
     was: Stat,
 }
 
-/// A file that may be next.
+/// A file that may be copied up next.
 struct Candidate {
     dir: LowerDir,
     name: Box<[u8]>,
@@ -97,20 +97,20 @@ fn original(dir: &LowerDir, name: &[u8]) -> Result<Original> {
 }
 
 impl CopyUpAhead {
-    /// The copy of an original that is still as it was.
+    /// Takes the copy of an original, if that is still as it was.
     fn take(&self, original: &Original, was: &Stat) -> Option<Copied> {
         let ready = self.0.lock().ready.remove(original)?;
         let same = |stat: &Stat| (stat.dev, stat.ino, stat.size, stat.mtime, stat.ctime);
         (same(&ready.was) == same(was)).then_some(ready.copied)
     }
 
-    /// Notes a copy-up in a directory for which nothing was ready, and returns how many files to
-    /// copy with it, in which order.
+    /// Notes a copy-up for which no copy was ready. Returns how many files to copy with it, and in
+    /// which order.
     fn next_window(&self, dir: NodeId, device: u64) -> Option<(usize, Order)> {
-        // Declared first, to be removed when the lock is free again: that takes time.
+        // Declared first, so that its copies are removed after the lock is free: that takes time.
         let unused;
         let mut state = self.0.lock();
-        // What is ready is of one file system; a file of another one says nothing of it.
+        // All ready copies are of one file system. A file of another one says nothing about them.
         if !state.ready.is_empty() && state.device != device {
             return None;
         }
@@ -126,7 +126,7 @@ impl CopyUpAhead {
         state.made = 0;
         state.run = if state.last == Some(dir) || state.window > 0 { state.run + 1 } else { 1 };
         state.last = Some(dir);
-        // The second guess, in the other order, takes no more than the first.
+        // The second guess, in the other order, needs no more copy-ups than the first.
         if state.run < BEGINNING * state.caution.max(1) {
             return None;
         }
@@ -145,16 +145,16 @@ impl CopyUpAhead {
         self.0.lock().ready.contains_key(original)
     }
 
-    /// Removes what was not used. False if there was nothing.
+    /// Removes the copies that were not used. Returns whether there were any.
     pub(super) fn drop_all(&self) -> bool {
         let state = std::mem::take(&mut *self.0.lock());
-        // Removed when the lock is free again: that takes time.
+        // The copies are removed when the lock is free again, because that takes time.
         !state.ready.is_empty()
     }
 }
 
 impl Vfs {
-    /// Whether the copy of a non-directory only has to be published.
+    /// Whether the copy of a non-directory is ready, and only has to be published.
     pub(super) fn is_copied_ahead(&self, node: &Node) -> bool {
         let Ok(leaf) = node.as_leaf() else { return false };
         let place = leaf.place.read();
@@ -166,10 +166,10 @@ impl Vfs {
         }
     }
 
-    /// Copies a file of one name, with all of its data, and maybe others with it.
+    /// Copies a file up with all of its data, and maybe others ahead.
     ///
     /// # Errors
-    /// As [`copyup::build`]. That others could not be copied is none.
+    /// Those of [`copyup::build`]. A failure to copy the others is not an error.
     pub(super) fn build_with_others(
         &self,
         from: &Lower<'_>,
@@ -198,13 +198,13 @@ impl Vfs {
         let others = self.build_others(&others);
         match upper.sync_all() {
             Ok(()) => self.ahead.put(others),
-            // It may be somebody else's file that could not be written.
+            // The error may concern another file: this one is tried alone.
             Err(_) => copied.sync(upper)?,
         }
         Ok(copied)
     }
 
-    /// What to copy with the file of `link`; nothing if that cannot be found out.
+    /// The files to copy with the file of `link`; none after an error, which is logged.
     fn others(&self, link: &Link, wanted: Candidates) -> Vec<Candidate> {
         match self.candidates(link, wanted) {
             Ok(found) => found.files,
@@ -215,7 +215,7 @@ impl Vfs {
         }
     }
 
-    /// Copies of all that can be copied.
+    /// Copies the files up to the first one that fails.
     fn build_others(&self, others: &[Candidate]) -> Vec<(Original, Ready)> {
         let build = |file: &Candidate| {
             let copied = self.build_other(file)?;
@@ -245,13 +245,13 @@ impl Vfs {
             change: &Change::NONE,
         };
         let mut copied = copyup::build_unsynced(self.upper()?, &lower, was, Data::All)?;
-        // Not to run out of descriptors.
+        // Closed, so that the copies do not use up all descriptors.
         copied.file = None;
         Ok(copied)
     }
 
-    /// Files of lowers that a walk through the tree meets behind `link`. It stays on the file
-    /// system that has to be read anyway: whoever changes a file waits for no other that may hang.
+    /// Finds files of lowers that a walk through the tree meets behind `link`. It stays on the file
+    /// system of the changed file, so that the change waits for no other one that may hang.
     fn candidates(&self, link: &Link, mut found: Candidates) -> Result<Candidates> {
         let (mut here, mut link) = (Arc::clone(&link.parent), link.clone());
         while !found.is_full() {
@@ -265,11 +265,11 @@ impl Vfs {
         Ok(found)
     }
 
-    /// Those in one directory, behind a name, and below it.
+    /// Adds files that a walk meets in one directory behind a name, and below it.
     fn candidates_in(&self, dir: &Node, behind: &[u8], found: &mut Candidates) -> Result<()> {
         let (order, device) = (found.order, found.device);
         let stack = dir.dir()?.stack.read().clone();
-        // Whoever has them locked may wait for a layer.
+        // A thread that holds the lock may wait for a layer.
         let Some(names) = dir.dir()?.names.try_read() else { return Ok(()) };
         let listed = names.index.as_ref().map(|index| {
             walk::behind(self.lookup_context(), (index, &stack), behind, order, device)
@@ -295,7 +295,7 @@ impl Vfs {
     }
 }
 
-/// What may be next, so far.
+/// The files that were found for the next guess.
 struct Candidates {
     files: Vec<Candidate>,
     most: usize,
@@ -303,7 +303,7 @@ struct Candidates {
     looks: usize,
     bytes: u64,
     order: Order,
-    /// The file system that they are on.
+    /// Device number of the file system of the files.
     device: u64,
 }
 
@@ -327,7 +327,7 @@ impl Candidates {
     fn add(&mut self, name: Box<[u8]>, found: Found) {
         self.looks = self.looks.saturating_sub(1);
         let was = found.stat;
-        // Nobody waits for an empty one.
+        // An empty file does not wait for the disk.
         let is_small = was.size > 0 && was.size <= LARGEST;
         let is_file = was.kind() == FileType::Regular && was.nlink == 1 && is_small;
         if let What::Lower(dir) = found.what

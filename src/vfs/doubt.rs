@@ -1,16 +1,16 @@
-//! Changes that failed, and of which nobody knows how far they came.
+//! Failed changes of which nobody knows how far they came.
 //!
-//! A call that names an object, or takes a name away, may have worked although what follows it
-//! fails: the machine is out of memory or descriptors, or the disk answers nothing any more. What
-//! was remembered of the name may then be wrong, here and in the client, and would stay wrong for
-//! as long as the mount lives. So it is forgotten, and the layers are asked anew. All other errors
-//! come from the call that would have made the change, or from a look at what there is before it.
+//! A call that makes or removes a name may have worked although a later step fails: memory or
+//! descriptors are short, or the disk does not answer any more. What the server and the kernel
+//! remember of the name may then be wrong, and would stay wrong as long as the mount lives. So both
+//! forget it, and the layers are asked again. Any other error comes from the call that would have
+//! made the change, or from a look before it.
 
 use super::{NodeId, Vfs};
 use crate::error::Result;
 
 impl Vfs {
-    /// Runs a change of these names.
+    /// Runs a change of these names, which are forgotten if it may be half done.
     pub(super) fn changing_names<T>(
         &self,
         names: &[(NodeId, &[u8])],
@@ -34,7 +34,7 @@ impl Vfs {
         }
     }
 
-    /// Runs a change of the attributes of a node.
+    /// Runs a change of a node's attributes, which the kernel forgets if it may be half done.
     pub(super) fn changing_attributes<T>(
         &self,
         id: NodeId,

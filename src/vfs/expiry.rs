@@ -1,10 +1,9 @@
-//! Lowers that change behind the mount, as far as `timeout=` says that they may.
+//! Lowers that change behind the mount, as `timeout=` allows.
 //!
-//! The client comes again with each name whose lifetime is over. What was found under it then takes
-//! the place of what is known of the node; an object that is another one now is another node. A
-//! program that has the old one open goes on with it for as long as we have a descriptor, and gets
-//! ESTALE after that. Indexes of directories look after themselves (see
-//! [`Index`](crate::merge::Index)).
+//! The kernel looks a name up again when its lifetime is over. What the lookup finds replaces what
+//! is known of the node. If the name leads to another object now, that gets another node. A program
+//! that has the old object open keeps it as long as the server has a descriptor, and gets ESTALE
+//! after that. Indexes of directories check themselves (see [`Index`](crate::merge::Index)).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,7 +19,7 @@ use crate::merge::key::Key;
 use crate::sys::Stat;
 
 impl Vfs {
-    /// The directories that were found, where they may be others than those that are known.
+    /// The directories that a lookup found, if they may differ from the known ones.
     pub(super) fn fresh_dirs(&self, found: &Found) -> Option<DirStack> {
         match &found.what {
             What::Dir(stack) if self.lowers_settle.is_some() => Some(stack.clone()),
@@ -28,8 +27,7 @@ impl Vfs {
         }
     }
 
-    /// To be called with a node that was just found, and with its directories: what was known of it
-    /// is looked at again.
+    /// Replaces what is known of a node that a lookup has just found; `fresh` has its directories.
     pub(super) fn renew(&self, node: &Arc<Node>, fresh: Option<DirStack>) -> Result<()> {
         if self.lowers_settle.is_none() {
             return Ok(());
@@ -46,11 +44,11 @@ impl Vfs {
         }
     }
 
-    /// Whether the object of a lower that now stands where a node is known to be is still that of
-    /// the node. One of several names is a node by its name, whatever stands there.
+    /// Checks that the object of a lower that stands at the place of a node is still the node's. A
+    /// file with several names passes, because its node may be that of the name.
     ///
     /// # Errors
-    /// ESTALE if not.
+    /// ESTALE for another object.
     pub(super) fn check_is_still(&self, node: &Node, there: &Stat, layer: u16) -> Result<()> {
         let by_name = there.nlink > 1;
         let is_it = by_name || self.table.id(Key::of(there, layer)) == Some(node.id);
@@ -61,24 +59,24 @@ impl Vfs {
     }
 }
 
-/// Lets go of a descriptor that may be of what stood there before. One that could not be opened
-/// again stays as long as the file is open.
+/// Closes a descriptor that may belong to an earlier object. A pinned one stays as long as the file
+/// is open, because it could not be opened again.
 fn renew_file(leaf: &Leaf) {
-    // Held, so that it is not that of a copy.
+    // The lock keeps a copy-up from putting its own descriptor there.
     let place = leaf.place.read();
     if matches!(place.real, Real::Lower { .. }) && leaf.pins.load(Ordering::Relaxed) == 0 {
         leaf.io.take();
     }
 }
 
-/// Takes over other lowers. The upper is changed by us alone, and what was cut off from the lowers
-/// stays so.
+/// Takes over other lowers. Only we change the upper, and a directory that was cut off from the
+/// lowers stays so.
 fn renew_dirs(dir: &Dir, fresh: DirStack) -> Result<()> {
     let known = dir.stack.read().clone();
     if known.lowers.is_empty() || are_same(&known.lowers, &fresh.lowers)? {
         return Ok(());
     }
-    // The names of the directory above are locked: it was looked up there.
+    // The names of the directory above are locked, as the lookup was there.
     let mut names = dir.names.write_another();
     let mut stack = dir.stack.write();
     if names.dead || stack.lowers.is_empty() {
@@ -97,7 +95,7 @@ fn are_same(known: &[LowerDir], fresh: &[LowerDir]) -> Result<bool> {
         let (fresh, known) = (fresh.dir(), known.dir());
         let same = match (known.dev(), known.ino()) {
             (Ok(dev), Ok(ino)) => (dev, ino) == (fresh.dev()?, fresh.ino()?),
-            // It cannot be opened any more where it was.
+            // The known directory cannot be opened any more.
             _ => false,
         };
         if !same || known.layer() != fresh.layer() {

@@ -1,35 +1,35 @@
 //! The names of a directory, each at a position.
 //!
-//! A position is what readdir(3) hands back to go on from (`d_off`), and telldir(3) returns. It is
-//! below 2^31, as programs of 32 bits without large files know no larger ones (glibc then says
-//! EOVERFLOW, and the directory looks empty). Positions only grow from entry to entry, so a reader
-//! goes on with the first entry that is not before its position, whatever became of the entry that
-//! had it.
+//! readdir(3) shows the position of the next entry (`d_off`), which telldir(3) returns too. It is
+//! below 2^31, because programs of 32 bits without large files know no larger ones: glibc then
+//! fails with EOVERFLOW, and the directory looks empty. Positions only grow from entry to entry. So
+//! a reader goes on with the first entry at or behind its position, even if the entry that had it
+//! is gone.
 
 use rustc_hash::FxHashMap;
 
 use crate::error::{Errno, Result};
 use crate::sys::FileType;
 
-/// Where a reader is: at the entry with this position, or the next one. 0 is the beginning.
+/// The position of a reader: its next entry is the first one there or behind. 0 is the beginning.
 pub type Position = u32;
 
-/// The largest position (`long` of 32 bits, telldir(3)).
+/// The largest position (a `long` of 32 bits, telldir(3)).
 const LAST: Position = (1 << 31) - 1;
 
-/// One directory at one moment, in one block of memory.
+/// The entries of one directory at one moment, without an allocation for each.
 #[derive(Debug, Default)]
 pub struct Listing {
     names: Vec<u8>,
-    /// By position, once they have one.
+    /// Ordered by position, once the entries have one.
     items: Vec<Item>,
-    /// Behind all positions that were given out in this directory.
+    /// Larger than all positions that were given out in this directory.
     end: Position,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Item {
-    /// Where the name begins in `names`.
+    /// Offset of the name in `names`.
     start: usize,
     number: u64,
     position: Position,
@@ -37,7 +37,7 @@ struct Item {
     kind: FileType,
 }
 
-/// As large as without the position.
+/// The position takes room that would be padding without it.
 const _: () = assert!(size_of::<Item>() == 24);
 
 /// One entry as readdir(3) shows it.
@@ -45,11 +45,11 @@ const _: () = assert!(size_of::<Item>() == 24);
 pub struct DirEntry<'a> {
     /// The name.
     pub name: &'a [u8],
-    /// The number that stat(2) will show.
+    /// The inode number that stat(2) will show.
     pub number: u64,
     /// The type.
     pub kind: FileType,
-    /// Where to go on after this entry.
+    /// The position to go on from after this entry.
     pub next: u64,
 }
 
@@ -63,7 +63,7 @@ impl Listing {
     /// Adds an entry.
     ///
     /// # Errors
-    /// ENAMETOOLONG for a name that no entry can have.
+    /// ENAMETOOLONG for a name of more than 65,535 bytes, which no entry has.
     pub fn push(&mut self, name: &[u8], number: u64, kind: FileType) -> Result<()> {
         let len = u16::try_from(name.len()).map_err(|_| Errno::ENAMETOOLONG)?;
         let start = self.names.len();
@@ -72,11 +72,11 @@ impl Listing {
         Ok(())
     }
 
-    /// Gives each entry its position: the one that its name had in the listing before, or one
-    /// behind all others.
+    /// Gives each entry its position: that of its name in the listing `before`, or one behind all
+    /// others.
     pub fn number(&mut self, before: Option<&Self>) {
         let new = Position::try_from(self.items.len()).unwrap_or(LAST);
-        // Once in two thousand million new names all of them move, as in a listing that was let go.
+        // After 2^31 new names all positions begin anew, as after a listing that was dropped.
         match before.filter(|before| before.end <= LAST - new) {
             Some(before) if self.has_names_of(before) => {
                 for (item, was) in self.items.iter_mut().zip(&before.items) {
@@ -94,7 +94,7 @@ impl Listing {
         }
     }
 
-    /// Whether the names are those of another listing, in the order that it has them in.
+    /// Whether the names are those of another listing, in its order.
     fn has_names_of(&self, other: &Self) -> bool {
         let same_len = |(one, other): (&Item, &Item)| one.len == other.len;
         self.items.len() == other.items.len()
@@ -131,14 +131,14 @@ impl Listing {
         })
     }
 
-    /// Whether a position is behind all that was ever in the directory.
+    /// Whether a position is behind all that were given out in the directory.
     pub fn is_end(&self, position: Position) -> bool {
         position >= self.end
     }
 
     /// Memory that the listing takes, in bytes.
     pub fn bytes(&self) -> usize {
-        // What the maps, counters and vectors around it take, about.
+        // Estimate of the maps, counters and vectors around the listing.
         const AROUND: usize = 256;
         AROUND + self.names.capacity() + self.items.capacity() * size_of::<Item>()
     }

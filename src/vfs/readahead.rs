@@ -1,14 +1,14 @@
-//! Reading ahead over files: what a walk through the tree reads next comes from the disk together.
+//! Reading ahead over files: those that a walk through a tree reads next come from the disk
+//! together.
 //!
-//! Whoever packs, searches or copies a tree reads one small file after the other, and waits for the
-//! disk at each, while the disk waits for the next request. So, while files that are read have to
-//! come from the disk, the small files of a directory that somebody lists with attributes are
-//! opened and asked for at once. That is a hint to the kernel below (posix_fadvise(2)) and no part
-//! of what anybody sees: nothing depends on it, and nothing waits for it.
+//! A program that packs, searches or copies a tree reads one small file after the other, and waits
+//! for the disk at each. So while files have to come from the disk, the small files of a directory
+//! that is listed with attributes are opened and requested at once. That is a hint to the kernel
+//! below (posix_fadvise(2)): no result depends on it, and nothing waits for it.
 //!
-//! A guess has to be paid for. Each file that came from the disk allows a few to be read ahead, and
-//! so does each that was read ahead and then wanted; each that is read ahead takes one. With layers
-//! in memory nothing is ever read ahead, and who stops reading what he lists soon has no credit.
+//! A guess has to be paid for. Each file that came from the disk allows a few to be read ahead. So
+//! does each that was read ahead and then read. Each that is read ahead takes one. So nothing is
+//! read ahead from layers in memory, and a program that stops reading what it lists has no credit.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -23,40 +23,40 @@ use crate::error::{Errno, Result, best_effort};
 use crate::layer::counters::Counter;
 use crate::sys::{FileType, file};
 
-/// What a file that had to come from the disk allows: a directory has about so many.
+/// Credit for a file that had to come from the disk: a directory has about so many files.
 const FOR_COLD: u32 = 8;
-/// What a file that was wanted allows: who reads every second one goes on for ever.
+/// Credit for a file that was read ahead and then read: it is enough if every second one is.
 const FOR_WANTED: u32 = 2;
-/// The most that may be read ahead for nothing.
+/// Limit of the credit.
 const MOST: u32 = 512;
-/// In larger files the kernel reads ahead by itself, 128 KiB at a time (`VM_READAHEAD_PAGES`,
-/// include/linux/pagemap.h), so that there is one wait for much.
+/// Limit of a file's size in bytes. In larger ones the kernel reads ahead by itself, 128 KiB at a
+/// time (`VM_READAHEAD_PAGES`, include/linux/pagemap.h), so that there is one wait for much.
 const LARGEST: u64 = 64 << 10;
 /// How many numbers of files that were read ahead are remembered.
 const REMEMBERED: usize = 4 * MOST as usize;
 
-/// What is to be read ahead, and whether it pays.
+/// The files to read ahead, and the credit for them.
 #[derive(Debug, Default)]
 pub(super) struct ReadAhead {
     /// How many files may be read ahead.
     credit: AtomicU32,
-    /// Some file system cannot tell whether a read would wait.
+    /// Whether some file system cannot tell if a read would wait.
     is_blind: AtomicBool,
-    /// How many files are expected.
+    /// The size of `State::expected`, to be read without the lock.
     expected: AtomicUsize,
     state: Mutex<State>,
-    /// How many files were read ahead.
+    /// The number of files that were read ahead.
     pub files: Counter,
-    /// How many of them were read since.
+    /// The number of these files that were read since.
     pub wanted: Counter,
 }
 
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<NodeId>,
-    /// Somebody reads ahead what is waiting.
+    /// A thread reads ahead what is waiting.
     is_served: bool,
-    /// What was read ahead and nobody has read yet.
+    /// Files that were read ahead and not read since.
     expected: FxHashSet<NodeId>,
 }
 
@@ -79,7 +79,7 @@ impl ReadAhead {
         }
     }
 
-    /// Whether there is something to read ahead that nobody reads yet. Who hears that has to.
+    /// Whether files wait that no thread reads ahead. A caller that gets true has to do so.
     fn begin(&self) -> bool {
         let mut state = self.state.lock();
         !state.waiting.is_empty() && !std::mem::replace(&mut state.is_served, true)
@@ -114,7 +114,7 @@ impl ReadAhead {
         }
     }
 
-    /// Reads as much of the beginning of a file as is in memory, and notes whether it was.
+    /// Reads the beginning of a file as far as it is in memory, and notes whether it was.
     pub(super) fn read_beginning(
         &self,
         id: NodeId,
@@ -140,12 +140,12 @@ impl ReadAhead {
 }
 
 impl Vfs {
-    /// Whether the caller should have some other thread call [`Vfs::read_ahead`].
+    /// Whether the caller should have another thread call [`Vfs::read_ahead`].
     pub fn may_read_ahead(&self) -> bool {
         self.read_ahead.begin()
     }
 
-    /// Asks for the data of files that were listed and will probably be read.
+    /// Requests the data of files that were listed and will probably be read.
     pub fn read_ahead(&self) {
         while let Some(id) = self.read_ahead.next() {
             best_effort("reading ahead", self.fetch(id));

@@ -1,7 +1,7 @@
 //! Listing directories.
 //!
-//! What a reader sees is a snapshot, made when it or another reader begins: no name that is there
-//! all the time is missed or seen twice, whatever happens meanwhile.
+//! A reader sees a snapshot, made when it or another reader begins. So it neither misses a name
+//! that is there all the time nor sees it twice, whatever happens meanwhile.
 
 use std::sync::Arc;
 
@@ -17,28 +17,28 @@ use crate::merge::index::{self, InUpper, Index};
 use crate::merge::key::Key;
 use crate::sys::{FileType, Name};
 
-/// What is told of an entry besides its name.
+/// The part of an entry besides its name, in a listing with attributes.
 #[derive(Clone, Copy, Debug)]
 pub enum Plus {
     /// A node, counted as looked up once.
     Known(Entry),
-    /// Nothing: it is `.` or `..`, nobody wants to know, or looking it up fails, which who uses the
-    /// name finds out.
+    /// Nothing. The entry is `.` or `..`, or its attributes are not wanted, or the lookup of it
+    /// failed: a program that uses the name gets the error.
     NameOnly,
 }
 
-/// Which entries of a listing come with attributes.
+/// The entries of a listing that come with attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attributes {
-    /// All.
+    /// All entries.
     All,
-    /// Directories; the rest are names.
+    /// Directories. Other entries come as names.
     OfDirectories,
 }
 
 impl Vfs {
-    /// Hands entries to `each`, from a position on, until it returns false or there are no more.
-    /// Position 0 makes a new snapshot (rewinddir(3) asks for one too).
+    /// Passes entries to `each`, from a position on, until it returns false or none are left.
+    /// Position 0 makes a new snapshot, as rewinddir(3) has to.
     ///
     /// # Errors
     /// ENOTDIR; any error of any layer.
@@ -57,8 +57,8 @@ impl Vfs {
         Ok(())
     }
 
-    /// Lists with attributes: each entry that has them counts as looked up once if `each` takes
-    /// it. A name that went since the snapshot is left out, where that is noticed.
+    /// Lists with attributes. Each entry that has them counts as looked up once if `each` takes it.
+    /// A name that was found to be gone since the snapshot is left out.
     ///
     /// # Errors
     /// ENOTDIR; any error of any layer.
@@ -77,7 +77,7 @@ impl Vfs {
                 match self.entry_in(&node, entry.name) {
                     Ok(None) => continue,
                     Ok(Some(given)) => Plus::Known(given),
-                    // One object that is broken does not hide the others.
+                    // A broken object does not hide the others.
                     Err(err) => {
                         tracing::debug!("{}: {err}", entry.name.escape_ascii());
                         Plus::NameOnly
@@ -106,9 +106,9 @@ impl Vfs {
         self.with_found(node, Name::new(name)?, |found| self.give_out(found, node, name))
     }
 
-    /// The listing that a reader goes on in, and where.
+    /// The listing that a reader goes on with, and its position there.
     fn reader(&self, node: &Arc<Node>, from: u64) -> Result<(Arc<Listing>, Position)> {
-        // What was never given out is behind everything.
+        // A number that is no position is behind all entries.
         let position = Position::try_from(from).unwrap_or(Position::MAX);
         if position > 0
             && let Some((listing, is_read)) = self.snapshots.get(node)
@@ -152,8 +152,8 @@ impl Vfs {
         for (name, entry) in index.iter() {
             let Some(kind) = entry.kind() else { continue };
             let number = match entry.upper {
-                // Of a directory that may merge, and of what may have been copied up, only a lookup
-                // knows the number.
+                // Only a lookup knows the number of a directory that may merge, and of an object
+                // that may have been copied up.
                 InUpper::Object { .. } if impure || (kind.is_dir() && entry.in_lowers()) => {
                     self.number_by_name(stack, Some(index), name)?
                 }
@@ -186,17 +186,17 @@ impl Vfs {
         })
     }
 
-    /// The number that a lookup of the name gives; what cannot be looked up has none of its own.
+    /// The number that a lookup of the name gives; the unknown one if the lookup fails.
     fn number_by_name(&self, stack: &DirStack, index: Option<&Index>, name: &[u8]) -> Result<u64> {
         let found = self.look_up(stack, index, Name::new(name)?);
         let number = found.ok().flatten().and_then(|found| self.table.number_of(&found));
         Ok(number.unwrap_or_else(|| self.table.unknown_number()))
     }
 
-    /// The number of an entry; never 0, which some readers take for "no entry".
+    /// The number of an entry. It is never 0, which some readers take for "no entry".
     fn shown_number(&self, layer: &Arc<LayerDir>, ino: u64) -> Result<u64> {
         let key = Key { dev: layer.dev()?, ino, layer: layer.layer() };
-        // Another one will get one of its own when it is looked up.
+        // A lookup will give the object a number of its own.
         Ok(self.table.number(key).unwrap_or_else(|| self.table.unknown_number()))
     }
 }

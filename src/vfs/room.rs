@@ -1,9 +1,9 @@
 //! Changes that find no room on the disk.
 //!
-//! Some of the room is ours, and some is on its way: copies that were made ahead are needed by
-//! nobody yet, and a file that was removed is kept until the client forgets it, as nobody tells us
-//! whether it is open. The client forgets it at once, but with a message of its own, which the next
-//! request may overtake.
+//! Some room can be freed, and some is about to become free. Copies that were made ahead are not
+//! needed yet. A removed file is kept until the kernel forgets it, because no request tells whether
+//! it is open. The kernel forgets it at once, but by a message of its own, which the next request
+//! may overtake.
 
 use std::time::{Duration, Instant};
 
@@ -12,24 +12,24 @@ use parking_lot::Mutex;
 use super::Vfs;
 use crate::error::{Errno, Result};
 
-/// How long a change waits before it is tried once more. FORGET comes within a millisecond.
+/// How long a change waits at first before it is tried again. FORGET comes within a millisecond.
 const WAIT: Duration = Duration::from_millis(1);
 
-/// How long it waits, each time, for the file system to have more room: FORGET may take a few
-/// milliseconds on a busy machine. What does not fit is not done again for nothing.
+/// How long the further tries wait for the file system to have more room: FORGET may take a few
+/// milliseconds on a busy machine. Without more room the change is not tried again.
 const FURTHER_WAITS: [Duration; 3] =
     [Duration::from_millis(5), Duration::from_millis(20), Duration::from_millis(60)];
 
-/// For how long after a file was removed its room may be on its way. What is open for longer will
-/// not be let go soon.
+/// How long after a removal room may still become free. A file that is open for longer will not be
+/// closed soon.
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
-/// When an object of the upper lost its last name, or was made without one.
+/// When an object of the upper last lost its last name, or was made without one.
 #[derive(Debug, Default)]
 pub struct Removals(Mutex<Option<Instant>>);
 
 impl Removals {
-    /// It was now.
+    /// Notes a removal, which happened now.
     pub fn note(&self) {
         *self.0.lock() = Some(Instant::now());
     }
@@ -47,7 +47,7 @@ struct Free {
 }
 
 impl Vfs {
-    /// Runs a change, and again if it finds no room while there is some to be had.
+    /// Runs a change, and again if it finds no room while some can become free.
     ///
     /// # Errors
     /// Those of `act`.

@@ -1,10 +1,10 @@
 //! Listings that are being read.
 //!
-//! Nobody tells us when a directory is opened or closed: the kernel is asked not to, which spares
-//! two requests for each directory that is listed. So there is one listing for each directory, and
-//! all of its readers go through it. Who begins makes a new one, in which every name that was in
-//! the last one keeps its position. A reader in the middle goes on in the new one: it misses no
-//! name that stayed and sees none twice.
+//! No request tells when a directory is opened or closed: the kernel leaves them out, which spares
+//! two requests for each directory that is listed. So each directory has one listing for all its
+//! readers. A reader that begins makes a new one, in which every name of the last one keeps its
+//! position. A reader in the middle goes on in the new one: it misses no name that stayed and sees
+//! none twice.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -16,33 +16,33 @@ use super::listing::Listing;
 use super::nodes::ids::NodeId;
 use super::nodes::node::Node;
 
-/// Room for listings that somebody may be in the middle of. A reader that comes back after this
-/// much was read by others goes on in a new listing, at the same position.
+/// Limit of listings that a reader may be in the middle of. If one was dropped, its reader goes on
+/// in a new listing, at the same position.
 const BEING_READ: Limit = Limit { bytes: 64 << 20, count: 4096 };
 
-/// Room for listings whose end a reader has seen. Another reader may be in the middle: the kernel
+/// Limit of listings whose end a reader has seen. Another reader may be in the middle: the kernel
 /// keeps listings as well, and asks again when something has changed.
 const READ: Limit = Limit { bytes: 4 << 20, count: 256 };
 
-/// How many places in a queue may be without a listing before they are cleared away.
+/// How many entries of a queue may be without a listing before they are removed.
 const SLACK: usize = 1024;
 
-/// When a listing was begun: a later one is not older.
+/// The turn in which a listing was begun: a later one is not older.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Begun(u64);
 
-/// How much is kept.
+/// Limits of the listings that are kept.
 #[derive(Clone, Copy, Debug)]
 struct Limit {
     bytes: usize,
     count: usize,
 }
 
-/// Listings in the order in which they go.
+/// Listings, in the order in which they are dropped.
 #[derive(Debug)]
 struct Queue {
     limit: Limit,
-    /// Directories, each with the turn that it was put here in.
+    /// Directories, each with the turn in which it was put here.
     order: VecDeque<(NodeId, u64)>,
     bytes: usize,
     count: usize,
@@ -61,12 +61,12 @@ impl Queue {
 /// The listing of one directory.
 #[derive(Debug)]
 struct Kept {
-    /// Tells the directory from another that gets the same number later.
+    /// Tells the directory from another one that gets the same number later.
     node: Weak<Node>,
     listing: Arc<Listing>,
     begun: Begun,
-    /// A reader has seen the end: whoever is in the middle needs the positions, and gets the names
-    /// that there are now.
+    /// A reader has seen the end. A reader in the middle needs the positions, and gets the names of
+    /// a new listing.
     is_read: bool,
     turn: u64,
 }
@@ -76,7 +76,7 @@ struct All {
     by_node: FxHashMap<NodeId, Kept>,
     being_read: Queue,
     read: Queue,
-    /// Counts turns, and what was begun.
+    /// The last turn. Listings that begin and listings that are kept take one.
     next: u64,
 }
 
@@ -95,12 +95,12 @@ impl Default for Snapshots {
 }
 
 impl Snapshots {
-    /// To be called before the layers are listed.
+    /// Takes a turn for a new listing, before the layers are listed.
     pub fn begin(&self) -> Begun {
         Begun(self.all.lock().next_turn())
     }
 
-    /// Keeps a new listing, unless there is one that was begun later: the one to go by.
+    /// Keeps a new listing and returns it; if a kept one was begun later, returns that.
     pub fn add(&self, node: &Arc<Node>, begun: Begun, mut listing: Listing) -> Arc<Listing> {
         loop {
             let before =
@@ -110,7 +110,7 @@ impl Snapshots {
                 Some((_, older)) => Some(older),
                 None => None,
             };
-            // Not while all others wait.
+            // Not under the lock, for which all other readers wait.
             listing.number(before.as_deref());
             let mut all = self.all.lock();
             let now = all.of(node).map(|kept| Arc::as_ptr(&kept.listing));
@@ -127,7 +127,7 @@ impl Snapshots {
         self.all.lock().of(node).map(|kept| (Arc::clone(&kept.listing), kept.is_read))
     }
 
-    /// Notes that a reader has seen the end.
+    /// Notes that a reader has seen the end of the listing.
     pub fn finished(&self, node: &Arc<Node>) {
         let mut all = self.all.lock();
         let kept = all.of(node).filter(|kept| !kept.is_read);
@@ -173,7 +173,7 @@ impl All {
     fn make_room(&mut self, is_read: bool) {
         loop {
             let queue = if is_read { &mut self.read } else { &mut self.being_read };
-            // What was put elsewhere meanwhile leaves a place without a listing.
+            // A listing that was put elsewhere leaves its entry behind.
             let by_node = &self.by_node;
             let is_here = |id: NodeId, turn| by_node.get(&id).is_some_and(|it| it.turn == turn);
             if queue.order.len() > 2 * queue.count + SLACK {

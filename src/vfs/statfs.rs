@@ -1,4 +1,4 @@
-//! Space and counts of the file system that changes go to.
+//! Space and inodes of the file system that changes go to.
 
 use std::os::fd::AsFd;
 
@@ -7,7 +7,7 @@ use crate::error::{Errno, Result};
 use crate::sys::file::{self, FsStat};
 
 impl Vfs {
-    /// As statfs(2) of the upper, or of the topmost lower in a read-only mount.
+    /// Runs statfs(2) on the upper, or on the topmost lower of a read-only mount.
     pub fn statfs(&self) -> Result<FsStat> {
         let root = self.table.get(NodeId::ROOT).ok_or(Errno::EIO)?;
         let fd = root.dir()?.stack.read().top()?.fd()?;

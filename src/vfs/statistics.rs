@@ -1,6 +1,6 @@
-//! What a mount knows about itself, for people and for tests.
+//! Facts about a mount, for people and for tests.
 //!
-//! All of it is found out when somebody asks. Nothing here is on the way of a request.
+//! Facts about layers are read when these are opened, and all others when somebody asks.
 
 use std::os::fd::AsFd;
 
@@ -14,53 +14,53 @@ use crate::sys::file::{self, FsKind};
 use crate::sys::uuid::{self, Uuid};
 use std::sync::Arc;
 
-/// What a layer is for.
+/// The role of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Changes go there.
+    /// Changes go to it.
     Upper,
     /// It is merged.
     Lower,
-    /// It lends data to metacopy files.
+    /// It only holds data of metacopy files.
     DataOnly,
 }
 
-/// One layer.
+/// Facts about one layer.
 #[derive(Clone, Copy, Debug)]
 pub struct LayerFacts {
-    /// 0 is the upper; lowers are numbered from 1, the topmost first, and data-only ones behind
+    /// The upper is 0. Lowers are numbered from 1, the topmost first, and data-only ones follow
     /// them.
     pub number: u16,
-    /// What it is for.
+    /// The role of the layer.
     pub role: Role,
-    /// What it lies on.
+    /// The kind of its file system.
     pub file_system: FsKind,
-    /// Device number of that.
+    /// The device number of its file system.
     pub dev: u64,
-    /// Its UUID, if it tells (`FS_IOC_GETFSUUID`, Linux 6.9).
+    /// The UUID of its file system, if the kernel tells it (`FS_IOC_GETFSUUID`, Linux 6.9).
     pub uuid: Option<Uuid>,
-    /// Where it keeps owners, modes and types.
+    /// Where it stores owners, modes and types.
     pub owner_storage: OwnerStorage,
 }
 
-/// What is kept in memory.
+/// The contents of the caches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Caches {
-    /// Objects that the kernel knows, or that something it knows lies in.
+    /// Nodes: objects that the kernel knows or the server uses, and the directories above them.
     pub nodes: usize,
-    /// Directories among them whose names are known.
+    /// Directories that have an index.
     pub indexes: usize,
-    /// Names in all of these.
+    /// Names in these indexes.
     pub names: usize,
-    /// About how many bytes nodes and names take.
+    /// Estimate of the bytes that nodes and indexes take.
     pub bytes: usize,
-    /// Descriptors that can be closed and opened again.
+    /// Open descriptors that can be closed and opened again.
     pub descriptors: usize,
-    /// How many of them there may be.
+    /// The most descriptors that the cache keeps.
     pub descriptors_limit: usize,
 }
 
-/// What the mount does of what was asked for: some of it needs an upper that can hold it.
+/// The options that are in effect. Some of them need an upper that can hold their marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
     /// Changes of metadata leave the data below.
@@ -69,11 +69,11 @@ pub struct Features {
     pub index: bool,
     /// Redirects are followed.
     pub follows_redirects: bool,
-    /// Directories of lowers are renamed by redirects.
+    /// Directories of lowers can be renamed with redirects.
     pub writes_redirects: bool,
-    /// How they are renamed otherwise.
+    /// How directories of lowers are renamed otherwise.
     pub rename_lower: RenameLower,
-    /// Directories may lend their names only.
+    /// Directories may delegate their metadata to a lower.
     pub delegation: bool,
     /// Nothing is forced to the disk.
     pub volatile: bool,
@@ -88,7 +88,7 @@ impl Vfs {
         upper.into_iter().chain(lowers.map(|root| root.dir().layer())).collect()
     }
 
-    /// What was found out about a layer when it was opened: one that hangs is not asked again.
+    /// Facts about a layer from when it was opened: a layer that hangs is not asked again.
     ///
     /// # Errors
     /// ENOENT for a number that no layer has.
@@ -97,7 +97,7 @@ impl Vfs {
         found.copied().ok_or_else(|| Errno::ENOENT.into())
     }
 
-    /// Finds out about all layers.
+    /// Reads the facts about all layers.
     ///
     /// # Errors
     /// Those of fstatfs(2).
@@ -120,7 +120,7 @@ impl Vfs {
         })
     }
 
-    /// The root directories of all layers, opened, with their numbers.
+    /// The opened root directories of layers, with their numbers.
     #[must_use]
     pub fn layer_roots(&self) -> Vec<(u16, Arc<Fd>)> {
         let open = |number| Some((number, self.layer_root(number)?.1.fd().ok()?));
@@ -144,13 +144,13 @@ impl Vfs {
         self.stack.upper.as_ref().map(Upper::forms)
     }
 
-    /// What was done to the upper since the mount began.
+    /// Counters of changes to the upper since the mount began.
     #[must_use]
     pub fn counters(&self) -> Option<&Counters> {
         self.stack.upper.as_ref().map(Upper::counters)
     }
 
-    /// What the mount does of what was asked for.
+    /// The options that are in effect.
     #[must_use]
     pub fn features(&self) -> Features {
         Features {
@@ -164,7 +164,7 @@ impl Vfs {
         }
     }
 
-    /// What is kept in memory. Directories that somebody is changing just now do not count.
+    /// The contents of the caches. Indexes of directories that are being changed do not count.
     #[must_use]
     pub fn caches(&self) -> Caches {
         let (descriptors, descriptors_limit) = self.cache.fill();
@@ -185,10 +185,10 @@ impl Vfs {
 }
 
 impl Node {
-    /// About how many bytes it takes, without its index: itself, with its name unless that is
-    /// long, and its place in the table.
+    /// Estimate of the bytes that the node takes, without its index: itself, its name unless that
+    /// is long, and its entry in the table.
     fn bytes(&self) -> usize {
-        /// A number, a pointer and the counts of the `Arc`.
+        /// A pointer, the counts of the `Arc`, and a word for the allocator.
         const PLACE: usize = 32;
         let dir = self.dir().map_or(0, |_| size_of::<super::nodes::node::Dir>());
         size_of::<Self>() + dir + PLACE

@@ -1,4 +1,4 @@
-//! Where a node comes from.
+//! The objects of layers behind a node.
 
 use super::nodes::node::Node;
 use super::{NodeId, Vfs};
@@ -10,14 +10,14 @@ use crate::sys::Name;
 use std::sync::Arc;
 
 impl Vfs {
-    /// What the layers have at a node, or at a path below it, what of it shows, and the number that
-    /// it has if it has one by now. Of a node with several names, at one that is known.
+    /// What the layers have at a node or at a path below it, what of that shows, and its number if
+    /// it has one already. A node with several names is looked at under a known one.
     ///
-    /// It is read from the layers without locks: a change at the same time may show in parts.
+    /// The layers are read without locks, so a change at the same time may show in parts.
     ///
     /// # Errors
-    /// ESTALE for a node that is not known; ENOENT for one whose last name is gone; EINVAL for what
-    /// is no name; those of the layers, but for what concerns the object itself.
+    /// ESTALE for a node that is not known; ENOENT for one whose last name is gone; EINVAL for an
+    /// invalid name; errors of the layers, except those of the object itself, which the result has.
     pub fn which(&self, id: NodeId, below: &[&[u8]]) -> Result<(Which, Option<u64>)> {
         let mut names = names_of(&self.node(id)?)?;
         names.extend(below.iter().map(|name| Box::from(*name)));
