@@ -8,6 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::remount::Remount;
 use super::request::{Request, UsageError};
+use super::suggest::nearest;
 use super::tools::Tool;
 use super::{generate, help};
 use crate::config::{Config, WhiteoutChoice};
@@ -23,10 +24,12 @@ pub enum Subcommand {
     Tool(Tool),
 }
 
+const DEMO: &str = "demo";
+
 impl Subcommand {
     fn named(word: &OsStr) -> Option<Self> {
         match word.to_str()? {
-            "demo" => Some(Self::Demo),
+            DEMO => Some(Self::Demo),
             generate::NAME => Some(Self::Generate),
             _ => None,
         }
@@ -54,6 +57,18 @@ pub fn subcommand(args: &[OsString]) -> Option<(Subcommand, Vec<OsString>)> {
     let mut rest = args.to_vec();
     rest.remove(first);
     Some((chosen, rest))
+}
+
+/// The name of the subcommand that a command line without `-o` may mean, if its first word is
+/// nearly one and names nothing that is there.
+#[must_use]
+pub fn nearly_a_subcommand(args: &[OsString]) -> Option<&'static str> {
+    let word = args.first()?;
+    if args.iter().any(|arg| is_mount_option(arg)) || Path::new(word).exists() {
+        return None;
+    }
+    let tools = Tool::ALL.into_iter().map(Tool::name);
+    nearest(word.to_str()?, tools.chain([DEMO, generate::NAME]))
 }
 
 /// Whether an argument is `-o`, `-oOPTIONS`, or a cluster such as `-fo`.

@@ -101,6 +101,7 @@ fn mount(called: &Called, args: Vec<OsString>, fake: bool) -> Exit {
         complain("nothing to do: try `ovlmerge demo`, or `ovlmerge --help`");
         return Exit::Usage;
     }
+    let meant = args::nearly_a_subcommand(args.get(1..).unwrap_or_default());
     let matches = match called.name(args::command()).try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(answer) => return show(&answer),
@@ -109,7 +110,10 @@ fn mount(called: &Called, args: Vec<OsString>, fake: bool) -> Exit {
         Ok(call) => call,
         Err(err) => {
             complain(err);
-            complain("see `ovlmerge --help` for all options");
+            match meant {
+                Some(word) => complain(format!("did you mean `ovlmerge {word}`?")),
+                None => complain("see `ovlmerge --help` for all options"),
+            }
             return Exit::Usage;
         }
     };

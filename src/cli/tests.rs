@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rstest::rstest;
 
-use super::args::{Call, MountArgs, Subcommand, command, read, subcommand};
+use super::args::{Call, MountArgs, Subcommand, command, nearly_a_subcommand, read, subcommand};
 use super::options;
 use super::remount::Remount;
 use super::request::UsageError;
@@ -245,6 +245,20 @@ fn check(table: &[(&str, Change)]) {
         change(&mut expected);
         assert_eq!(with(options), expected, "{options}");
     }
+}
+
+#[rstest]
+#[case(&["chekc", "/layer"], Some("check"))]
+#[case(&["umonut", "/m"], Some("umount"))]
+#[case(&["generat", "/d"], Some("generate"))]
+#[case(&["stat2"], Some("stat"))]
+#[case(&["mountpoint"], None)]
+#[case(&["-o", "lowerdir=/l", "chekc"], None)]
+#[case(&["dev"], None)]
+#[case(&[], None)]
+fn a_word_that_is_nearly_a_subcommand(#[case] words: &[&str], #[case] meant: Option<&str>) {
+    let words: Vec<_> = words.iter().map(OsString::from).collect();
+    assert_eq!(nearly_a_subcommand(&words), meant);
 }
 
 #[rstest]

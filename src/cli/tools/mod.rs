@@ -62,7 +62,9 @@ impl Tool {
         Self::ALL.into_iter().find(|tool| word == tool.name())
     }
 
-    fn name(self) -> &'static str {
+    /// The word that calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Diff => "diff",
             Self::Apply => "apply",
