@@ -121,10 +121,7 @@ pub enum Known {
     /// Nothing: its marks are read.
     Nothing,
     /// A non-directory without any mark that means something.
-    Unmarked {
-        /// Known to have no extended attributes at all.
-        no_xattrs: bool,
-    },
+    Unmarked,
     /// All that merges into the directory of which this is the topmost part.
     Dir(DirStack),
 }
@@ -215,7 +212,7 @@ impl Sighted<'_> {
         let mut found = Found::new(self.stat, self.key(), what);
         let has_origin = self.has_origin()?;
         match known {
-            Known::Unmarked { no_xattrs } => found.no_xattrs = no_xattrs,
+            Known::Unmarked => {}
             _ if has_origin || self.may_lack() => self.read_marks(&mut found, has_origin)?,
             _ => {}
         }

@@ -35,16 +35,17 @@ impl Vfs {
 
     pub(super) fn stat_of(&self, node: &Node) -> Result<Stat> {
         let stat = match node.dir() {
-            Ok(dir) => match &*dir.orphan.read() {
-                Some(fd) => {
-                    let owner_storage = dir.stack.read().top()?.owner_storage();
-                    Stat { nlink: 0, ..self.look(owner_storage, Target::Fd(fd.as_fd()))? }
+            Ok(dir) => {
+                let orphan = dir.orphan.read().clone();
+                let stack = dir.stack.read().clone();
+                match orphan {
+                    Some(fd) => {
+                        let owner_storage = stack.top()?.owner_storage();
+                        Stat { nlink: 0, ..self.look(owner_storage, Target::Fd(fd.as_fd()))? }
+                    }
+                    None => presented(&stack.stat()?, stack.is_merged()),
                 }
-                None => {
-                    let stack = dir.stack.read().clone();
-                    presented(&stack.stat()?, stack.is_merged())
-                }
-            },
+            }
             Err(_) => self.stat_of_leaf(node, node.as_leaf()?)?,
         };
         Ok(self.shown(node, stat))

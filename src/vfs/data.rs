@@ -293,7 +293,7 @@ impl Vfs {
         privilege: Privilege,
     ) -> Result<()> {
         let node = self.node(id)?;
-        self.check_write(&node, offset)?;
+        self.check_allocate(&node, mode)?;
         self.with_room(|| {
             let fd = self.file_to_write(&node)?;
             let fd = fd.writable()?;

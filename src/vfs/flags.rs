@@ -155,10 +155,8 @@ impl Vfs {
         match node.dir() {
             Ok(dir) => {
                 let orphan = dir.orphan.read().clone();
-                match orphan {
-                    Some(fd) => Ok(fd),
-                    None => dir.stack.read().clone().top()?.fd(),
-                }
+                let stack = dir.stack.read().clone();
+                orphan.map_or_else(|| stack.top()?.fd(), Ok)
             }
             Err(_) if node.kind().is_file() => self.file(node),
             Err(_) => Err(Errno::ENOTTY.into()),

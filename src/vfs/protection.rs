@@ -28,6 +28,7 @@ impl Vfs {
         if let Some(known) = node.protection.get() {
             return Ok(known);
         }
+        let look = node.protection.begin();
         let found = match node.dir() {
             Ok(dir) => {
                 let orphan = dir.orphan.read().clone();
@@ -47,7 +48,7 @@ impl Vfs {
                 self.with_leaf(leaf, &place, |target| self.read_protection(target, in_upper))?
             }
         };
-        node.protection.set(found);
+        node.protection.found(look, found);
         Ok(found)
     }
 
@@ -137,6 +138,17 @@ impl Vfs {
         }
         let overwrites = || Ok::<_, crate::error::Error>(offset < self.stat_of(node)?.size);
         refuse_if(protection.immutable || overwrites()?)
+    }
+
+    /// Checks that fallocate(2) may be called for a file with the flags `mode`.
+    ///
+    /// # Errors
+    /// EPERM for an immutable file, and for all but preallocation in an append-only one
+    /// (`vfs_fallocate`, fs/open.c).
+    pub(super) fn check_allocate(&self, node: &Node, mode: i32) -> Result<()> {
+        let protection = self.protection(node)?;
+        let preallocates = mode & !libc::FALLOC_FL_KEEP_SIZE == 0;
+        refuse_if(protection.immutable || (protection.append_only && !preallocates))
     }
 }
 

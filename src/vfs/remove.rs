@@ -11,16 +11,19 @@ use super::{NodeId, Vfs};
 use crate::error::{Errno, Result, best_effort};
 use crate::layer::upper::WhiteoutForm;
 use crate::layer::{Fd, UpperDir};
-use crate::merge::Found;
 use crate::merge::index::InUpper;
 use crate::merge::remove::{self, Standing, Victim};
 use crate::sys::{FileType, Name};
 
-/// The object of a name that is about to be removed.
-struct Going<'a> {
-    /// Its node, if something depends on the removal.
-    node: Option<Held<'a>>,
-    site: Survey,
+/// What is behind a name that goes.
+pub(super) struct Going<'a> {
+    /// Its node.
+    pub node: Held<'a>,
+    /// Whether the node has to learn of it: it was known before, its names are counted, or a handle
+    /// of it has to be stale then.
+    pub is_concerned: bool,
+    /// What the layers have there.
+    pub site: Survey,
 }
 
 impl Vfs {
@@ -47,13 +50,16 @@ impl Vfs {
         let _met = self.meet(parent, name)?;
         let mut dir = DirForChange::lock(parent, upper_dir)?;
         let upper_dir = dir.upper.clone();
-        let Going { node, site } = self.going_from(parent, &dir, name)?;
+        let Going { node, is_concerned, site } =
+            self.going_from(parent, &dir, name)?.ok_or(Errno::ENOENT)?;
+        let leaf = node.as_leaf()?;
+        self.check_free(&node)?;
         let in_upper = matches!(site.upper, InUpper::Object { .. });
         let standing = Standing { in_upper, in_lowers: site.in_lowers };
         let act = || remove::unlink(upper, &upper_dir, name, standing);
-        match node.as_ref().map(|node| node.as_leaf()).transpose()? {
-            Some(leaf) => self.detach(leaf, &mut leaf.place.write(), parent, name, act)?,
-            None => act()?,
+        match is_concerned {
+            true => self.detach(leaf, &mut leaf.place.write(), parent, name, act)?,
+            false => act()?,
         }
         if matches!(site.upper, InUpper::Object { cut: true, .. }) {
             self.one_whiteout(&upper_dir, name);
@@ -62,43 +68,25 @@ impl Vfs {
         Ok(())
     }
 
-    /// Finds the object of a name that is about to be removed, and checks that it may be.
-    fn going_from<'a>(
+    /// Finds what stands at a name that is about to go. What the index and the table know of it
+    /// takes no call to a layer, which may hang.
+    pub(super) fn going_from<'a>(
         &'a self,
         parent: &Arc<Node>,
         dir: &DirForChange<'_>,
         name: Name<'_>,
-    ) -> Result<Going<'a>> {
-        if let Some(node) = self.indexed(parent, dir.names(), dir.stack(), name)?
-            && node.as_leaf().is_ok()
-        {
-            self.check_free(&node)?;
+    ) -> Result<Option<Going<'a>>> {
+        if let Some(node) = self.indexed(parent, dir.names(), dir.stack(), name)? {
             let site = dir.survey(name)?;
-            return Ok(Going { node: Some(node), site });
+            return Ok(Some(Going { node, is_concerned: true, site }));
         }
-        let found = self.look_up(dir.stack(), dir.index(), name)?.ok_or(Errno::ENOENT)?;
-        if found.stat.kind().is_dir() {
-            return Err(Errno::EISDIR.into());
-        }
-        self.check_free(&self.table.hold(found.clone(), parent, name.bytes()))?;
+        let Some(found) = self.look_up(dir.stack(), dir.index(), name)? else { return Ok(None) };
         let site = dir.survey_found(name, &found);
-        let node = self.concerned(&found, parent, name);
-        Ok(Going { node, site })
-    }
-
-    /// The node of a name that is about to be removed; `None` if nothing depends on it. The node is
-    /// made if the names of the file are counted, or if a handle of it has to become stale.
-    pub(super) fn concerned(
-        &self,
-        found: &Found,
-        parent: &Arc<Node>,
-        name: Name<'_>,
-    ) -> Option<Held<'_>> {
-        let is_known = self.table.known(found, parent, name.bytes()).is_some();
-        let wanted = is_known
+        let is_concerned = self.table.known(&found, parent, name.bytes()).is_some()
             || found.linked.is_some()
-            || self.table.remembers(found, parent.id, name.bytes());
-        wanted.then(|| self.table.hold(found.clone(), parent, name.bytes()))
+            || self.table.remembers(&found, parent.id, name.bytes());
+        let node = self.table.hold(found, parent, name.bytes());
+        Ok(Some(Going { node, is_concerned, site }))
     }
 
     /// Removes the whiteout beside an object (`.wh.NAME`), once the object has been replaced by a

@@ -7,10 +7,10 @@ use super::nodes::locks::lock_two;
 use super::nodes::node::{Dir, Leaf, Node};
 use super::nodes::place::{Link, Place, Real};
 use super::protection::NameChange;
+use super::remove::Going;
 use super::{NodeId, Vfs};
 use crate::error::{Errno, Result};
 use crate::layer::UpperDir;
-use crate::merge::Found;
 use crate::merge::index::InUpper;
 use crate::merge::remove::Victim;
 use crate::merge::rename::{self, End, Moving, Occupied};
@@ -264,39 +264,38 @@ impl Vfs {
         if source.kind().is_dir() && is_within(&to.parent, source)? {
             return Err(Errno::EINVAL.into());
         }
-        let (stack, index) = (locked.to().stack(), locked.to().index());
-        let target = self.look_up(stack, index, to.name)?;
-        let hold = |found: &Found| self.table.hold(found.clone(), &to.parent, to.name.bytes());
-        let there = target.as_ref().map(hold);
-        self.check_taken(&to.parent, there.as_deref())?;
-        // Only a directory has to be marked as removed.
-        let there = there.filter(|there| there.kind().is_dir());
-        if let Some(target) = &target {
+        let there = self.going_from(&to.parent, locked.to(), to.name)?;
+        self.check_taken(&to.parent, there.as_ref().map(|there| &*there.node))?;
+        if let Some(there) = &there {
             if mode == RenameMode::NoReplace {
                 return Err(Errno::EEXIST.into());
             }
-            check_kinds(source.kind(), target.stat.kind())?;
-            if self.is_same(source, target, to) {
+            check_kinds(source.kind(), there.node.kind())?;
+            // Two names of one file: nothing has to be done (rename(2)).
+            if there.node.id == source.id {
                 return Ok(());
             }
         }
         let what = self.mark_for_move(source, from.parent.id == to.parent.id)?;
         self.carry_impure(source, what, from, to)?;
-        let occupied = match (&target, locked.to().index()) {
+        let occupied = match (&there, locked.to().index()) {
             // A whiteout that hides nothing may be there. A file can replace that all the same.
             (None, None) if !what.is_dir => Occupied::Free,
-            _ => occupied(locked.to(), to.name, target.as_ref())?,
+            _ => occupied(locked.to(), to.name, there.as_ref())?,
         };
         let (from_end, to_end) = (end(from, &locked.from), end(to, locked.to()));
         let act = || rename::rename(self.upper()?, what, &from_end, &to_end, occupied);
-        match (source.as_leaf(), &target) {
-            (Ok(leaf), Some(found)) => self.displace(leaf, found, from, to, act)?,
+        match (source.as_leaf(), &there) {
+            (Ok(leaf), Some(there)) => self.displace(leaf, there, from, to, act)?,
             (Ok(leaf), None) => {
                 let mut place = leaf.place.write();
                 act()?;
                 move_name(&mut place, from, to);
             }
-            (Err(_), _) => self.displace_dir(source, there.as_deref(), from, to, act)?,
+            (Err(_), _) => {
+                let victim = there.as_ref().map(|there| &*there.node);
+                self.displace_dir(source, victim, from, to, act)?;
+            }
         }
         let ino = upper_ino(source)?;
         locked.from.has_removed(from.name);
@@ -367,34 +366,25 @@ impl Vfs {
         Ok(())
     }
 
-    /// Whether both names are links of one file, so that nothing has to be done (rename(2)).
-    fn is_same(&self, source: &Node, target: &Found, to: &Side<'_>) -> bool {
-        self.table.known(target, &to.parent, to.name.bytes()).is_some_and(|n| n.id == source.id)
-    }
-
     /// Runs a rename of a non-directory over another one, which stays usable by its descriptor.
     /// Both places are locked meanwhile.
     fn displace(
         &self,
         source: &Leaf,
-        target: &Found,
+        there: &Going<'_>,
         from: &Side<'_>,
         to: &Side<'_>,
         act: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        let victim = self.concerned(target, &to.parent, to.name);
-        let mut place = match &victim {
-            Some(victim) => {
-                let victim = victim.as_leaf()?;
-                let (place, mut other) = lock_two(&source.place, &victim.place)?;
-                self.detach(victim, &mut other, &to.parent, to.name, act)?;
-                place
-            }
-            None => {
-                let place = source.place.write();
-                act()?;
-                place
-            }
+        let mut place = if there.is_concerned {
+            let victim = there.node.as_leaf()?;
+            let (place, mut other) = lock_two(&source.place, &victim.place)?;
+            self.detach(victim, &mut other, &to.parent, to.name, act)?;
+            place
+        } else {
+            let place = source.place.write();
+            act()?;
+            place
         };
         move_name(&mut place, from, to);
         Ok(())
@@ -440,16 +430,16 @@ fn end<'a>(side: &'a Side<'a>, dir: &DirForChange<'_>) -> End<'a> {
 }
 
 /// What the upper has at the new name.
-fn occupied(dir: &DirForChange<'_>, name: Name<'_>, target: Option<&Found>) -> Result<Occupied> {
-    let site = match target {
-        Some(found) => dir.survey_found(name, found),
+fn occupied(dir: &DirForChange<'_>, name: Name<'_>, there: Option<&Going<'_>>) -> Result<Occupied> {
+    let site = match there {
+        Some(there) => there.site,
         None => dir.survey(name)?,
     };
     Ok(match site.upper {
         InUpper::Absent => Occupied::Free,
         InUpper::Whiteout if dir.is_whiteout_object(name)? => Occupied::WhiteoutDevice,
         InUpper::Whiteout => Occupied::WhiteoutFile,
-        InUpper::Object { .. } if target.is_some_and(|found| found.stat.kind().is_dir()) => {
+        InUpper::Object { .. } if there.is_some_and(|there| there.node.kind().is_dir()) => {
             Occupied::EmptyDir
         }
         InUpper::Object { .. } => Occupied::Object,

@@ -54,11 +54,6 @@ impl Shards {
         self.shard(id).read().find(hash(id), |node| node.id == id).cloned()
     }
 
-    /// Whether a number has a node.
-    pub fn has(&self, id: NodeId) -> bool {
-        self.shard(id).read().find(hash(id), |node| node.id == id).is_some()
-    }
-
     /// Locks the slot of a number. No other thread uses any slot of its shard meanwhile.
     pub fn slot(&self, id: NodeId) -> Slot<'_> {
         Slot { shard: self.shard(id).write(), id }
@@ -82,6 +77,11 @@ impl Shards {
 }
 
 impl Slot<'_> {
+    /// The number.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
     /// The node in the slot.
     pub fn node(&self) -> Option<&Arc<Node>> {
         self.shard.find(hash(self.id), |node| node.id == self.id)
@@ -131,7 +131,7 @@ mod tests {
         assert!(room() >= 19_998, "{}", room());
         assert!((100..20_000).all(|id| nodes.slot(NodeId(id)).take().is_some()));
         assert!(room() < 4096, "{}", room());
-        assert!((2..100).all(|id| nodes.has(NodeId(id))));
+        assert!((2..100).all(|id| nodes.get(NodeId(id)).is_some()));
         assert_eq!(nodes.len(), 98);
     }
 }

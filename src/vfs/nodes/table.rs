@@ -199,15 +199,11 @@ impl Table {
             _ => drop(slot),
         }
         // Another object has the number: this node gets a free one for its life.
-        loop {
-            let id = self.ids.free(identity);
-            let slot = self.nodes.slot(id);
-            if slot.node().is_none() {
-                self.alias(identity, id);
-                self.alias_part(id, &found);
-                return self.put(slot, build(id, found, parent, name), identity, lookups);
-            }
-        }
+        let slot = self.free_slot(identity);
+        let id = slot.id();
+        self.alias(identity, id);
+        self.alias_part(id, &found);
+        self.put(slot, build(id, found, parent, name), identity, lookups)
     }
 
     fn meet(&self, found: &Found) -> Option<Alone<'_, 4>> {
@@ -262,18 +258,26 @@ impl Table {
     pub fn add_unnamed(&self, stat: &Stat, file: OwnedWritable) -> Arc<Node> {
         let key = Key { dev: stat.dev, ino: stat.ino, layer: 0 };
         self.is_new(key);
-        let follows = self.ids.of_key(key);
-        let id = follows.filter(|id| !self.nodes.has(*id)).unwrap_or_else(|| {
-            let id = self.ids.free(key);
-            self.alias(key, id);
-            id
+        let follows = self.ids.of_key(key).map(|id| self.nodes.slot(id));
+        let slot = follows.filter(|slot| slot.node().is_none());
+        let slot = slot.unwrap_or_else(|| {
+            let slot = self.free_slot(key);
+            self.alias(key, slot.id());
+            slot
         });
         let real = Real::orphan(Arc::new(file.into()), (stat.dev, stat.ino));
-        let node = Arc::new(Node::unnamed(id, real));
-        node.lookups.store(1, Ordering::Relaxed);
-        self.nodes.slot(id).put(Arc::clone(&node));
-        self.given_out(id, key, 1);
-        node
+        let node = Node::unnamed(slot.id(), real);
+        self.put(slot, node, key, 1)
+    }
+
+    /// A number that no node has, with its place locked.
+    fn free_slot(&self, key: Key) -> Slot<'_> {
+        loop {
+            let slot = self.nodes.slot(self.ids.free(key));
+            if slot.node().is_none() {
+                return slot;
+            }
+        }
     }
 
     /// Whether file handles have to outlive nodes.
@@ -444,8 +448,7 @@ impl Table {
             Real::Orphan { .. } => false,
         };
         let unmarked = place.has_own_data() && place.linked().is_none();
-        let no_xattrs = node.no_xattrs.is_known();
-        (is_this && unmarked).then_some(Known::Unmarked { no_xattrs })
+        (is_this && unmarked).then_some(Known::Unmarked)
     }
 
     fn known_dir(&self, part: Key) -> Option<DirStack> {
