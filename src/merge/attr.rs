@@ -1,4 +1,4 @@
-//! Changing the attributes of an object that is in the upper.
+//! Changes of the attributes of an object in the upper.
 
 use crate::error::Result;
 use crate::id::Id;
@@ -6,7 +6,7 @@ use crate::layer::Upper;
 use crate::sys::at::SetTime;
 use crate::sys::{Writable, at};
 
-/// A change of attributes. `None` and [`SetTime::Omit`] leave things as they are.
+/// A change of attributes. `None` and [`SetTime::Omit`] leave an attribute as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
     /// Permission bits.
@@ -24,7 +24,7 @@ pub struct Change {
 }
 
 impl Change {
-    /// A change of nothing.
+    /// The change that changes nothing.
     pub const NONE: Self = Self {
         mode: None,
         uid: None,
@@ -34,13 +34,13 @@ impl Change {
         mtime: SetTime::Omit,
     };
 
-    /// Whether somebody else gets the object.
+    /// Whether the change sets the owner or the group.
     #[must_use]
     pub fn gives_owner(&self) -> bool {
         self.uid.is_some() || self.gid.is_some()
     }
 
-    /// The rest of it.
+    /// The change without its times.
     #[must_use]
     pub fn without_times(self) -> Self {
         Self { atime: SetTime::Omit, mtime: SetTime::Omit, ..self }

@@ -1,44 +1,45 @@
-//! What lookups have to know of the mount.
+//! The facts about a mount that its lookups need.
 
 use crate::error::{Errno, Error, Result};
 use crate::format::redirect::Redirect;
 use crate::layer::{FileSystems, LinkIndex, LowerDir, Traps};
 
-/// What looking things up has to know of the mount.
+/// The facts about a mount that its lookups need.
 #[derive(Clone, Copy, Debug)]
 pub struct LookupContext<'a> {
     /// Roots of the lower layers, topmost first.
     pub roots: &'a [LowerDir],
-    /// Roots of the layers that only lend data, in the order of the search.
+    /// Roots of the data-only layers, in the order of the search.
     pub data_only: &'a [LowerDir],
-    /// Directories marked `dirmeta_delegate` lend only their names.
+    /// Directories marked `dirmeta_delegate` contribute their names, but not their metadata.
     pub delegation: bool,
     /// Redirects are followed.
     pub follow: bool,
-    /// Where the number in an origin is from.
+    /// The file systems of the layers, to find the object that an origin names.
     pub filesystems: &'a FileSystems,
     /// The index of hard links, if it is used.
     pub links: Option<&'a LinkIndex>,
     /// Directories of lowers that no name may lead to.
     pub traps: &'a Traps,
-    /// Something can be copied up: there is an upper.
+    /// There is an upper, so that objects can be copied up.
     pub has_upper: bool,
 }
 
 impl LookupContext<'_> {
-    /// Whether anything lies below this layer, so that a redirect can lead there and data can be
-    /// there.
+    /// Whether there is a layer below this one that a redirect could lead to.
     pub fn has_below(&self, layer: u16) -> bool {
         usize::from(layer) < self.roots.len()
     }
 
-    /// Whether the data of a file in this layer can be in another.
+    /// Whether the data of a file in this layer may be in another layer.
     pub fn may_have_data_below(&self, layer: u16) -> bool {
         self.has_below(layer) || !self.data_only.is_empty()
     }
 
+    /// Checks that a redirect may be followed.
+    ///
     /// # Errors
-    /// EPERM for a redirect where none is to be followed (fs/overlayfs/namei.c).
+    /// EPERM if redirects are not followed (fs/overlayfs/namei.c).
     pub fn check(&self, redirect: &Redirect) -> Result<()> {
         if self.follow {
             return Ok(());

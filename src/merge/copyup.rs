@@ -1,15 +1,14 @@
-//! Bringing one object of a lower into the upper, where its directory already is.
+//! Copy-up of one object of a lower into a directory of the upper.
 //!
-//! The copy is built in the work directory with owner, mode, attributes, ACLs and times, its data
-//! is forced out (unless the mount is volatile), and one rename makes it visible. Nothing of the
-//! tree changes by that but what was asked for: the same object now comes from another layer. The
-//! times of the directory that gets the entry are put back.
+//! The copy is built in the work directory, with owner, mode, attributes, ACLs and times. Its data
+//! is forced to the disk, unless the mount is volatile. Then one rename makes it visible. For users
+//! it is the same object, which comes from another layer now. The times of its directory stay.
 //!
-//! A crash before the rename leaves the lower object visible, a crash after it the copy; both look
-//! the same, but for a change of attributes that the copy is made for: that is on it.
+//! A crash before the rename leaves the lower object visible, a crash after it leaves the copy.
+//! Both look the same, except for a change of attributes that only the copy has.
 //!
-//! A copy is made with the mode that it is to have, as far as nothing that follows could take it
-//! away, and then looked at: what it has already is not given to it again.
+//! A copy is made with its final mode, without the bits that a later step could clear. Then its
+//! attributes are read, and only what is missing is set.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -30,20 +29,20 @@ use crate::sys::{
     FileType, Name, OwnedWritable, Stat, Target, Writable, WritableFd, at, file, stat,
 };
 
-/// How much of a file's data is wanted.
+/// The part of a file's data that a copy needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Data {
     /// All of it.
     All,
-    /// As much as there is in a file of this size, which the copy gets.
+    /// The data of a file of this size in bytes, which becomes the size of the copy.
     UpTo(u64),
-    /// None: the copy says that its data stays below (metacopy). Files without data, and those with
-    /// several names, which may show in different places below, are copied whole all the same.
+    /// No data: it stays below (metacopy). A file without data is copied whole all the same, and so
+    /// is a file with several names, which may lead to different places below.
     Below,
 }
 
 impl Data {
-    /// So much of a file.
+    /// The number of bytes to copy.
     fn len(self, was: &Stat) -> u64 {
         match self {
             Self::All | Self::Below => was.size,
@@ -52,15 +51,16 @@ impl Data {
     }
 }
 
-/// What an object can be made with: set-id bits, which writes and chown(2) take away, come last.
+/// The mode bits with which an object is made. Set-id bits follow, as writes and chown(2) clear
+/// them.
 const PLAIN: u32 = 0o777;
-/// The mode bits that let us write data and attributes of a file while it is being made. Nobody
-/// else gets to it: the work directory is ours alone.
+/// The mode bits that we need to write data and attributes of a file that is being made. Nobody
+/// else can reach it: the work directory is ours alone.
 const OUR_FILE: u32 = 0o600;
-/// The mode bits that let us put entries and attributes into a directory while it is being made.
+/// The mode bits that we need to write entries and attributes of a directory that is being made.
 const OUR_DIR: u32 = 0o700;
 
-/// Where a copy is to appear.
+/// The place in the upper where a copy is to appear.
 #[derive(Clone, Copy, Debug)]
 pub struct Destination<'a> {
     /// The directory in the upper.
@@ -69,59 +69,59 @@ pub struct Destination<'a> {
     pub name: Name<'a>,
 }
 
-/// What is to be copied up.
+/// The object that is to be copied up.
 #[derive(Clone, Copy, Debug)]
 pub struct Lower<'a> {
     /// The directory of the lower.
     pub dir: &'a LowerDir,
     /// The name there.
     pub name: Name<'a>,
-    /// Where its data is.
+    /// Where the data of the object is.
     pub data: &'a Contents,
-    /// A descriptor to read it, if it is open.
+    /// A descriptor to read the object, if it is open.
     pub open: Option<BorrowedFd<'a>>,
-    /// What its layer lies on.
+    /// The file systems of the layers.
     pub filesystems: &'a FileSystems,
-    /// How the copy gets into the index of hard links, if it does.
+    /// The entry that the copy gets in the index of hard links, if any.
     pub index: Option<&'a Plan>,
-    /// Known to have no attributes that users see.
+    /// The object is known to have no extended attributes that users see.
     pub no_xattrs: bool,
-    /// What is to be different about the copy: mode, owner and times.
+    /// The change of mode, owner and times that the copy gets.
     pub change: &'a Change,
 }
 
-/// A copy that nobody sees yet: the expensive part, made with no lock held.
+/// A copy that nobody sees yet. It takes long to build, so no directory is locked meanwhile.
 #[derive(Debug)]
 pub struct Copied {
     staged: Staged,
-    /// Its attributes when it was made: device and number.
+    /// Attributes of the copy when it was made. Device and number have not changed since.
     pub made: Stat,
-    /// It may have set-id bits.
+    /// The copy may have set-id bits.
     pub set_id: bool,
-    /// The copy's descriptor, if it is a regular file with its data.
+    /// A descriptor of the copy, if it is a regular file with its data.
     pub file: Option<OwnedWritable>,
-    /// Where its data is.
+    /// Where the data of the copy is.
     pub data: Contents,
-    /// It has to be forced to the disk before it is published.
+    /// The copy has to be forced to the disk before it is published.
     to_sync: bool,
 }
 
-/// Copies a file, link, device, FIFO or socket into the work directory.
+/// Copies a file, symbolic link, device, FIFO or socket into the work directory.
 ///
 /// # Errors
-/// What reading the lower and writing the upper says: EIO, ENOSPC, EDQUOT, EPERM for an owner that
-/// we may not give. The lower object stays as it is.
+/// Those of reading the lower and of writing the upper: EIO, ENOSPC, EDQUOT; EPERM for an owner
+/// that we may not give. The lower object stays as it is.
 pub fn build(upper: &Upper, lower: &Lower<'_>, was: &Stat, data: Data) -> Result<Copied> {
     let copied = build_unsynced(upper, lower, was, data)?;
     copied.sync(upper).context(|| format!("copy-up of {}", lower.name))?;
     Ok(copied)
 }
 
-/// Copies as [`build`] does, without forcing the data to the disk: that has to be done before the
-/// copy is published ([`Upper::sync_all`]).
+/// Copies as [`build`] does, but does not force the data to the disk. The caller does that before
+/// the copy is published ([`Upper::sync_all`]).
 ///
 /// # Errors
-/// As [`build`].
+/// As for [`build`].
 pub fn build_unsynced(upper: &Upper, lower: &Lower<'_>, was: &Stat, data: Data) -> Result<Copied> {
     let below = data == Data::Below && was.nlink == 1 && was.size > 0;
     let make = || match was.kind() {
@@ -143,7 +143,7 @@ fn build_file(upper: &Upper, lower: &Lower<'_>, was: &Stat, data: Data) -> Resul
     note_origin(upper, lower, source, was, copy)?;
     finish(upper, &lower.original(source, was), copy, &made)?;
     if let Data::UpTo(size) = data {
-        // As a file of the upper: it has changed now, and may lose more than data by that.
+        // The copy is cut as a file of the upper: that may clear set-id bits and capabilities too.
         file::truncate(to.writable(), size)?;
     }
     let set_id = lower.may_set_id(was);
@@ -151,14 +151,14 @@ fn build_file(upper: &Upper, lower: &Lower<'_>, was: &Stat, data: Data) -> Resul
     Ok(Copied { staged, made, set_id, file, data, to_sync })
 }
 
-/// Gives a file data that another has for it.
+/// Copies the data that another file holds for this one.
 fn fill_from(upper: &Upper, source: &Source, to: WritableFd<'_>, len: u64) -> Result<()> {
     let from = source.open()?;
     upper.copy_data(from.as_fd(), to, &stat::fstat(from.as_fd())?, len)
 }
 
-/// A copy of the metadata alone. Nothing is synced, unless the mount asks for it: there is no data
-/// that could be lost, and a file system with a journal writes the attributes before the name.
+/// Copies the metadata alone. The copy is synced only if the mount is strict: no data could be
+/// lost, and a file system with a journal writes the attributes before the name.
 fn build_without_data(upper: &Upper, lower: &Lower<'_>, was: &Stat) -> Result<Copied> {
     let data = match lower.data {
         Contents::Own => {
@@ -170,7 +170,7 @@ fn build_without_data(upper: &Upper, lower: &Lower<'_>, was: &Stat) -> Result<Co
     };
     let (staged, to) = upper.stage_file(lower.first_mode(was) | OUR_FILE)?;
     let made = stat::fstat(to.as_fd())?;
-    // The size is that of the data (ovl_do_copy_up, fs/overlayfs/copy_up.c).
+    // The copy has the size of the data (`ovl_do_copy_up`, fs/overlayfs/copy_up.c).
     file::truncate(to.writable(), was.size)?;
     let dir = lower.dir.dir().fd()?;
     let (source, copy) = (dir.as_ref().as_fd(), to.writable().object());
@@ -201,7 +201,7 @@ fn build_other(upper: &Upper, lower: &Lower<'_>, was: &Stat) -> Result<Copied> {
 }
 
 impl Lower<'_> {
-    /// Gives a copy the first `len` bytes of data.
+    /// Copies the first `len` bytes of data.
     fn fill(&self, upper: &Upper, to: WritableFd<'_>, was: &Stat, len: u64) -> Result<()> {
         match (self.data, self.open) {
             (Contents::Missing, _) => Err(Errno::EIO.into()),
@@ -215,7 +215,7 @@ impl Lower<'_> {
         }
     }
 
-    /// The permission bits that a copy can be made with.
+    /// The permission bits that a copy is made with.
     fn first_mode(&self, was: &Stat) -> u32 {
         self.change.mode.unwrap_or(was.mode) & PLAIN
     }
@@ -224,7 +224,7 @@ impl Lower<'_> {
         (was.mode | self.change.mode.unwrap_or(0)) & (libc::S_ISUID | libc::S_ISGID) != 0
     }
 
-    /// Itself, as what metadata is copied from; `dir` is its directory.
+    /// The object as an original of metadata; `dir` is its directory.
     fn original<'a>(&'a self, dir: BorrowedFd<'a>, was: &'a Stat) -> Original<'a> {
         Original {
             target: Target::At(dir, self.name),
@@ -236,9 +236,9 @@ impl Lower<'_> {
     }
 }
 
-/// Notes the origin of a copy, which gives it its number after the next mount. The copy of one of
-/// several hard links that does not get into the index has a number of its own
-/// (`ovl_do_copy_up`, fs/overlayfs/copy_up.c).
+/// Notes the origin of a copy, which gives the copy its number after the next mount. A copy of one
+/// of several hard links has its own number if it is not in the index (`ovl_do_copy_up`,
+/// fs/overlayfs/copy_up.c).
 fn note_origin(
     upper: &Upper,
     lower: &Lower<'_>,
@@ -255,32 +255,32 @@ fn note_origin(
     Ok(())
 }
 
-/// What metadata is copied from.
+/// The object that metadata is copied from.
 struct Original<'a> {
     target: Target<'a>,
     was: &'a Stat,
     /// Where its layer keeps owners and modes.
     owner_storage: OwnerStorage,
-    /// Known to have no attributes that users see.
+    /// The object is known to have no extended attributes that users see.
     no_xattrs: bool,
-    /// What is to be different about the copy.
+    /// The change that the copy gets.
     change: &'a Change,
 }
 
-/// Gives a copy, which is as `made` says so far, the metadata of its original. The owner first, as
-/// chown(2) takes set-id bits and capabilities away; the times last, as everything else changes
-/// them.
+/// Gives a copy the metadata of its original. So far the copy has the attributes `made`. The owner
+/// comes first, as chown(2) clears set-id bits and capabilities; the times come last, as all other
+/// calls change them.
 fn finish(upper: &Upper, from: &Original<'_>, to: Writable<'_>, made: &Stat) -> Result<()> {
     let Original { target, was, owner_storage, no_xattrs, change } = *from;
     let given = upper.give_owner(to, made, (target, was, owner_storage))?;
     let has_acl = !no_xattrs
         && xattr::copy((target, owner_storage.dialect()), (to, upper.owner_storage().dialect()))?;
-    // A new mode takes the place of the old one, unless something has to be done between the two.
+    // A new mode is set in place of the old one, unless another step comes between the two.
     let has_mode = was.kind() != FileType::Symlink;
     let at_once = has_mode && given == Given::Owner && !change.gives_owner();
     let mode = change.mode.filter(|_| at_once).map_or(was.mode, |mode| was.kind().mode() | mode);
     let known = Some(made).filter(|_| !has_acl);
-    // Marks before the mode, which may keep us from setting more.
+    // Marks come before the mode, which may forbid to set them.
     if was.protection.is_any() && matches!(was.kind(), FileType::Regular | FileType::Directory) {
         protect(upper, to, was)?;
     }
@@ -291,8 +291,8 @@ fn finish(upper: &Upper, from: &Original<'_>, to: Writable<'_>, made: &Stat) -> 
     at::set_times(to, change.atime.or(was.atime), change.mtime.or(was.mtime))
 }
 
-/// A copy keeps what its original is protected from, where the upper can hold that
-/// (`ovl_copy_fileattr`, fs/overlayfs/copy_up.c).
+/// Gives a copy the protection of its original, if the upper can hold that (`ovl_copy_fileattr`,
+/// fs/overlayfs/copy_up.c).
 fn protect(upper: &Upper, to: Writable<'_>, was: &Stat) -> Result<()> {
     let marked = upper.set_protection(to, was.protection);
     if !matches!(&marked, Err(err) if err.errno() == Errno::EPERM) {
@@ -317,13 +317,13 @@ impl Copied {
     /// Changes mode, owner and times of the copy.
     ///
     /// # Errors
-    /// As [`attr::apply`].
+    /// As for [`attr::apply`].
     pub fn change(&mut self, upper: &Upper, change: &Change) -> Result<()> {
         self.set_id |= change.mode.is_some();
         attr::apply(upper, self.staged.object()?, change)
     }
 
-    /// Makes the copy visible and leaves the times of its directory as they were.
+    /// Makes the copy visible, and restores the times of its directory.
     pub fn publish(self, upper: &Upper, to: Destination<'_>) -> Result<()> {
         let times = to.dir.dir().stat()?;
         upper.set_impure(to.dir)?;
@@ -333,8 +333,8 @@ impl Copied {
         Ok(())
     }
 
-    /// Makes the copy an entry of the index, for a file of `count` names: every name that only the
-    /// lower has leads to it from then on.
+    /// Makes the copy an entry of the index, for a file of `count` names. From then on, every name
+    /// that only the lower has leads to the copy.
     pub fn publish_in_index(self, upper: &Upper, plan: &Plan, count: u32) -> Result<()> {
         // The entry will be its only link.
         self.staged.mark(|copy| upper.set_count(copy, Count::by_upper(count, 1)))?;
@@ -344,7 +344,7 @@ impl Copied {
     }
 }
 
-/// A copy without a name, for a lower file that was unlinked while in use and is now written to.
+/// Builds a copy without a name, for a lower file that was unlinked in use and is now written to.
 pub fn build_unnamed(upper: &Upper, lower: &Lower<'_>, data: Data) -> Result<OwnedWritable> {
     unseen(|| build_without_name(upper, lower, data))
 }
@@ -361,12 +361,12 @@ fn build_without_name(upper: &Upper, lower: &Lower<'_>, data: Data) -> Result<Ow
     Ok(to)
 }
 
-/// Gives a file of the upper, open to write, the data that it has elsewhere so far.
+/// Completes a file of the upper, open to write: copies the data that another file holds for it.
 pub fn complete(upper: &Upper, to: WritableFd<'_>, source: &Source) -> Result<()> {
     let make = || {
         let was = stat::fstat(to.as_fd())?;
         let copied = fill_from(upper, source, to, was.size);
-        // Also where it failed: nothing has changed then.
+        // The times are restored after a failure too, as nothing has changed then.
         at::set_times(to.object(), SetTime::At(was.atime), SetTime::At(was.mtime))?;
         copied?;
         if !upper.is_volatile() {
@@ -378,7 +378,7 @@ pub fn complete(upper: &Upper, to: WritableFd<'_>, source: &Source) -> Result<()
     unseen(make).context(|| format!("completing the data of {}", source.name.escape_ascii()))
 }
 
-/// The upper directory of a merged one, in the work directory.
+/// A new upper part of a merged directory, in the work directory.
 #[derive(Debug)]
 #[must_use = "what is not published is removed"]
 pub struct CopiedDir {
@@ -386,14 +386,14 @@ pub struct CopiedDir {
     made: Stat,
 }
 
-/// Makes the upper directory of a merged one, with the effective metadata and without a mark: it
-/// goes on merging with what is below.
+/// Makes the upper part of a merged directory, with the effective metadata. It carries no mark, so
+/// that it goes on merging with the lowers.
 pub fn directory(upper: &Upper, from: &DirStack) -> Result<CopiedDir> {
     unseen(|| {
         let was = from.stat()?;
         let staged = upper.stage_dir(was.permissions() & PLAIN | OUR_DIR)?;
         let made = stat::stat(staged.object()?.target())?;
-        // As long as its mode is one that lets us.
+        // It is opened now because its final mode may forbid that.
         let to_sync = if upper.is_strict() { Some(staged.open_dir()?) } else { None };
         {
             let lends = from.meta_dir()?;
@@ -411,7 +411,7 @@ pub fn directory(upper: &Upper, from: &DirStack) -> Result<CopiedDir> {
 }
 
 impl CopiedDir {
-    /// Makes it appear where it belongs.
+    /// Publishes the directory at its place, and restores the times of the directory above.
     pub fn publish(self, upper: &Upper, to: Destination<'_>) -> Result<UpperDir> {
         unseen(|| {
             let times = to.dir.dir().stat()?;

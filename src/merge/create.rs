@@ -1,7 +1,7 @@
-//! New objects in the upper.
+//! Creation of objects in the upper.
 //!
-//! Where nothing stands at the name and the object gets the owner that we create with anyway, it is
-//! made in place: one call, nothing to undo. Otherwise it is built in the work directory and moved.
+//! If nothing stands at the name, and the new object gets the owner that we create with anyway, one
+//! call makes it in place. Otherwise it is built in the work directory and moved.
 
 use std::os::fd::AsFd;
 
@@ -14,10 +14,10 @@ use crate::layer::{Over, OwnerStorage, Staged, Upper, UpperDir};
 use crate::sys::xattr::{self, SetMode};
 use crate::sys::{Name, OwnedWritable, Stat, Target, Writable, at, stat};
 
-/// The mode bits that let us mark a directory while it is being made. Nobody else gets to it.
+/// The mode bits that we need to mark a directory that is being made. Nobody else can reach it.
 const OUR_DIR: u32 = 0o700;
 
-/// What kind of object, with what only that kind has.
+/// The kind of a new object, with the data of that kind.
 #[derive(Clone, Copy, Debug)]
 pub enum Body<'a> {
     /// A regular file.
@@ -28,17 +28,17 @@ pub enum Body<'a> {
     Node {
         /// `S_IFCHR`, `S_IFBLK`, `S_IFIFO` or `S_IFSOCK`.
         kind: u32,
-        /// What a device stands for.
+        /// The device number.
         rdev: u64,
     },
     /// A symbolic link.
     Symlink {
-        /// What it says.
+        /// The path that the link holds.
         target: &'a [u8],
     },
 }
 
-/// Who asks, and for what permissions.
+/// The caller who makes an object, and the permissions that the object gets.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
     /// File system user of the caller.
@@ -51,19 +51,19 @@ pub struct Request {
     pub umask: u32,
 }
 
-/// What stands at the name: decides how the new object gets there.
+/// The state of a name that is to be made. It decides how the new object gets there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Site {
-    /// A whiteout that stands at the name and has to be replaced.
+    /// A whiteout stands at the name and has to be replaced.
     pub over_whiteout: bool,
-    /// A whiteout file `.wh.NAME` that has to go.
+    /// A whiteout file `.wh.NAME` stands beside the name and has to be removed.
     pub beside_file: bool,
-    /// A lower has something under this name: a directory has to be opaque.
+    /// A lower has something under the name, so that a new directory has to be opaque.
     pub in_lowers: bool,
 }
 
 impl Site {
-    /// Nothing anywhere.
+    /// A name that no layer has.
     pub const FREE: Self = Self { over_whiteout: false, beside_file: false, in_lowers: false };
 }
 
@@ -72,20 +72,20 @@ impl Site {
 pub struct Created {
     /// Its attributes.
     pub stat: Stat,
-    /// Its descriptor, if it is a regular file.
+    /// A descriptor of the object, if it is a regular file.
     pub file: Option<OwnedWritable>,
 }
 
-/// The directory that gets the object: in the upper, with what it passes on.
+/// The directory of the upper that gets the object.
 #[derive(Debug)]
 pub struct Parent<'a> {
     /// The directory.
     pub dir: &'a UpperDir,
-    /// What new objects get from it.
+    /// The attributes that new objects inherit from the directory.
     pub inherit: Inherit,
 }
 
-/// What a directory passes on to new objects in it.
+/// The attributes that new objects inherit from their directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inherit {
     /// The group, if the directory has the setgid bit.
@@ -95,17 +95,17 @@ pub struct Inherit {
 }
 
 impl Inherit {
-    /// That of a directory with these attributes, made in one that passes `self` on.
+    /// The attributes that a new directory passes on; `self` are those of its parent.
     #[must_use]
     pub fn passed_on(self, made: &Stat) -> Self {
         let group = if made.mode & libc::S_ISGID != 0 { Id::new(made.gid) } else { None };
         Self { group, default_acl: self.default_acl }
     }
 
-    /// Reads it from a directory of the upper.
+    /// Reads the attributes that a directory of the upper passes on.
     pub fn of(dir: &UpperDir) -> Result<Self> {
         let stat = dir.dir().stat()?;
-        // Where modes are not those of the inodes an ACL means nothing.
+        // Where modes are not those of inodes, an ACL means nothing.
         let acls = dir.dir().owner_storage() == OwnerStorage::Inode;
         let default_acl = acls && dir.dir().marks()?.default_acl;
         Ok(Self { group: None, default_acl }.passed_on(&stat))
@@ -115,8 +115,8 @@ impl Inherit {
 /// Makes an object.
 ///
 /// # Errors
-/// EEXIST if the name is taken after all; what mkdirat(2), mknodat(2), symlinkat(2), openat(2) and
-/// renameat2(2) say.
+/// EEXIST if the name is taken after all; those of mkdirat(2), mknodat(2), symlinkat(2), openat(2),
+/// renameat2(2).
 pub fn create(
     upper: &Upper,
     parent: &Parent<'_>,
@@ -139,17 +139,16 @@ pub fn create(
         make_staged(upper, parent.dir, name, body, &plan, opaque, over)?
     };
     if site.beside_file {
-        // The object shows all the same: a marker hides only what is below.
+        // A failure does no harm: the whiteout file hides only what is below the object.
         best_effort("a whiteout stays", upper.remove_whiteout_file(parent.dir, name));
     }
     Ok(created)
 }
 
-/// Makes a file without a name that `parent` would pass the same things on to (open(2),
-/// `O_TMPFILE`).
+/// Makes a file without a name (open(2), `O_TMPFILE`), which inherits from `parent` as any other.
 ///
 /// # Errors
-/// EOPNOTSUPP where the upper has no such files; what chown(2) says.
+/// EOPNOTSUPP if the upper has no such files; those of chown(2).
 pub fn unnamed(upper: &Upper, parent: &Parent<'_>, request: &Request) -> Result<Created> {
     let plan = Plan::new(upper, parent, Body::File, request)?;
     let file = upper.linkable_file(plan.mode)?;
@@ -158,14 +157,14 @@ pub fn unnamed(upper: &Upper, parent: &Parent<'_>, request: &Request) -> Result<
     Ok(Created { stat, file: Some(file) })
 }
 
-/// Owner, mode and ACLs of the object to be.
+/// Owner, mode and ACLs of an object that is to be made.
 struct Plan {
     uid: Id,
     gid: Id,
     mode: u32,
     access: Option<Vec<u8>>,
     default: Option<Vec<u8>>,
-    /// The file system does the same by itself.
+    /// The file system gives an object made in place the same owner, mode and ACLs.
     in_place: bool,
 }
 
@@ -208,7 +207,7 @@ impl Plan {
         Attributes { uid: self.uid, gid: self.gid, mode: kind | self.mode, rdev }
     }
 
-    /// What the file system would do in the directory itself, done by hand for the work directory.
+    /// Applies the default ACL of a directory, as the file system would for an object made there.
     fn apply_default_acl(&mut self, upper: &Upper, dir: &UpperDir, body: Body<'_>) -> Result<()> {
         let bytes = upper.with_dir(dir, |dir| xattr::get_if_set(dir.target(), ACL_DEFAULT))?;
         let Some(bytes) = bytes else { return Ok(()) };
@@ -303,7 +302,7 @@ fn finish(upper: &Upper, object: Writable<'_>, body: Body<'_>, plan: &Plan) -> R
         return Ok(());
     }
     set_acls(object, plan)?;
-    // chown(2) and mkdir(2) do not keep set-id bits.
+    // chown(2) and mkdir(2) clear set-id bits.
     let is_ours_so_far = matches!(body, Body::Dir) && plan.mode & OUR_DIR != OUR_DIR;
     if plan.mode & 0o6000 != 0 || plan.access.is_some() || is_ours_so_far {
         at::chmod(object, plan.mode)?;

@@ -1,7 +1,7 @@
-//! Going down the layers below one object, also where redirects lead.
+//! A descent through the layers below one object, along redirects too.
 //!
-//! In most directories a name means the same name in every layer, and the index knows where it is.
-//! Below a redirect, and for the data of a metacopy file, the way has to be found layer by layer.
+//! In most directories a name means the same name in every layer, and the index has the layers of
+//! it. Below a redirect, and for the data of a metacopy file, each layer has to be searched.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::format::redirect::Redirect;
 use crate::layer::{LayerDir, LowerDir};
 use crate::sys::{Name, Stat};
 
-/// An object that the descent came to.
+/// An object that the descent has reached.
 #[derive(Debug)]
 pub struct Place {
     /// The directory of a lower that holds it.
@@ -23,25 +23,25 @@ pub struct Place {
     pub stat: Stat,
 }
 
-/// How the object is called further down.
+/// The name or path of the object in the layers further down.
 #[derive(Clone, Debug)]
 enum Way {
-    /// By this name, in the directories of the parent.
+    /// A name in the directories of the parent.
     Sibling(Box<[u8]>),
-    /// By this path from the root.
+    /// A path from the root of the layer.
     Path(Vec<Box<[u8]>>),
 }
 
-/// A way down from one object.
+/// A descent from one object.
 #[derive(Debug)]
 pub struct Descent<'a> {
     context: LookupContext<'a>,
     parent: &'a DirStack,
     way: Way,
-    /// Number of the layer that was looked at last.
+    /// Number of the layer that was searched last.
     layer: u16,
     done: bool,
-    /// The redirect that counts is a path from the root.
+    /// The last redirect was a path from the root.
     absolute: bool,
 }
 
@@ -57,9 +57,9 @@ impl<'a> Descent<'a> {
         Self { context, parent, way, layer, done: false, absolute: false }
     }
 
-    /// Takes a redirect into account that the object which was found last carries.
+    /// Applies the redirect of the object that was found last.
     pub fn redirect(&mut self, redirect: &Redirect) {
-        // A path from the root begins anew, whatever was opaque on the way (ovl_check_redirect,
+        // A path from the root begins anew, even below an opaque directory (`ovl_check_redirect`,
         // fs/overlayfs/namei.c).
         self.absolute = matches!(redirect, Redirect::Absolute(_));
         self.done &= !self.absolute;
@@ -72,8 +72,9 @@ impl<'a> Descent<'a> {
         };
     }
 
-    /// The file in a data-only layer that the redirects lead to: an absolute one is needed, and
-    /// nothing in these layers is a mark (`ovl_lookup_data_layers`, fs/overlayfs/namei.c).
+    /// Finds the file in a data-only layer that the redirects lead to. The last redirect has to be
+    /// absolute, and marks mean nothing in these layers (`ovl_lookup_data_layers`,
+    /// fs/overlayfs/namei.c).
     pub fn in_data_only(&self) -> Result<Option<Place>> {
         let Way::Path(path) = &self.way else { return Ok(None) };
         if !self.absolute {
@@ -87,7 +88,7 @@ impl<'a> Descent<'a> {
         Ok(None)
     }
 
-    /// The next object of any kind; `None` at the end or at a whiteout.
+    /// Finds the next object of any kind; `None` at the end or at a whiteout.
     pub fn step(&mut self) -> Result<Option<Place>> {
         while !self.done && usize::from(self.layer) < self.context.roots.len() {
             let root = self.context.roots.get(usize::from(self.layer));
@@ -126,8 +127,7 @@ impl<'a> Descent<'a> {
             let name = Name::new(component)?;
             let marks = here.dir().marks_of(name)?;
             here = here.child(name, &place.stat);
-            // What this layer has below an opaque directory still counts; what deeper layers have
-            // not.
+            // Below an opaque directory this layer still counts, and deeper ones do not.
             if marks.opaque || here.dir().has_aufs_opaque()? {
                 self.done = true;
             } else if self.context.has_below(here.dir().layer())
@@ -141,8 +141,8 @@ impl<'a> Descent<'a> {
         self.look(&here, last)
     }
 
-    /// Looks at one name of one layer; a whiteout ends the descent, one beside an object
-    /// (`.wh.NAME`) behind it.
+    /// Looks at one name of one layer. A whiteout ends the descent. A whiteout file beside an
+    /// object (`.wh.NAME`) ends it after that object.
     fn look(&mut self, above: &LowerDir, name: &[u8]) -> Result<Option<Place>> {
         let name = Name::new(name)?;
         let dir: &Arc<LayerDir> = above.dir();
@@ -158,7 +158,7 @@ impl<'a> Descent<'a> {
     }
 }
 
-/// The regular file at a path of a data-only layer, whatever else stands there.
+/// Finds the regular file at a path of a data-only layer, where marks mean nothing.
 fn plain_file(root: &LowerDir, path: &[Box<[u8]>]) -> Result<Option<Place>> {
     let Some((last, above)) = path.split_last() else { return Ok(None) };
     let mut here = root.clone();

@@ -1,4 +1,4 @@
-//! An object of the merged tree: its attributes, and where it and its data are.
+//! The result of a lookup: the attributes of an object, and where it and its data are.
 
 use std::os::fd::OwnedFd;
 
@@ -9,34 +9,34 @@ use crate::error::Result;
 use crate::layer::LowerDir;
 use crate::sys::{Name, Stat};
 
-/// What a name stands for.
+/// An object that a lookup has found.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// Effective attributes; number and device are those of the topmost object.
+    /// Effective attributes. Device and inode number are those of the topmost object.
     pub stat: Stat,
-    /// The object that it gets its number from.
+    /// The object that gives this one its number.
     pub origin: Key,
-    /// Where it is.
+    /// Where the object is.
     pub what: What,
     /// Where its data is.
     pub data: Contents,
-    /// Known to have no extended attributes at all.
+    /// The object is known to have no extended attributes that users see.
     pub no_xattrs: bool,
-    /// Where it stands in the index of hard links.
+    /// Its entry in the index of hard links, if it has one.
     pub linked: Option<Box<Linked>>,
-    /// If it is in a lower: whether its other names, if any, stand for it too.
+    /// For an object in a lower: whether its other names, if any, stand for it too.
     pub names: links::Names,
 }
 
 impl Found {
-    /// With its data, and with nothing else to know of it.
+    /// An object with its own data, of which nothing else is known.
     #[must_use]
     pub fn new(stat: Stat, origin: Key, what: What) -> Self {
         let (data, names) = (Contents::Own, links::Names::One);
         Self { stat, origin, what, data, no_xattrs: false, linked: None, names }
     }
 
-    /// What tells the object from every other: in the upper the inode itself, elsewhere the origin.
+    /// The identity of the object: in the upper its inode, elsewhere its origin.
     #[must_use]
     pub fn identity(&self) -> Key {
         match self.what {
@@ -49,27 +49,27 @@ impl Found {
 /// Where the data of an object is.
 #[derive(Clone, Debug, Default)]
 pub enum Contents {
-    /// With the rest of it.
+    /// In the object itself.
     #[default]
     Own,
     /// In another file (metacopy).
     Elsewhere(Box<Source>),
-    /// In another file, which is not there, or which the marks do not tell: reading is EIO. Never
-    /// because of an error that may pass.
+    /// In another file that does not exist, or that the marks do not name. Reading gives EIO. An
+    /// error that may pass never leads to this state.
     Missing,
 }
 
-/// A file of a lower that holds the data of another.
+/// A file of a lower that holds the data of another file.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// The directory that holds it.
+    /// The directory of the file.
     pub dir: LowerDir,
-    /// Its name there.
+    /// The name of the file in that directory.
     pub name: Box<[u8]>,
 }
 
 impl Source {
-    /// A descriptor to read it.
+    /// Opens the file to read it.
     ///
     /// # Errors
     /// Those of openat(2).
@@ -81,13 +81,12 @@ impl Source {
 /// Where an object is.
 #[derive(Clone, Debug)]
 pub enum What {
-    /// A directory, with all that merges into it.
+    /// A directory, with all parts that merge into it.
     Dir(DirStack),
-    /// Something else, in the upper.
+    /// A non-directory in the upper.
     Upper,
-    /// Something else, in the upper, where only the index of hard links has it: the name is in a
-    /// lower.
+    /// A non-directory in the upper that only the index of hard links has; the name is in a lower.
     Linked,
-    /// Something else, in this directory of a lower, under the name that was looked up.
+    /// A non-directory in this directory of a lower, under the name that was looked up.
     Lower(LowerDir),
 }

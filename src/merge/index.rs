@@ -1,9 +1,9 @@
-//! The merged index of a directory: every name in it, and which layers it comes from.
+//! The merged index of a directory: all its names, and the layers that have them.
 //!
-//! Built from one listing of each layer, it answers an absent name with no system call and a
-//! present one with one, however many layers there are. It also knows what decides about markers:
-//! whether a lower has a name (so that its removal needs a whiteout) and whether the upper holds a
-//! whiteout. The engine is the only writer of the upper, so the index can be kept true.
+//! The index is built from one listing of each layer. With it, an absent name takes no system call
+//! and a file takes one, whatever the number of layers. A change learns from it whether a lower has
+//! a name, so that its removal needs a whiteout, and whether the upper has a whiteout. Only this
+//! process changes the upper, so the index can be kept true.
 
 use smallvec::SmallVec;
 
@@ -17,59 +17,59 @@ use crate::sys::dir::Entry as DirEntry;
 use crate::sys::{FileType, Name};
 use std::sync::Arc;
 
-/// What the upper has under a name.
+/// The state of a name in the upper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InUpper {
-    /// Nothing.
+    /// Nothing is there.
     Absent,
-    /// An object.
+    /// An object that is not a whiteout.
     Object {
-        /// Its type.
+        /// The type of the object.
         kind: FileType,
-        /// Its inode number.
+        /// The inode number of the object.
         ino: u64,
-        /// A whiteout file beside it cuts off what the lowers have.
+        /// A whiteout file beside the object hides what the lowers have.
         cut: bool,
     },
-    /// A whiteout, in either form.
+    /// A whiteout, in any form.
     Whiteout,
 }
 
-/// What the lowers have under a name, once their own whiteouts are applied.
+/// The lowers that show a name, once their own whiteouts are applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InLowers<'a> {
-    /// Positions in [`DirStack::lowers`], topmost first: one for a file, all down to the first that
-    /// is not a directory for a directory.
+    /// Positions in [`DirStack::lowers`], topmost first. A file has one position. A directory has
+    /// all of them, down to the first object that is no directory.
     pub levels: &'a [u16],
-    /// Type and inode number of the topmost, for as long as the upper has nothing under the name.
+    /// Type and inode number of the topmost object, as long as the upper has nothing at the name.
     shown: Option<(FileType, u64)>,
 }
 
 impl InLowers<'_> {
-    /// Inode number of the topmost, if it shows.
+    /// Inode number of the topmost object, if it shows.
     #[must_use]
     pub fn ino(&self) -> Option<u64> {
         self.shown.map(|(_, ino)| ino)
     }
 }
 
-/// One name.
+/// The layers that have one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// In the upper.
+    /// The state of the name in the upper.
     pub upper: InUpper,
-    /// Below.
+    /// The lowers that show the name.
     pub lowers: InLowers<'a>,
 }
 
 impl Entry<'_> {
-    /// Whether any lower shows this name, so that removing it takes a whiteout.
+    /// Whether a lower shows the name, so that its removal needs a whiteout.
     #[must_use]
     pub fn in_lowers(&self) -> bool {
         !self.lowers.levels.is_empty()
     }
 
-    /// The type that the name shows, or `None` if it shows nothing.
+    /// The type of the object that the name shows; `None` if it shows nothing.
     #[must_use]
     pub fn kind(&self) -> Option<FileType> {
         match self.upper {
@@ -80,30 +80,29 @@ impl Entry<'_> {
     }
 }
 
-/// The names of one merged directory, in the order in which the layers list them: that a file was
-/// copied up does not move it.
+/// The names of one merged directory, in the order of the listings. A copy-up does not move a name.
 #[derive(Debug, Default)]
 pub struct Index {
     entries: NameMap<Packed>,
-    /// The levels of all names, one list behind the other.
+    /// The levels of all names, one list after the other.
     levels: Box<[u16]>,
-    /// Of lowers that change.
+    /// The state of the lowers when they were listed, if others may change them.
     seen: Option<Box<Seen>>,
 }
 
-/// What is kept of an [`Entry`]. Only of what shows are type and inode number ever asked for; what
-/// a lower has shows again under no name that was in the upper.
+/// The stored form of an [`Entry`]. One type and inode number are enough, as only those of the
+/// object that shows are asked for. A lower never shows again under a name that was in the upper.
 #[derive(Clone, Copy, Debug)]
 struct Packed {
     ino: u64,
-    /// Where its levels begin.
+    /// The position of its first level in the list of levels.
     first: u32,
     levels: u16,
     upper: Upper,
     kind: FileType,
 }
 
-/// A million names, three words each: what it takes is what it is for.
+/// Two words, and one more for the span of the name: a directory may have a million names.
 const _: () = assert!(size_of::<Packed>() == 16);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,23 +116,23 @@ impl Index {
     /// Lists all layers of `dir`.
     ///
     /// # Errors
-    /// Any error of any layer: a listing is complete or it is an error.
+    /// Any error of any layer: a listing is complete, or it is an error.
     pub fn build(dir: &DirStack) -> Result<Self> {
         let seen = Seen::of(dir)?;
         let listed = Self::list(dir)?;
         Ok(Self { seen, ..listed })
     }
 
-    /// Whether it may not be believed any more without another look.
+    /// Whether the lowers have to be looked at again before the index is used.
     #[must_use]
     pub fn is_due(&self) -> bool {
         self.seen.as_ref().is_some_and(|seen| seen.is_due())
     }
 
-    /// Looks again whether the lowers are as they were; if so it may be believed for a while.
+    /// Looks whether the lowers are as they were. If so, the index may be used for a while.
     ///
     /// # Errors
-    /// What stat(2) says of any of them.
+    /// Those of stat(2) on a lower.
     pub fn is_still_true(&mut self, dir: &DirStack) -> Result<bool> {
         match &mut self.seen {
             Some(seen) => seen.is_still_true(dir),
@@ -156,14 +155,14 @@ impl Index {
         building.finish()
     }
 
-    /// How many names it has, and how many bytes of memory it takes.
+    /// The number of names, and the bytes of memory that the index takes.
     #[must_use]
     pub fn size(&self) -> (usize, usize) {
         (self.entries.len(), self.entries.bytes() + size_of_val(&*self.levels))
     }
 
-    /// An index of a few names, without listing the lowers: what it costs depends on how many
-    /// names and layers there are, not on how much is in the directory.
+    /// Builds an index of a few names. The upper is listed, but each lower is only asked for these
+    /// names, so that the cost does not grow with the size of the lowers.
     pub fn of_names<'a>(
         dir: &DirStack,
         names: impl Iterator<Item = &'a [u8]> + Clone,
@@ -182,13 +181,13 @@ impl Index {
         building.finish()
     }
 
-    /// What is known of a name.
+    /// The entry of a name.
     #[must_use]
     pub fn get(&self, name: Name<'_>) -> Option<Entry<'_>> {
         self.entries.get(name.bytes()).map(|packed| self.unpack(packed))
     }
 
-    /// Names and what they stand for, visible or not.
+    /// All names with their entries, including names that show nothing.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Entry<'_>)> {
         self.entries.iter().map(|(name, packed)| (name, self.unpack(packed)))
     }
@@ -207,20 +206,20 @@ impl Index {
         Entry { upper, lowers: InLowers { levels: levels.unwrap_or_default(), shown } }
     }
 
-    /// How many names there are, hidden ones included.
+    /// The number of names, including names that show nothing.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there are no names at all.
+    /// Whether the index has no names.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.len() == 0
     }
 
-    /// Notes that the upper now has an object under this name. A directory made here hides what is
-    /// below; one that was copied up does not, and that is seen from its own marks.
+    /// Notes that the upper now has an object under this name. The index does not say whether a
+    /// directory hides the lowers (a new one) or merges with them (a copy): its marks do.
     pub fn put_upper(&mut self, name: Name<'_>, kind: FileType, ino: u64) {
         let upper = Upper::Object { cut: false };
         match self.entries.get_mut(name.bytes()) {
@@ -232,7 +231,7 @@ impl Index {
         }
     }
 
-    /// Notes that the name shows nothing any more: a whiteout if a lower has it, else no trace.
+    /// Notes that the name shows nothing any more. It stays as a whiteout if a lower has it.
     pub fn remove(&mut self, name: Name<'_>) {
         match self.entries.get_mut(name.bytes()) {
             Some(entry) if entry.levels > 0 => entry.upper = Upper::Whiteout,
@@ -242,13 +241,13 @@ impl Index {
     }
 }
 
-/// An entry while layers are being added.
+/// An entry while the layers are listed.
 struct Open {
     upper: InUpper,
     levels: SmallVec<[u16; 2]>,
-    /// Type and inode number of the topmost of these.
+    /// Type and inode number of the topmost of these levels.
     top: Option<(FileType, u64)>,
-    /// May lower layers still add to it?
+    /// Layers further down may still add to the entry.
     open: bool,
 }
 
@@ -258,7 +257,7 @@ struct Building {
 }
 
 impl Building {
-    /// Changes the entry of a name.
+    /// Changes the entry of a name, made if it is missing. EFBIG if there are too many names.
     fn change(&mut self, name: &[u8], change: impl FnOnce(&mut Open)) -> Result<()> {
         if let Some(known) = self.entries.get_mut(name) {
             change(known);
@@ -274,7 +273,7 @@ impl Building {
         Ok(())
     }
 
-    /// Returns whether the directory hides all that is below.
+    /// Adds the names of the upper. Returns whether a file in the directory makes it opaque.
     fn add_upper(&mut self, dir: &Arc<LayerDir>) -> Result<bool> {
         let mut hidden = Vec::new();
         let mut opaque = false;
@@ -317,14 +316,14 @@ impl Building {
             }
             Ok(())
         })?;
-        // After the layer's own entries: a whiteout hides what is below, not what is beside it.
+        // The layer's own entries come first: a whiteout hides only what is below its layer.
         for name in hidden {
             self.change(&name, |entry| entry.open = false)?;
         }
         Ok(opaque)
     }
 
-    /// What one lower has under one name. That no level is below an opaque one is known.
+    /// Adds what one lower has under one name. The stack of the directory ends at an opaque one.
     fn probe_lower(&mut self, dir: &Arc<LayerDir>, level: u16, name: &[u8]) -> Result<()> {
         if dir.classify(name) != AufsName::Plain
             || self.entries.get(name).is_some_and(|known| !known.open)
@@ -349,7 +348,7 @@ impl Building {
             let (upper, shown) = match open.upper {
                 InUpper::Absent => (Upper::Absent, top),
                 InUpper::Object { kind, ino, cut } => (Upper::Object { cut }, Some((kind, ino))),
-                // Nobody asks what it would be.
+                // Nobody asks for the type, as no object shows.
                 InUpper::Whiteout => (Upper::Whiteout, top.or(Some((FileType::CharDevice, 0)))),
             };
             let Some((kind, ino)) = shown else { continue };
@@ -365,7 +364,7 @@ impl Building {
 }
 
 impl Open {
-    /// Adds what a lower has: an object of a kind, or (`None`) a whiteout.
+    /// Adds an object of a lower by its type, or a whiteout (`None`).
     fn add_lower(&mut self, level: u16, kind: Option<FileType>, ino: u64) {
         if !self.open {
             return;
@@ -376,7 +375,7 @@ impl Open {
                 self.top = Some((kind, ino));
                 self.levels.push(level);
             }
-            // A file below a directory is hidden by it, and hides what is below.
+            // A file below a directory does not show, and hides what is below it.
             Some(_) if is_dir => self.levels.push(level),
             _ => {}
         }
@@ -384,7 +383,7 @@ impl Open {
     }
 }
 
-/// The type of an entry, or `None` if it is a whiteout.
+/// The type of an entry; `None` for a whiteout, or for an entry that has gone.
 pub(crate) fn object(dir: &Arc<LayerDir>, found: &DirEntry<'_>) -> Result<Option<FileType>> {
     match found.kind {
         Some(kind) if !dir.may_be_other(Some(kind)) => Ok(Some(kind)),

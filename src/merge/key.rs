@@ -1,20 +1,20 @@
-//! What tells an object of a layer from every other.
+//! The identity of an object of a layer.
 
 use crate::sys::Stat;
 
-/// One object of one layer. The same inode may be met in two layers, as two objects.
+/// The identity of one object of one layer. One inode in two layers counts as two objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     /// Device number of the file system.
     pub dev: u64,
-    /// Inode number there.
+    /// Inode number in that file system.
     pub ino: u64,
-    /// Number of the layer: 0 is the upper.
+    /// Number of the layer; 0 is the upper.
     pub layer: u16,
 }
 
 impl Key {
-    /// The object with these attributes.
+    /// The key of an object with these attributes.
     #[must_use]
     pub fn of(stat: &Stat, layer: u16) -> Self {
         Self { dev: stat.dev, ino: stat.ino, layer }

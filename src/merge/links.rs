@@ -1,9 +1,9 @@
-//! Files of lowers with several names, and the index of those that were copied up.
+//! Lower files with several names, and the index of hard links.
 //!
-//! Without the index each name of such a file is a file of its own: the change of one copies that
-//! name up alone, and the others stay what the layers say (`ovl_hash_bylower`,
-//! fs/overlayfs/inode.c). With it they are names of one file, and so are those of one inode in
-//! several layers.
+//! Without the index, each name of such a file is a file of its own: a change copies that name up
+//! alone, and the other names stay as they are in the layers (`ovl_hash_bylower`,
+//! fs/overlayfs/inode.c). With the index, all of them are names of one file. So are the names of
+//! one inode in several layers.
 
 use std::os::fd::AsFd;
 
@@ -20,37 +20,37 @@ use crate::sys::{Name, Stat};
 pub struct Linked {
     /// Its entry in the index.
     pub entry: Box<[u8]>,
-    /// How many names it has in the mount.
+    /// The number of its names in the mount.
     pub count: u32,
-    /// Link count of the lower file, once that was seen.
+    /// Link count of the lower file, once it was seen.
     pub lower: Option<u32>,
-    /// `P nlink` is relative to the upper's link count, so that both change together.
+    /// `P nlink` is relative to the link count in the upper, so that one call changes both.
     pub settled: bool,
 }
 
-/// How the copy of a hard link gets into the index.
+/// The place of a new copy in the index of hard links.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The entry.
+    /// The name of the entry.
     pub entry: Box<[u8]>,
-    /// The handle that it is called after.
+    /// The handle that gives the entry its name.
     pub handle: Vec<u8>,
 }
 
-/// What the names of a file in a lower stand for.
+/// The meaning of the names of a file in a lower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Names {
-    /// One file, as it has only one.
+    /// The file has one name.
     One,
-    /// One file, as nothing here can be changed.
+    /// All names stand for one file, because nothing in this mount can be changed.
     Fixed,
-    /// One file, which the index keeps together.
+    /// All names stand for one file, which the index keeps together.
     Together,
-    /// Each a file of its own.
+    /// Each name stands for a file of its own.
     Apart,
 }
 
-/// What the names of a lower file with these attributes stand for.
+/// The meaning of the names of a lower file with these attributes.
 #[must_use]
 pub fn names_of(context: LookupContext<'_>, stat: &Stat) -> Names {
     if stat.nlink < 2 || stat.kind().is_dir() {
@@ -66,10 +66,10 @@ pub fn names_of(context: LookupContext<'_>, stat: &Stat) -> Names {
     }
 }
 
-/// How the entry `name` of a directory of a lower gets into the index.
+/// The place in the index for a copy of the entry `name` of a lower directory.
 ///
 /// # Errors
-/// EOPNOTSUPP for what has no handle, or too long a one.
+/// EOPNOTSUPP for a file without a handle, or with one that is too long.
 pub fn plan(
     context: LookupContext<'_>,
     dir: &LowerDir,
@@ -91,7 +91,7 @@ fn handle(
     context.filesystems.origin(stat.dev, fd.as_ref().as_fd(), name)
 }
 
-/// What the index has for the entry `name` of a directory of a lower.
+/// Finds the entry of the index for the entry `name` of a lower directory.
 ///
 /// # Errors
 /// Those of the layers; EIO for an entry that cannot be of this file.
@@ -115,24 +115,24 @@ pub fn of_lower(
     }
     let count = count(&indexed.marks, indexed.stat.nlink, Some(stat.nlink));
     let settled = matches!(indexed.marks.count, Some(Count::Upper(_)));
-    // As the kernel says where the mark makes no sense: the names that the upper has.
+    // A mark without sense counts as in the kernel: the file has the names that the upper has.
     let count = count.unwrap_or(indexed.stat.nlink);
     Ok(Some((indexed, Linked { entry, count, lower: Some(stat.nlink), settled })))
 }
 
-/// A file of the upper, as the index has it.
+/// The state of a file of the upper in the index.
 #[derive(Clone, Debug)]
 pub enum InIndex {
-    /// Not at all: it is a copy of its own.
+    /// It has no entry: it is a copy of its own.
     No,
-    /// The count of its names is relative to the lower, of which we know nothing here. A crash
-    /// leaves that between two steps; the next name in the lower that is looked up tells the count.
+    /// It has an entry, but the count of its names is relative to a lower file that is not known
+    /// here. A crash between two steps leaves this. The next lookup of a name in the lower ends it.
     Uncounted,
-    /// With all that there is to know.
+    /// It has an entry, and the count of its names is known.
     Counted(Linked),
 }
 
-/// What the index has for a file of the upper with these marks.
+/// Finds the state in the index of a file of the upper that has these marks.
 ///
 /// # Errors
 /// Those of the upper.

@@ -1,4 +1,4 @@
-//! One name of a merged directory: what it stands for, and in which layers.
+//! The lookup of one name of a merged directory in its layers.
 
 use smallvec::SmallVec;
 
@@ -17,7 +17,7 @@ use crate::format::redirect::Redirect;
 use crate::layer::LowerDir;
 use crate::sys::{Name, Stat};
 
-/// Where to look for a name, topmost first.
+/// The layers in which a name has to be looked for, topmost first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidates {
     upper: bool,
@@ -25,11 +25,11 @@ pub struct Candidates {
 }
 
 impl Candidates {
-    /// Where a directory may have `name`; `None` if nowhere. One that several layers merge into
-    /// needs its index.
+    /// Returns the layers in which `dir` may have `name`; `None` if no layer may. A directory that
+    /// several layers merge into needs its index.
     ///
     /// # Errors
-    /// EIO without that index.
+    /// EIO if that index is missing.
     pub fn of(dir: &DirStack, index: Option<&Index>, name: Name<'_>) -> Result<Option<Self>> {
         if dir.top()?.classify(name.bytes()) != AufsName::Plain {
             return Ok(None);
@@ -43,7 +43,7 @@ impl Candidates {
         }
     }
 
-    /// Whether only lowers may have the name. What they have stays.
+    /// Whether only lowers have to be asked for the name.
     #[must_use]
     pub fn only_in_lowers(&self) -> bool {
         !self.upper
@@ -60,18 +60,18 @@ impl Candidates {
         Self { upper, lowers }
     }
 
-    /// In a directory of one layer there is only one place.
+    /// The candidates in a directory of one layer: that layer.
     fn single(dir: &DirStack) -> Self {
         let upper = dir.upper.is_some();
         Self { upper, lowers: if upper { SmallVec::new() } else { SmallVec::from_slice(&[0]) } }
     }
 }
 
-/// Looks up `name`. A directory that several layers merge into needs its index.
+/// Looks up `name`; `None` if it shows nothing. A merged directory needs its index.
 ///
 /// # Errors
-/// Those of the layers; EINVAL for a directory with a redirect that is none. A name that shows
-/// nothing is `None`.
+/// Those of the layers; EIO without that index; EINVAL for a malformed redirect, EPERM for one that
+/// is not followed; ELOOP for the upper or the work directory inside a lower.
 pub fn lookup(
     context: LookupContext<'_>,
     dir: &DirStack,
@@ -83,10 +83,10 @@ pub fn lookup(
     sighted.map(|sighted| sighted.examine(Known::Nothing)).transpose()
 }
 
-/// Looks for the topmost object of a name where it may be: one stat of each layer that is asked.
+/// Finds the topmost object of a name; `None` if it shows nothing. Takes one stat for each layer.
 ///
 /// # Errors
-/// Those of the layers. A name that shows nothing is `None`.
+/// Those of the layers.
 pub fn sight<'a>(
     context: LookupContext<'a>,
     dir: &'a DirStack,
@@ -115,14 +115,14 @@ pub fn sight<'a>(
     Ok(None)
 }
 
-/// What was learned of an object when it was met before.
+/// The knowledge of an object from an earlier lookup.
 #[derive(Debug)]
 pub enum Known {
-    /// Nothing: its marks are read.
+    /// Nothing is known, so the marks have to be read.
     Nothing,
-    /// A non-directory without any mark that means something.
+    /// The object is a non-directory without a mark that a lookup has to read.
     Unmarked,
-    /// All that merges into the directory of which this is the topmost part.
+    /// The object is the topmost part of this directory.
     Dir(DirStack),
 }
 
@@ -134,34 +134,34 @@ pub struct Sighted<'a> {
     name: Name<'a>,
     stat: Stat,
     top: Top<'a>,
-    /// The lowers behind it that may have the name, as positions in the directory.
+    /// The lowers below the object that may have the name, as positions in `dir.lowers`.
     below: &'a [u16],
 }
 
 impl Sighted<'_> {
-    /// The object.
+    /// The identity of the object.
     #[must_use]
     pub fn key(&self) -> Key {
         Key::of(&self.stat, self.top.above().layer())
     }
 
-    /// Whether it is a directory.
+    /// Whether the object is a directory.
     #[must_use]
     pub fn is_dir(&self) -> bool {
         self.stat.kind().is_dir()
     }
 
-    /// Whether [`Known::Unmarked`] would spare a call.
+    /// Whether [`Known::Unmarked`] would spare a system call.
     ///
     /// # Errors
     /// Those of the layer.
     pub fn may_be_marked(&self) -> Result<bool> {
-        // Of one with more names the index of hard links may have learned meanwhile.
+        // The index of hard links may know more by now of a file with several names.
         Ok(!self.is_dir() && self.stat.nlink == 1 && (self.has_origin()? || self.may_lack()))
     }
 
-    /// Whether the object may be a copy that tells its original. The number of what has several
-    /// names may not depend on the directory of one of them.
+    /// Whether the object may be a copy that names its original. A file with several names always
+    /// may: its number must not depend on the directory of one name.
     fn has_origin(&self) -> Result<bool> {
         let Top::Upper(upper) = self.top else { return Ok(false) };
         Ok(self.stat.nlink > 1 || upper.dir().is_impure()?)
@@ -173,10 +173,10 @@ impl Sighted<'_> {
             && (self.context.may_have_data_below(layer) || is_sparse(&self.stat))
     }
 
-    /// Reads what else there is to know: the marks of a file, or what merges into a directory.
+    /// Completes the lookup: reads the marks of a file, or merges the parts of a directory.
     ///
     /// # Errors
-    /// As [`lookup`].
+    /// As for [`lookup`].
     pub fn examine(self, known: Known) -> Result<Found> {
         if !self.is_dir() {
             return self.leaf(known);
@@ -225,7 +225,7 @@ impl Sighted<'_> {
         Ok(found)
     }
 
-    /// A name in a lower of a file that was copied up under another name: it is that file.
+    /// Replaces a name in a lower by the copy that its file has in the index of hard links.
     fn join(&self, dir: &LowerDir, found: &mut Found) -> Result<()> {
         let Some((indexed, linked)) = links::of_lower(self.context, dir, self.name, &found.stat)?
         else {
@@ -248,11 +248,11 @@ impl Sighted<'_> {
         Ok(())
     }
 
-    /// What the marks of a non-directory say. Marks that make no sense cost the object its data,
-    /// not its directory the listing.
+    /// Reads the marks of a non-directory. Malformed marks cost it its data, and do not fail a
+    /// listing.
     ///
     /// # Errors
-    /// What keeps them from being read: the object is not found then, and looked up again later.
+    /// Those of reading the marks, which a later lookup reads again.
     fn read_marks(&self, found: &mut Found, has_origin: bool) -> Result<()> {
         let above = self.top.above();
         let source = |marks: FileMarks| match marks.metacopy {
@@ -281,8 +281,9 @@ impl Sighted<'_> {
         Ok(())
     }
 
-    /// A copy has the number of its original. Of one that has other names in its lower only the
-    /// index knows that no other copy has it too (`ovl_getattr`, fs/overlayfs/inode.c).
+    /// Gives a copy the number of its original. If the original has several names, only the index
+    /// of hard links can tell that no other copy has the same number (`ovl_getattr`,
+    /// fs/overlayfs/inode.c).
     fn read_origin(&self, marks: &FileMarks, found: &mut Found) -> Result<()> {
         let in_index = match links::of_upper(self.context, &found.stat, marks) {
             Err(err) if err.is_fact() => InIndex::No,
@@ -304,14 +305,14 @@ impl Sighted<'_> {
         Ok(())
     }
 
-    /// The file that holds the data of a metacopy file.
+    /// Finds the file that holds the data of a metacopy file.
     fn source(&self, layer: u16, redirect: Option<Redirect>) -> Result<Place> {
         let mut descent = Descent::new(self.context, self.dir, self.name, layer);
         if let Some(redirect) = redirect {
             let refused = self.context.check(&redirect);
             descent.redirect(&redirect);
             if refused.is_err() {
-                // Into data-only layers redirects lead in any case, as in the kernel.
+                // The kernel follows redirects into data-only layers, whatever the options say.
                 return descent.in_data_only()?.map_or_else(|| Err(no_data(refused)), Ok);
             }
         }
@@ -332,7 +333,7 @@ impl Sighted<'_> {
     }
 }
 
-/// Why a file has no data.
+/// The error for a file without data: that of the refused redirect, or EIO.
 fn no_data(refused: Result<()>) -> Error {
     match refused {
         Err(err) => err,
@@ -340,18 +341,18 @@ fn no_data(refused: Result<()>) -> Error {
     }
 }
 
-/// Whether a file may be without data of its own. Nothing but its marks tells: a copy of a layer
-/// may have filled the hole with zeros.
+/// Whether a file may lack data of its own. Only its marks tell: a tool that copied the layer may
+/// have filled the hole with zeros.
 fn may_lack_data(stat: &Stat) -> bool {
     stat.kind().is_file() && stat.size > 0
 }
 
-/// Whether blocks are missing, so that even a file with no layer below it is asked: showing zeros
-/// for data that is elsewhere would be wrong.
+/// Whether a file lacks blocks. Then its marks are read even if no layer is below it: zeros must
+/// not show in place of data that is elsewhere.
 fn is_sparse(stat: &Stat) -> bool {
     /// Unit of `st_blocks` (stat(2)).
     const BLOCK: u64 = 512;
-    /// What a file may take up for its attributes alone (one block of ext4).
+    /// Blocks that a file may take for its attributes alone (one block of ext4).
     const ATTRIBUTES: u64 = 8;
     stat.blocks <= ATTRIBUTES || stat.blocks.saturating_mul(BLOCK) < stat.size
 }

@@ -1,4 +1,4 @@
-//! What merges into one directory, layer by layer, from the topmost down.
+//! The merging of one directory, layer by layer, from the topmost down.
 
 use std::sync::Arc;
 
@@ -12,19 +12,19 @@ use crate::format::redirect::Redirect;
 use crate::layer::{LayerDir, LowerDir, UpperDir};
 use crate::sys::{Name, Stat};
 
-/// What one layer shows under a name.
+/// The state of a name in one layer.
 #[derive(Debug)]
 pub enum Shown {
-    /// That there is nothing below it either.
+    /// A whiteout: nothing below it shows either.
     Whiteout,
     /// An object with these attributes.
     Object(Stat),
 }
 
-/// Looks at one name of one layer.
+/// Looks at one name of one layer; `None` if the layer does not have it.
 ///
 /// # Errors
-/// Those of the layer. What the layer does not have is `None`.
+/// Those of the layer.
 pub fn shown(above: &Arc<LayerDir>, name: Name<'_>) -> Result<Option<Shown>> {
     Ok(match above.stat_entry(name)? {
         None => None,
@@ -33,17 +33,17 @@ pub fn shown(above: &Arc<LayerDir>, name: Name<'_>) -> Result<Option<Shown>> {
     })
 }
 
-/// The topmost directory of a name.
+/// The directory that holds the topmost object of a name.
 #[derive(Clone, Copy, Debug)]
 pub enum Top<'a> {
-    /// Of the upper, in this directory.
+    /// A directory of the upper.
     Upper(&'a UpperDir),
-    /// Of a lower, in this directory.
+    /// A directory of a lower.
     Lower(&'a LowerDir),
 }
 
 impl Top<'_> {
-    /// The directory that holds it.
+    /// The directory to be read, whatever its kind.
     pub fn above(&self) -> &Arc<LayerDir> {
         match self {
             Self::Upper(upper) => upper.dir(),
@@ -52,7 +52,7 @@ impl Top<'_> {
     }
 }
 
-/// One name of a directory, on the way down through the layers.
+/// The search for the parts of one directory, on its way down through the layers.
 #[derive(Debug)]
 pub struct Merging<'a> {
     context: LookupContext<'a>,
@@ -62,16 +62,17 @@ pub struct Merging<'a> {
 }
 
 impl<'a> Merging<'a> {
-    /// The entry `name` of `dir`.
+    /// Begins the search for the entry `name` of `dir`.
     pub fn new(context: LookupContext<'a>, dir: &'a DirStack, name: Name<'a>) -> Self {
         Self { context, dir, name, gathered: Gathered::default() }
     }
 
-    /// The directory of which `top` with the attributes `stat` is the topmost part. The lowers at
-    /// the positions `below` may have more of it.
+    /// Merges the directory. Its topmost part is in `top` and has the attributes `stat`. The lowers
+    /// at the positions `below` may have more parts.
     ///
     /// # Errors
-    /// Those of the layers; EINVAL for a redirect that is none; EPERM for one that is not followed.
+    /// Those of the layers; EINVAL for a malformed redirect; EPERM for one that is not followed;
+    /// ELOOP for the upper or the work directory inside a lower.
     pub fn merge(mut self, top: Top<'_>, stat: &Stat, below: &[u16]) -> Result<Found> {
         match top {
             Top::Upper(upper) => self.gathered.upper = Some(upper.child(self.name, stat)),
@@ -82,7 +83,7 @@ impl<'a> Merging<'a> {
         self.gathered.finish(stat)
     }
 
-    /// Takes in what the lowers have below the topmost directory.
+    /// Adds the parts that the lowers have below the topmost part.
     fn go_down(&mut self, below: &[u16]) -> Result<()> {
         let mut below = below;
         while let Some((level, rest)) = below.split_first() {
@@ -112,7 +113,7 @@ impl<'a> Merging<'a> {
         Ok(())
     }
 
-    /// Whether the listing tells all that is asked of what follows the topmost directory.
+    /// Whether the listing tells all that is asked of a part below the topmost lower part.
     fn is_known_by_listing(&self, above: &LayerDir) -> bool {
         above.settles().is_none()
             && !self.gathered.lowers.is_empty()
@@ -120,7 +121,7 @@ impl<'a> Merging<'a> {
             && self.context.traps.is_empty()
     }
 
-    /// Goes on below a directory that had another name when the layers below were made.
+    /// Follows a redirect: the directory had another name when the layers below were made.
     fn follow(&mut self, layer: u16, redirect: &Redirect) -> Result<()> {
         let mut descent = Descent::new(self.context, self.dir, self.name, layer);
         descent.redirect(redirect);
@@ -142,10 +143,9 @@ impl<'a> Merging<'a> {
         Ok(())
     }
 
-    /// Takes one directory in. Its marks are read only if they can mean something: opacity where
-    /// something may follow, delegation as long as no source is known and this is not the only one,
-    /// a redirect where it may lead somewhere. `stat` may be left out of what is not the first if
-    /// the source is known.
+    /// Adds one part. Its marks are read only if they can matter: opacity if something may follow,
+    /// delegation if the metadata has no source yet and there is another part, a redirect if layers
+    /// are below. `stat` may be missing for any part but the first, once the source is known.
     fn add(
         &mut self,
         above: &Arc<LayerDir>,
@@ -173,7 +173,7 @@ impl<'a> Merging<'a> {
             gathered.closed = marks.opaque || gathered.newest()?.has_aufs_opaque()?;
         }
         gathered.closed |= marks.opaque;
-        // That of an opaque directory, or of the lowest layer, leads nowhere, whatever it says.
+        // A redirect of an opaque directory or of the lowest layer leads nowhere, whatever it says.
         if may_redirect
             && !gathered.closed
             && let Some(redirect) = marks.redirect_to_follow()?
@@ -184,22 +184,22 @@ impl<'a> Merging<'a> {
         Ok(())
     }
 
-    /// Whether the directory that lends its metadata is still looked for.
+    /// Whether the part that lends the metadata has not been found yet.
     fn is_undecided(&self) -> bool {
         self.context.delegation && self.gathered.source.is_none()
     }
 }
 
-/// The directories of one name, as they are found from the top down.
+/// The parts of one directory, as the search finds them.
 #[derive(Debug, Default)]
 struct Gathered {
     upper: Option<UpperDir>,
     lowers: Vec<LowerDir>,
-    /// Attributes and position of the first directory that is not marked as delegating.
+    /// Attributes and position of the first part that does not delegate its metadata.
     source: Option<(Stat, MetaSource)>,
-    /// The newest directory is opaque.
+    /// The newest part is opaque.
     closed: bool,
-    /// The newest directory has this redirect; with the number of its layer.
+    /// The redirect of the newest part, with the number of its layer.
     redirect: Option<(u16, Redirect)>,
 }
 

@@ -1,15 +1,15 @@
-//! The engine: what a stack of layers looks like as one tree, and how it is changed.
+//! The engine: the tree that a stack of layers shows, and the changes of that tree.
 //!
-//! Functions here know layers and names. They know no inode numbers of the mount, no open files, no
-//! FUSE, and they hold no locks: [`crate::vfs`] calls them with the directory in question locked.
+//! The functions know layers and names. They know no inode numbers of the mount, no open files and
+//! no FUSE. They take none of the locks of the mount: [`crate::vfs`] takes those that a call needs.
 //!
-//! | changes a layer | by |
-//! |---|---|
-//! | [`create`] | building in work, or in place where one call does it all |
-//! | [`copyup`] | building in work, then one rename |
-//! | [`remove`] | one link or rename of a whiteout, or one unlink |
-//! | [`rename`] | one renameat2, preceded by steps that leave the tree as it looks |
-//! | [`attr`], [`xattr`] | calls on an object that is in the upper already |
+//! | module that changes a layer | how |
+//! | |---|---|
+//! | [`create`] | builds in the work directory, or makes in place what one call can make |
+//! | [`copyup`] | builds in the work directory, then publishes by one rename |
+//! | [`remove`] | one call that puts a whiteout there, or unlinks |
+//! | [`rename`] | one renameat2, after steps that do not change what the tree shows |
+//! | [`attr`], [`xattr`] | calls on an object that is already in the upper |
 
 pub mod attr;
 mod context;

@@ -1,6 +1,7 @@
-//! A map from the names in one directory, in the order in which they were added. A mount may hold
-//! millions of them, so each costs its bytes, three words and its share of the hash table; it has
-//! no allocation of its own.
+//! A map from the names in one directory, in the order in which they were added.
+//!
+//! A mount may hold millions of names. So a name has no allocation of its own, and takes only its
+//! bytes, three words and a share of the hash table.
 
 use std::hash::BuildHasher;
 
@@ -11,29 +12,28 @@ use rustc_hash::FxBuildHasher;
 /// A map from names.
 #[derive(Clone, Debug)]
 pub struct NameMap<T> {
-    /// All names, one behind the other.
+    /// All names, one after the other.
     text: Vec<u8>,
-    /// How many bytes of them nobody needs any more.
+    /// The number of bytes of names that were removed.
     unused: usize,
     items: Vec<(Span, T)>,
-    /// Positions in `items`.
+    /// Positions in `items`, by the hash of the name.
     table: HashTable<Position>,
 }
 
-/// Half of what `usize` takes.
+/// A position in `items`. It takes half as much as a `usize`.
 type Position = u32;
 
-/// More names than this are refused when a directory is listed: as many again have a position, so
-/// that nobody can make enough of them afterwards.
+/// The most names that a listing may have. As many again have a position, so that nobody can add
+/// too many later.
 pub const MOST: usize = 1 << 31;
 
-/// Where a name is in the text: the length is in the lowest bits.
+/// The place of a name in the text: its start, and its length in the lowest bits.
 #[derive(Clone, Copy, Debug)]
 struct Span(u64);
 
 impl Span {
-    /// No component of a path is longer than PATH_MAX, and 48 bits are all of the memory that a
-    /// process can have.
+    /// Enough for PATH_MAX, and no name is longer. 48 bits reach all memory of a process.
     const LENGTH_BITS: u32 = 16;
 
     fn new(start: usize, length: usize) -> Self {
@@ -57,20 +57,20 @@ impl<T> Default for NameMap<T> {
 }
 
 impl<T> NameMap<T> {
-    /// How many names it has.
+    /// The number of names.
     #[must_use]
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// How many bytes of memory it takes.
+    /// The number of bytes of memory that the map takes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let items = self.items.capacity() * size_of::<(Span, T)>();
         self.text.capacity() + items + self.table.allocation_size()
     }
 
-    /// Names and values.
+    /// All names with their values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &T)> {
         self.items.iter().map(|(span, value)| (span.of(&self.text), value))
     }
@@ -93,7 +93,7 @@ impl<T> NameMap<T> {
         self.table.find(hash(name), is_it).map(|at| index(*at))
     }
 
-    /// Adds a name, or gives it another value.
+    /// Adds a name, or replaces its value.
     pub fn insert(&mut self, name: &[u8], value: T) {
         let Self { text, items, table, .. } = self;
         let is_it = |at: &Position| name_at(text, items, *at) == name;
@@ -111,7 +111,7 @@ impl<T> NameMap<T> {
         }
     }
 
-    /// Takes a name away; the last one gets its place in the order.
+    /// Removes a name. The last name takes its place in the order.
     pub fn remove(&mut self, name: &[u8]) {
         let Self { text, items, table, .. } = self;
         let is_it = |at: &Position| name_at(text, items, *at) == name;
@@ -128,7 +128,7 @@ impl<T> NameMap<T> {
         }
     }
 
-    /// Copies the names that are left.
+    /// Copies the names that are left to a new text.
     fn compact(&mut self) {
         let mut text = Vec::with_capacity(self.text.len() - self.unused);
         for (span, _) in &mut self.items {
@@ -139,7 +139,7 @@ impl<T> NameMap<T> {
         (self.text, self.unused) = (text, 0);
     }
 
-    /// Gives back memory that was taken for more names.
+    /// Frees memory that was reserved for more names.
     pub fn shrink(&mut self) {
         let Self { text, items, table, .. } = self;
         items.shrink_to_fit();
@@ -170,7 +170,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Few names, so that they are removed and come again.
+        /// Few names are used, so that each is removed and added again.
         #[test]
         fn holds_what_was_put_in(
             steps in proptest::collection::vec((0u8..24, any::<bool>()), 0..400),

@@ -1,8 +1,8 @@
-//! Owners as they are on the layers, and as users of the mount see them.
+//! Owners as the layers store them, and as users of the mount see them.
 //!
-//! There are two kinds of ids, *stored* and *shown*, and this is the one place where one becomes
-//! the other. All of the engine works with stored ids; [`crate::vfs`] shows what it gives out and
-//! stores what it is given. What is copied up keeps its stored ids.
+//! There are *stored* ids and *shown* ids, and only this module turns one kind into the other. All
+//! of the engine works with stored ids. [`crate::vfs`] turns the ids of requests into stored ones,
+//! and the ids of answers into shown ones. A copy-up keeps the stored ids.
 
 use crate::config;
 use crate::error::{Errno, Error, Result};
@@ -17,21 +17,21 @@ use crate::sys::Stat;
 use crate::sys::creds::{self, Owner};
 use crate::sys::overflow::Each;
 
-/// How owners appear.
+/// The way in which owners appear.
 #[derive(Debug)]
 pub enum Owners {
     /// As they are on the layers.
     Plain,
-    /// Otherwise.
+    /// Changed by a view of users and a view of groups.
     Changed(Box<Views>),
 }
 
-/// Users and groups have views of their own.
+/// The view of users and the view of groups.
 #[derive(Debug)]
 pub struct Views {
     uid: View,
     gid: View,
-    /// Who we are: where owners are not told apart, new objects are ours.
+    /// Our own ids: new objects get them where owners are not told apart.
     ours: Owner,
 }
 
@@ -39,7 +39,7 @@ pub struct Views {
 enum View {
     Same,
     Map(IdMap),
-    /// All are this one.
+    /// All objects show this one.
     All(Id),
 }
 
@@ -60,13 +60,13 @@ impl View {
         }
     }
 
-    /// The id in the mount of a number that a file system says.
+    /// The shown id for a number that a file system gives.
     fn shown_number(&self, number: u32) -> u32 {
         Id::or_none(Id::new(number).and_then(|id| self.shown(id)))
     }
 
-    /// Ids in an ACL, where they tell people apart whose files look the same; also the root that
-    /// file capabilities are for.
+    /// The shown id in an ACL, or of the root of a file capability. It is changed only by a map:
+    /// ACLs still tell people apart if all files show one owner.
     fn shown_in_acl(&self, id: Id) -> Option<Id> {
         match self {
             Self::Map(map) => map.shown(id),
@@ -74,7 +74,7 @@ impl View {
         }
     }
 
-    /// The opposite of [`Self::shown_in_acl`].
+    /// The stored id for a shown one, as the opposite of [`Self::shown_in_acl`].
     fn stored_in_acl(&self, id: Id) -> Option<Id> {
         match self {
             Self::Map(map) => map.stored(id),
@@ -82,8 +82,8 @@ impl View {
         }
     }
 
-    /// Whose an object is that somebody makes. Root, where the map lacks it, acts as root of the
-    /// layers: a runtime prepares the tree of a container as itself.
+    /// The stored id for the maker of an object. If the map lacks root, root acts as root of the
+    /// layers: a runtime prepares the tree of a container as root.
     ///
     /// # Errors
     /// As [`Self::stored`].
@@ -98,9 +98,11 @@ impl View {
         }
     }
 
+    /// The stored id for a shown one.
+    ///
     /// # Errors
     /// EOVERFLOW for an id that the map lacks (`fsuidgid_has_mapping`, linux/fs.h, and
-    /// notify_change in fs/attr.c say so of an id-mapped mount).
+    /// notify_change, fs/attr.c, give it for an id-mapped mount).
     fn stored(&self, id: Id, ours: Id) -> Result<Id> {
         match self {
             Self::Same => Ok(id),
@@ -111,7 +113,7 @@ impl View {
         }
     }
 
-    /// An id that an object is to be given; none where it would not be seen.
+    /// The stored id that an object is to get; `None` if the mount would not show it.
     fn given(&self, id: Option<Id>) -> Result<Option<Id>> {
         match (self, id) {
             (Self::All(_), _) | (_, None) => Ok(None),
@@ -121,7 +123,7 @@ impl View {
 }
 
 impl Owners {
-    /// What the options ask for.
+    /// The owners that the options ask for.
     #[must_use]
     pub fn new(owners: &config::Owners) -> Self {
         if *owners == config::Owners::default() {
@@ -131,8 +133,8 @@ impl Owners {
         Self::Changed(Box::new(Views { uid, gid, ours: creds::effective() }))
     }
 
-    /// Attributes as users see them. An owner that the map lacks becomes the number that is
-    /// nobody's, which the kernel shows as the overflow id; nobody may change such an object.
+    /// Attributes as users see them. An owner that the map lacks gets the number that is no id. The
+    /// kernel shows that as the overflow id, and lets nobody change such an object.
     #[must_use]
     pub fn shown(&self, stat: Stat) -> Stat {
         match self {
@@ -145,7 +147,7 @@ impl Owners {
         }
     }
 
-    /// Whether users, and groups, can be told apart.
+    /// Whether the mount tells users apart, and groups.
     #[must_use]
     pub fn shows_each(&self) -> Each {
         match self {
@@ -157,10 +159,10 @@ impl Owners {
         }
     }
 
-    /// A request by somebody of the mount, as it concerns the layers.
+    /// A request with the stored ids of the caller.
     ///
     /// # Errors
-    /// EOVERFLOW if the caller has no id on the layers.
+    /// EOVERFLOW if the caller has no id in the layers.
     pub fn stored_request(&self, request: &Request) -> Result<Request> {
         match self {
             Self::Plain => Ok(*request),
@@ -172,11 +174,10 @@ impl Owners {
         }
     }
 
-    /// A change as it concerns the layers. Where all owners look the same, changing one changes
-    /// nothing.
+    /// A change with stored ids. If all owners look the same, the owner does not change.
     ///
     /// # Errors
-    /// EOVERFLOW for an owner that has no id on the layers.
+    /// EOVERFLOW for an owner that has no id in the layers.
     pub fn stored_change(&self, change: &Change) -> Result<Change> {
         match self {
             Self::Plain => Ok(*change),
@@ -188,10 +189,10 @@ impl Owners {
         }
     }
 
-    /// An attribute as users see it: ids in ACLs and in file capabilities are shown ones.
+    /// An attribute as users see it, with shown ids in an ACL or a file capability.
     ///
     /// # Errors
-    /// EIO for an ACL that is none; EOVERFLOW for capabilities of a user whom the map lacks
+    /// EIO for a malformed ACL; EOVERFLOW for capabilities of a user whom the map lacks
     /// (`cap_inode_getsecurity`, security/commoncap.c).
     pub fn shown_xattr(&self, name: &[u8], stored: Vec<u8>) -> Result<Vec<u8>> {
         match self {
@@ -204,11 +205,10 @@ impl Owners {
         }
     }
 
-    /// An attribute as it goes to the layers.
+    /// An attribute as the layers store it.
     ///
     /// # Errors
-    /// EINVAL for an ACL with an id that the map lacks; EOVERFLOW for capabilities of a user whom
-    /// it lacks.
+    /// EINVAL for an ACL, EOVERFLOW for a file capability, with an id that the map lacks.
     pub fn stored_xattr(&self, name: &[u8], shown: Vec<u8>) -> Result<Vec<u8>> {
         match self {
             Self::Changed(_) if is_acl(name) => self.stored_acl(shown),
@@ -235,7 +235,7 @@ impl Owners {
         }
     }
 
-    /// An ACL as it goes to the layers. Where all owners look the same, its ids stay as they are.
+    /// An ACL as the layers store it. If all owners look the same, the ids stay as they are.
     ///
     /// # Errors
     /// EINVAL for an id that the map lacks (`posix_acl_valid`, fs/posix_acl.c).

@@ -1,4 +1,4 @@
-//! Taking a name away: by removing what the upper has, by hiding what the lowers have, or both.
+//! Removal of a name: the object of the upper goes, the lowers get hidden, or both.
 
 use super::index::{self, Index};
 use super::stack::DirStack;
@@ -8,16 +8,16 @@ use crate::layer::staged::TakenOut;
 use crate::layer::{Over, Upper, UpperDir};
 use crate::sys::Name;
 
-/// Where a name that is to go stands.
+/// The layers in which a name stands that is to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// The upper has an object of this name.
     pub in_upper: bool,
-    /// A lower has one, so that a whiteout is needed.
+    /// A lower has an object of this name, so that a whiteout is needed.
     pub in_lowers: bool,
 }
 
-/// Removes what is not a directory. `dir` is the parent in the upper.
+/// Removes a non-directory. `dir` is its directory in the upper.
 ///
 /// One call makes the change: unlink(2), or the link or rename that puts a whiteout there.
 pub fn unlink(upper: &Upper, dir: &UpperDir, name: Name<'_>, standing: Standing) -> Result<()> {
@@ -29,19 +29,19 @@ pub fn unlink(upper: &Upper, dir: &UpperDir, name: Name<'_>, standing: Standing)
     }
 }
 
-/// A directory that is to go.
+/// A directory that is to be removed.
 #[derive(Clone, Copy, Debug)]
 pub struct Victim<'a> {
-    /// What merges into it.
+    /// The parts of the directory.
     pub stack: &'a DirStack,
-    /// The names in it, if several layers do.
+    /// The index of the directory, if several layers merge into it.
     pub index: Option<&'a Index>,
 }
 
-/// Removes a directory that shows nothing. In the upper it may still hold markers.
+/// Removes a directory that shows nothing. Its upper part may still hold markers.
 ///
 /// # Errors
-/// ENOTEMPTY; what the calls say.
+/// ENOTEMPTY; those of the system calls.
 pub fn rmdir(
     upper: &Upper,
     dir: &UpperDir,
@@ -51,7 +51,7 @@ pub fn rmdir(
 ) -> Result<()> {
     let upper_alone = standing.in_upper && !standing.in_lowers;
     if upper_alone && victim.index.is_none() {
-        // The call itself tells whether there is anything in it.
+        // The call itself tells whether the directory is empty.
         match upper.rmdir(dir, name) {
             Err(err) if holds_something(err.errno()) => {}
             other => return other,
@@ -77,14 +77,16 @@ pub fn rmdir(
     }
 }
 
-/// What rmdir(2) says of a directory that is not empty.
+/// Whether rmdir(2) gives this errno for a directory that is not empty.
 fn holds_something(errno: Errno) -> bool {
     matches!(errno, Errno::ENOTEMPTY | Errno::EEXIST)
 }
 
 impl Victim<'_> {
+    /// Checks that the directory shows no name.
+    ///
     /// # Errors
-    /// ENOTEMPTY if it shows any name; those of listing it.
+    /// ENOTEMPTY if it shows one; those of listing it.
     pub fn check_empty(&self) -> Result<()> {
         if let Some(index) = self.index {
             let shows = index.iter().any(|(_, entry)| entry.kind().is_some());
@@ -102,13 +104,13 @@ impl Victim<'_> {
         })
     }
 
-    /// Removes it where it is now, out of sight. What it holds are whiteouts whose names are known,
-    /// so that nothing has to be listed.
+    /// Removes the directory from the work directory. The index has the names of its whiteouts, so
+    /// nothing has to be listed.
     fn sweep(&self, upper: &Upper, taken: TakenOut) {
         if let (Some(here), Some(index)) = (&self.stack.upper, self.index) {
             let mut names = index.iter().map(|(name, _)| name);
             let emptied = names.try_for_each(|name| match upper.unlink(here, Name::new(name)?) {
-                // It stands beside the name.
+                // The whiteout is a file beside the name.
                 Err(err) if err.errno() == Errno::ENOENT => Ok(()),
                 other => other,
             });

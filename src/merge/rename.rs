@@ -1,22 +1,21 @@
-//! Moving an object of the upper to another name.
+//! Rename of an object of the upper.
 //!
-//! Whoever calls has copied the source up (and, for an exchange, the destination), and has made
-//! sure that a directory which moves has nothing below it in the lowers (see
-//! [`subtree`](super::subtree)) or a redirect to it. What is left is to get from one tree to the
-//! other in one call:
+//! The caller has copied up the source and, for an exchange, the destination. A directory that
+//! moves has nothing below it in the lowers (see [`subtree`](super::subtree)), or has a redirect to
+//! it. One call then makes the change:
 //!
 //! | source name needs | destination holds | call |
 //! |---|---|---|
 //! | nothing | nothing, or the same kind | rename |
 //! | a whiteout | nothing, or the same kind | rename with `RENAME_WHITEOUT` |
-//! | a whiteout | a whiteout device, and a directory moves | exchange: the whiteout changes places |
-//! | nothing | a whiteout device, and a directory moves | exchange, then unlink of the whiteout |
+//! | a whiteout | a whiteout object, and a directory moves | exchange: the whiteout moves too |
+//! | nothing | a whiteout object, and a directory moves | exchange, then unlink of the whiteout |
 //!
-//! Where the file system knows no flags of renameat2(2) it takes more calls, behind a guard (see
-//! [`Upper::rename_over_whiteout`]).
+//! Where the file system does not know the flags of renameat2(2), the change takes more calls,
+//! behind a guard (see [`Upper::rename_over_whiteout`]).
 //!
-//! Steps before that call leave the tree as it looks: an opaque mark on a directory that has
-//! nothing below it, or in the place of the markers that an empty one holds.
+//! Earlier steps do not change what the tree shows. They mark a directory that has nothing below it
+//! as opaque, or put an opaque mark in place of the markers that an empty directory holds.
 
 use crate::error::{Errno, Result, best_effort};
 use crate::layer::upper::WhiteoutForm;
@@ -27,7 +26,7 @@ use crate::sys::at::Replace;
 /// One end of a rename.
 #[derive(Clone, Copy, Debug)]
 pub struct End<'a> {
-    /// The parent in the upper.
+    /// The directory in the upper.
     pub dir: &'a UpperDir,
     /// The name.
     pub name: Name<'a>,
@@ -35,24 +34,24 @@ pub struct End<'a> {
     pub in_lowers: bool,
 }
 
-/// What is to move.
+/// The object that moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moving {
-    /// A directory.
+    /// It is a directory.
     pub is_dir: bool,
-    /// A directory that goes on merging with lowers, by a redirect that it has already. It needs no
-    /// opaque mark, wherever it goes: a redirect passes by what the lowers have at the new name.
+    /// It is a directory that goes on merging with lowers, by a redirect that it has already. It
+    /// needs no opaque mark: a redirect leads past the objects that lowers have at the new name.
     pub redirected: bool,
 }
 
-/// What the destination's name holds in the upper.
+/// The state of the new name in the upper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occupied {
     /// Nothing.
     Free,
-    /// A whiteout device.
+    /// A whiteout at the name itself: a device, or a file with the mark.
     WhiteoutDevice,
-    /// A whiteout file beside the name.
+    /// A whiteout file `.wh.NAME` beside the name.
     WhiteoutFile,
     /// A file, link, device, FIFO or socket.
     Object,
@@ -60,7 +59,7 @@ pub enum Occupied {
     EmptyDir,
 }
 
-/// Moves `from` to `to`, replacing what is there.
+/// Moves `from` to `to`, and replaces the object there.
 pub fn rename(
     upper: &Upper,
     what: Moving,
@@ -81,14 +80,14 @@ pub fn rename(
         _ => move_over(upper, from, to)?,
     }
     if occupied == Occupied::WhiteoutFile {
-        // The object shows all the same: a marker hides only what is below.
+        // A failure does no harm: the whiteout file hides only what is below the object.
         best_effort("a whiteout stays", upper.remove_whiteout_file(to.dir, to.name));
     }
     uncover(upper, what, to);
     Ok(())
 }
 
-/// Marks a directory before it moves to where a lower has something.
+/// Marks a directory as opaque before it moves to a name that a lower has.
 fn cover(upper: &Upper, what: Moving, from: &End<'_>, to: &End<'_>) -> Result<()> {
     if !what.is_dir || what.redirected || !to.in_lowers {
         return Ok(());
@@ -96,7 +95,7 @@ fn cover(upper: &Upper, what: Moving, from: &End<'_>, to: &End<'_>) -> Result<()
     upper.with_entry(from.dir, from.name, |target| upper.set_opaque(target))
 }
 
-/// Takes the mark off a directory that has come to where no lower has anything.
+/// Removes the opaque mark of a directory that has moved to a name that no lower has.
 fn uncover(upper: &Upper, what: Moving, to: &End<'_>) {
     if what.is_dir && !what.redirected && !to.in_lowers {
         best_effort("a needless opaque mark stays", upper.drop_opaque(to.dir, to.name));
@@ -112,14 +111,14 @@ fn move_over(upper: &Upper, from: &End<'_>, to: &End<'_>) -> Result<()> {
             upper.rename_leaving_whiteout(from.dir, from.name, to.dir, to.name)
         }
         WhiteoutForm::Aufs => {
-            // The marker hides only what is below, so the object beside it still shows.
+            // The whiteout file hides only what is below, so the object beside it still shows.
             upper.whiteout(from.dir, from.name, Over::Nothing)?;
             upper.rename(from.dir, from.name, to.dir, to.name, Replace::Yes)
         }
     }
 }
 
-/// Lets two objects of the upper change places.
+/// Exchanges two objects of the upper.
 pub fn exchange(
     upper: &Upper,
     (one, other): (Moving, Moving),
@@ -134,11 +133,11 @@ pub fn exchange(
     Ok(())
 }
 
-/// Takes the markers out of a directory that shows nothing, as renameat(2) replaces only an empty
-/// one. It is opaque before the first goes.
+/// Removes the markers from a directory that shows nothing, as renameat(2) replaces only an empty
+/// one. If a lower has the name, the directory is made opaque first.
 fn clear_markers(upper: &Upper, at: &End<'_>) -> Result<()> {
     if at.in_lowers {
-        // A file cannot say that an empty directory is opaque.
+        // An opaque mark that is a file would keep the directory from being empty.
         if upper.opaque_is_a_file() {
             return Err(Errno::EXDEV.into());
         }

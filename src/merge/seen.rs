@@ -1,5 +1,5 @@
-//! When the lowers of a merged directory were looked at, and what they looked like: where others
-//! change them, an index is good for as long as they stay so.
+//! The state of the lowers when they were listed. If others change the lowers, an index is valid
+//! only as long as that state stays the same.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -9,8 +9,8 @@ use crate::layer::LowerDir;
 use crate::sys::Stat;
 use crate::sys::stat::Time;
 
-/// Two changes within this time may leave a directory with the same time: the coarsest that a file
-/// system keeps (vfat, two seconds).
+/// Two changes within this time may give a directory the same times: the coarsest resolution of a
+/// file system (vfat, two seconds).
 const GRAIN: Duration = Duration::from_secs(2);
 
 /// The state of the lowers of a directory at one moment.
@@ -19,11 +19,11 @@ pub struct Seen {
     at: Instant,
     settles: Duration,
     lowers: Box<[Mark]>,
-    /// Some of them had changed so shortly before that the next change may leave no trace.
+    /// A lower had changed so shortly before that its next change may not show in its times.
     is_fresh: bool,
 }
 
-/// The object and the times, which tell a directory from another, and from itself before a change.
+/// The object and its times: they tell a directory from another, and from itself before a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark {
     object: (u64, u64),
@@ -38,10 +38,10 @@ impl Mark {
 }
 
 impl Seen {
-    /// Of a directory that is about to be listed; `None` if its lowers do not change.
+    /// The state of a directory that is about to be listed; `None` if its lowers do not change.
     ///
     /// # Errors
-    /// What stat(2) says of any of them.
+    /// Those of stat(2) on a lower.
     pub fn of(dir: &DirStack) -> Result<Option<Box<Self>>> {
         let Some(settles) = dir.lowers.first().and_then(|lower| lower.dir().settles()) else {
             return Ok(None);
@@ -59,10 +59,10 @@ impl Seen {
         self.at.elapsed() >= self.settles
     }
 
-    /// Looks again.
+    /// Looks again whether the lowers are as they were.
     ///
     /// # Errors
-    /// What stat(2) says of any of them.
+    /// Those of stat(2) on a lower.
     pub fn is_still_true(&mut self, dir: &DirStack) -> Result<bool> {
         let at = Instant::now();
         if self.is_fresh || marks(dir)? != self.lowers {

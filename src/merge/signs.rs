@@ -1,4 +1,4 @@
-//! What the marks of one object of one layer say, for people.
+//! The marks of one object of one layer, for people.
 
 use std::sync::Arc;
 
@@ -7,34 +7,34 @@ use crate::format::redirect::Redirect;
 use crate::layer::LayerDir;
 use crate::sys::Name;
 
-/// How a directory is marked as opaque.
+/// The form of an opaque mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opaque {
-    /// By an attribute.
+    /// An attribute.
     Xattr,
-    /// By a file `.wh..wh..opq` in it.
+    /// A file `.wh..wh..opq` in the directory.
     File,
 }
 
-/// The marks of one object. One that makes no sense is an error, and says nothing else.
+/// The marks of one object. If one is malformed, only `error` is set.
 #[derive(Clone, Debug, Default)]
 pub struct Signs {
-    /// Nothing below shows through it.
+    /// The form of its opaque mark, by which nothing below shows through it.
     pub opaque: Option<Opaque>,
-    /// It lends its names, not its metadata.
+    /// It contributes its names, but not its metadata.
     pub delegates: bool,
-    /// Where it goes on.
+    /// The name or path at which it goes on in the layers below.
     pub redirect: Option<Redirect>,
-    /// Its data is elsewhere.
+    /// Its data is in a layer below.
     pub metacopy: bool,
-    /// It says what it is a copy of.
+    /// It names the object that it is a copy of.
     pub origin: bool,
-    /// Why its marks cannot be read.
+    /// The error that keeps its marks from being read.
     pub error: Option<Error>,
 }
 
 impl Signs {
-    /// Those of a directory.
+    /// The marks of a directory.
     #[must_use]
     pub fn of_dir(dir: &Arc<LayerDir>) -> Self {
         let read = || {
@@ -44,7 +44,7 @@ impl Signs {
                 false => dir.has_aufs_opaque()?.then_some(Opaque::File),
             };
             let delegates = marks.dirmeta_delegate;
-            // That of an opaque directory is not followed, whatever it says.
+            // The redirect of an opaque directory is not followed, so a malformed one is no error.
             let redirect = match opaque {
                 Some(_) => marks.redirect,
                 None => marks.redirect_to_follow()?,
@@ -54,7 +54,7 @@ impl Signs {
         Self::or_error(read())
     }
 
-    /// Those of the entry `name` of a directory, which is none itself.
+    /// The marks of the non-directory `name` in a directory.
     #[must_use]
     pub fn of_other(above: &Arc<LayerDir>, name: Name<'_>) -> Self {
         Self::or_error(above.file_marks(name).map(|marks| Self {

@@ -7,28 +7,28 @@ use crate::layer::{LayerDir, LowerDir, Stack, UpperDir};
 use crate::merge::key::Key;
 use crate::sys::Stat;
 
-/// Which directory of the stack lends its owner, mode, times, attributes and ACLs.
+/// The directory of the stack that lends its owner, mode, times, attributes and ACLs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetaSource {
-    /// The topmost, as in any overlay.
+    /// The topmost directory, as in any overlay.
     Top,
-    /// The lower of this position: all above it are marked `dirmeta_delegate`.
+    /// The lower at this position: all directories above it are marked `dirmeta_delegate`.
     Lower(usize),
 }
 
-/// The directories that make one merged directory, topmost first. Never all empty.
+/// The parts of one merged directory, topmost first. There is at least one.
 #[derive(Clone, Debug)]
 pub struct DirStack {
-    /// In the upper, if it is there.
+    /// The part in the upper, if there is one.
     pub upper: Option<UpperDir>,
-    /// In the lowers, down to the first opaque one.
+    /// The parts in the lowers, down to the first opaque one.
     pub lowers: Arc<[LowerDir]>,
-    /// Where the metadata comes from.
+    /// The part that lends the metadata.
     pub meta: MetaSource,
 }
 
 impl DirStack {
-    /// The root of the mount.
+    /// The parts of the root of the mount.
     pub fn root(stack: &Stack, delegation: bool) -> Result<Self> {
         let upper = stack.upper.as_ref().map(|upper| upper.root().clone());
         let mut dirs: Vec<&Arc<LayerDir>> = Vec::new();
@@ -58,23 +58,23 @@ impl DirStack {
         Ok(Self { upper, lowers, meta })
     }
 
-    /// The topmost directory.
+    /// The topmost part.
     pub fn top(&self) -> Result<&Arc<LayerDir>> {
         self.levels().next().ok_or_else(|| Errno::EIO.into())
     }
 
-    /// All directories, topmost first.
+    /// All parts, topmost first.
     pub fn levels(&self) -> impl Iterator<Item = &Arc<LayerDir>> {
         self.upper.iter().map(UpperDir::dir).chain(self.lowers.iter().map(LowerDir::dir))
     }
 
-    /// Whether more than one layer has a say in the names.
+    /// Whether more than one layer contributes names.
     #[must_use]
     pub fn is_merged(&self) -> bool {
         usize::from(self.upper.is_some()) + self.lowers.len() > 1
     }
 
-    /// The directory that lends its metadata.
+    /// The part that lends the metadata.
     pub fn meta_dir(&self) -> Result<&Arc<LayerDir>> {
         match self.meta {
             MetaSource::Top => self.top(),
@@ -84,7 +84,7 @@ impl DirStack {
         }
     }
 
-    /// Effective attributes: those of the directory that lends them.
+    /// Effective attributes, with the metadata of the part that lends it.
     pub fn stat(&self) -> Result<Stat> {
         let top = self.top()?.stat()?;
         match self.meta {
@@ -93,8 +93,8 @@ impl DirStack {
         }
     }
 
-    /// The directory that gives this one its number: the topmost lower one, so that a copy-up does
-    /// not change it.
+    /// The part that gives the directory its number. It is the topmost one in a lower, so that a
+    /// copy-up does not change the number.
     pub fn origin(&self) -> Result<Key> {
         let dir = match self.lowers.first() {
             Some(lower) => lower.dir(),
@@ -104,7 +104,7 @@ impl DirStack {
     }
 }
 
-/// The attributes of `top` with the metadata of `from`.
+/// The attributes of `top`, with the metadata of `from`.
 #[must_use]
 pub fn lend(top: &Stat, from: &Stat) -> Stat {
     Stat {

@@ -1,9 +1,9 @@
-//! Making a merged directory one of the upper alone, so that it can be moved without a redirect.
+//! Turning a merged directory into one of the upper alone, so that it moves without a redirect.
 //!
-//! Everything that it shows is copied up where it is, one object after the other; that changes
-//! nothing of the tree. Then one opaque mark on the directory cuts off all lowers below it at once,
-//! which changes nothing either, as they show no longer. What is left is an ordinary directory of
-//! the upper. A crash on the way leaves copies, and at most markers that hide nothing.
+//! All objects that the directory shows are copied up in place, one after the other, which does not
+//! change the tree. Then one opaque mark on the directory cuts off all lowers below it. That does
+//! not change the tree either, as nothing of the lowers shows any more. A crash on the way leaves
+//! copies, and at most markers that hide nothing.
 
 use rustc_hash::FxHashSet;
 
@@ -18,14 +18,14 @@ use crate::error::{Errno, Error, Result, best_effort};
 use crate::layer::{Upper, UpperDir};
 use crate::sys::{FileType, Name, Stat};
 
-/// Blocks of stat(2) are of this many bytes, whatever the file system (`st_blocks`, stat(3type)).
+/// The size in bytes of a block of stat(2), on any file system (`st_blocks`, stat(3type)).
 const BLOCK: u64 = 512;
 
-/// Whether a directory is small enough to be copied up whole. Changes nothing. Returns how many
-/// bytes of data that takes.
+/// Checks that a directory is small enough to be copied up whole, and changes nothing. Returns the
+/// number of bytes of data that have to be copied.
 ///
 /// # Errors
-/// EXDEV beyond the limit; what reading the layers says.
+/// EXDEV beyond the limit; those of reading the layers.
 pub fn check(context: LookupContext<'_>, top: &DirStack, limit: CopyLimit) -> Result<u64> {
     let mut sum = Sum { entries: 0, bytes: 0, limit, linked: FxHashSet::default() };
     // Not recursive: a tree may be deeper than a stack.
@@ -39,7 +39,7 @@ pub fn check(context: LookupContext<'_>, top: &DirStack, limit: CopyLimit) -> Re
             if !kind.is_dir() && !is_file {
                 continue;
             }
-            // What went since the listing counts for nothing.
+            // A name that has gone since the listing does not count.
             let found = lookup::lookup(context, &dir, Some(&index), Name::new(name)?)?;
             let Some(found) = found else { continue };
             match found.what {
@@ -56,7 +56,7 @@ struct Sum {
     entries: u64,
     bytes: u64,
     limit: CopyLimit,
-    /// Files with several names that the index keeps together, which are copied once.
+    /// Files with several names that the index keeps together. Each is copied once.
     linked: FxHashSet<(u64, u64)>,
 }
 
@@ -73,7 +73,7 @@ impl Sum {
         if names == Names::Together && !self.linked.insert((stat.dev, stat.ino)) {
             return Ok(());
         }
-        // Holes stay holes.
+        // Holes are not copied.
         let bytes = stat.size.min(stat.blocks.saturating_mul(BLOCK));
         self.bytes = self.bytes.saturating_add(bytes);
         if self.bytes <= self.limit.bytes {
@@ -87,12 +87,12 @@ fn beyond(what: String) -> Error {
     Error::new(Errno::EXDEV, format!("rename_lower: {what} below a directory of a lower layer"))
 }
 
-/// What of a directory's index stands in the way of cutting the lowers off.
+/// Whether a name shows an object of the lowers alone, so that these cannot be cut off yet.
 pub fn only_in_lowers(index: &Index) -> bool {
     index.iter().any(|(_, entry)| entry.upper == InUpper::Absent && entry.in_lowers())
 }
 
-/// Names that the upper hides.
+/// Names that have a whiteout in the upper.
 #[must_use]
 pub fn hidden(index: &Index) -> Vec<Box<[u8]>> {
     let hides =
@@ -100,7 +100,7 @@ pub fn hidden(index: &Index) -> Vec<Box<[u8]>> {
     index.iter().filter(|(_, entry)| hides(entry.upper)).map(|(name, _)| name.into()).collect()
 }
 
-/// Takes away the markers in a directory that lies in or is an opaque one now. Its times stay.
+/// Removes the markers of a directory that is, or lies in, an opaque one. Its times stay.
 pub fn sweep(upper: &Upper, dir: &UpperDir, hidden: &[Box<[u8]>]) {
     if hidden.is_empty() {
         return;

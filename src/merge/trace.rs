@@ -1,8 +1,8 @@
-//! Walking down all layers at once, those that do not show as well.
+//! A walk down all layers at once, including those that do not show.
 //!
-//! What shows is asked of [`lookup`]; this notes beside it for each object that does not show what
-//! hides it. It is for people who ask, and takes its time: some calls for each layer and each
-//! component of the path, and a listing of the upper's directories.
+//! [`lookup`] tells what shows. The trace adds, for each object that does not show, what hides it.
+//! It answers questions of people, and takes its time: some calls for each layer and each component
+//! of the path, and a listing of the upper's directories.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ impl Place {
         }
     }
 
-    /// Whether it is the same directory of the same layer, as far as both can be looked at.
+    /// Whether both are the same directory of the same layer. False if one cannot be looked at.
     fn is(&self, other: &Self) -> bool {
         let key = |place: &Self| {
             let dir = place.dir();
@@ -49,14 +49,14 @@ impl Place {
         key(self).is_some_and(|this| key(other) == Some(this))
     }
 
-    /// Those that make a directory of the mount.
+    /// The parts of a directory of the mount.
     fn all_of(stack: &DirStack) -> impl Iterator<Item = Self> {
         let upper = stack.upper.iter().cloned().map(Self::Upper);
         upper.chain(stack.lowers.iter().cloned().map(Self::Lower))
     }
 }
 
-/// A directory that names are looked for in, whether or not it shows.
+/// A directory of a layer in which names are looked for, whether or not it shows.
 struct Here {
     place: Place,
     /// Its path in its layer.
@@ -74,10 +74,10 @@ impl Here {
     }
 }
 
-/// A way down from the root of the mount.
+/// The walk along one path, from the root of the mount down.
 pub struct Trace<'a> {
     context: LookupContext<'a>,
-    /// What shows so far, if it is a directory.
+    /// The parts of the directory that shows so far, if it is one.
     shown: Option<DirStack>,
     here: Vec<Here>,
     which: Which,
@@ -90,17 +90,17 @@ impl std::fmt::Debug for Trace<'_> {
 }
 
 impl<'a> Trace<'a> {
-    /// Begins at the root, which these directories make.
+    /// Begins at the root of the mount, which has the parts `root`.
     ///
     /// # Errors
-    /// Those of the layers.
+    /// None so far: an error of a layer becomes part of the answer.
     pub fn new(context: LookupContext<'a>, root: DirStack) -> Result<Self> {
         let mut levels: Vec<Level> = Vec::new();
         let mut cut = None;
         let upper = root.upper.iter().cloned().map(Place::Upper);
         for place in upper.chain(context.roots.iter().cloned().map(Place::Lower)) {
             let dir = place.dir();
-            // A root goes on in the roots of the others, whatever it says.
+            // The root of a layer merges with the other roots, even if it has a redirect.
             let signs = Signs { redirect: None, ..Signs::of_dir(dir) };
             let part = match (&cut, levels.is_empty()) {
                 (Some(cause), _) => Part::Hidden(Cause::clone(cause)),
@@ -120,10 +120,10 @@ impl<'a> Trace<'a> {
         Ok(Self { context, shown: Some(root), here, which })
     }
 
-    /// Goes on to an entry.
+    /// Goes on to the entry `name`.
     ///
     /// # Errors
-    /// Those of the layers, but for what concerns the entry itself.
+    /// Those of looking at the entry in a layer. An error of the lookup becomes part of the answer.
     pub fn step(&mut self, name: Name<'_>) -> Result<()> {
         let found = self.look_up(name);
         let mut levels = Levels::new(&found);
@@ -148,7 +148,7 @@ impl<'a> Trace<'a> {
         lookup::lookup(self.context, stack, index.as_ref(), name)
     }
 
-    /// What is known of where it has come to.
+    /// The answer for the path that was walked.
     #[must_use]
     pub fn finish(self) -> Which {
         self.which
@@ -159,20 +159,20 @@ fn found_root(root: &DirStack) -> Result<Found> {
     Ok(Found::new(root.stat()?, root.origin()?, What::Dir(root.clone())))
 }
 
-/// The path of an entry.
+/// The path of the entry `name` of a directory.
 fn below(path: &[u8], name: Name<'_>) -> Vec<u8> {
     let slash: &[u8] = if path.ends_with(b"/") { b"" } else { b"/" };
     [path, slash, name.bytes()].concat()
 }
 
-/// What the layers have under one name, as it is put together from the top down.
+/// The objects of all layers under one name, which are added from the top down.
 struct Levels {
-    /// The directories that show, as the engine has them.
+    /// The directories that show, as the lookup found them.
     showing: Vec<Place>,
-    /// The file that holds the data.
+    /// The file that holds the data: its layer and its path.
     data: Option<(u16, Vec<u8>)>,
     list: Vec<Level>,
-    /// What hides everything that is further down.
+    /// The cause that hides everything further down.
     cut: Option<Cause>,
 }
 
@@ -221,7 +221,7 @@ impl Levels {
             None => Part::Whiteout(form),
         };
         if hidden.is_none() {
-            // What stands beside a whiteout file shows, and hides as well: what came first counts.
+            // An object beside a whiteout file shows, and hides too: the first cause counts.
             let why = Why::Whiteout(form);
             self.cut.get_or_insert(Cause { layer, path: path.to_vec(), why });
         }
@@ -271,7 +271,7 @@ impl Levels {
         self.list.push(Level { layer, path: path.to_vec(), kind, part, signs, dir });
     }
 
-    /// Adds what shows from where a redirect leads.
+    /// Adds the objects that show because of a redirect.
     fn finish(mut self) -> Vec<Level> {
         for place in std::mem::take(&mut self.showing) {
             let same = |level: &&mut Level| level.dir.as_ref().is_some_and(|dir| dir.is(&place));

@@ -1,7 +1,7 @@
-//! A walk through the files and directories that lowers have, in the order in which a program meets
-//! them that lists a directory and enters each directory at once.
+//! A walk through the files and directories that lowers have. Its order is that of a program that
+//! lists a directory and enters each directory at once.
 //!
-//! What has changed since a directory was listed may be met or not. Nothing is locked.
+//! The walk locks nothing. It may or may not meet an object that came after the listing.
 
 use super::context::LookupContext;
 use super::found::{Found, What};
@@ -12,25 +12,25 @@ use crate::error::Result;
 use crate::layer::LowerDir;
 use crate::sys::{FileType, Name};
 
-/// In what order the names of a directory are met.
+/// The order in which a walk meets the names of a directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// As they are listed (`chmod -R`, `find`).
+    /// The order of the listing (`chmod -R`, `find`).
     #[default]
     Listed,
-    /// By their bytes (`chmod *` in a shell, package managers).
+    /// The order of their bytes (`chmod *` in a shell, package managers).
     Sorted,
 }
 
-/// The rest of a walk.
+/// A walk that is under way.
 #[derive(Debug)]
 pub struct Walk<'a> {
     context: LookupContext<'a>,
     order: Order,
-    /// The file system that the lowers are on.
+    /// The file system of the lowers that it walks through.
     device: u64,
-    /// From the directory where it began to the one where it is. Not recursive: a tree may be
-    /// deeper than a stack.
+    /// The directories from the first one to the present one. Not recursive: a tree may be deeper
+    /// than a stack.
     open: Vec<Open>,
 }
 
@@ -41,20 +41,21 @@ struct Open {
     names: std::vec::IntoIter<Box<[u8]>>,
 }
 
-/// Something that was met.
+/// An object that the walk has met.
 #[derive(Debug)]
 pub struct Step {
     /// Its name.
     pub name: Box<[u8]>,
-    /// What that stands for.
+    /// The result of its lookup.
     pub found: Found,
 }
 
 impl<'a> Walk<'a> {
-    /// Of all that is in `dir`, as far as lowers on the file system `device` alone have it.
+    /// Begins a walk through `dir`. It enters no directory with a lower off the file system
+    /// `device`.
     ///
     /// # Errors
-    /// What listing the layers says.
+    /// Those of listing the layers.
     pub fn through(
         context: LookupContext<'a>,
         dir: &DirStack,
@@ -66,7 +67,7 @@ impl<'a> Walk<'a> {
         Ok(walk)
     }
 
-    /// Leaves out what is met before `name` where the walk begins, and that itself.
+    /// Skips the names of the first directory up to `name`, and `name` itself.
     #[must_use]
     pub fn behind(mut self, name: &[u8]) -> Self {
         if let Some(begin) = self.open.first_mut() {
@@ -76,10 +77,10 @@ impl<'a> Walk<'a> {
         self
     }
 
-    /// The next regular file that only lowers have, or directory that lowers have.
+    /// Finds the next regular file that only lowers have, or the next directory that lowers have.
     ///
     /// # Errors
-    /// What reading the layers says.
+    /// Those of reading the layers.
     pub fn step(&mut self) -> Result<Option<Step>> {
         while let Some(here) = self.open.last_mut() {
             let Some(name) = here.names.next() else {
@@ -133,15 +134,15 @@ impl Open {
     }
 }
 
-/// Whether a directory is in a layer on a file system. Nothing is asked of the layer for that.
+/// Whether the layer of a directory is on a file system. The layer is not asked.
 fn is_on(context: LookupContext<'_>, dir: &LowerDir, device: u64) -> bool {
     let above = usize::from(dir.dir().layer()).checked_sub(1);
     let root = above.and_then(|above| context.roots.get(above));
     root.is_some_and(|root| root.dir().known_dev() == Some(device))
 }
 
-/// The names of the index of a directory that a walk meets behind `name`, as far as lowers on the
-/// file system `device` alone have them: where others hang, nobody waits for them.
+/// The names that a walk meets after `name` in the directory of this index. A name counts if all
+/// lowers that have it are on the file system `device`: another one may hang.
 #[must_use]
 pub fn behind(
     context: LookupContext<'_>,
@@ -169,7 +170,7 @@ pub fn behind(
 }
 
 impl Order {
-    /// The other one.
+    /// The other order.
     #[must_use]
     pub fn other(self) -> Self {
         match self {
@@ -185,7 +186,7 @@ impl Order {
     }
 }
 
-/// Whether an entry is a directory of lowers, or a regular file that only they have.
+/// Whether an entry is a directory that lowers have, or a regular file that only they have.
 fn is_wanted(entry: Entry<'_>) -> bool {
     entry.in_lowers()
         && entry.kind().is_some_and(|kind| {

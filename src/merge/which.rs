@@ -1,5 +1,4 @@
-//! Why a path shows what it shows: what every layer has there, and what hides it. See
-//! [`super::trace`] for how that is found out.
+//! The objects that all layers have at a path, and what hides them ([`super::trace`] finds it).
 
 use super::found::{Contents, Found, What};
 use super::key::Key;
@@ -8,7 +7,7 @@ use super::trace::Place;
 use crate::error::{Error, Result};
 use crate::sys::FileType;
 
-/// How a name is marked as gone.
+/// The form of a whiteout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whiteout {
     /// A device 0:0.
@@ -19,38 +18,38 @@ pub enum Whiteout {
     File,
 }
 
-/// What hides.
+/// The kind of a cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
     /// A whiteout.
     Whiteout(Whiteout),
-    /// A directory that nothing below shows through.
+    /// An opaque directory: nothing below shows through it.
     Opaque,
-    /// Something that nothing merges with: either of the two is no directory.
+    /// An object that nothing merges with: it, or the object below, is no directory.
     Object,
-    /// A directory that goes on elsewhere in the layers below.
+    /// A directory with a redirect, which goes on elsewhere in the layers below.
     Redirect,
 }
 
-/// What hides something, and where.
+/// The cause that hides an object, and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
     /// Number of the layer.
     pub layer: u16,
-    /// Path from its root. Of a whiteout, the name that it hides.
+    /// Path from the root of the layer. For a whiteout it is the name that is hidden.
     pub path: Vec<u8>,
-    /// What it is.
+    /// The kind of the cause.
     pub why: Why,
 }
 
-/// What an object of a layer is for what shows.
+/// The role of an object of a layer in what shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// It is what shows.
+    /// It is the object that shows.
     Shown,
-    /// It merges with what is above.
+    /// It merges with the objects above.
     Merged,
-    /// Data of what shows is in it.
+    /// It holds data of the object that shows.
     Data,
     /// It is a whiteout, which hides what is below.
     Whiteout(Whiteout),
@@ -58,48 +57,48 @@ pub enum Part {
     Hidden(Cause),
 }
 
-/// What one layer has.
+/// The object of one layer.
 #[derive(Clone, Debug)]
 pub struct Level {
     /// Number of the layer.
     pub layer: u16,
-    /// Path from its root.
+    /// Path from the root of the layer.
     pub path: Vec<u8>,
     /// Type; `None` for a whiteout.
     pub kind: Option<FileType>,
-    /// What it is for what shows.
+    /// Its role in what shows.
     pub part: Part,
-    /// What its marks say.
+    /// Its marks.
     pub signs: Signs,
-    /// To go on from, if it is a directory.
+    /// The directory, to go on from it.
     pub(super) dir: Option<Place>,
 }
 
-/// All that there is to know of a path.
+/// The answer for one path.
 #[derive(Debug)]
 pub struct Which {
     /// The path in the mount.
     pub path: Vec<u8>,
-    /// What shows; an error where that cannot be told.
+    /// The object that shows, or the error that keeps it from being found.
     pub found: Result<Option<Found>>,
-    /// What the layers have, the topmost first.
+    /// The objects of the layers, topmost first.
     pub levels: Vec<Level>,
 }
 
-/// What shows, in short.
+/// A summary of the object that shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shown {
     /// Its type.
     pub kind: FileType,
     /// The layer of its topmost object.
     pub layer: u16,
-    /// Whether it came into the upper from below; `None` where nothing tells.
+    /// Whether the object was copied up from below; `None` if nothing tells.
     pub copied_up: Option<bool>,
     /// The layer that lends owner, mode, times and attributes.
     pub metadata: u16,
-    /// The layer that has the data of a file, `None` if none has.
+    /// The layer that has the data of a file; `None` if no layer has it.
     pub data: Option<u16>,
-    /// The object that its number is of.
+    /// The object that gives this one its number.
     pub origin: Key,
     /// Link count in the mount.
     pub links: u32,
@@ -108,10 +107,10 @@ pub struct Shown {
 }
 
 impl Which {
-    /// What shows, in short.
+    /// A summary of the object that shows.
     ///
     /// # Errors
-    /// Why that cannot be told.
+    /// The error that keeps the object from being found.
     pub fn shown(&self) -> Result<Option<Shown>> {
         let found = match &self.found {
             Ok(Some(found)) => found,
@@ -155,7 +154,7 @@ impl Which {
                 if found.linked.is_some() || self.levels.first().is_some_and(marked) {
                     return Some(true);
                 }
-                // Without a mark it may be a copy of what it hides, or have taken its place.
+                // Without a mark, the object may be a copy of the one that it hides, or a new one.
                 let kind = Some(found.stat.kind());
                 let may_be_copy = self.levels.iter().skip(1).any(|level| level.kind == kind);
                 (!may_be_copy).then_some(false)

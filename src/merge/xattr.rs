@@ -1,7 +1,7 @@
 //! Extended attributes as users of the mount see them.
 //!
-//! Marks of an overlay are hidden, of both namespaces; what an inner overlay sets is escaped (see
-//! [`crate::format::overlay`]).
+//! Marks of an overlay are hidden, in both namespaces. The marks that an inner overlay sets are
+//! escaped (see [`crate::format::overlay`]).
 
 use std::ffi::CString;
 
@@ -11,20 +11,20 @@ use crate::format::overlay::{self, Dialect};
 use crate::sys::xattr::{self as sys, SetMode};
 use crate::sys::{Target, Writable};
 
-/// The stored name of what a user calls `name`.
+/// The stored form of a name that users see. A hidden name gives the error `otherwise`.
 fn stored(name: &[u8], dialect: Dialect, otherwise: Errno) -> Result<CString> {
     let stored = overlay::stored(name, dialect).ok_or(otherwise)?;
     if stored.len() > sys::NAME_MAX {
-        // getxattr(2) has ERANGE for names that are too long.
+        // As getxattr(2) for names that are too long.
         return Err(Errno::ERANGE.into());
     }
     CString::new(stored.into_owned()).map_err(|_| Errno::EINVAL.into())
 }
 
-/// One value.
+/// Reads one value.
 ///
 /// # Errors
-/// ENODATA also for what is hidden.
+/// ENODATA also for a hidden attribute.
 pub fn get(target: Target<'_>, dialect: Dialect, name: &[u8]) -> Result<Vec<u8>> {
     let found = match sys::get(target, &stored(name, dialect, Errno::ENODATA)?) {
         Err(err) if sys::is_absent(&err) && overlay::has_two_places(name, dialect) => {
@@ -35,7 +35,7 @@ pub fn get(target: Target<'_>, dialect: Dialect, name: &[u8]) -> Result<Vec<u8>>
     found.map(|value| of_known_ids(name, value))
 }
 
-/// An ACL without the entries that the kernel takes from nobody; anything else as it is.
+/// Removes the entries of an ACL whose ids have no number here. Other values stay as they are.
 fn of_known_ids(name: &[u8], value: Vec<u8>) -> Vec<u8> {
     match overlay::is_acl(name) {
         true => acl::of_known_ids(&value).unwrap_or(value),
@@ -46,8 +46,8 @@ fn of_known_ids(name: &[u8], value: Vec<u8>) -> Vec<u8> {
 /// Sets one value.
 ///
 /// # Errors
-/// EPERM for what is hidden and has no escaped form; EOPNOTSUPP for an ACL where modes are not
-/// those of the inodes.
+/// EPERM for a hidden name without an escaped form; EOPNOTSUPP for an ACL where modes are not those
+/// of inodes.
 pub fn set(
     object: Writable<'_>,
     dialect: Dialect,
@@ -59,7 +59,7 @@ pub fn set(
     sys::set(object, &stored(name, dialect, refused)?, value, mode)
 }
 
-/// Removes one value.
+/// Removes one value, wherever it is stored.
 pub fn remove(object: Writable<'_>, dialect: Dialect, name: &[u8]) -> Result<()> {
     let own = stored(name, dialect, Errno::ENODATA)?;
     if !overlay::has_two_places(name, dialect) {
@@ -75,7 +75,7 @@ pub fn remove(object: Writable<'_>, dialect: Dialect, name: &[u8]) -> Result<()>
     }
 }
 
-/// The visible names, each NUL-terminated.
+/// Lists the visible names, each terminated by NUL.
 pub fn list(target: Target<'_>, dialect: Dialect) -> Result<Vec<u8>> {
     let all = sys::list(target)?;
     let mut out = Vec::with_capacity(all.len());
@@ -88,16 +88,16 @@ pub fn list(target: Target<'_>, dialect: Dialect) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// An object, and how its attributes are stored.
+/// An object, with the dialect in which its attributes are stored.
 type Stored<'a> = (Target<'a>, Dialect);
 
-/// An object that may be changed, and how its attributes are stored.
+/// An object that may be changed, with the dialect in which its attributes are stored.
 type StoredInUpper<'a> = (Writable<'a>, Dialect);
 
-/// Makes the visible attributes of `to` those of `from`.
+/// Gives `to` the visible attributes of `from`, and removes all others that are visible.
 ///
 /// # Errors
-/// As [`copy`].
+/// As for [`copy`].
 pub fn replace(from: Stored<'_>, to: StoredInUpper<'_>) -> Result<()> {
     let wanted = list(from.0, from.1)?;
     let there = list(to.0.target(), to.1)?;
@@ -113,16 +113,16 @@ pub fn replace(from: Stored<'_>, to: StoredInUpper<'_>) -> Result<()> {
     copy(from, to).map(drop)
 }
 
-/// Copies everything visible, ACLs included, from one object to another. Returns whether the mode
-/// of `to` may have changed by that, which attributes of the `system.` namespace can do: ACLs.
+/// Copies all visible attributes, ACLs included, from one object to another. Returns whether an
+/// attribute of the `system.` namespace (an ACL) may have changed the mode of `to`.
 ///
 /// # Errors
-/// Those of the calls, but for attributes that `to` cannot hold at all: other than ACLs and file
-/// capabilities they are left out, as the kernel's overlayfs does.
+/// Those of the calls. An attribute that `to` cannot hold is no error unless it is an ACL or a file
+/// capability: it is left out, as in the kernel's overlayfs.
 pub fn copy(from: Stored<'_>, to: StoredInUpper<'_>) -> Result<bool> {
     let all = sys::list(from.0)?;
     let mut any_acl = false;
-    // ACLs last: they have a say in whether the rest may be set.
+    // ACLs come last: they decide whether the rest may be set.
     let is_last = |stored: &&[u8]| stored.starts_with(b"system.");
     let first = sys::names(&all).filter(|stored| !is_last(stored));
     for stored in first.chain(sys::names(&all).filter(is_last)) {
@@ -152,7 +152,7 @@ fn may_be_left_out(name: &[u8], err: &Error) -> bool {
     let decides_access = overlay::is_acl(name) || name == b"security.capability";
     match err.errno() {
         Errno::EOPNOTSUPP => !decides_access,
-        // Labels of a security module that only the host may set (security/commoncap.c).
+        // Only the host may set labels of a security module (security/commoncap.c).
         Errno::EPERM => name.starts_with(b"security.") && !decides_access,
         _ => false,
     }
