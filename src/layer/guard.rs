@@ -11,13 +11,14 @@ use crate::error::{Errno, Result, best_effort};
 use crate::format::aufs::{self, AufsName};
 use crate::sys::{Name, at};
 
-/// The file `.wh.NAME`, which is removed when this is dropped.
+/// The file `.wh.NAME`. If this is dropped, it is removed unless it was there before: the change
+/// has failed, and what the file hid it still has to hide.
 #[derive(Debug)]
-#[must_use = "it is lifted when this goes"]
+#[must_use = "to be lifted once the change is done"]
 pub(super) struct Guard<'a> {
     dir: &'a UpperDir,
     marker: Vec<u8>,
-    stays: bool,
+    is_lifted: bool,
 }
 
 impl<'a> Guard<'a> {
@@ -32,19 +33,24 @@ impl<'a> Guard<'a> {
             // In a mount of ovlmerge nobody can make such a name.
             Err(err) if err.errno() == Errno::EINVAL => Ok(None),
             Err(err) if err.errno() != Errno::EEXIST => Err(err),
-            _ => Ok(Some(Self { dir, marker, stays: false })),
+            made => Ok(Some(Self { dir, marker, is_lifted: made.is_ok() })),
         }
     }
 
     /// Keeps the file, as the whiteout of the name.
     pub fn stay(mut self) {
-        self.stays = true;
+        self.is_lifted = false;
+    }
+
+    /// Removes the file, after the change.
+    pub fn lift(mut self) {
+        self.is_lifted = true;
     }
 }
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        if self.stays {
+        if !self.is_lifted {
             return;
         }
         let lift = || self.dir.reach(|dir| at::unlink(dir, Name::new(&self.marker)?));

@@ -172,7 +172,7 @@ impl Staged {
         name: Name<'_>,
         is_dir: Option<bool>,
     ) -> Result<TakenOut> {
-        let _hidden = Guard::set(dir, name)?;
+        let hidden = Guard::set(dir, name)?;
         let old = TakenOut::of(&self.work, dir, name, is_dir)?;
         let staged = Name::new(self.name.as_bytes())?;
         if let Err(err) = dir.move_in(self.work.fd(), staged, name, Replace::No) {
@@ -181,6 +181,9 @@ impl Staged {
             return Err(err);
         }
         self.published = true;
+        if let Some(hidden) = hidden {
+            hidden.lift();
+        }
         Ok(old)
     }
 

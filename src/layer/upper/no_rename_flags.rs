@@ -65,7 +65,11 @@ impl Upper {
                 best_effort::<()>("a whiteout has the form of AUFS", Err(err));
                 Ok(())
             }
-            (done, _) => done,
+            (Ok(()), Some(guard)) => {
+                guard.lift();
+                Ok(())
+            }
+            (done, None) => done,
         }
     }
 
@@ -113,11 +117,11 @@ impl Upper {
             true => self.rename_then_whiteout((from, name), (to, new), None),
             false => self.rename(from, name, to, new, Replace::Yes),
         };
-        if moved.is_err()
-            && self.whiteout(to, new, Over::Nothing).is_err()
-            && let Some(guard) = guard
-        {
-            guard.stay();
+        let stays = moved.is_err() && self.whiteout(to, new, Over::Nothing).is_err();
+        match guard {
+            Some(guard) if stays => guard.stay(),
+            Some(guard) => guard.lift(),
+            None => {}
         }
         moved
     }

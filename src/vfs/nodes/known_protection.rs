@@ -7,8 +7,8 @@ use crate::sys::Protection;
 const APPEND_ONLY: u8 = 1;
 const IMMUTABLE: u8 = 2;
 const IS_KNOWN: u8 = 4;
-/// The bits above count changes, so that a look which a change has overtaken sets nothing. The count
-/// starts anew after 32 changes, which no look outlives.
+/// The bits above count changes, so that a look which a change has overtaken sets nothing. The
+/// count starts anew after 32 changes, which no look outlives.
 const CHANGE: u8 = 8;
 
 /// The flags of an object, once they are known.
