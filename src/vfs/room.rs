@@ -60,8 +60,9 @@ impl Vfs {
             return done;
         }
         std::thread::sleep(WAIT);
-        done = act();
+        // Looked at before each try, so that none of what comes later is missed.
         let mut free = self.free();
+        done = act();
         for wait in FURTHER_WAITS {
             if !lacks_room(&done) {
                 break;

@@ -154,6 +154,35 @@ fn room_that_a_removed_file_had_is_there_at_once() {
     m.file("new", &content);
 }
 
+/// A directory takes an inode, and is kept for who has it open until the client forgets it. Where
+/// all were taken, what was made just after one had gone found no room.
+#[test]
+fn room_that_a_removed_directory_had_is_there_at_once() {
+    needs!(mount);
+    let s = Scratch::new();
+    let options = "mode=755,size=16m,nr_inodes=64";
+    let disk = Kernel::new("tmpfs", s.base().sub("disk").dir(""), options);
+    let base = Dir::new(disk.root());
+    base.dir("upper").dir("work");
+    let m = s.setup().upper(&base.path("upper")).work(&base.path("work")).mount();
+    let made = (0..).take_while(|number| fs::create_dir(m.path(format!("d{number}"))).is_ok());
+    assert!(made.count() > 20);
+    let [d0, d1] = ["d0", "d1"].map(|name| m.path(name));
+    for round in 0..50 {
+        let make = |path| fs::create_dir(path).unwrap_or_else(|err| panic!("{round}: {err}"));
+        fs::remove_dir(&d0).unwrap();
+        make(&d0);
+        fs::rename(&d1, &d0).unwrap();
+        make(&d1);
+    }
+    // What is open keeps its room.
+    let open = File::open(&d0).unwrap();
+    fs::remove_dir(&d0).unwrap();
+    assert_errno(fs::create_dir(&d0), libc::ENOSPC);
+    drop(open);
+    fs::create_dir(&d0).unwrap();
+}
+
 /// A program of the upper that is run past the mount can be opened to read alone when it loses its
 /// name. Who had it open to write could not write to it any more (EBADF), also when it had ended.
 #[test]
