@@ -221,6 +221,29 @@ fn a_name_that_is_there_is_counted() {
 fn a_name_that_is_there_is_counted_whoever_looks() {
     needs!(root, mount);
     not_the_kernels!("options");
+    links_are_made_while_others_look(|a, b| {
+        fs::remove_file(b)?;
+        fs::hard_link(a, b)
+    });
+}
+
+/// The same where the name goes to another file, and that file goes with it.
+#[test]
+fn a_name_that_is_there_is_counted_whoever_looks_at_what_is_renamed_over() {
+    needs!(root, mount);
+    not_the_kernels!("options");
+    links_are_made_while_others_look(|a, b| {
+        let new = b.with_extension("new");
+        fs::write(&new, "new")?;
+        fs::rename(&new, b)?;
+        fs::hard_link(a, &new)?;
+        fs::rename(&new, b)
+    });
+}
+
+/// Changes `a`, and calls `remake(a, b)`, which takes the other name `b` away from it and makes it
+/// again, while others look at both.
+fn links_are_made_while_others_look(remake: fn(&Path, &Path) -> io::Result<()>) {
     const PAIRS: usize = 200;
     let seconds = std::env::var("OVLMERGE_RACE_SECONDS").map_or(3, |text| text.parse().unwrap());
     let s = Scratch::new();
@@ -251,10 +274,11 @@ fn a_name_that_is_there_is_counted_whoever_looks() {
                 for pair in 0..PAIRS {
                     let (a, b) = (path("d/a", pair), path("e/b", pair));
                     chown(&a, round).unwrap();
-                    fs::remove_file(&b).unwrap();
                     links += 1;
-                    if fs::hard_link(&a, &b).is_err() {
+                    if let Err(err) = remake(&a, &b) {
+                        println!("{option}, {pair}: {err}");
                         lost += 1;
+                        fs::remove_file(&b).ok();
                         fs::copy(&a, &b).unwrap();
                     }
                 }
