@@ -226,3 +226,40 @@ fn an_archive_of_what_belongs_to_somebody_unknown() {
         assert!(said.contains(expected), "{owner} {maps:?}: {said}");
     }
 }
+
+/// A directory with such an entry could not be moved either: mv(1) said "subdirectory of itself".
+/// And a layer of it holds the entries that mean somebody.
+#[test]
+fn a_directory_whose_acl_has_ids_that_the_namespace_lacks() {
+    needs!(mount, root, userns, acl);
+    not_the_kernels!(WHY);
+    let s = layers();
+    s.lower(0).file("dir/sub/f", "x").dir("over");
+    s.upper.file("new/f", "x");
+    let acls = format!(
+        "setfacl -R -m u:{STRANGER}:rwx,u:{}:rx \"$1\"; setfacl -d -m g:{STRANGER}:rwx \"$1\"
+         find \"$1\" | xargs chown -h {ROOT}:{ROOT}",
+        ROOT + 5
+    );
+    for dir in [s.lower(0).path("dir"), s.upper.path("new")] {
+        shell(&dir, &acls.replace("\"$1\"", "."));
+    }
+    s.lower(0).owner("over", ROOT, ROOT);
+    let script = "
+        \"$1\" -o \"$2\" \"$3\"; cd \"$3\"
+        show() { find $1 | sort | xargs getfacl -np | grep -v 4294967295 | sed \"s, $1, X,\"; }
+        show dir >../before; show new >>../before
+        mv dir moved; mv moved over/dir; mv new again
+        show over/dir >../after; show again >>../after; cmp ../before ../after && cat ../after
+        cd /; \"$1\" umount \"$3\"
+        \"$1\" diff -o \"$2\" -f - 2>&1 >layer.tar; tar -tf layer.tar
+        tar --xattrs --xattrs-include='*' -xf layer.tar -C \"$3\"; cd \"$3\"; getfacl -np again over/dir/sub/f";
+    let script = script.replace("layer.tar", &s.base().path("layer.tar").display().to_string());
+    let said = in_namespace(&s, [ALL, ALL], &script);
+    for wanted in ["# file: X/sub/f", "user:5:r-x", "over/dir/sub/f\n", "again/f\n"] {
+        assert!(said.contains(wanted), "{wanted} in\n{said}");
+    }
+    let unpacked = said.rsplit("# file: again").next().unwrap();
+    assert_eq!(unpacked.matches("user:5:r-x").count(), 2, "{said}");
+    assert!(!said.contains("Invalid argument") && !said.contains("4294967295"), "{said}");
+}
