@@ -176,3 +176,60 @@ fn protected_files_cannot_be_opened_to_write() {
     }
     to_append.unwrap();
 }
+
+/// What chattr(1) protects, as long as this lives.
+struct Protected(File);
+
+impl Protected {
+    fn new(path: &std::path::Path, flag: i32) -> Self {
+        let file = File::open(path).unwrap();
+        set_flags(&file, get_flags(&file).unwrap() | flag).unwrap();
+        Self(file)
+    }
+}
+
+impl Drop for Protected {
+    fn drop(&mut self) {
+        let flags = get_flags(&self.0).unwrap() & !(IMMUTABLE | APPEND_ONLY);
+        set_flags(&self.0, flags).unwrap();
+    }
+}
+
+/// Nobody is asked when a file is opened, so that one which is protected can be opened to write and
+/// mapped. What is stored was lost without a word, and seen by others meanwhile.
+#[test]
+fn a_store_to_a_protected_file_is_reported() {
+    needs!(mount, file_flags);
+    not_the_kernels!("there open(2) fails");
+    for flag in [IMMUTABLE, APPEND_ONLY] {
+        let s = Scratch::new();
+        s.lower(0).file("f", vec![b'A'; 5000]);
+        let _protected = Protected::new(&s.lower(0).path("f"), flag);
+        let m = s.mount();
+        let checks: [fn(File) -> io::Result<()>; 4] = [
+            |file| store(&file).sync(),
+            |file| {
+                let _map = store(&file);
+                file.sync_all()
+            },
+            |file| {
+                drop(store(&file));
+                close(file)
+            },
+            |file| {
+                let _map = store(&file);
+                close(file)
+            },
+        ];
+        for check in checks {
+            let said = check(open(&m, "f").unwrap()).unwrap_err().raw_os_error();
+            // Of a page that could not be written the kernel notes EIO for all but ENOSPC
+            // (`mapping_set_error`, include/linux/pagemap.h). The server says why.
+            assert!([Some(libc::EIO), Some(libc::EPERM)].contains(&said), "{said:?}");
+        }
+        let seen = || m.read("f").starts_with("AAAA");
+        assert!(wait_for(std::time::Duration::from_secs(10), seen), "a store that is lost is seen");
+        assert!(!s.upper.exists("f"));
+        assert!(s.lower(0).read("f").starts_with("AAAA"));
+    }
+}
