@@ -132,7 +132,7 @@ macro_rules! done {
     };
 }
 
-const OPERATIONS: [Operation; 35] = [
+const OPERATIONS: [Operation; 36] = [
     ("chmod", |r| done!(chmod(r.join("d"), 0o755))),
     ("chmod and more", |r| {
         chmod(r.join("d"), 0o755)?;
@@ -186,6 +186,13 @@ const OPERATIONS: [Operation; 35] = [
         fs::create_dir(r.join("d"))?;
         chmod(r.join("d"), 0o555)?;
         names(r.join("d"))
+    }),
+    ("mkdir -m 555 over removed", |r| {
+        fs::remove_file(r.join("o/p"))?;
+        fs::remove_dir(r.join("o"))?;
+        let mode = nix::sys::stat::Mode::from_bits_truncate(0o555);
+        nix::unistd::mkdir(&r.join("o"), mode)?;
+        names(r.join("o"))
     }),
     ("mkdir -m 500, mv over removed", |r| {
         fs::remove_file(r.join("o/p"))?;
@@ -521,4 +528,44 @@ fn what_may_not_be_written_is_marked() {
         });
         assert_eq!(own.home.mode_of("upper/d"), 0o555, "{option}");
     }
+}
+
+/// convert and check stopped at marks in directories without `w`, and on files without. They rewrite
+/// them, and the modes are as they were.
+#[test]
+fn tools_rewrite_what_may_not_be_written() {
+    needs!(root);
+    not_the_kernels!(NO_PROGRAM);
+    let s = Scratch::new();
+    let own = Own::new(&s, "tools", &s.program());
+    let (lower, upper) = (own.home.sub("lower"), own.home.sub("upper"));
+    let tool = |words: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+        let done = output(command.arg(&own.program).args(words).current_dir(own.home.root()));
+        assert!(done.status.success(), "{words:?}: {}{}", text(&done.stdout), text(&done.stderr));
+    };
+    as_user(NOBODY, NOBODY, || {
+        lower.file("d/gone", "").file("d/gone too", "").file("d/o/gone", "");
+        upper.file("d/.wh.gone", "").file("d/gone too", "").dir("d/o").file("d/f", "");
+        upper.xattr("d/gone too", "user.overlay.whiteout", "");
+        for (path, value) in [("", "x"), ("d", "x"), ("d/o", "y")] {
+            upper.xattr(path, "user.overlay.opaque", value);
+        }
+        // What check mends.
+        upper.file("d/.wh.nothing", "").xattr("d/f", "user.overlay.origin", "rubbish");
+        upper.mode("d/f", 0o444).mode("d/o", 0o555).mode("d", 0o555).mode("", 0o555);
+    });
+    let modes = || ["", "d", "d/o", "d/f"].map(|path| upper.mode_of(path));
+    let before = modes();
+    tool(&["check", "--repair", "-o", "lowerdir=lower,upperdir=upper,workdir=work"]);
+    assert!(!upper.exists("d/.wh.nothing"));
+    assert_eq!(modes(), before);
+    tool(&["convert", "--to=aufs", "--seal", "upper"]);
+    assert_eq!(upper.names("d"), [".wh.gone", ".wh.gone too", "f", "o"]);
+    assert_eq!(upper.names("d/o"), [".wh..wh..opq"]);
+    tool(&["convert", "--to=kernel-user", "upper"]);
+    assert!(upper.is_whiteout("d/gone") && upper.is_whiteout("d/gone too"));
+    assert_eq!(upper.get_xattr("d/o", "user.overlay.opaque").unwrap(), b"y");
+    assert_eq!(modes(), before);
 }

@@ -88,10 +88,12 @@ fn one_opaque_mark(upper: &Upper, namespace: Namespace, dir: &UpperDir) -> Resul
     }
 }
 
+/// Removes a mark if it is there: who may not set marks of root is told EPERM of those that are not
+/// there, too (`xattr_permission`, fs/xattr.c).
 fn remove(object: Writable<'_>, key: &std::ffi::CStr) -> Result<()> {
-    match xattr::remove(object, key) {
-        Err(err) if xattr::is_absent(&err) => Ok(()),
-        other => other,
+    match xattr::get_if_set(object.target(), key)? {
+        Some(_) => xattr::remove(object, key),
+        None => Ok(()),
     }
 }
 

@@ -97,7 +97,8 @@ pub(super) fn rewrite(
     if task.seal {
         for name in &facts.housekeeping {
             rewrite.counts.removed += 1;
-            remove_tree(dir, Name::new(name)?)?;
+            let name = Name::new(name)?;
+            whatever_its_mode(dir.object(), || remove_tree(dir, name))?;
         }
     }
     if before == (counts.written, counts.removed) {
@@ -115,7 +116,12 @@ struct Rewrite<'a> {
 impl Rewrite<'_> {
     fn unlink(&mut self, name: Name<'_>) -> Result<()> {
         self.counts.removed += 1;
-        at::unlink(self.dir, name)
+        self.in_dir(|dir| at::unlink(dir, name))
+    }
+
+    /// Changes names in the directory.
+    fn in_dir(&self, mut change: impl FnMut(WritableFd<'_>) -> Result<()>) -> Result<()> {
+        whatever_its_mode(self.dir.object(), || change(self.dir))
     }
 
     fn whiteout(&mut self, facts: &Facts, name: Name<'_>, said: Said) -> Result<()> {
@@ -136,7 +142,8 @@ impl Rewrite<'_> {
         if self.task.to == Form::Aufs {
             if !said.file {
                 self.counts.written += 1;
-                at::mknod(self.dir, marker?, libc::S_IFREG | 0o600, 0)?;
+                let marker = marker?;
+                self.in_dir(|dir| at::mknod(dir, marker, libc::S_IFREG | 0o600, 0))?;
             }
             return if said.device || said.attribute { self.unlink(name) } else { Ok(()) };
         }
@@ -145,7 +152,7 @@ impl Rewrite<'_> {
             self.counts.removed += 1;
             let temporary = Name::new(b".wh..wh.ovlmerge-convert")?;
             self.device(temporary)?;
-            at::rename(self.dir, temporary, self.dir, name, at::Replace::Yes)?;
+            self.in_dir(|dir| at::rename(dir, temporary, dir, name, at::Replace::Yes))?;
         } else if !said.device {
             self.device(name)?;
         }
@@ -154,7 +161,7 @@ impl Rewrite<'_> {
 
     fn device(&mut self, name: Name<'_>) -> Result<()> {
         self.counts.written += 1;
-        match at::mknod(self.dir, name, libc::S_IFCHR, 0) {
+        match self.in_dir(|dir| at::mknod(dir, name, libc::S_IFCHR, 0)) {
             // A run that was stopped has left it.
             Err(err) if err.errno() == Errno::EEXIST => Ok(()),
             other => other.context(|| format!("a whiteout device for {name}")),
@@ -165,10 +172,11 @@ impl Rewrite<'_> {
     fn set_opaque(&mut self, dir: Writable<'_>) -> Result<()> {
         self.counts.written += 1;
         if let Some(key) = self.opaque_key() {
-            return xattr::set(dir, key, b"y", SetMode::Any);
+            return whatever_its_mode(dir, || xattr::set(dir, key, b"y", SetMode::Any));
         }
         let (opened, name) = (at::open_writable_dir(dir)?, Name::new(aufs::OPAQUE)?);
-        match at::mknod(opened.writable(), name, libc::S_IFREG | 0o600, 0) {
+        let make = || at::mknod(opened.writable(), name, libc::S_IFREG | 0o600, 0);
+        match whatever_its_mode(dir, make) {
             Err(err) if err.errno() == Errno::EEXIST => Ok(()),
             other => other,
         }
@@ -199,7 +207,7 @@ impl Rewrite<'_> {
             let keep = facts.opaque && wanted == Some(key);
             if !keep && xattr::get_if_set(dir.target(), key)?.is_some() {
                 self.counts.removed += 1;
-                xattr::remove(dir, key)?;
+                whatever_its_mode(dir, || xattr::remove(dir, key))?;
             }
         }
         if facts.opaque_file && wanted.is_some() {
@@ -223,7 +231,8 @@ impl Rewrite<'_> {
             };
             if let Some(wanted) = wanted {
                 let new = key(wanted, &mark)?;
-                match xattr::set(object, &new, &value, SetMode::Create) {
+                let set = || xattr::set(object, &new, &value, SetMode::Create);
+                match whatever_its_mode(object, set) {
                     // Both namespaces have the mark.
                     Err(err) if err.errno() == Errno::EEXIST => {}
                     // Links and devices have no attributes of users, and no other marks than these.
@@ -235,10 +244,25 @@ impl Rewrite<'_> {
                 }
             }
             self.counts.removed += 1;
-            xattr::remove(object, &old)?;
+            whatever_its_mode(object, || xattr::remove(object, &old))?;
         }
         Ok(())
     }
+}
+
+/// Runs a change of an object that its mode may forbid its owner, who may change the mode. Nobody
+/// else is given anything.
+fn whatever_its_mode(object: Writable<'_>, mut change: impl FnMut() -> Result<()>) -> Result<()> {
+    match change() {
+        Err(err) if err.errno() == Errno::EACCES => {}
+        other => return other,
+    }
+    let was = stat::stat(object.target())?;
+    let needed = if was.kind().is_dir() { libc::S_IWUSR | libc::S_IXUSR } else { libc::S_IWUSR };
+    at::chmod(object, was.permissions() | needed)?;
+    let done = change();
+    at::chmod(object, was.permissions())?;
+    done
 }
 
 fn key(namespace: Namespace, mark: &[u8]) -> Result<CString> {
