@@ -3,7 +3,7 @@
 //! The layer is served by the test. Whatever may wait for it is a program of its own, as a thread
 //! of the test that hangs could not be ended.
 
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,8 +12,9 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::mount::is_mountpoint;
-use crate::support::process::{is_emulated, wait_for};
+use crate::support::mount::{Detached, is_mountpoint};
+use crate::support::process::{is_emulated, pids_with_argument, wait_for};
+use crate::support::user::NOBODY;
 use crate::support::{Dir, Mount, Scratch, Setup, SlowFs};
 use crate::{needs, not_the_kernels};
 
@@ -61,10 +62,31 @@ impl Scene {
         m
     }
 
+    /// The same as the user who owns nothing else, and has all of it.
+    fn mount_of_nobody(&self) -> OfNobody {
+        let s = &self.s;
+        let lower = ["", "healthy", "healthy/file", "healthy/other"];
+        let all = lower.map(|path| s.lower(0).path(path));
+        for path in all.iter().map(|path| &**path).chain([&s.upper, &s.work, &s.mnt].map(Dir::root))
+        {
+            std::os::unix::fs::lchown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        let mut command = Command::new(s.program());
+        command.arg("-o").arg(self.setup().option_string()).arg(s.mnt.root());
+        assert!(command.uid(NOBODY).gid(NOBODY).status().unwrap().success());
+        let mounted = OfNobody { dir: s.mnt.clone(), _mounted: Detached::on(s.mnt.root()) };
+        run_soon_as(Some(NOBODY), "ls $M/slow $M/healthy >/dev/null", &mounted.dir);
+        mounted
+    }
+
     /// Programs that read the files of the slow layer, which hang.
     fn hang(&self, m: &Mount) -> Hanging {
+        self.hang_as(None, m)
+    }
+
+    fn hang_as(&self, user: Option<u32>, m: &Dir) -> Hanging {
         let before = self.slow.waiting();
-        let cat = |reader| start("cat", &m.path(format!("slow/{reader}")));
+        let cat = |reader| start_as(user, "cat", &m.path(format!("slow/{reader}")));
         let hanging = Hanging((0..READERS).map(cat).collect());
         // Not less: if one of them does not even get there, it waits for another.
         let all = wait_for(SOON, || self.slow.waiting() >= before + READERS);
@@ -73,16 +95,38 @@ impl Scene {
     }
 }
 
+/// A mount of an ordinary user, which is for that user alone.
+struct OfNobody {
+    dir: Dir,
+    _mounted: Detached,
+}
+
+fn as_user(user: Option<u32>, mut command: Command) -> Command {
+    if let Some(id) = user {
+        command.uid(id).gid(id);
+    }
+    command
+}
+
 fn start(program: &str, argument: &Path) -> Child {
-    let mut command = Command::new(program);
+    start_as(None, program, argument)
+}
+
+fn start_as(user: Option<u32>, program: &str, argument: &Path) -> Child {
+    let mut command = as_user(user, Command::new(program));
     command.arg(argument).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
 }
 
 /// Runs a program that must end soon.
 #[track_caller]
 fn run_soon(script: &str, m: &Mount) -> Duration {
+    run_soon_as(None, script, m)
+}
+
+#[track_caller]
+fn run_soon_as(user: Option<u32>, script: &str, m: &Dir) -> Duration {
     let begin = Instant::now();
-    let mut child = Command::new("sh")
+    let mut child = as_user(user, Command::new("sh"))
         .args(["-ec", script])
         .current_dir("/")
         .env("M", m.root())
@@ -165,6 +209,39 @@ fn a_hung_layer_holds_up_nobody_with_one_thread() {
     not_the_kernels!(NO_PROGRAM);
     a_hung_layer_holds_up_nobody_else("threads=1", true);
     a_hung_layer_holds_up_nobody_else("threads=1,index=on", false);
+}
+
+/// A server without privilege has as many threads, and as few to lose.
+#[test]
+fn a_hung_layer_holds_up_nobody_else_of_an_ordinary_user() {
+    needs!(mount, fuse_for_users);
+    not_the_kernels!(NO_PROGRAM);
+    let scene = Scene::new();
+    let m = scene.mount_of_nobody();
+    let frozen = scene.slow.freeze();
+    let mut hanging = scene.hang_as(Some(NOBODY), &m.dir);
+    for script in HEALTHY {
+        println!("{script}: {:?}", run_soon_as(Some(NOBODY), script, &m.dir));
+    }
+    // And each of them can be killed.
+    let (killed, others) = hanging.0.split_at_mut(READERS / 2);
+    for child in &mut *killed {
+        assert!(child.try_wait().unwrap().is_none(), "it does not wait");
+        child.kill().unwrap();
+    }
+    let ended = |child: &mut Child| child.try_wait().unwrap().is_some();
+    assert!(wait_for(SOON, || killed.iter_mut().all(ended)), "the kill has no effect");
+    assert!(!others.iter_mut().any(ended));
+    frozen.thaw();
+    assert!(wait_for(SOON, || others.iter_mut().all(ended)), "requests are lost");
+    for (child, reader) in others.iter_mut().zip(READERS / 2..) {
+        let content = std::io::read_to_string(child.stdout.take().unwrap()).unwrap();
+        assert_eq!(content, format!("content of {reader}"));
+    }
+    drop(m);
+    let gone = || pids_with_argument(scene.s.mnt.root()).is_empty();
+    // Mounts in namespaces of other tests keep it.
+    assert!(wait_for(SOON * 6, gone), "the server stays");
 }
 
 /// With an index, the file is copied before one of its names goes.

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use fuser::{
     BackgroundSession, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
     INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData,
-    ReplyDirectory, ReplyEntry, ReplyOpen, Request,
+    ReplyDirectory, ReplyEntry, ReplyOpen, Request, SessionACL,
 };
 use parking_lot::{Condvar, Mutex};
 
@@ -59,12 +59,13 @@ pub struct SlowFs {
 }
 
 impl SlowFs {
-    /// Shows `source` at `at`, without any delay at first.
+    /// Shows `source` at `at`, to every user, without any delay at first.
     pub fn mount(source: &Path, at: &Dir) -> Self {
         let gate = Arc::new(Gate::default());
         let paths = HashMap::from([(INodeNo::ROOT.0, source.to_owned())]);
         let shown = Shown { gate: Arc::clone(&gate), paths: Arc::new(Mutex::new(paths)) };
         let mut config = fuser::Config::default();
+        config.acl = SessionACL::All;
         config.mount_options.extend([MountOption::RO, MountOption::FSName("slow".into())]);
         let session = fuser::spawn_mount(shown, at.root(), &config).unwrap();
         Self { gate, session: Some(session) }
