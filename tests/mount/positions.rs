@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use nix::unistd::{Whence, lseek};
 
 use crate::needs;
+use crate::support::process::run;
 use crate::support::raw::{DirEntry, getdents, list_dir};
 use crate::support::{Dir, Mount, Scratch};
 
@@ -156,5 +157,49 @@ fn numbers_fit_into_32_bits_with_ino32_t() {
         for entry in list_dir(&m.path(path)).iter().filter(|entry| entry.name != b"..") {
             assert!(u32::try_from(entry.ino).is_ok(), "{entry:?}");
         }
+    }
+}
+
+/// Reads a directory with what glibc has for programs of 32 bits without large files, goes back to
+/// every position, and prints the names.
+const LISTER: &str = r#"
+#include <dirent.h>
+#include <stdio.h>
+#include <string.h>
+int *__errno_location(void);
+int main(int count, char **args) {
+    long positions[1000], at = 0;
+    char names[1000][64];
+    DIR *dir = opendir(args[1]);
+    struct dirent *entry;
+    for (*__errno_location() = 0; (positions[at] = telldir(dir)), (entry = readdir(dir)); at++) {
+        strcpy(names[at], entry->d_name);
+        puts(entry->d_name);
+    }
+    if (*__errno_location()) return perror("readdir"), 1;
+    while (at-- > 0) {
+        seekdir(dir, positions[at]);
+        entry = readdir(dir);
+        if (!entry || strcmp(entry->d_name, names[at])) return puts("elsewhere"), 1;
+    }
+    return sizeof(long) != 4;
+}
+"#;
+
+/// Such a program saw every directory as empty (EOVERFLOW).
+#[test]
+fn a_program_of_32_bits_reads_directories() {
+    needs!(mount, gcc_for_32_bits);
+    let (s, m) = scene();
+    let [source, program] = ["lister.c", "lister"].map(|name| s.base().path(name));
+    std::fs::write(&source, LISTER).unwrap();
+    let [from, to] = [&source, &program].map(|path| path.to_str().unwrap());
+    run("gcc", &["-m32", "-static", "-o", to, from]);
+    fill(&m.dir("new").sub("new"), "n", 100);
+    for path in ["", "d", "new"] {
+        let listed = run(to, &[m.path(path).to_str().unwrap()]);
+        let mut names: Vec<_> = listed.lines().filter(|name| !name.starts_with('.')).collect();
+        names.sort_unstable();
+        assert_eq!(names, m.names(path), "{path}");
     }
 }

@@ -267,6 +267,17 @@ pub fn file_flags(test: &str) -> bool {
     )
 }
 
+/// A compiler for programs of 32 bits, with the C library for them.
+pub fn gcc_for_32_bits(test: &str) -> bool {
+    let home = tempfile::TempDir::with_prefix("ovlmerge-probe-").unwrap();
+    let [source, to] = ["probe.c", "probe"].map(|name| home.path().join(name));
+    std::fs::write(&source, "int main(void) { return 0; }").unwrap();
+    let mut compile = Command::new("gcc");
+    compile.args(["-m32", "-static", "-o"]).arg(to).arg(source);
+    let works = compile.output().is_ok_and(|output| output.status.success());
+    check(test, works, "needs gcc -m32 -static (gcc-multilib)")
+}
+
 /// A program in PATH.
 pub fn program(test: &str, name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
