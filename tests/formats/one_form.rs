@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::layers::{Kernel, show};
+use crate::support::process::{shell, text};
 use crate::support::tree::{Compare, assert_same_tree};
 use crate::support::{Dir, Mount, Scratch, need, raw};
 use crate::{needs, not_the_kernels};
@@ -120,12 +121,19 @@ fn entries(layer: &Dir) -> Vec<PathBuf> {
     found
 }
 
+/// A mark, of root or of users.
+fn mark_of(upper: &Dir, path: &Path, mark: &str) -> Option<Vec<u8>> {
+    let of_users = mark.replacen("trusted.", "user.", 1);
+    // Links and devices have no attributes of users.
+    [mark, &of_users].into_iter().find_map(|mark| upper.get_xattr(path, mark))
+}
+
 /// Marks of the upper that are not of this form.
 fn foreign(upper: &Dir, form: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     for path in entries(upper) {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-        let says = |mark| upper.get_xattr(&path, mark);
+        let says = |mark| mark_of(upper, &path, mark);
         let opaque = says(OPAQUE);
         let kinds = [
             ("char", upper.is_whiteout(&path)),
@@ -138,7 +146,7 @@ fn foreign(upper: &Dir, form: &str) -> Vec<String> {
             wrong.push(format!("{path:?} has an attribute that says opaque"));
         }
         let above = path.parent().unwrap_or(Path::new(""));
-        if says(WHITEOUT).is_some() && upper.get_xattr(above, OPAQUE).is_none() {
+        if says(WHITEOUT).is_some() && mark_of(upper, above, OPAQUE).is_none() {
             wrong.push(format!("{path:?} is in a directory that does not tell of whiteouts"));
         }
     }
@@ -189,6 +197,31 @@ fn aufs() {
     needs!(mount);
     not_the_kernels!("it has no such option");
     each_operation("aufs", &[], false);
+}
+
+/// As root of a user namespace, where marks are attributes of users.
+#[test]
+fn xattr_in_a_user_namespace() {
+    needs!(mount, userns);
+    not_the_kernels!("it is mounted otherwise in a user namespace");
+    let s = Scratch::new();
+    below(s.lower(0));
+    for dir in [s.lower(0), &s.upper, &s.work, &s.mnt] {
+        shell(dir.root(), "chown -hR 65534:65534 .");
+    }
+    let script = "\"$1\" -o \"$2,whiteout=xattr\" \"$3\" || exit 9; cd \"$3\" || exit 9
+        mv a b && mv c d/new && mv d/x new && mv link other && mv d moved && rm -r f && mkdir f &&
+        rm e/x && mv -T moved e && rm gone && touch gone && rm gone && mv hard two && find . | sort
+        cd /; \"$1\" umount \"$3\"; \"$1\" -o \"$2,whiteout=xattr\" \"$3\" && cd \"$3\"
+        echo again; find . | sort; cd /; \"$1\" umount \"$3\"";
+    let output = s.shell_of_nobody(&["unshare", "-Urm"], script);
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}{}", text(&output.stderr));
+    let (before, after) = said.split_once("again\n").unwrap();
+    assert_eq!(before, after);
+    assert!(before.contains("./e/sub/z\n") && before.contains("./new\n"), "{before}");
+    let wrong = foreign(&s.upper, "xattr");
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// Whiteouts that another program left in another form: one that moves with a rename is written
