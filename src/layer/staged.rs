@@ -61,7 +61,7 @@ impl TakenOut {
     }
 
     /// Puts the object back.
-    fn put_back(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
+    pub(super) fn put_back(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
         let from = Name::new(self.name.as_bytes())?;
         dir.move_in(self.work.fd(), from, name, Replace::No)
     }

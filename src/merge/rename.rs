@@ -10,6 +10,7 @@
 //! | a whiteout | nothing, or the same kind | rename with `RENAME_WHITEOUT` |
 //! | a whiteout | a whiteout object, and a directory moves | exchange: the whiteout moves too |
 //! | nothing | a whiteout object, and a directory moves | exchange, then unlink of the whiteout |
+//! | anything | a directory with markers, which are files | the directory is taken out, then as above |
 //!
 //! Where the file system does not know the flags of renameat2(2), the change takes more calls,
 //! behind a guard (see [`Upper::rename_over_whiteout`]).
@@ -17,7 +18,7 @@
 //! Earlier steps do not change what the tree shows. They mark a directory that has nothing below it
 //! as opaque, or put an opaque mark in place of the markers that an empty directory holds.
 
-use crate::error::{Errno, Result, best_effort};
+use crate::error::{Result, best_effort};
 use crate::layer::upper::WhiteoutForm;
 use crate::layer::{Over, Upper, UpperDir};
 use crate::sys::Name;
@@ -69,13 +70,18 @@ pub fn rename(
 ) -> Result<()> {
     if what.is_dir {
         cover(upper, what, from, to)?;
-        if occupied == Occupied::EmptyDir {
-            clear_markers(upper, to)?;
-        }
     }
     match (occupied, what.is_dir) {
         (Occupied::WhiteoutDevice, true) => {
             upper.rename_over_whiteout(from.dir, from.name, to.dir, to.name, from.in_lowers)?;
+        }
+        // A file cannot say that an empty directory is opaque.
+        (Occupied::EmptyDir, true) if to.in_lowers && upper.opaque_is_a_file() => {
+            upper.in_place_of(to.dir, to.name, || move_over(upper, from, to))?;
+        }
+        (Occupied::EmptyDir, true) => {
+            clear_markers(upper, to)?;
+            move_over(upper, from, to)?;
         }
         _ => move_over(upper, from, to)?,
     }
@@ -137,10 +143,6 @@ pub fn exchange(
 /// one. If a lower has the name, the directory is made opaque first.
 fn clear_markers(upper: &Upper, at: &End<'_>) -> Result<()> {
     if at.in_lowers {
-        // An opaque mark that is a file would keep the directory from being empty.
-        if upper.opaque_is_a_file() {
-            return Err(Errno::EXDEV.into());
-        }
         upper.with_entry(at.dir, at.name, |target| upper.set_opaque(target))?;
     }
     upper.empty(at.dir, at.name)

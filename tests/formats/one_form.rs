@@ -36,7 +36,7 @@ fn rm_tree(m: &Mount, path: &str) {
 }
 
 /// Each leaves or replaces a whiteout, or marks a directory as opaque.
-const OPERATIONS: [(&str, Act); 24] = [
+const OPERATIONS: [(&str, Act); 27] = [
     ("unlink", |m| rm(m, "a")),
     ("unlink what was copied up", |m| rm(m.file("a", "new").then(m), "a")),
     ("rmdir", |m| fs::remove_dir(m.path("empty")).unwrap()),
@@ -64,6 +64,17 @@ const OPERATIONS: [(&str, Act); 24] = [
         mv(m, "d", "a");
     }),
     ("rename of a directory onto an empty one", |m| mv(m, "d", "empty")),
+    ("rename of a directory onto one that was emptied", |m| {
+        rm(m, "e/x");
+        mv(m, "d", "e");
+    }),
+    ("rename of a new directory onto one that was emptied", |m| {
+        rm(m, "e/x");
+        mv(m.dir("new").file("new/x", "new").then(m), "new", "e");
+    }),
+    ("rename of a directory onto one that was only copied up", |m| {
+        mv(m.mode("empty", 0o711).then(m), "d/sub", "empty");
+    }),
     ("rename of a new directory onto a removed one", |m| {
         rm_tree(m, "e");
         mv(m.dir("new").then(m), "new", "e");

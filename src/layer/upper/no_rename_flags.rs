@@ -16,6 +16,29 @@ impl Upper {
         dir.reach_entry(name, |full| work::sweep(at::open_writable_dir(full)?.writable()))
     }
 
+    /// Runs `put`, which puts a directory in the place of one that shows nothing but holds markers.
+    /// The old one is taken out before, as renameat(2) replaces only an empty one. A crash between
+    /// the two shows nothing at the name.
+    pub fn in_place_of(
+        &self,
+        dir: &UpperDir,
+        name: Name<'_>,
+        put: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let hidden = Guard::set(dir, name)?;
+        let old = self.take_out(dir, name)?;
+        if let Err(err) = put() {
+            let back = old.put_back(dir, name);
+            best_effort("what was to be replaced stays in work until the next mount", back);
+            return Err(err);
+        }
+        old.sweep();
+        if let Some(hidden) = hidden {
+            hidden.lift();
+        }
+        Ok(())
+    }
+
     /// Renames an object and leaves a whiteout at its old name.
     ///
     /// The kernel renames and leaves a device 0:0 in one step. If the whiteouts of the upper are
