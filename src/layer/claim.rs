@@ -130,6 +130,16 @@ impl Claims {
     }
 }
 
+/// Warns a tool, which reads layers once, of mounts that have them as their uppers.
+pub(super) fn warn_reader(held: &[(String, Option<u32>)]) {
+    for (user, advice) in users(held) {
+        tracing::warn!(
+            "{user} as its upper: what changes there meanwhile may be missed or half done; {advice} \
+             first, or have nothing change it meanwhile"
+        );
+    }
+}
+
 /// For each process that has some of the directories: a text that says so, and advice.
 fn users(held: &[(String, Option<u32>)]) -> Vec<(String, String)> {
     let mut by_process: Vec<(Option<u32>, Vec<&str>)> = Vec::new();

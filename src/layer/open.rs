@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Stack;
-use super::claim::{Claims, let_in};
+use super::claim::{self, Claims, let_in};
 use super::dir::LowerDir;
 use super::fdcache::FdCache;
 use super::filesystems::{FileSystem, FileSystems};
@@ -26,6 +26,37 @@ use crate::sys::{Target, at, creds, dir, stat};
 /// # Errors
 /// An error that names the option and the path, and says what is wrong and what to do.
 pub fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
+    open_for(config, cache, Reader::Mount)
+}
+
+/// Opens layers to look at them once. The upper, if it is one of them, is `frozen`.
+///
+/// # Errors
+/// As [`open`]. That other mounts have some of them as their uppers is none.
+pub fn open_to_look(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
+    open_for(config, cache, Reader::Tool)
+}
+
+/// Opens layers as [`open_to_look`] does, of which it has been said already who else uses them.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_again(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
+    open_for(config, cache, Reader::SameTool)
+}
+
+/// Who reads layers that another mount may have as its upper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    /// A mount.
+    Mount,
+    /// A tool.
+    Tool,
+    /// A tool that has been told.
+    SameTool,
+}
+
+fn open_for(config: &Config, cache: &Arc<FdCache>, reader: Reader) -> Result<Stack> {
     let lowers = open_lowers(config)?;
     let layers: Vec<_> = lowers
         .iter()
@@ -37,9 +68,15 @@ pub fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
         overlap::check(writable.as_ref().map_or(&[][..], |two| two.as_slice()), &lowers)?;
     let claims = Claims::begin(config.strict || config.index == IndexChoice::On);
     let is_upper = |position: usize| config.frozen.is_some() && position == 0;
-    let held = overlaps.held.into_iter().filter(|(position, _)| !is_upper(*position));
+    let told = |position: usize| reader == Reader::Tool || !is_upper(position);
+    let held = overlaps.held.into_iter().filter(|(position, _)| told(*position));
     let held = held.filter_map(|(at, pid)| Some((lowers.get(at)?.named(), Some(pid))));
-    claims.of_lowers(&held.collect::<Vec<_>>())?;
+    let held: Vec<_> = held.collect();
+    match reader {
+        Reader::Mount => claims.of_lowers(&held)?,
+        Reader::Tool => claim::warn_reader(&held),
+        Reader::SameTool => {}
+    }
     let upper = match writable {
         Some(two) => {
             let lower = lowers.first().map(|lower| lower.fd.as_fd());

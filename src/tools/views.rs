@@ -2,9 +2,8 @@
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use crate::config::Config;
+use crate::config::{Config, Frozen};
 use crate::error::{Errno, Error, Result};
 use crate::layer::{FdCache, Stack, open};
 use crate::merge::owner::Owners;
@@ -30,9 +29,8 @@ pub(super) struct View {
 }
 
 impl View {
-    pub fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Self> {
-        let stack = open::open(config, cache)?;
-        Ok(Self { stack, delegation: config.dirmeta_delegate, follow: config.follow_redirects })
+    fn new(config: &Config, stack: Stack) -> Self {
+        Self { stack, delegation: config.dirmeta_delegate, follow: config.follow_redirects }
     }
 
     /// Returns the context of lookups.
@@ -77,7 +75,9 @@ impl Layers {
         check_upper(upper, &config.lowers)?;
         let cache = FdCache::for_open_files(creds::raise_open_files()?);
         let all = [std::slice::from_ref(upper), &config.lowers].concat();
-        View::open(&Config { lowers: all, upper: None, ..config.clone() }, &cache)
+        let frozen = Some(Frozen { work: None });
+        let config = Config { lowers: all, upper: None, frozen, ..config.clone() };
+        Ok(View::new(&config, open::open_to_look(&config, &cache)?))
     }
 }
 
@@ -96,7 +96,7 @@ impl Views {
         let below = Config { upper: None, ..config.clone() };
         Ok(Self {
             merged: layers.open()?,
-            below: View::open(&below, &cache)?,
+            below: View::new(&below, open::open_again(&below, &cache)?),
             owners: Owners::new(&config.owners),
             overflow: Overflow::of_this_namespace(),
         })

@@ -3,7 +3,7 @@
 use crate::call::{beside, changed, diff, done, layers, pack, refused, warned};
 use crate::support::Scratch;
 use crate::support::process::{run, text};
-use crate::{layer::Layer, needs};
+use crate::{layer::Layer, needs, not_the_kernels};
 use nix::sys::stat::SFlag;
 
 /// Times of directories would tell of every change in them.
@@ -344,4 +344,31 @@ fn after_a_volatile_mount_that_was_killed() {
     assert_eq!(changes(&options), "");
     drop(lock);
     assert_eq!(changes(&layers(&s)), "", "nothing is guessed");
+}
+
+/// The upper of a mount that lives was called a lower, with the advice to give `timeout=`.
+#[test]
+fn of_an_upper_that_a_mount_writes_to() {
+    needs!(root, mount);
+    not_the_kernels!("the tool is what is tried");
+    let s = Scratch::new();
+    s.lower(0).file("f", "old");
+    let m = s.mount();
+    m.file("f", "new");
+    let said = warned(&s);
+    let upper = format!("upperdir={}: another mount is using it", s.upper.root().display());
+    assert!(said.contains(&upper) && said.contains("ovlmerge umount"), "{said}");
+    assert!(!said.contains("lowerdir=") && !said.contains("timeout"), "{said}");
+    // A lower that is one is told of once.
+    let other = Scratch::new();
+    let mut options = std::ffi::OsString::from("lowerdir=");
+    options.push(s.upper.root());
+    options.push(",upperdir=");
+    options.push(other.upper.root());
+    let output = done(["diff".into(), "-o".into(), options]);
+    let said = text(&output.stderr);
+    assert_eq!(said.matches("another mount").count(), 1, "{said}");
+    assert!(said.contains("lowerdir=") && !said.contains("timeout"), "{said}");
+    drop(m);
+    assert!(!warned(&s).contains("another mount"));
 }
