@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::support::raw::Mapping;
 use crate::support::{Dir, Mount, Scratch, passthrough_everywhere};
 use crate::{needs, not_the_kernels};
 
@@ -167,6 +169,31 @@ fn with_a_lifetime_changes_of_lowers_show_after_it() {
     needs!(mount);
     not_the_kernels!("its lowers must not change");
     all_changes_show("timeout=0.3", Duration::from_millis(400));
+}
+
+/// A page that is mapped is one that the kernel would keep. Who opens the file anew sees what there
+/// is now, and the mapping shows the old page or the new one.
+#[test]
+fn changes_of_a_file_that_is_mapped_show() {
+    needs!(mount);
+    not_the_kernels!("its lowers must not change");
+    for option in ["timeout=0", "timeout=0.3"] {
+        for (name, change) in &CHANGES[..7] {
+            let s = build();
+            let m = s.setup().option(option).mount();
+            let file = File::open(m.path("one/f")).unwrap();
+            let map = Mapping::new(file.as_fd(), 3000, false).unwrap();
+            assert_eq!(runs(&map.read()), "3000 'A', ");
+            change(&s.lower(1).sub("one"));
+            std::thread::sleep(Duration::from_millis(if option == "timeout=0" { 0 } else { 400 }));
+            show_as_new(&s, &m, &format!("{option}, {name}, mapped"));
+            let (now, seen) = (fs::read(s.lower(1).path("one/f")).unwrap(), runs(&map.read()));
+            let mut page = now;
+            page.resize(3000, 0);
+            let wanted = ["3000 'A', ".to_owned(), runs(&page)];
+            assert!(wanted.contains(&seen), "{option}, {name}: {seen}");
+        }
+    }
 }
 
 /// Writes that the kernel gathers would hide what the file has become.
