@@ -351,14 +351,23 @@ impl Copied {
 }
 
 /// Builds a copy without a name, for a lower file that was unlinked in use and is now written to.
-pub fn build_unnamed(upper: &Upper, lower: &Lower<'_>, data: Data) -> Result<OwnedWritable> {
-    unseen(|| build_without_name(upper, lower, data))
+pub fn build_unnamed(
+    upper: &Upper,
+    lower: &Lower<'_>,
+    was: &Stat,
+    data: Data,
+) -> Result<OwnedWritable> {
+    unseen(|| build_without_name(upper, lower, was, data))
 }
 
-fn build_without_name(upper: &Upper, lower: &Lower<'_>, data: Data) -> Result<OwnedWritable> {
+fn build_without_name(
+    upper: &Upper,
+    lower: &Lower<'_>,
+    was: &Stat,
+    data: Data,
+) -> Result<OwnedWritable> {
     let dir = lower.dir.dir().fd()?;
     let source = dir.as_ref().as_fd();
-    let was = &lower.dir.dir().owner_storage().stat(Target::At(source, lower.name))?;
     let to = upper.unnamed_file(OUR_FILE)?;
     let made = &stat::fstat(to.as_fd())?;
     lower.fill(upper, to.writable(), was, data.len(was))?;

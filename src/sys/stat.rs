@@ -210,6 +210,13 @@ impl Stat {
     pub fn same_object(&self, other: &Self) -> bool {
         (self.dev, self.ino) == (other.dev, other.ino)
     }
+
+    /// Whether both are of one object that has not been changed in between.
+    #[must_use]
+    pub fn is_unchanged(&self, other: &Self) -> bool {
+        let facts = |stat: &Self| (stat.size, stat.mtime, stat.ctime);
+        self.same_object(other) && facts(self) == facts(other)
+    }
 }
 
 /// What is asked for. The time of birth costs nothing: file systems that have it read it with the

@@ -20,6 +20,10 @@ use crate::merge::stack::MetaSource;
 use crate::sys::commit::unseen;
 use crate::sys::{FileType, Name, OwnedWritable, Stat};
 
+/// How often a copy-up begins anew because a lower that may change (`timeout=`) changes meanwhile.
+/// What changes all the time is not waited for.
+const TRIES: u32 = 4;
+
 impl Vfs {
     /// Whether a change of this node's data would copy the data up first.
     pub(super) fn needs_copy_up(&self, node: &Node) -> bool {
@@ -152,12 +156,36 @@ impl Vfs {
             return Ok(false);
         }
         let _gate = node.gate.lock();
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.copy_up_as_it_is(node, leaf, data, change) {
+                Err(err) if err.errno() == Errno::ESTALE && self.may_try_again(tries) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Whether a copy-up that found another object than it began with begins anew.
+    fn may_try_again(&self, tries: u32) -> bool {
+        self.lowers_settle.is_some() && tries < TRIES
+    }
+
+    fn copy_up_as_it_is(
+        &self,
+        node: &Arc<Node>,
+        leaf: &Leaf,
+        data: Data,
+        change: &Change,
+    ) -> Result<bool> {
         let (dir, name, source, link, open, is_orphan) = {
             let place = leaf.place.read();
             let Some((dir, name)) = place.in_lower()? else { return Ok(false) };
             let (source, link) = (place.data().clone(), place.links().next().cloned());
             let is_orphan = matches!(place.real, Real::Orphan(_));
-            (dir.clone(), Box::<[u8]>::from(name), source, link, leaf.io.get(), is_orphan)
+            // Where lowers change it may be of what stood there before.
+            let open = leaf.io.get().filter(|_| self.lowers_settle.is_none());
+            (dir.clone(), Box::<[u8]>::from(name), source, link, open, is_orphan)
         };
         let from = Lower {
             dir: &dir,
@@ -172,25 +200,54 @@ impl Vfs {
         if !self.is_copied_ahead(node) {
             self.will_wait();
         }
+        let was = from.dir.dir().stat_entry(from.name)?.ok_or(Errno::ESTALE)?;
+        if self.lowers_settle.is_some() {
+            self.check_is_still(node, &was, dir.dir().layer())?;
+        }
         match link {
-            Some(link) if !is_orphan => self.copy_up_lower(node, leaf, &from, &link, data),
+            Some(link) if !is_orphan => self.copy_up_lower(node, leaf, (&from, &was), &link, data),
             _ => {
                 let from = Lower { change: &Change::NONE, ..from };
-                self.copy_up_orphan(node, leaf, &from, data).map(|()| false)
+                self.copy_up_orphan(node, leaf, (&from, &was), data).map(|()| false)
             }
         }
     }
 
+    /// Runs `build`, which copies an object of a lower that had the attributes `was` before.
+    ///
+    /// # Errors
+    /// Those of `build`; ESTALE where the object has changed meanwhile: then what was copied may be
+    /// of both.
+    fn unless_it_changes<T>(
+        &self,
+        (from, was): (&Lower<'_>, &Stat),
+        build: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let built = build();
+        if self.lowers_settle.is_some() {
+            let now = from.dir.dir().stat_entry(from.name)?;
+            now.filter(|now| now.is_unchanged(was)).ok_or(Errno::ESTALE)?;
+        }
+        built
+    }
+
     /// Copies up an object that has no name in the mount. The copy has none either.
-    fn copy_up_orphan(&self, node: &Node, leaf: &Leaf, from: &Lower<'_>, data: Data) -> Result<()> {
+    fn copy_up_orphan(
+        &self,
+        node: &Node,
+        leaf: &Leaf,
+        (from, was): (&Lower<'_>, &Stat),
+        data: Data,
+    ) -> Result<()> {
         // Only a regular file has data to write. Nothing in the upper would keep another object.
         if node.kind() != FileType::Regular {
             return Err(Errno::EOPNOTSUPP.into());
         }
-        let copy = copyup::build_unnamed(self.upper()?, from, data)?;
+        let build = || orphan(copyup::build_unnamed(self.upper()?, from, was, data)?);
+        let copy = self.unless_it_changes((from, was), build)?;
         let mut place = leaf.place.write();
         leaf.io.take();
-        place.real = orphan(copy)?;
+        place.real = copy;
         place.set_data(Contents::Own);
         Ok(())
     }
@@ -199,18 +256,17 @@ impl Vfs {
         &self,
         node: &Arc<Node>,
         leaf: &Leaf,
-        from: &Lower<'_>,
+        (from, was): (&Lower<'_>, &Stat),
         link: &Link,
         data: Data,
     ) -> Result<bool> {
-        let was = from.dir.dir().stat_entry(from.name)?.ok_or(Errno::ESTALE)?;
         if leaf.place.read().shared().is_some() {
-            return self.copy_up_shared(node, leaf, from, &was, data).map(|()| false);
+            return self.copy_up_shared(node, leaf, from, was, data).map(|()| false);
         }
-        let copied = match data {
-            Data::All => self.build_with_others(from, link, &was)?,
-            _ => copyup::build(self.upper()?, from, &was, data)?,
-        };
+        let copied = self.unless_it_changes((from, was), || match data {
+            Data::All => self.build_with_others(from, link, was),
+            _ => copyup::build(self.upper()?, from, was, data),
+        })?;
         if self.publish(node, leaf, link, copied)? {
             if was.nlink > 1 {
                 // The inode number and the link count are those of the copy now.
@@ -219,7 +275,7 @@ impl Vfs {
             return Ok(true);
         }
         let from = Lower { change: &Change::NONE, ..*from };
-        self.copy_up_orphan(node, leaf, &from, data).map(|()| false)
+        self.copy_up_orphan(node, leaf, (&from, was), data).map(|()| false)
     }
 
     /// Copies up a file that the index keeps together, so that all its names stand for the copy.
@@ -247,7 +303,8 @@ impl Vfs {
         let plan = links::plan(self.lookup_context(), from.dir, from.name, was)?;
         // The copy is not truncated yet: other names show it before the change is made.
         let data = if let Data::UpTo(_) = data { Data::All } else { data };
-        let mut copied = copyup::build(upper, &Lower { index: Some(&plan), ..*from }, was, data)?;
+        let build = || copyup::build(upper, &Lower { index: Some(&plan), ..*from }, was, data);
+        let mut copied = self.unless_it_changes((from, was), build)?;
         let mut place = leaf.place.write();
         let (file, made, set_id) = (copied.file.take(), copied.made, copied.set_id);
         copied.publish_in_index(upper, &plan, was.nlink)?;

@@ -100,8 +100,7 @@ impl CopyUpAhead {
     /// Takes the copy of an original, if that is still as it was.
     fn take(&self, original: &Original, was: &Stat) -> Option<Copied> {
         let ready = self.0.lock().ready.remove(original)?;
-        let same = |stat: &Stat| (stat.dev, stat.ino, stat.size, stat.mtime, stat.ctime);
-        (same(&ready.was) == same(was)).then_some(ready.copied)
+        ready.was.is_unchanged(was).then_some(ready.copied)
     }
 
     /// Notes a copy-up for which no copy was ready. Returns how many files to copy with it, and in

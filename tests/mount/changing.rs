@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::raw::Mapping;
@@ -192,6 +193,71 @@ fn changes_of_a_file_that_is_mapped_show() {
             page.resize(3000, 0);
             let wanted = ["3000 'A', ".to_owned(), runs(&page)];
             assert!(wanted.contains(&seen), "{option}, {name}: {seen}");
+        }
+    }
+}
+
+/// A file that was replaced while it was copied up could not be copied (EIO, as it was shorter than
+/// the size of the other), or the copy was of both. Whoever goes by its path gets one of the two,
+/// and whoever had it open may be told that it is gone.
+#[test]
+fn a_file_that_is_replaced_while_it_is_copied_up() {
+    needs!(mount);
+    not_the_kernels!("its lowers must not change");
+    const FILES: usize = 300;
+    /// Longer than a copy takes, so that most of them meet one change at most.
+    const PAUSE: Duration = Duration::from_millis(5);
+    type Replace = fn(&Path, &str);
+    let (old, new) = ("A".repeat(300_000), "B".repeat(900_000));
+    let ways: [(&str, Replace); 2] = [
+        ("replaced", |path, text| {
+            let beside = path.with_extension("new");
+            fs::write(&beside, text).unwrap();
+            fs::rename(&beside, path).unwrap();
+        }),
+        ("in place", |path, text| fs::write(path, text).unwrap()),
+    ];
+    for (way, replace) in ways {
+        let s = Scratch::new();
+        let path = |number: usize| s.lower(0).path(format!("{number}"));
+        (0..FILES).for_each(|number| fs::write(path(number), &old).unwrap());
+        let m = s.setup().option("timeout=0").mount();
+        let (at, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let errors: Vec<_> = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    let number = at.load(Ordering::Relaxed);
+                    replace(&path(number), &new);
+                    std::thread::sleep(PAUSE);
+                    replace(&path(number), &old);
+                    std::thread::sleep(PAUSE);
+                }
+            });
+            let mut errors = Vec::new();
+            for number in 0..FILES {
+                at.store(number, Ordering::Relaxed);
+                let file = m.path(number.to_string());
+                let done = match number % 2 {
+                    0 => fs::set_permissions(&file, fs::Permissions::from_mode(0o600)),
+                    _ => File::options().write(true).open(&file).and_then(|file| file.set_len(7)),
+                };
+                errors.extend(done.err().map(|err| (number, err.raw_os_error())));
+            }
+            ended.store(true, Ordering::Relaxed);
+            errors
+        });
+        println!("{way}: {errors:?}");
+        let allowed = |(_, errno): &(usize, Option<i32>)| *errno == Some(libc::ESTALE);
+        assert!(errors.iter().all(allowed), "{way}: {errors:?}");
+        assert!(errors.len() < FILES / 2, "{way}: {} fail", errors.len());
+        for number in 0..FILES {
+            let name = number.to_string();
+            if way == "replaced" && s.upper.exists(&name) {
+                let seen = runs(&fs::read(s.upper.path(&name)).unwrap());
+                let whole = [300_000, 7].map(|count| format!("{count} 'A', "));
+                let other = [900_000, 7].map(|count| format!("{count} 'B', "));
+                assert!(whole.contains(&seen) || other.contains(&seen), "{name}: {seen}");
+            }
         }
     }
 }
