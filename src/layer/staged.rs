@@ -6,6 +6,7 @@ use std::sync::Arc;
 use nix::fcntl::OFlag;
 
 use super::dir::UpperDir;
+use super::fdcache::Fd;
 use super::guard::Guard;
 use super::work::Work;
 use crate::error::{Errno, Result, best_effort};
@@ -126,6 +127,15 @@ impl Staged {
     pub fn open_dir(&self) -> Result<OwnedFd> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
         at::open_target(self.object()?.target(), flags)
+    }
+
+    /// A descriptor (`O_PATH`) in place of the object, which never gets a name.
+    ///
+    /// # Errors
+    /// Those of openat(2).
+    pub fn into_unnamed(self) -> Result<Fd> {
+        let name = Name::new(self.name.as_bytes())?;
+        at::open(self.work.fd().borrowed(), name, OFlag::O_PATH).map(Fd::of_upper)
     }
 
     /// Makes the object appear as `name` in `dir`, in one step.

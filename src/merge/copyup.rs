@@ -17,7 +17,7 @@ use crate::format::nlink::Count;
 use crate::format::overlay::{Mark, Namespace};
 use crate::layer::marks::drop_mark;
 use crate::layer::upper::Given;
-use crate::layer::{FileSystems, LowerDir, Over, OwnerStorage, Staged, Upper, UpperDir};
+use crate::layer::{Fd, FileSystems, LowerDir, Over, OwnerStorage, Staged, Upper, UpperDir};
 use crate::merge::attr::{self, Change};
 use crate::merge::found::{Contents, Source};
 use crate::merge::links::Plan;
@@ -59,6 +59,8 @@ const PLAIN: u32 = 0o777;
 const OUR_FILE: u32 = 0o600;
 /// The mode bits that we need to write entries and attributes of a directory that is being made.
 const OUR_DIR: u32 = 0o700;
+/// The name that a directory without a name is given in messages.
+const NOWHERE: &[u8] = b"#removed";
 
 /// The place in the upper where a copy is to appear.
 #[derive(Clone, Copy, Debug)]
@@ -376,6 +378,16 @@ fn build_without_name(
     Ok(to)
 }
 
+/// Builds a copy without a name of a link, device, FIFO or socket that was removed while in use, and the
+/// attributes that it was made with: device and number. A descriptor is all that leads to it.
+pub fn build_other_unnamed(upper: &Upper, lower: &Lower<'_>, was: &Stat) -> Result<(Fd, Stat)> {
+    unseen(|| {
+        let Copied { staged, made, .. } = build_other(upper, lower, was)?;
+        upper.counters().copy_ups.count();
+        Ok((staged.into_unnamed()?, made))
+    })
+}
+
 /// Completes a file of the upper, open to write: copies the data that another file holds for it.
 pub fn complete(upper: &Upper, to: WritableFd<'_>, source: &Source) -> Result<()> {
     let make = || {
@@ -435,5 +447,12 @@ impl CopiedDir {
             upper.counters().copied_dirs.count();
             Ok(to.dir.new_child(to.name, &self.made))
         })
+    }
+
+    /// The copy of one that was removed: it has no name either, and all goes by the descriptor.
+    pub fn into_unnamed(self, upper: &Upper) -> Result<(Fd, UpperDir)> {
+        let nowhere = upper.root().new_child(Name::new(NOWHERE)?, &self.made);
+        upper.counters().copied_dirs.count();
+        Ok((unseen(|| self.staged.into_unnamed())?, nowhere))
     }
 }

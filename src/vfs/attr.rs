@@ -263,11 +263,10 @@ impl Vfs {
         mut act: impl FnMut(Writable<'_>) -> Result<()>,
     ) -> Result<()> {
         let dir = node.dir()?;
-        if let Some(fd) = &*dir.orphan.read() {
-            // The server never changes a lower, and a removed directory of a lower cannot be copied
-            // up.
-            let upper = dir.stack.read().upper.clone().ok_or(Errno::ESTALE)?;
-            return act(upper.by_descriptor(fd).object());
+        if dir.orphan.read().is_some() {
+            let upper = self.removed_dir_to_write(node)?;
+            let kept = dir.orphan.read().clone().ok_or(Errno::ESTALE)?;
+            return act(upper.by_descriptor(&kept).object());
         }
         let upper_dir = self.dir_to_write(node)?;
         // With the lock nothing is made in the directory while what it passes on may change.

@@ -99,6 +99,27 @@ impl Vfs {
         Ok(())
     }
 
+    /// Copies up a directory that was removed, for programs that have it open. The copy has no name
+    /// either: its descriptor takes the place of that of the lower.
+    ///
+    /// # Errors
+    /// EROFS; what [`copyup::directory`] says.
+    pub(super) fn removed_dir_to_write(&self, node: &Node) -> Result<UpperDir> {
+        let upper = self.upper()?;
+        let _gate = node.gate.lock();
+        let dir = node.dir()?;
+        let from = dir.stack.read().clone();
+        if let Some(there) = from.upper {
+            return Ok(there);
+        }
+        let (kept, made) = copyup::directory(upper, &from)?.into_unnamed(upper)?;
+        let mut orphan = dir.orphan.write();
+        let mut stack = dir.stack.write();
+        *orphan = Some(Arc::new(kept));
+        (stack.upper, stack.meta) = (Some(made.clone()), MetaSource::Top);
+        Ok(made)
+    }
+
     /// Replaces the marks that other programs left on a directory of the upper by one of ours,
     /// before the first change in it.
     fn unify_marks(&self, node: &Node, upper_dir: &UpperDir) -> Result<()> {
@@ -239,12 +260,14 @@ impl Vfs {
         (from, was): (&Lower<'_>, &Stat),
         data: Data,
     ) -> Result<()> {
-        // Only a regular file has data to write. Nothing in the upper would keep another object.
-        if node.kind() != FileType::Regular {
-            return Err(Errno::EOPNOTSUPP.into());
-        }
-        let build = || orphan(copyup::build_unnamed(self.upper()?, from, was, data)?);
-        let copy = self.unless_it_changes((from, was), build)?;
+        let upper = self.upper()?;
+        let copy = self.unless_it_changes((from, was), || {
+            if node.kind() == FileType::Regular {
+                return orphan(copyup::build_unnamed(upper, from, was, data)?);
+            }
+            let (kept, made) = copyup::build_other_unnamed(upper, from, was)?;
+            Ok(Real::orphan(Arc::new(kept), (made.dev, made.ino)))
+        })?;
         let mut place = leaf.place.write();
         leaf.io.take();
         place.real = copy;

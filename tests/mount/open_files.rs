@@ -1,13 +1,14 @@
 //! What is open stays whole: after unlink, after rename, after copy-up.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{FileExt, MetadataExt, fchown};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown};
 
-use nix::sys::stat::{Mode, fchmod, futimens};
+use nix::sys::stat::{Mode, SFlag, fchmod, futimens};
 use nix::sys::time::TimeSpec;
 use xattr::FileExt as _;
 
-use crate::support::{Mount, Scratch};
+use crate::support::tree::dump;
+use crate::support::{Dir, Mount, Scratch};
 use crate::{needs, not_the_kernels};
 
 fn read_write(m: &Mount, name: &str) -> File {
@@ -191,4 +192,77 @@ fn many_files_open_at_once() {
         file.read_exact_at(&mut byte, 10).unwrap();
         assert_eq!((&byte, file.metadata().unwrap().len()), (b"+", 11), "{number}");
     }
+}
+
+/// Opens what has no data and removes it. Says what fchmod, fchown, futimens and fsetxattr say then,
+/// and what it looks like.
+fn change_removed(dir: &std::path::Path, name: &str) -> Vec<String> {
+    let path = dir.join(name);
+    let is_dir = path.is_dir();
+    // Neither waits for somebody at the other end of a FIFO.
+    let file = OpenOptions::new()
+        .read(true)
+        .write(!is_dir)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(&path)
+        .unwrap();
+    if is_dir { fs::remove_dir(&path) } else { fs::remove_file(&path) }.unwrap();
+    let said =
+        |done: std::io::Result<()>| format!("{:?}", done.err().map(|err| err.raw_os_error()));
+    let mode = Mode::from_bits_truncate(0o604);
+    let done = [
+        fchmod(&file, mode).map_err(Into::into),
+        fchown(&file, Some(21), Some(22)),
+        futimens(&file, &TimeSpec::new(1, 0), &TimeSpec::new(-7, 5)).map_err(Into::into),
+        file.set_xattr("trusted.open", b"1"),
+    ];
+    let mut all: Vec<_> = done.map(said).to_vec();
+    let meta = file.metadata().unwrap();
+    all.push(format!("{:o} {} {} {}", meta.mode(), meta.uid(), meta.gid(), meta.nlink()));
+    all.push(format!("{} {} {:x}", meta.mtime(), meta.mtime_nsec(), meta.rdev()));
+    all.push(format!("{:?}", file.get_xattr("trusted.open")));
+    all.push(format!("{:?}", file.get_xattr("trusted.before")));
+    all.push(format!("{:?}", path.exists()));
+    all
+}
+
+/// A FIFO, device or directory of a lower that was removed could not be changed any more by who had
+/// it open (EOPNOTSUPP, ESTALE). A plain file system is the measure: the kernel's overlayfs refuses
+/// it for directories (ENOTDIR), and of anything else it brings the name back.
+#[test]
+fn what_has_no_data_and_was_removed() {
+    needs!(mount);
+    not_the_kernels!("it brings the names back");
+    let s = Scratch::with_lowers(2);
+    let plain = s.base().sub("plain");
+    plain.dir("");
+    KINDS.iter().for_each(|name| make(s.lower(1), name));
+    make(s.lower(0), "merged");
+    let before = dump(s.lower(1).root());
+    for options in ["dev", "dev,xattr_permissions=2"] {
+        let m = s.setup().option(options).mount();
+        for name in KINDS {
+            make(&plain, name);
+            let expected = change_removed(plain.root(), name);
+            assert_eq!(change_removed(m.root(), name), expected, "{name}, {options}");
+        }
+        assert!(m.names("").is_empty());
+        drop(m);
+        assert!(s.leftovers().is_empty(), "{:?}", s.leftovers());
+        for name in s.upper.names("") {
+            fs::remove_file(s.upper.path(name)).unwrap();
+        }
+    }
+    assert!(before == dump(s.lower(1).root()));
+}
+
+const KINDS: [&str; 4] = ["fifo", "null", "dir", "merged"];
+
+fn make(dir: &Dir, name: &str) {
+    match name {
+        "fifo" => dir.node(name, SFlag::S_IFIFO, 0, 0),
+        "null" => dir.node(name, SFlag::S_IFCHR, 1, 3),
+        _ => dir.dir(name),
+    };
+    dir.owner(name, 3, 4).xattr(name, "trusted.before", "x");
 }
