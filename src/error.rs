@@ -178,6 +178,12 @@ impl From<nix::errno::Errno> for Error {
     }
 }
 
+impl From<rustix::io::Errno> for Error {
+    fn from(errno: rustix::io::Errno) -> Self {
+        Errno::from_raw(errno.raw_os_error()).into()
+    }
+}
+
 impl From<io::Error> for Error {
     fn from(err: io::Error) -> Self {
         match err.raw_os_error() {

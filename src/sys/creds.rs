@@ -2,8 +2,9 @@
 
 #![allow(unsafe_code)]
 
+use rustix::thread::{CapabilitySet, capabilities};
+
 use super::descriptors::proc_text;
-use super::result::check;
 use crate::error::Result;
 use crate::id::Id;
 
@@ -31,26 +32,8 @@ pub fn effective() -> Owner {
 
 /// Whether this thread has the capability in its own user namespace (capget(2)).
 pub fn has_capability(bit: u32) -> Result<bool> {
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: i32,
-    }
-    #[repr(C)]
-    #[derive(Default, Clone, Copy)]
-    struct Data {
-        effective: u32,
-        permitted: u32,
-        inheritable: u32,
-    }
-    // _LINUX_CAPABILITY_VERSION_3 of linux/capability.h: two words of data.
-    let mut header = Header { version: 0x2008_0522, pid: 0 };
-    let mut data = [Data::default(); 2];
-    // SAFETY: version 3 writes exactly two data words.
-    let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) };
-    check(i32::try_from(result).unwrap_or(-1))?;
-    let word = if bit < 32 { data.first() } else { data.last() };
-    Ok(word.is_some_and(|word| word.effective & (1 << (bit % 32)) != 0))
+    let own = capabilities(None)?.effective;
+    Ok(own.contains(CapabilitySet::from_bits_retain(1 << bit)))
 }
 
 /// Whether this process lives in the initial user namespace: its map is the identity over all ids

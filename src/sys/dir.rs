@@ -8,6 +8,8 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use rustix::fs::{SeekFrom, seek};
+
 use super::file::{FsKind, fs_kind};
 use super::name::NAME_MAX;
 use super::result::check_sys_len;
@@ -82,11 +84,8 @@ pub fn for_each(dir: BorrowedFd<'_>, each: impl FnMut(Entry<'_>) -> Result<()>) 
 /// # Errors
 /// Those of lseek(2).
 pub fn rewind(dir: BorrowedFd<'_>) -> Result<()> {
-    // SAFETY: plain call on an open descriptor.
-    match unsafe { libc::lseek(dir.as_raw_fd(), 0, libc::SEEK_SET) } {
-        0 => Ok(()),
-        _ => Err(Errno::last().into()),
-    }
+    seek(dir, SeekFrom::Start(0))?;
+    Ok(())
 }
 
 /// Calls `each` for the entries behind the offset of the descriptor, which is 0 in one that was

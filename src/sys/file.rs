@@ -3,14 +3,13 @@
 //! All positions are given with the call; the offset of a descriptor is never used, so one
 //! descriptor serves any number of readers and writers.
 
-#![allow(unsafe_code)]
+use std::io::IoSliceMut;
+use std::os::fd::BorrowedFd;
 
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use rustix::fs::{self, Advice, FallocateFlags, FlockOperation, SeekFrom};
+use rustix::io::{self, ReadWriteFlags};
 
 use super::commit::before_change;
-use super::result::{check, check_len, check_sys};
 use super::writable::WritableFd;
 use crate::error::{Errno, Result};
 
@@ -22,17 +21,12 @@ use crate::error::{Errno, Result};
 pub fn read_at(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64, end: Option<u64>) -> Result<usize> {
     let mut done = 0;
     while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
-        let at = position(offset, done)?;
-        // SAFETY: the buffer is as long as we say.
-        let read = check_len(unsafe {
-            libc::pread(fd.as_raw_fd(), rest.as_mut_ptr().cast(), rest.len(), at)
-        });
-        match read {
+        match io::pread(fd, rest, position(offset, done)?) {
             Ok(0) => break,
             Ok(len) => done += len,
-            Err(err) if err.errno() == Errno::EINTR => continue,
+            Err(io::Errno::INTR) => continue,
             // Less than was asked for means the end of the file to whoever asked.
-            Err(err) => return Err(err),
+            Err(err) => return Err(err.into()),
         }
         if end == offset.checked_add(done as u64) {
             break;
@@ -46,15 +40,13 @@ pub fn read_at(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64, end: Option<u64>
 /// # Errors
 /// EAGAIN if nothing of it is in memory, EOPNOTSUPP if the file system cannot tell.
 pub fn read_from_memory(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> Result<usize> {
-    let part = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
-    let at = position(offset, 0)?;
-    // SAFETY: one part, which is a buffer as long as we say.
-    check_len(unsafe { libc::preadv2(fd.as_raw_fd(), &raw const part, 1, at, libc::RWF_NOWAIT) })
+    let (mut parts, at) = ([IoSliceMut::new(buf)], position(offset, 0)?);
+    Ok(io::preadv2(fd, &mut parts, at, ReadWriteFlags::NOWAIT)?)
 }
 
 /// Has the kernel read a whole file into memory, without waiting for it (posix_fadvise(2)).
 pub fn will_need(fd: BorrowedFd<'_>) -> Result<()> {
-    Ok(posix_fadvise(fd, 0, 0, PosixFadviseAdvice::POSIX_FADV_WILLNEED)?)
+    Ok(fs::fadvise(fd, 0, None, Advice::WillNeed)?)
 }
 
 /// pwrite(2) until all is written. A short count is returned if a later part fails, as write(2)
@@ -63,67 +55,48 @@ pub fn write_at(file: WritableFd<'_>, data: &[u8], offset: u64) -> Result<usize>
     before_change()?;
     let mut done = 0;
     while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
-        let at = position(offset, done)?;
-        // SAFETY: the buffer is as long as we say.
-        let wrote =
-            check_len(unsafe { libc::pwrite(raw(file), rest.as_ptr().cast(), rest.len(), at) });
-        match wrote {
+        match io::pwrite(file, rest, position(offset, done)?) {
             Ok(len) => done += len,
-            Err(err) if err.errno() == Errno::EINTR => {}
-            Err(err) if done == 0 => return Err(err),
+            Err(io::Errno::INTR) => {}
+            Err(err) if done == 0 => return Err(err.into()),
             Err(_) => break,
         }
     }
     Ok(done)
 }
 
-fn raw(file: WritableFd<'_>) -> RawFd {
-    file.borrowed().as_raw_fd()
-}
-
-fn position(offset: u64, done: usize) -> Result<libc::off_t> {
-    offset
-        .checked_add(done as u64)
-        .and_then(|at| libc::off_t::try_from(at).ok())
-        .ok_or_else(|| Errno::EFBIG.into())
+fn position(offset: u64, done: usize) -> Result<u64> {
+    let at = offset.checked_add(done as u64);
+    at.filter(|at| i64::try_from(*at).is_ok()).ok_or_else(|| Errno::EFBIG.into())
 }
 
 /// ftruncate(2).
 pub fn truncate(file: WritableFd<'_>, size: u64) -> Result<()> {
     before_change()?;
-    let size = position(size, 0)?;
-    // SAFETY: plain call on an open descriptor.
-    check(unsafe { libc::ftruncate(raw(file), size) })?;
-    Ok(())
+    Ok(fs::ftruncate(file, position(size, 0)?)?)
 }
 
 /// fsync(2), or fdatasync(2) if `data_only`.
 pub fn sync(fd: BorrowedFd<'_>, data_only: bool) -> Result<()> {
-    let result = if data_only {
-        // SAFETY: plain call on an open descriptor.
-        unsafe { libc::fdatasync(fd.as_raw_fd()) }
-    } else {
-        // SAFETY: plain call on an open descriptor.
-        unsafe { libc::fsync(fd.as_raw_fd()) }
-    };
-    check(result)?;
-    Ok(())
+    Ok(if data_only { fs::fdatasync(fd) } else { fs::fsync(fd) }?)
 }
 
 /// fallocate(2) with its flags as they come.
 pub fn allocate(file: WritableFd<'_>, mode: i32, offset: u64, len: u64) -> Result<()> {
     before_change()?;
-    let (offset, len) = (position(offset, 0)?, position(len, 0)?);
-    // SAFETY: plain call on an open descriptor.
-    check(unsafe { libc::fallocate(raw(file), mode, offset, len) })?;
-    Ok(())
+    let mode = FallocateFlags::from_bits_retain(mode.cast_unsigned());
+    Ok(fs::fallocate(file, mode, position(offset, 0)?, position(len, 0)?)?)
 }
 
 /// lseek(2) with `SEEK_DATA` or `SEEK_HOLE`. The offset that it moves is never used.
 pub fn seek(fd: BorrowedFd<'_>, offset: i64, whence: i32) -> Result<u64> {
-    // SAFETY: plain call on an open descriptor.
-    let at = unsafe { libc::lseek(fd.as_raw_fd(), offset, whence) };
-    u64::try_from(at).map_err(|_| Errno::last().into())
+    let offset = offset.cast_unsigned();
+    let to = match whence {
+        libc::SEEK_DATA => SeekFrom::Data(offset),
+        libc::SEEK_HOLE => SeekFrom::Hole(offset),
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    Ok(fs::seek(fd, to)?)
 }
 
 /// copy_file_range(2) at given positions; the length that was copied.
@@ -136,10 +109,7 @@ pub fn copy_range(
 ) -> Result<usize> {
     before_change()?;
     let (mut from_at, mut to_at) = (position(from_at, 0)?, position(to_at, 0)?);
-    // SAFETY: both offsets are locals that outlive the call.
-    check_len(unsafe {
-        libc::copy_file_range(from.as_raw_fd(), &raw mut from_at, raw(to), &raw mut to_at, len, 0)
-    })
+    Ok(fs::copy_file_range(from, Some(&mut from_at), to, Some(&mut to_at), len)?)
 }
 
 /// Space and counts of a file system.
@@ -222,9 +192,7 @@ pub fn fs_kind(fd: BorrowedFd<'_>) -> Result<FsKind> {
 /// # Errors
 /// EAGAIN if somebody else has it.
 pub fn lock_exclusive(fd: BorrowedFd<'_>) -> Result<()> {
-    // SAFETY: plain call on an open descriptor.
-    check(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) })?;
-    Ok(())
+    Ok(fs::flock(fd, FlockOperation::NonBlockingLockExclusive)?)
 }
 
 /// Locks `fd` together with others that ask for this. What was locked by [`lock_exclusive`] is open
@@ -233,9 +201,7 @@ pub fn lock_exclusive(fd: BorrowedFd<'_>) -> Result<()> {
 /// # Errors
 /// EAGAIN if somebody else has it alone.
 pub fn lock_shared(fd: BorrowedFd<'_>) -> Result<()> {
-    // SAFETY: plain call on an open descriptor.
-    check(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) })?;
-    Ok(())
+    Ok(fs::flock(fd, FlockOperation::NonBlockingLockShared)?)
 }
 
 /// Locks `fd` as [`lock_shared`] does, and waits while somebody else has it alone.
@@ -243,9 +209,7 @@ pub fn lock_shared(fd: BorrowedFd<'_>) -> Result<()> {
 /// # Errors
 /// Those of flock(2), for a file system without locks.
 pub fn lock_shared_when_free(fd: BorrowedFd<'_>) -> Result<()> {
-    // SAFETY: plain call on an open descriptor.
-    check(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_SH) })?;
-    Ok(())
+    Ok(fs::flock(fd, FlockOperation::LockShared)?)
 }
 
 /// Gives the lock back.
@@ -253,9 +217,7 @@ pub fn lock_shared_when_free(fd: BorrowedFd<'_>) -> Result<()> {
 /// # Errors
 /// Those of flock(2), for a file system without locks.
 pub fn unlock(fd: BorrowedFd<'_>) -> Result<()> {
-    // SAFETY: plain call on an open descriptor.
-    check(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_UN) })?;
-    Ok(())
+    Ok(fs::flock(fd, FlockOperation::Unlock)?)
 }
 
 /// Shares all extents of `from` with the empty file `to` (ioctl_ficlone(2)).
@@ -264,6 +226,5 @@ pub fn unlock(fd: BorrowedFd<'_>) -> Result<()> {
 /// EOPNOTSUPP, EXDEV, EINVAL or ENOTTY where that cannot be done.
 pub fn clone_all(from: BorrowedFd<'_>, to: WritableFd<'_>) -> Result<()> {
     before_change()?;
-    // SAFETY: FICLONE takes a descriptor by value.
-    check_sys(unsafe { libc::ioctl(raw(to), libc::FICLONE, from.as_raw_fd()) }.into())
+    Ok(fs::ioctl_ficlone(to, from)?)
 }

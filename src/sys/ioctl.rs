@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::sys::ioctl::ioctl_num_type;
 use nix::{request_code_read, request_code_write};
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
 use super::commit::before_change;
 use super::result::check;
@@ -36,21 +37,13 @@ pub(super) const fn number(code: ioctl_num_type) -> u32 {
 
 /// Reads the inode flags.
 pub fn get_flags(fd: BorrowedFd<'_>) -> Result<u32> {
-    let mut flags: libc::c_int = 0;
-    // SAFETY: the kernel writes an int (ioctl_iflags(2), BUGS).
-    check(unsafe { libc::ioctl(fd.as_raw_fd(), GETFLAGS.into(), &raw mut flags) })?;
-    Ok(flags.cast_unsigned())
+    Ok(ioctl_getflags(fd)?.bits())
 }
 
 /// Sets the inode flags.
 pub fn set_flags(object: WritableFd<'_>, flags: u32) -> Result<()> {
     before_change()?;
-    let flags: libc::c_int = flags.cast_signed();
-    // SAFETY: the kernel reads an int (ioctl_iflags(2), BUGS).
-    check(unsafe {
-        libc::ioctl(object.borrowed().as_raw_fd(), SETFLAGS.into(), &raw const flags)
-    })?;
-    Ok(())
+    Ok(ioctl_setflags(object, IFlags::from_bits_retain(flags))?)
 }
 
 /// Reads the extended flags and the project id.

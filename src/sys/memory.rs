@@ -9,7 +9,6 @@
 
 use std::alloc::{Layout, alloc_zeroed};
 
-use super::result::check;
 use crate::error::{Errno, Result};
 
 /// A buffer whose pages are there.
@@ -44,11 +43,7 @@ pub fn zeroed(len: usize) -> Result<Vec<u8>> {
 /// # Errors
 /// EPERM without CAP_SYS_RESOURCE; EINVAL before Linux 5.6.
 pub fn serve_writeback() -> Result<()> {
-    /// linux/prctl.h.
-    const PR_SET_IO_FLUSHER: libc::c_int = 57;
-    // SAFETY: no pointers.
-    check(unsafe { libc::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) })?;
-    Ok(())
+    Ok(rustix::process::configure_io_flusher_behavior(true)?)
 }
 
 /// Gives whole pages that nobody uses back to the kernel, wherever they are: by itself the

@@ -190,10 +190,13 @@ pub fn descriptors_past_the_gate(source: &Source) -> Vec<Violation> {
     }
     let lets_in = |i: usize| {
         let statement = source.shipped[..i].rsplit(';').next().unwrap_or_default();
-        statement.contains("with_room(")
+        statement.contains("with_room(") || statement.contains("opened(")
     };
     [
         "from_raw_fd(",
+        "fs::open(",
+        "openat(",
+        "open_tree(",
         "File::open(",
         "File::options(",
         "fs::read",
@@ -203,8 +206,12 @@ pub fn descriptors_past_the_gate(source: &Source) -> Vec<Violation> {
     ]
     .into_iter()
     .flat_map(|call| source.shipped.match_indices(call))
-    // A link is read without a descriptor.
-    .filter(|(i, call)| !source.shipped[i + call.len()..].starts_with("_link") && !lets_in(*i))
+    .filter(|(i, _)| *i == 0 || !is_word_byte(source.shipped.as_bytes()[i - 1]))
+    // A link is read without a descriptor (`read_link`, `readlinkat_raw`).
+    .filter(|(i, call)| {
+        let rest = source.shipped[i + call.len()..].trim_start_matches('_');
+        !rest.starts_with("link") && !lets_in(*i)
+    })
     .map(|(i, call)| at(source, i, format!("{call} past the gate of sys/descriptors.rs")))
     .collect()
 }
@@ -223,17 +230,17 @@ const CHANGES: [&str; 24] = [
     "libc::futimens",
     "libc::utimensat",
     "OFlag::O_TMPFILE |",
-    "libc::pwrite",
+    "io::pwrite(",
     "libc::truncate(",
-    "libc::ftruncate",
-    "libc::fallocate",
-    "libc::copy_file_range",
-    "libc::FICLONE",
+    "fs::ftruncate(",
+    "fs::fallocate(",
+    "fs::copy_file_range(",
+    "fs::ioctl_ficlone(",
     "SYS_SETXATTRAT,",
     "libc::lsetxattr",
     "SYS_REMOVEXATTRAT,",
     "libc::lremovexattr",
-    "SETFLAGS.into()",
+    "ioctl_setflags(",
     "FSSETXATTR.into()",
 ];
 
