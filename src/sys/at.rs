@@ -9,26 +9,25 @@
 
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use nix::fcntl::{AtFlags, OFlag};
-use nix::sys::stat::Mode;
+use nix::fcntl::OFlag;
+use rustix::buffer::spare_capacity;
+use rustix::fs::{self, AtFlags, CWD, Mode, OFlags, RenameFlags, Timespec, Timestamps};
+use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::process::{Gid, Uid};
 
 use super::commit::before_change;
 use super::descriptors::{opened, with_room};
 use super::name::{Name, Target, proc_path};
-use super::result::{check, check_len, check_sys};
+use super::result::check_sys;
 use super::stat::{self, Time};
 use super::writable::{OwnedWritable, Writable, WritableFd};
-use crate::error::{Errno, Error, Result};
+use crate::error::{Errno, Result};
 use crate::id::Id;
 
 /// The longest target of a symbolic link with a terminator (`PATH_MAX`, limits.h), in bytes.
 pub const PATH_MAX: usize = 4096;
-
-fn raw(fd: WritableFd<'_>) -> RawFd {
-    fd.borrowed().as_raw_fd()
-}
 
 /// The flags that open a file to change its data, or make one.
 const TO_WRITE: OFlag =
@@ -98,9 +97,13 @@ pub fn owns_what_it_makes(dir: BorrowedFd<'_>, name: Name<'_>) -> bool {
 }
 
 fn open_as_asked(dir: BorrowedFd<'_>, name: Name<'_>, flags: OFlag, mode: u32) -> Result<OwnedFd> {
-    let (dir, flags) = (dir.as_raw_fd(), (flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits());
-    // SAFETY: the name is a NUL-terminated string that outlives the call.
-    opened(|| name.with_c(|name| unsafe { libc::openat(dir, name, flags, mode) }))
+    let flags = to_open(flags | OFlag::O_NOFOLLOW);
+    opened(|| fs::openat(dir, name.bytes(), flags, Mode::from_raw_mode(mode)))
+}
+
+/// The flags with `O_CLOEXEC`.
+fn to_open(flags: OFlag) -> OFlags {
+    OFlags::from_bits_retain(flags.bits().cast_unsigned()) | OFlags::CLOEXEC
 }
 
 /// Opens an object to read it.
@@ -117,11 +120,8 @@ pub fn open_target(target: Target<'_>, flags: OFlag) -> Result<OwnedFd> {
 
 /// Opens what an `O_PATH` descriptor refers to, through procfs.
 fn open_descriptor(fd: BorrowedFd<'_>, flags: OFlag) -> Result<OwnedFd> {
-    quietly(flags | OFlag::O_CLOEXEC, |flags| {
-        let path = proc_path(fd);
-        // SAFETY: the path ends with the NUL that `proc_path` puts there.
-        opened(|| unsafe { libc::open(path.as_ptr().cast(), flags.bits()) })
-    })
+    let path = proc_path(fd);
+    quietly(flags, |flags| opened(|| fs::openat(CWD, &path, to_open(flags), Mode::empty())))
 }
 
 /// Opens a directory in which something is to be changed.
@@ -139,65 +139,54 @@ pub fn open_writable_dir(dir: Writable<'_>) -> Result<OwnedWritable> {
 /// EOPNOTSUPP, EISDIR or ENOENT where the file system has no such thing (open(2)).
 pub fn tmpfile(dir: WritableFd<'_>, flags: OFlag, mode: u32) -> Result<OwnedWritable> {
     before_change()?;
-    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC | flags;
-    // SAFETY: the path is a NUL-terminated literal.
-    let make = || unsafe { libc::openat(raw(dir), c".".as_ptr(), flags.bits(), mode) };
-    opened(make).map(OwnedWritable::new)
+    let flags = to_open(OFlag::O_TMPFILE | OFlag::O_RDWR | flags);
+    let mode = Mode::from_raw_mode(mode);
+    opened(|| fs::openat(dir, c".", flags, mode)).map(OwnedWritable::new)
 }
 
 /// Opens the directory `dir` once more, with an offset of its own.
 pub fn reopen_dir(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    quietly(flags, |flags| {
-        // SAFETY: the path is a NUL-terminated literal.
-        opened(|| unsafe { libc::openat(dir.as_raw_fd(), c".".as_ptr(), flags.bits()) })
+    quietly(OFlag::O_RDONLY | OFlag::O_DIRECTORY, |flags| {
+        opened(|| fs::openat(dir, c".", to_open(flags), Mode::empty()))
     })
 }
 
 /// The directory above `dir`; that of a root is itself.
 pub fn open_parent(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
-    // SAFETY: the path is a NUL-terminated literal.
-    opened(|| unsafe { libc::openat(dir.as_raw_fd(), c"..".as_ptr(), flags) })
+    let flags = to_open(OFlag::O_PATH | OFlag::O_DIRECTORY);
+    opened(|| fs::openat(dir, c"..", flags, Mode::empty()))
 }
 
 /// mkdirat(2). The mode is reduced by the umask of the process, which the daemon sets to 0.
 pub fn mkdir(dir: WritableFd<'_>, name: Name<'_>, mode: u32) -> Result<()> {
     before_change()?;
-    // SAFETY: the name is a NUL-terminated string that outlives the call.
-    name.with_c(|c| check(unsafe { libc::mkdirat(raw(dir), c, mode) }))?;
-    Ok(())
+    Ok(fs::mkdirat(dir, name.bytes(), Mode::from_raw_mode(mode))?)
 }
 
 /// mknodat(2); `mode` carries the type.
 pub fn mknod(dir: WritableFd<'_>, name: Name<'_>, mode: u32, rdev: u64) -> Result<()> {
     before_change()?;
-    // SAFETY: the name is a NUL-terminated string that outlives the call.
-    name.with_c(|c| check(unsafe { libc::mknodat(raw(dir), c, mode, rdev) }))?;
-    Ok(())
+    let (kind, mode) = (fs::FileType::from_raw_mode(mode), Mode::from_raw_mode(mode));
+    Ok(fs::mknodat(dir, name.bytes(), kind, mode, rdev)?)
 }
 
 /// symlinkat(2). The target is any bytes without NUL.
 pub fn symlink(target: &[u8], dir: WritableFd<'_>, name: Name<'_>) -> Result<()> {
     before_change()?;
-    Ok(nix::unistd::symlinkat(target, dir, name.bytes())?)
+    Ok(fs::symlinkat(target, dir, name.bytes())?)
 }
 
 /// readlinkat(2): what the link says, as bytes.
 pub fn readlink(target: Target<'_>) -> Result<Vec<u8>> {
-    let mut buf = vec![0u8; PATH_MAX];
-    let len = target.with_at(|dir, path, _| {
-        // SAFETY: the buffer is as long as we say; the path is NUL-terminated.
-        check_len(unsafe { libc::readlinkat(dir, path, buf.as_mut_ptr().cast(), buf.len()) })
-    })?;
-    buf.truncate(len);
+    let mut buf = Vec::with_capacity(PATH_MAX);
+    target.with_at(|dir, path, _| fs::readlinkat_raw(dir, path, spare_capacity(&mut buf)))?;
     Ok(buf)
 }
 
 /// linkat(2) without following.
 pub fn link(from: WritableFd<'_>, name: Name<'_>, to: WritableFd<'_>, new: Name<'_>) -> Result<()> {
     before_change()?;
-    Ok(nix::unistd::linkat(from, name.bytes(), to, new.bytes(), AtFlags::empty())?)
+    Ok(fs::linkat(from, name.bytes(), to, new.bytes(), AtFlags::empty())?)
 }
 
 /// Gives a file that was made without a name (`O_TMPFILE`) its first one.
@@ -207,25 +196,20 @@ pub fn link(from: WritableFd<'_>, name: Name<'_>, to: WritableFd<'_>, new: Name<
 pub fn link_unnamed(file: WritableFd<'_>, to: WritableFd<'_>, new: Name<'_>) -> Result<()> {
     before_change()?;
     // `AT_EMPTY_PATH` wants CAP_DAC_READ_SEARCH; this way does not (open(2), O_TMPFILE).
-    let path = format!("/proc/self/fd/{}", raw(file));
-    let flags = AtFlags::AT_SYMLINK_FOLLOW;
-    Ok(nix::unistd::linkat(nix::fcntl::AT_FDCWD, path.as_str(), to, new.bytes(), flags)?)
+    let path = proc_path(file.borrowed());
+    Ok(fs::linkat(CWD, path, to, new.bytes(), AtFlags::SYMLINK_FOLLOW)?)
 }
 
 /// unlinkat(2) of what is not a directory.
 pub fn unlink(dir: WritableFd<'_>, name: Name<'_>) -> Result<()> {
     before_change()?;
-    // SAFETY: the name is a NUL-terminated string that outlives the call.
-    name.with_c(|c| check(unsafe { libc::unlinkat(raw(dir), c, 0) }))?;
-    Ok(())
+    Ok(fs::unlinkat(dir, name.bytes(), AtFlags::empty())?)
 }
 
 /// unlinkat(2) with `AT_REMOVEDIR`.
 pub fn rmdir(dir: WritableFd<'_>, name: Name<'_>) -> Result<()> {
     before_change()?;
-    // SAFETY: the name is a NUL-terminated string that outlives the call.
-    name.with_c(|c| check(unsafe { libc::unlinkat(raw(dir), c, libc::AT_REMOVEDIR) }))?;
-    Ok(())
+    Ok(fs::unlinkat(dir, name.bytes(), AtFlags::REMOVEDIR)?)
 }
 
 /// What a rename does with an object that already has the new name.
@@ -253,20 +237,13 @@ pub fn rename(
 ) -> Result<()> {
     before_change()?;
     let flags = match replace {
-        Replace::Yes => 0,
-        Replace::No => libc::RENAME_NOREPLACE,
-        Replace::Exchange => libc::RENAME_EXCHANGE,
-        Replace::LeaveWhiteout => libc::RENAME_WHITEOUT,
+        Replace::Yes => return Ok(fs::renameat(from, name.bytes(), to, new.bytes())?),
+        Replace::No => RenameFlags::NOREPLACE,
+        Replace::Exchange => RenameFlags::EXCHANGE,
+        Replace::LeaveWhiteout => RenameFlags::WHITEOUT,
     };
-    let result = name.with_c(|old| {
-        new.with_c(|new| {
-            // SAFETY: both names are NUL-terminated strings that outlive the call.
-            check(unsafe { libc::renameat2(raw(from), old, raw(to), new, flags) })
-        })
-    });
-    match result {
-        Ok(_) => Ok(()),
-        Err(err) if replace == Replace::No && err.errno() == Errno::EINVAL => {
+    match fs::renameat_with(from, name.bytes(), to, new.bytes(), flags) {
+        Err(err @ rustix::io::Errno::INVAL) if replace == Replace::No => {
             match link(from, name, to, new) {
                 Ok(()) => return unlink(from, name),
                 // For directories, and where there are no hard links (link(2)).
@@ -276,14 +253,14 @@ pub fn rename(
                 {
                     return Err(link);
                 }
-                Err(_) => return Err(err),
+                Err(_) => return Err(err.into()),
             }
             match stat::stat_if_exists(to.entry(new).target())? {
                 Some(_) => Err(Errno::EEXIST.into()),
                 None => rename(from, name, to, new, Replace::Yes),
             }
         }
-        Err(err) => Err(err),
+        other => Ok(other?),
     }
 }
 
@@ -293,6 +270,7 @@ pub fn chmod(object: Writable<'_>, mode: u32) -> Result<()> {
     let target = object.target();
     let mode = mode & 0o7777;
     let result = target.with_at(|dir, path, flags| {
+        let (dir, path, flags) = (dir.as_raw_fd(), path.as_ptr(), flags.bits());
         // SAFETY: the path is a NUL-terminated string that outlives the call.
         check_sys(unsafe { libc::syscall(libc::SYS_fchmodat2, dir, path, mode, flags) })
     });
@@ -309,25 +287,19 @@ fn chmod_before_6_6(target: Target<'_>, mode: u32) -> Result<()> {
         Target::Fd(fd) => fd,
         Target::At(dir, name) => {
             pinned = open(dir, name, OFlag::O_PATH)?;
-            std::os::fd::AsFd::as_fd(&pinned)
+            pinned.as_fd()
         }
     };
-    let path = proc_path(fd);
-    // SAFETY: the path ends with the NUL that `proc_path` puts there.
-    check(unsafe { libc::chmod(path.as_ptr().cast(), mode) })?;
-    Ok(())
+    Ok(fs::chmod(proc_path(fd), Mode::from_raw_mode(mode))?)
 }
 
 /// fchownat(2); `None` leaves an id as it is. Set-id bits and file capabilities of a file go, as
 /// chown(2) says.
 pub fn chown(object: Writable<'_>, uid: Option<Id>, gid: Option<Id>) -> Result<()> {
     before_change()?;
-    let (uid, gid) = (Id::or_none(uid), Id::or_none(gid));
-    object.target().with_at(|dir, path, flags| {
-        // SAFETY: the path is a NUL-terminated string that outlives the call.
-        check(unsafe { libc::fchownat(dir, path, uid, gid, flags) })
-    })?;
-    Ok(())
+    let uid = uid.map(|id| Uid::from_raw(id.number()));
+    let gid = gid.map(|id| Gid::from_raw(id.number()));
+    Ok(object.target().with_at(|dir, path, flags| fs::chownat(dir, path, uid, gid, flags))?)
 }
 
 /// A time to set: one of utimensat(2)'s three ways.
@@ -348,13 +320,13 @@ impl SetTime {
         if self == Self::Omit { Self::At(time) } else { self }
     }
 
-    fn timespec(self) -> libc::timespec {
+    fn timespec(self) -> Timespec {
         let (tv_sec, tv_nsec) = match self {
-            Self::Omit => (0, libc::UTIME_OMIT),
-            Self::Now => (0, libc::UTIME_NOW),
-            Self::At(time) => (time.sec, i64::from(time.nsec)),
+            Self::Omit => (0, fs::UTIME_OMIT),
+            Self::Now => (0, fs::UTIME_NOW),
+            Self::At(time) => (time.sec, time.nsec.into()),
         };
-        libc::timespec { tv_sec, tv_nsec }
+        Timespec { tv_sec, tv_nsec }
     }
 }
 
@@ -362,21 +334,15 @@ impl SetTime {
 pub fn set_times(object: Writable<'_>, atime: SetTime, mtime: SetTime) -> Result<()> {
     before_change()?;
     let target = object.target();
-    let times = [atime.timespec(), mtime.timespec()];
+    let times = Timestamps { last_access: atime.timespec(), last_modification: mtime.timespec() };
     if let Target::Fd(fd) = target {
-        // SAFETY: two timespecs, as futimens wants; the descriptor is open.
-        let result = check(unsafe { libc::futimens(fd.as_raw_fd(), times.as_ptr()) });
         // futimens refuses O_PATH descriptors with EBADF; AT_EMPTY_PATH takes them.
-        match result {
-            Err(err) if err.errno() == Errno::EBADF => {}
-            other => return other.map(drop),
+        match fs::futimens(fd, &times) {
+            Err(rustix::io::Errno::BADF) => {}
+            other => return Ok(other?),
         }
     }
-    target.with_at(|dir, path, flags| {
-        // SAFETY: the path is NUL-terminated, the array has two entries.
-        check(unsafe { libc::utimensat(dir, path, times.as_ptr(), flags) })
-    })?;
-    Ok(())
+    Ok(target.with_at(|dir, path, flags| fs::utimensat(dir, path, &times, flags))?)
 }
 
 /// A private view of a directory that was opened: what is mounted below it, now or later, is not
@@ -386,21 +352,13 @@ pub fn set_times(object: Writable<'_>, atime: SetTime, mtime: SetTime) -> Result
 /// EPERM without privilege, EINVAL where mounts below are not to be uncovered, ENOSYS before Linux
 /// 5.2.
 pub fn private_view(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
-    const OPEN_TREE_CLONE: libc::c_long = 1;
-    let flags = OPEN_TREE_CLONE
-        | libc::c_long::from(libc::O_CLOEXEC)
-        | libc::c_long::from(libc::AT_EMPTY_PATH);
-    let tree = opened(|| {
-        let dir = dir.as_raw_fd();
-        // SAFETY: the path is a NUL-terminated literal.
-        let tree = unsafe { libc::syscall(libc::SYS_open_tree, dir, c"".as_ptr(), flags) };
-        // A descriptor, or -1.
-        libc::c_int::try_from(tree).unwrap_or(-1)
-    })?;
-    let tree = std::os::fd::AsFd::as_fd(&tree);
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = opened(|| open_tree(dir, c"", flags))?;
     // Where it cannot be had, `O_NOATIME` sees to most of it.
-    keep_access_times(tree).ok();
-    reopen_dir(tree)
+    keep_access_times(tree.as_fd()).ok();
+    reopen_dir(tree.as_fd())
 }
 
 /// Makes a private view keep all access times as they are, also where no open(2) can see to that
@@ -429,8 +387,8 @@ fn keep_access_times(view: BorrowedFd<'_>) -> Result<()> {
 /// Opens a layer's root by the path that the user gave: the one call that takes a path.
 pub fn open_root(path: &std::path::Path) -> Result<OwnedFd> {
     let open = |flags: OFlag| {
-        let flags = flags | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        with_room(|| nix::fcntl::open(path, flags, Mode::empty()).map_err(Error::from))
+        let flags = to_open(flags | OFlag::O_DIRECTORY);
+        with_room(|| Ok(fs::openat(CWD, path, flags, Mode::empty())?))
     };
     match quietly(OFlag::O_RDONLY, open) {
         Err(err) if err.errno() == Errno::EACCES => open(OFlag::O_PATH),

@@ -4,16 +4,12 @@
 //! are kept only to spare opening something again. So a call that finds no room has those closed
 //! that nobody uses, and is tried again; it fails when there are no more to close.
 
-#![allow(unsafe_code)]
-
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Weak;
 
-use parking_lot::RwLock;
-
-use super::result::check;
 use crate::error::{Errno, Error, Result};
+use parking_lot::RwLock;
 
 /// Somebody who keeps descriptors that can be done without.
 pub trait GivesWay: Send + Sync {
@@ -56,16 +52,17 @@ pub fn with_room<T>(mut open: impl FnMut() -> Result<T>) -> Result<T> {
 ///
 /// # Errors
 /// The errno of the call; it is made again after EINTR.
-pub(super) fn opened(mut call: impl FnMut() -> libc::c_int) -> Result<OwnedFd> {
-    let open = || loop {
-        match check(call()) {
-            Err(err) if err.errno() == Errno::EINTR => {}
-            other => return other,
+pub(super) fn opened<E: Into<Error>>(
+    mut call: impl FnMut() -> std::result::Result<OwnedFd, E>,
+) -> Result<OwnedFd> {
+    with_room(|| {
+        loop {
+            match call().map_err(E::into) {
+                Err(err) if err.errno() == Errno::EINTR => {}
+                other => return other,
+            }
         }
-    };
-    let fd = with_room(open)?;
-    // SAFETY: the call has just made this descriptor, and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    })
 }
 
 /// A file of procfs as text.

@@ -2,8 +2,8 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::c_char;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::descriptors::opened;
 use super::name::Name;
@@ -35,7 +35,7 @@ pub fn of(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<Handle> {
 /// # Errors
 /// Those that say nothing of handles: EIO, ENOMEM, ESTALE.
 pub fn of_open(fd: BorrowedFd<'_>) -> Result<Option<Handle>> {
-    match by_path(fd, c"".as_ptr(), libc::AT_EMPTY_PATH) {
+    match by_path(fd, c"", libc::AT_EMPTY_PATH) {
         Err(err) if err.errno().may_pass() => Err(err),
         other => Ok(other.ok()),
     }
@@ -55,7 +55,9 @@ pub fn open(mount: BorrowedFd<'_>, handle: &Handle) -> Result<OwnedFd> {
     let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
     let raw: *mut libc::file_handle = (&raw mut raw).cast();
     // SAFETY: `raw` begins as struct file_handle does and has as many bytes as it states.
-    opened(|| unsafe { libc::open_by_handle_at(mount.as_raw_fd(), raw, flags) })
+    let open = || check(unsafe { libc::open_by_handle_at(mount.as_raw_fd(), raw, flags) });
+    // SAFETY: the call has just made this descriptor, and nobody else knows it.
+    opened(|| open().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 /// `struct file_handle` with all the room there can be.
@@ -70,12 +72,12 @@ impl FileHandle {
     const EMPTY: Self = Self { bytes: LONGEST as u32, kind: 0, handle: [0; LONGEST] };
 }
 
-fn by_path(dir: BorrowedFd<'_>, path: *const c_char, flags: i32) -> Result<Handle> {
+fn by_path(dir: BorrowedFd<'_>, path: &CStr, flags: i32) -> Result<Handle> {
     let mut out = FileHandle::EMPTY;
     let mut mount = 0;
-    let (to, dir) = ((&raw mut out).cast(), dir.as_raw_fd());
-    // SAFETY: both callers pass a string with an end; `out` begins as struct file_handle does and
-    // has the room that it states.
+    let (to, dir, path) = ((&raw mut out).cast(), dir.as_raw_fd(), path.as_ptr());
+    // SAFETY: the path is a C string; `out` begins as struct file_handle does and has the room that
+    // it states.
     check(unsafe { libc::name_to_handle_at(dir, path, to, &raw mut mount, flags) })?;
     let kind = u8::try_from(out.kind).map_err(|_| Errno::EOPNOTSUPP)?;
     let bytes = out.handle.get(..out.bytes as usize).ok_or(Errno::EIO)?.to_vec();

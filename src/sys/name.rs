@@ -1,7 +1,10 @@
 //! The gate for names: one component of a path, and what it is the name of.
 
+use std::ffi::CStr;
 use std::fmt;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::fs::AtFlags;
 
 use crate::error::{Errno, Error, Result};
 
@@ -37,12 +40,13 @@ impl<'a> Name<'a> {
     }
 
     /// Runs `call` with the name as a C string on the stack.
-    pub(super) fn with_c<T>(self, call: impl FnOnce(*const libc::c_char) -> T) -> T {
+    pub(super) fn with_c<T>(self, call: impl FnOnce(&CStr) -> T) -> T {
         let mut buf = [0u8; NAME_MAX + 1];
         for (to, from) in buf.iter_mut().zip(self.0) {
             *to = *from;
         }
-        call(buf.as_ptr().cast())
+        // There is always a NUL: the buffer has room for one more byte than any name has.
+        call(CStr::from_bytes_until_nul(&buf).unwrap_or_default())
     }
 }
 
@@ -72,22 +76,17 @@ pub enum Target<'a> {
 
 impl Target<'_> {
     /// Runs a call that takes `(dirfd, path, flags)` in the way of the `*at` calls.
-    pub(super) fn with_at<T>(
-        self,
-        call: impl FnOnce(RawFd, *const libc::c_char, libc::c_int) -> T,
-    ) -> T {
+    pub(super) fn with_at<T>(self, call: impl FnOnce(BorrowedFd<'_>, &CStr, AtFlags) -> T) -> T {
         match self {
-            Self::At(dir, name) => {
-                name.with_c(|c| call(dir.as_raw_fd(), c, libc::AT_SYMLINK_NOFOLLOW))
-            }
-            Self::Fd(fd) => call(fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH),
+            Self::At(dir, name) => name.with_c(|c| call(dir, c, AtFlags::SYMLINK_NOFOLLOW)),
+            Self::Fd(fd) => call(fd, c"", AtFlags::EMPTY_PATH),
         }
     }
 }
 
 /// The path of an open descriptor in procfs, for calls that have no variant for `O_PATH`.
 pub(super) fn proc_path(fd: BorrowedFd<'_>) -> String {
-    format!("/proc/self/fd/{}\0", fd.as_raw_fd())
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
 #[cfg(test)]

@@ -7,11 +7,7 @@ pub(super) fn check(result: libc::c_int) -> Result<libc::c_int> {
     if result < 0 { Err(Errno::last().into()) } else { Ok(result) }
 }
 
-/// Turns the result of a libc call that returns a length into ours.
-pub(super) fn check_len(result: libc::ssize_t) -> Result<usize> {
-    usize::try_from(result).map_err(|_| Errno::last().into())
-}
-
+/// Turns the result of a raw call into ours.
 pub(super) fn check_sys(result: libc::c_long) -> Result<()> {
     if result < 0 { Err(Errno::last().into()) } else { Ok(()) }
 }

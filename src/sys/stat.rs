@@ -1,13 +1,11 @@
 //! Attributes of an object, as statx(2) gives them.
 
-#![allow(unsafe_code)]
-
-use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
+
+use rustix::fs::{AtFlags, Statx, StatxAttributes, StatxFlags, StatxTimestamp, statx};
 
 use super::creds::Owner;
 use super::name::Target;
-use super::result::check;
 use crate::error::{Errno, Result};
 use crate::id::Id;
 
@@ -221,18 +219,13 @@ impl Stat {
 
 /// What is asked for. The time of birth costs nothing: file systems that have it read it with the
 /// rest.
-const WANTED: libc::c_uint = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+const WANTED: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
 
 /// Attributes of `target`; a symbolic link's own.
 pub fn stat(target: Target<'_>) -> Result<Stat> {
-    let mut out = MaybeUninit::<libc::statx>::uninit();
-    target.with_at(|dir, path, flags| {
-        let flags = flags | libc::AT_NO_AUTOMOUNT | libc::AT_STATX_SYNC_AS_STAT;
-        // SAFETY: the path is NUL-terminated and `out` has room for one statx.
-        check(unsafe { libc::statx(dir, path, flags, WANTED, out.as_mut_ptr()) })
-    })?;
-    // SAFETY: statx succeeded, so it filled the structure (and padding is not looked at).
-    Ok(from_statx(unsafe { out.assume_init_ref() }))
+    let how = AtFlags::NO_AUTOMOUNT | AtFlags::STATX_SYNC_AS_STAT;
+    let found = target.with_at(|dir, path, flags| statx(dir, path, flags | how, WANTED))?;
+    Ok(from_statx(&found))
 }
 
 /// Attributes of `target`, or `None` if there is no such name.
@@ -252,23 +245,17 @@ pub fn fstat(fd: BorrowedFd<'_>) -> Result<Stat> {
 /// Which mount `fd` was reached through (`STATX_MNT_ID`, Linux 5.8); 0 where the kernel does not
 /// tell.
 pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
-    let mut out = MaybeUninit::<libc::statx>::zeroed();
-    Target::Fd(fd).with_at(|dir, path, flags| {
-        // SAFETY: the path is NUL-terminated and `out` has room for one statx.
-        check(unsafe { libc::statx(dir, path, flags, libc::STATX_MNT_ID, out.as_mut_ptr()) })
-    })?;
-    // SAFETY: zeroed is a valid statx, and the kernel only filled it further.
-    let out = unsafe { out.assume_init_ref() };
-    Ok(if out.stx_mask & libc::STATX_MNT_ID == 0 { 0 } else { out.stx_mnt_id })
+    let wanted = StatxFlags::MNT_ID;
+    let found = Target::Fd(fd).with_at(|dir, path, flags| statx(dir, path, flags, wanted))?;
+    Ok(if found.stx_mask & wanted.bits() == 0 { 0 } else { found.stx_mnt_id })
 }
 
-fn from_statx(s: &libc::statx) -> Stat {
-    let of = |attributes: u64, bit: libc::c_int| attributes & u64::from(bit.cast_unsigned()) != 0;
+fn from_statx(s: &Statx) -> Stat {
     // Where both can be, they are flags of the inode. erofs calls all of its files immutable, as
     // they cannot be changed (`erofs_getattr`, fs/erofs/inode.c); nothing forbids a copy's change.
-    let has_flags = of(s.stx_attributes_mask, libc::STATX_ATTR_APPEND);
-    let has = |bit: libc::c_int| has_flags && of(s.stx_attributes, bit);
-    let time = |t: &libc::statx_timestamp| Time { sec: t.tv_sec, nsec: t.tv_nsec };
+    let has_flags = s.stx_attributes_mask.contains(StatxAttributes::APPEND);
+    let has = |attribute| has_flags && s.stx_attributes.contains(attribute);
+    let time = |t: &StatxTimestamp| Time { sec: t.tv_sec, nsec: t.tv_nsec };
     Stat {
         dev: libc::makedev(s.stx_dev_major, s.stx_dev_minor),
         ino: s.stx_ino,
@@ -283,10 +270,10 @@ fn from_statx(s: &libc::statx) -> Stat {
         atime: time(&s.stx_atime),
         mtime: time(&s.stx_mtime),
         ctime: time(&s.stx_ctime),
-        btime: (s.stx_mask & libc::STATX_BTIME != 0).then(|| time(&s.stx_btime)),
+        btime: (s.stx_mask & StatxFlags::BTIME.bits() != 0).then(|| time(&s.stx_btime)),
         protection: Protection {
-            append_only: has(libc::STATX_ATTR_APPEND),
-            immutable: has(libc::STATX_ATTR_IMMUTABLE),
+            append_only: has(StatxAttributes::APPEND),
+            immutable: has(StatxAttributes::IMMUTABLE),
         },
     }
 }

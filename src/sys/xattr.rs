@@ -12,12 +12,14 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{self, XattrFlags};
 
 use super::commit::before_change;
 use super::name::{Target, proc_path};
-use super::result::{check_len, check_sys, check_sys_len};
+use super::result::{check_sys, check_sys_len};
 use super::writable::Writable;
 use crate::error::{Errno, Error, Result};
 
@@ -60,26 +62,19 @@ pub enum SetMode {
 }
 
 impl SetMode {
-    fn flags(self) -> libc::c_int {
+    fn flags(self) -> XattrFlags {
         match self {
-            Self::Any => 0,
-            Self::Create => libc::XATTR_CREATE,
-            Self::Replace => libc::XATTR_REPLACE,
+            Self::Any => XattrFlags::empty(),
+            Self::Create => XattrFlags::CREATE,
+            Self::Replace => XattrFlags::REPLACE,
         }
     }
 }
 
 /// A path below procfs that reaches the target without following its last component.
 fn proc_target(target: Target<'_>) -> Vec<u8> {
-    let under = |fd: BorrowedFd<'_>| format!("/proc/self/fd/{}", fd.as_raw_fd()).into_bytes();
     match target {
-        Target::At(dir, name) => {
-            let mut path = under(dir);
-            path.push(b'/');
-            path.extend_from_slice(name.bytes());
-            path.push(0);
-            path
-        }
+        Target::At(dir, name) => [proc_path(dir).as_bytes(), b"/", name.bytes()].concat(),
         Target::Fd(fd) => proc_path(fd).into_bytes(),
     }
 }
@@ -114,9 +109,9 @@ fn get_once(target: Target<'_>, name: &CStr, buf: &mut [u8]) -> Result<usize> {
             check_sys_len(unsafe {
                 libc::syscall(
                     SYS_GETXATTRAT,
-                    dir,
-                    path,
-                    flags,
+                    dir.as_raw_fd(),
+                    path.as_ptr(),
+                    flags.bits(),
                     name.as_ptr(),
                     &raw mut args,
                     size_of::<XattrArgs>(),
@@ -128,19 +123,18 @@ fn get_once(target: Target<'_>, name: &CStr, buf: &mut [u8]) -> Result<usize> {
         }
     }
     let path = proc_target(target);
-    let (path, name, value) = (path.as_ptr().cast(), name.as_ptr(), buf.as_mut_ptr().cast());
-    check_len(match target {
-        // SAFETY: the strings are NUL-terminated; the buffer is as long as we say.
-        Target::At(..) => unsafe { libc::lgetxattr(path, name, value, buf.len()) },
-        // SAFETY: as above. The magic link is to be followed.
-        Target::Fd(_) => unsafe { libc::getxattr(path, name, value, buf.len()) },
-    })
+    Ok(match target {
+        Target::At(..) => fs::lgetxattr(path, name, buf),
+        // The magic link is to be followed.
+        Target::Fd(_) => fs::getxattr(path, name, buf),
+    }?)
 }
 
 fn list_once(target: Target<'_>, buf: &mut [u8]) -> Result<usize> {
     if has_xattrat() {
         let (ptr, len) = (buf.as_mut_ptr(), buf.len());
         let result = target.with_at(|dir, path, flags| {
+            let (dir, path, flags) = (dir.as_raw_fd(), path.as_ptr(), flags.bits());
             // SAFETY: the buffer is as long as we say; the path is NUL-terminated.
             check_sys_len(unsafe { libc::syscall(SYS_LISTXATTRAT, dir, path, flags, ptr, len) })
         });
@@ -149,13 +143,11 @@ fn list_once(target: Target<'_>, buf: &mut [u8]) -> Result<usize> {
         }
     }
     let path = proc_target(target);
-    let (path, list) = (path.as_ptr().cast(), buf.as_mut_ptr().cast());
-    check_len(match target {
-        // SAFETY: the path is NUL-terminated; the buffer is as long as we say.
-        Target::At(..) => unsafe { libc::llistxattr(path, list, buf.len()) },
-        // SAFETY: as above. The magic link is to be followed.
-        Target::Fd(_) => unsafe { libc::listxattr(path, list, buf.len()) },
-    })
+    Ok(match target {
+        Target::At(..) => fs::llistxattr(path, buf),
+        // The magic link is to be followed.
+        Target::Fd(_) => fs::listxattr(path, buf),
+    }?)
 }
 
 /// Calls `once` with a small buffer, then with the largest there can be.
@@ -220,16 +212,16 @@ pub fn set(object: Writable<'_>, name: &CStr, value: &[u8], mode: SetMode) -> Re
         let args = XattrArgs {
             value: value.as_ptr() as u64,
             size: u32::try_from(value.len()).map_err(|_| Errno::from_raw(libc::E2BIG))?,
-            flags: mode.flags().unsigned_abs(),
+            flags: mode.flags().bits(),
         };
         let result = target.with_at(|dir, path, flags| {
             // SAFETY: `args` points at a value of the stated size; strings are NUL-terminated.
             check_sys(unsafe {
                 libc::syscall(
                     SYS_SETXATTRAT,
-                    dir,
-                    path,
-                    flags,
+                    dir.as_raw_fd(),
+                    path.as_ptr(),
+                    flags.bits(),
                     name.as_ptr(),
                     &raw const args,
                     size_of::<XattrArgs>(),
@@ -241,18 +233,11 @@ pub fn set(object: Writable<'_>, name: &CStr, value: &[u8], mode: SetMode) -> Re
         }
     }
     let path = proc_target(target);
-    let (path, name, ptr) = (path.as_ptr().cast(), name.as_ptr(), value.as_ptr().cast());
-    check_sys(
-        match target {
-            // SAFETY: the strings are NUL-terminated; the value is as long as we say.
-            Target::At(..) => unsafe {
-                libc::lsetxattr(path, name, ptr, value.len(), mode.flags())
-            },
-            // SAFETY: as above. The magic link is to be followed.
-            Target::Fd(_) => unsafe { libc::setxattr(path, name, ptr, value.len(), mode.flags()) },
-        }
-        .into(),
-    )
+    Ok(match target {
+        Target::At(..) => fs::lsetxattr(path, name, value, mode.flags()),
+        // The magic link is to be followed.
+        Target::Fd(_) => fs::setxattr(path, name, value, mode.flags()),
+    }?)
 }
 
 /// Removes one attribute.
@@ -261,6 +246,7 @@ pub fn remove(object: Writable<'_>, name: &CStr) -> Result<()> {
     let target = object.target();
     if has_xattrat() {
         let result = target.with_at(|dir, path, flags| {
+            let (dir, path, flags) = (dir.as_raw_fd(), path.as_ptr(), flags.bits());
             // SAFETY: the strings are NUL-terminated and outlive the call.
             check_sys(unsafe { libc::syscall(SYS_REMOVEXATTRAT, dir, path, flags, name.as_ptr()) })
         });
@@ -269,16 +255,11 @@ pub fn remove(object: Writable<'_>, name: &CStr) -> Result<()> {
         }
     }
     let path = proc_target(target);
-    let (path, name) = (path.as_ptr().cast(), name.as_ptr());
-    check_sys(
-        match target {
-            // SAFETY: the strings are NUL-terminated and outlive the call.
-            Target::At(..) => unsafe { libc::lremovexattr(path, name) },
-            // SAFETY: as above. The magic link is to be followed.
-            Target::Fd(_) => unsafe { libc::removexattr(path, name) },
-        }
-        .into(),
-    )
+    Ok(match target {
+        Target::At(..) => fs::lremovexattr(path, name),
+        // The magic link is to be followed.
+        Target::Fd(_) => fs::removexattr(path, name),
+    }?)
 }
 
 /// Whether the error says that the attribute is not there, or cannot be there.
