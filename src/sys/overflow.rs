@@ -17,7 +17,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::fcntl::OFlag;
 use nix::sys::socket::{self, AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 use parking_lot::Mutex;
+use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use super::at;
 use super::creds::{self, Owner};
@@ -199,8 +202,7 @@ impl Witness {
             _ => return Err(Errno::last().into()),
         }
         // It has left the witness to the system, which takes note of its end.
-        // SAFETY: a null pointer for a status that nobody wants.
-        unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+        waitpid(Pid::from_raw(child), None).ok();
         let witness = Self { socket: ours };
         let [pid, errno] = witness.hear()?;
         if pid == 0 {
@@ -236,19 +238,15 @@ impl Witness {
     /// # Errors
     /// EIO if it is gone.
     fn hear<const N: usize>(&self) -> Result<Words<N>> {
-        let mut words: Words<N> = [0; N];
-        let (to, len) = (words.as_mut_ptr().cast(), size_of::<Words<N>>());
-        let read = loop {
-            // SAFETY: `words` has room for `len` bytes, and any bytes are numbers.
-            let read = unsafe { libc::recv(self.socket.as_raw_fd(), to, len, 0) };
-            if read >= 0 || Errno::last() != Errno::EINTR {
-                break read;
+        let mut words = [[0; size_of::<u32>()]; N];
+        loop {
+            let (to, socket) = (words.as_flattened_mut(), self.socket.as_raw_fd());
+            match socket::recv(socket, to, MsgFlags::empty()) {
+                Ok(len) if len == size_of_val(&words) => return Ok(words.map(u32::from_ne_bytes)),
+                Ok(_) => return Err(Errno::EIO.into()),
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(err) => return Err(err.into()),
             }
-        };
-        match usize::try_from(read) {
-            Ok(read) if read == len => Ok(words),
-            Ok(_) => Err(Errno::EIO.into()),
-            Err(_) => Err(Errno::last().into()),
         }
     }
 }
@@ -271,8 +269,8 @@ fn begin(socket: RawFd) -> ! {
 fn testify(socket: RawFd) -> ! {
     close_all_but(socket);
     let socket = 0;
-    // SAFETY: the path is a NUL-terminated literal. Where it fails the old directory is kept.
-    unsafe { libc::chdir(c"/".as_ptr()) };
+    // Where it fails the old directory is kept.
+    rustix::process::chdir(c"/").ok();
     // SAFETY: no memory is passed; this process has one thread.
     let alone = unsafe { libc::unshare(libc::CLONE_NEWUSER) } == 0;
     say(socket, if alone { [std::process::id(), 0] } else { [0, last_errno()] });
@@ -333,19 +331,18 @@ fn take(socket: RawFd) -> Option<RawFd> {
 }
 
 fn owner_of(object: RawFd) -> Words<3> {
-    // SAFETY: statx is plain data, for which all zeroes is a valid value.
-    let mut found: libc::statx = unsafe { std::mem::zeroed() };
-    let wanted = libc::STATX_UID | libc::STATX_GID;
-    // SAFETY: the path is a NUL-terminated literal, and there is room for one statx.
-    let done =
-        unsafe { libc::statx(object, c"".as_ptr(), libc::AT_EMPTY_PATH, wanted, &raw mut found) };
-    if done == 0 { [found.stx_uid, found.stx_gid, 0] } else { [0, 0, last_errno()] }
+    // SAFETY: the caller closes it after this call.
+    let object = unsafe { BorrowedFd::borrow_raw(object) };
+    match statx(object, c"", AtFlags::EMPTY_PATH, StatxFlags::UID | StatxFlags::GID) {
+        Ok(found) => [found.stx_uid, found.stx_gid, 0],
+        Err(err) => [0, 0, err.raw_os_error().cast_unsigned()],
+    }
 }
 
 fn say<const N: usize>(socket: RawFd, words: Words<N>) {
-    let (from, len) = (words.as_ptr().cast(), size_of_val(&words));
-    // SAFETY: `words` has `len` bytes. Who does not hear it sees the socket closed.
-    unsafe { libc::send(socket, from, len, libc::MSG_NOSIGNAL) };
+    let words = words.map(u32::to_ne_bytes);
+    // Where this fails, the other side sees that the socket is closed.
+    socket::send(socket, words.as_flattened(), MsgFlags::MSG_NOSIGNAL).ok();
 }
 
 fn last_errno() -> u32 {
