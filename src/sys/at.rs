@@ -26,19 +26,21 @@ use super::writable::{OwnedWritable, Writable, WritableFd};
 use crate::error::{Errno, Result};
 use crate::id::Id;
 
-/// The longest target of a symbolic link with a terminator (`PATH_MAX`, limits.h), in bytes.
+/// The length of the longest target of a symbolic link, with its terminator (`PATH_MAX`, limits.h),
+/// in bytes.
 pub const PATH_MAX: usize = 4096;
 
-/// The flags that open a file to change its data, or make one.
+/// The flags that open a file to change its data, or that make a file.
 const TO_WRITE: OFlag =
     OFlag::O_WRONLY.union(OFlag::O_RDWR).union(OFlag::O_CREAT).union(OFlag::O_TRUNC);
 
 /// Opens `name` in `dir` to read it, or to act on it (`O_PATH`). `O_NOFOLLOW` and `O_CLOEXEC` are
-/// always added. What is there keeps its access time where we may see to that.
+/// always added. So is `O_NOATIME`, which keeps the access time of the object, unless `flags` has
+/// `O_PATH` or we may not use it.
 ///
 /// # Errors
-/// Those of openat(2). EINVAL for flags that would let anything be changed: [`create`] and
-/// [`open_to_write`] do that.
+/// Those of openat(2). EINVAL for flags that allow a change: [`create`] and [`open_to_write`] are
+/// for that.
 pub fn open(dir: BorrowedFd<'_>, name: Name<'_>, flags: OFlag) -> Result<OwnedFd> {
     if flags.intersects(TO_WRITE) {
         return Err(Errno::EINVAL.into());
@@ -50,7 +52,7 @@ pub fn open(dir: BorrowedFd<'_>, name: Name<'_>, flags: OFlag) -> Result<OwnedFd
 }
 
 /// Makes the regular file `name` in `dir`, open to read and to write. `O_NOATIME` in `flags` is
-/// taken as it is: see [`owns_what_it_makes`].
+/// never left out: see [`owns_what_it_makes`].
 ///
 /// # Errors
 /// EEXIST if anything has the name; those of openat(2).
@@ -70,7 +72,7 @@ pub fn create(
 /// # Errors
 /// Those of openat(2).
 pub fn open_to_write(object: Writable<'_>) -> Result<OwnedWritable> {
-    // A FIFO that took the place of the file would wait for somebody to read it.
+    // A FIFO may have taken the place of the file: a write to it would wait for a reader.
     let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK;
     let opened = match object.target() {
         Target::At(dir, name) => quietly(flags, |flags| open_as_asked(dir, name, flags, 0)),
@@ -79,8 +81,8 @@ pub fn open_to_write(object: Writable<'_>) -> Result<OwnedWritable> {
     opened.map(OwnedWritable::new)
 }
 
-/// Runs an open that leaves no access time behind, or one that does where we may not have that
-/// (`O_NOATIME` wants the owner or CAP_FOWNER, open(2)).
+/// Opens something with `O_NOATIME`, so that its access time stays as it is. Where that is not
+/// allowed, as it wants the owner or CAP_FOWNER (open(2)), opens it without the flag.
 fn quietly(flags: OFlag, open: impl Fn(OFlag) -> Result<OwnedFd>) -> Result<OwnedFd> {
     match open(flags | OFlag::O_NOATIME) {
         Err(err) if err.errno() == Errno::EPERM => open(flags),
@@ -101,7 +103,7 @@ fn open_as_asked(dir: BorrowedFd<'_>, name: Name<'_>, flags: OFlag, mode: u32) -
     opened(|| fs::openat(dir, name.bytes(), flags, Mode::from_raw_mode(mode)))
 }
 
-/// The flags with `O_CLOEXEC`.
+/// The flags as `rustix` has them, with `O_CLOEXEC`.
 fn to_open(flags: OFlag) -> OFlags {
     OFlags::from_bits_retain(flags.bits().cast_unsigned()) | OFlags::CLOEXEC
 }
@@ -118,7 +120,7 @@ pub fn open_target(target: Target<'_>, flags: OFlag) -> Result<OwnedFd> {
     }
 }
 
-/// Opens what an `O_PATH` descriptor refers to, through procfs.
+/// Opens the object that an `O_PATH` descriptor refers to, through procfs.
 fn open_descriptor(fd: BorrowedFd<'_>, flags: OFlag) -> Result<OwnedFd> {
     let path = proc_path(fd);
     quietly(flags, |flags| opened(|| fs::openat(CWD, &path, to_open(flags), Mode::empty())))
@@ -132,11 +134,11 @@ pub fn open_writable_dir(dir: Writable<'_>) -> Result<OwnedWritable> {
     open_target(dir.target(), OFlag::O_RDONLY | OFlag::O_DIRECTORY).map(OwnedWritable::new)
 }
 
-/// An unnamed file in `dir` (`O_TMPFILE`), which lives as long as its descriptor; with `O_EXCL` in
-/// `flags` it never gets a name.
+/// Makes a file without a name in `dir` (`O_TMPFILE`). It lives as long as its descriptor, and with
+/// `O_EXCL` in `flags` it can never get a name.
 ///
 /// # Errors
-/// EOPNOTSUPP, EISDIR or ENOENT where the file system has no such thing (open(2)).
+/// EOPNOTSUPP, EISDIR or ENOENT where the file system has no such files (open(2)).
 pub fn tmpfile(dir: WritableFd<'_>, flags: OFlag, mode: u32) -> Result<OwnedWritable> {
     before_change()?;
     let flags = to_open(OFlag::O_TMPFILE | OFlag::O_RDWR | flags);
@@ -151,7 +153,7 @@ pub fn reopen_dir(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
     })
 }
 
-/// The directory above `dir`; that of a root is itself.
+/// Opens the directory above `dir`, which for a root is the root itself.
 pub fn open_parent(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
     let flags = to_open(OFlag::O_PATH | OFlag::O_DIRECTORY);
     opened(|| fs::openat(dir, c"..", flags, Mode::empty()))
@@ -176,14 +178,14 @@ pub fn symlink(target: &[u8], dir: WritableFd<'_>, name: Name<'_>) -> Result<()>
     Ok(fs::symlinkat(target, dir, name.bytes())?)
 }
 
-/// readlinkat(2): what the link says, as bytes.
+/// readlinkat(2): the target of the link, as bytes.
 pub fn readlink(target: Target<'_>) -> Result<Vec<u8>> {
     let mut buf = Vec::with_capacity(PATH_MAX);
     target.with_at(|dir, path, _| fs::readlinkat_raw(dir, path, spare_capacity(&mut buf)))?;
     Ok(buf)
 }
 
-/// linkat(2) without following.
+/// linkat(2). A symbolic link is not followed: it gets the new name itself.
 pub fn link(from: WritableFd<'_>, name: Name<'_>, to: WritableFd<'_>, new: Name<'_>) -> Result<()> {
     before_change()?;
     Ok(fs::linkat(from, name.bytes(), to, new.bytes(), AtFlags::empty())?)
@@ -200,7 +202,7 @@ pub fn link_unnamed(file: WritableFd<'_>, to: WritableFd<'_>, new: Name<'_>) -> 
     Ok(fs::linkat(CWD, path, to, new.bytes(), AtFlags::SYMLINK_FOLLOW)?)
 }
 
-/// unlinkat(2) of what is not a directory.
+/// unlinkat(2) of anything but a directory.
 pub fn unlink(dir: WritableFd<'_>, name: Name<'_>) -> Result<()> {
     before_change()?;
     Ok(fs::unlinkat(dir, name.bytes(), AtFlags::empty())?)
@@ -215,19 +217,19 @@ pub fn rmdir(dir: WritableFd<'_>, name: Name<'_>) -> Result<()> {
 /// What a rename does with an object that already has the new name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replace {
-    /// It goes, in the same step.
+    /// It is removed, in the same step.
     Yes,
     /// The rename fails with EEXIST.
     No,
     /// The two change places.
     Exchange,
-    /// It goes, and a whiteout device stays at the old name, in the same step.
+    /// It is removed, and the old name gets a whiteout device, in the same step.
     LeaveWhiteout,
 }
 
-/// renameat2(2). Where the file system knows no flags (EINVAL on NFS and some FUSE servers),
-/// [`Replace::No`] is made of a link and an unlink. Where no link can be made, as of directories,
-/// it is a look and a rename, which would replace what somebody else makes between the two.
+/// renameat2(2). Where the file system takes no flags (EINVAL on NFS and some FUSE servers),
+/// [`Replace::No`] is done by a link and an unlink. Where no link can be made, as of a directory,
+/// it is done by statx(2) and a rename, which replaces what somebody makes between the two.
 pub fn rename(
     from: WritableFd<'_>,
     name: Name<'_>,
@@ -246,7 +248,7 @@ pub fn rename(
         Err(err @ rustix::io::Errno::INVAL) if replace == Replace::No => {
             match link(from, name, to, new) {
                 Ok(()) => return unlink(from, name),
-                // For directories, and where there are no hard links (link(2)).
+                // The answer for a directory, and where there are no hard links (link(2)).
                 Err(link) if link.errno() == Errno::EPERM => {}
                 Err(link)
                     if matches!(link.errno(), Errno::EEXIST | Errno::ENOSPC | Errno::EDQUOT) =>
@@ -280,7 +282,8 @@ pub fn chmod(object: Writable<'_>, mode: u32) -> Result<()> {
     }
 }
 
-/// `fchmodat2` came with Linux 6.6; before, an object that may be a link is pinned first.
+/// `fchmodat2` came with Linux 6.6. Before, an object that has a name is opened first, as the name
+/// may become that of a symbolic link.
 fn chmod_before_6_6(target: Target<'_>, mode: u32) -> Result<()> {
     let pinned;
     let fd = match target {
@@ -293,8 +296,8 @@ fn chmod_before_6_6(target: Target<'_>, mode: u32) -> Result<()> {
     Ok(fs::chmod(proc_path(fd), Mode::from_raw_mode(mode))?)
 }
 
-/// fchownat(2); `None` leaves an id as it is. Set-id bits and file capabilities of a file go, as
-/// chown(2) says.
+/// fchownat(2); `None` leaves an id as it is. A file loses its set-id bits and its capabilities
+/// (chown(2)).
 pub fn chown(object: Writable<'_>, uid: Option<Id>, gid: Option<Id>) -> Result<()> {
     before_change()?;
     let uid = uid.map(|id| Uid::from_raw(id.number()));
@@ -302,19 +305,19 @@ pub fn chown(object: Writable<'_>, uid: Option<Id>, gid: Option<Id>) -> Result<(
     Ok(object.target().with_at(|dir, path, flags| fs::chownat(dir, path, uid, gid, flags))?)
 }
 
-/// A time to set: one of utimensat(2)'s three ways.
+/// A time to set, in one of the three ways of utimensat(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetTime {
-    /// Leave it (`UTIME_OMIT`).
+    /// The time stays as it is (`UTIME_OMIT`).
     Omit,
-    /// The clock of the file system (`UTIME_NOW`).
+    /// The time of the clock of the file system (`UTIME_NOW`).
     Now,
-    /// This time; before 1970 is negative seconds with positive nanoseconds.
+    /// This time. Before 1970 the seconds are negative and the nanoseconds positive.
     At(Time),
 }
 
 impl SetTime {
-    /// This, with a time to set in place of [`Self::Omit`].
+    /// This time, or `time` in place of [`Self::Omit`].
     #[must_use]
     pub fn or(self, time: Time) -> Self {
         if self == Self::Omit { Self::At(time) } else { self }
@@ -345,24 +348,25 @@ pub fn set_times(object: Writable<'_>, atime: SetTime, mtime: SetTime) -> Result
     Ok(target.with_at(|dir, path, flags| fs::utimensat(dir, path, &times, flags))?)
 }
 
-/// A private view of a directory that was opened: what is mounted below it, now or later, is not
-/// seen (open_tree(2); CAP_SYS_ADMIN in the user namespace of the mount).
+/// A private view of an open directory, which does not show what is mounted below it, now or later
+/// (open_tree(2)). It wants CAP_SYS_ADMIN in the user namespace of the mount.
 ///
 /// # Errors
-/// EPERM without privilege, EINVAL where mounts below are not to be uncovered, ENOSYS before Linux
+/// EPERM without privilege, EINVAL where mounts below must not be uncovered, ENOSYS before Linux
 /// 5.2.
 pub fn private_view(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH;
     let tree = opened(|| open_tree(dir, c"", flags))?;
-    // Where it cannot be had, `O_NOATIME` sees to most of it.
+    // Where this fails, `O_NOATIME` still keeps most access times.
     keep_access_times(tree.as_fd()).ok();
     reopen_dir(tree.as_fd())
 }
 
-/// Makes a private view keep all access times as they are, also where no open(2) can see to that
-/// (readlink(2), objects of others). To be called before the descriptor that made it is closed.
+/// Makes a private view keep all access times, also those that no flag of open(2) keeps
+/// (readlink(2), objects of other owners). It must be called before the descriptor of open_tree(2)
+/// is closed.
 ///
 /// # Errors
 /// EPERM in a user namespace that got the mount from outside, ENOSYS before Linux 5.12
@@ -384,7 +388,7 @@ fn keep_access_times(view: BorrowedFd<'_>) -> Result<()> {
     })
 }
 
-/// Opens a layer's root by the path that the user gave: the one call that takes a path.
+/// Opens the root of a layer by the path that the user gave.
 pub fn open_root(path: &std::path::Path) -> Result<OwnedFd> {
     let open = |flags: OFlag| {
         let flags = to_open(flags | OFlag::O_DIRECTORY);

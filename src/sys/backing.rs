@@ -28,19 +28,20 @@ struct Map {
     padding: u64,
 }
 
-/// Tells the connection `device` of a file that reads and writes may go to. The number that stands
-/// for it holds the file by itself: `file` may be closed, and how it is open counts for nothing.
+/// Tells the connection `device` of a file that the kernel may read and write by itself. Returns
+/// the number that stands for the file. It keeps the file open: `file` may be closed, and the
+/// access mode of `file` does not matter.
 ///
 /// # Errors
 /// EPERM without CAP_SYS_ADMIN in the initial user namespace, or if INIT did not agree on it; ELOOP
-/// for a file on another stacked file system; EINVAL for what is no regular file.
+/// for a file on another stacked file system; EINVAL for anything but a regular file.
 pub fn open(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> Result<i32> {
     let map = Map { fd: file.as_raw_fd(), flags: 0, padding: 0 };
     // SAFETY: the kernel reads one struct fuse_backing_map.
     check(unsafe { libc::ioctl(device.as_raw_fd(), OPEN.into(), &raw const map) })
 }
 
-/// Takes the number back. What is open with it goes on.
+/// Takes the number back. Files that were opened with it can still be used.
 ///
 /// # Errors
 /// ENOENT for a number that is not in use.

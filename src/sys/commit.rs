@@ -1,11 +1,12 @@
 //! The point from which a request cannot be given up any more.
 //!
-//! A request may wait long before it changes anything: for a layer that hangs, for a lock. Until
+//! A request may wait long before it changes anything: for a layer that hangs, or for a lock. Until
 //! then nobody is harmed if it is given up, and its caller can be told so. From its first change on
-//! it has to be finished. Both sides ask the same [`Commit`], and the first one wins: who gives up,
-//! or the first call here that changes something. After a giving up such calls fail with EINTR.
+//! it has to be finished. Both sides ask one [`Commit`], and the first one wins: the side that
+//! gives up, or the first call here that changes something. Once a request is given up, such calls
+//! fail with EINTR.
 //!
-//! What changes nothing that anybody sees does not count: see [`unseen`].
+//! A change that nobody sees does not count: see [`unseen`].
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -20,12 +21,12 @@ const COMMITTED: u8 = 1;
 /// Nothing may be changed any more.
 const GIVEN_UP: u8 = 2;
 
-/// How far the request is that a thread serves.
+/// The state of the request that a thread serves.
 #[derive(Debug, Default)]
 pub struct Commit(AtomicU8);
 
 impl Commit {
-    /// The next request begins.
+    /// Begins the next request.
     pub fn begin(&self) {
         self.0.store(OPEN, Ordering::SeqCst);
     }
@@ -40,7 +41,7 @@ impl Commit {
         self.0.load(Ordering::SeqCst) == GIVEN_UP
     }
 
-    /// Whether it is in that state now.
+    /// Goes from [`OPEN`] to another state. True if the request is in that state now.
     fn leave_open(&self, to: u8) -> bool {
         match self.0.compare_exchange(OPEN, to, Ordering::SeqCst, Ordering::SeqCst) {
             Ok(_) => true,
@@ -54,12 +55,13 @@ thread_local! {
     static UNSEEN: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Has the changes that this thread makes belong to requests that may be given up.
+/// Lets the changes that this thread makes from now on belong to the requests of `commit`.
 pub fn serve(commit: &Arc<Commit>) {
     SERVED.set(Some(Arc::clone(commit)));
 }
 
-/// To be called before each call that changes something.
+/// Commits to the request that this thread serves. It must be called before each call that changes
+/// something.
 ///
 /// # Errors
 /// EINTR if the request was given up.
@@ -72,9 +74,9 @@ pub(super) fn before_change() -> Result<()> {
     if commits { Ok(()) } else { Err(Errno::EINTR.into()) }
 }
 
-/// Does something of which nobody sees anything but the time it takes: work on an object that has
-/// no name in the tree yet, a copy that shows what was shown before, and the way back from these.
-/// It is done also if the request was given up, and a request can be given up after it.
+/// Runs work of which nobody sees anything but the time it takes: work on an object that has no
+/// name in the tree yet, a copy that shows what was shown before, and what undoes such work. It is
+/// run also if the request was given up, and the request can still be given up after it.
 pub fn unseen<T>(work: impl FnOnce() -> T) -> T {
     struct Leave;
     impl Drop for Leave {

@@ -1,11 +1,11 @@
-//! The copy ladder: the cheapest way to make one file's data the other's.
+//! The copy ladder: ways to copy the data of a file to another file, the cheapest first.
 //!
 //! 1. `FICLONE` shares the extents: no data moves, holes stay (btrfs, xfs, bcachefs).
 //! 2. `SEEK_DATA`/`SEEK_HOLE` find the extents; `copy_file_range(2)` moves each inside the kernel.
-//! 3. pread and pwrite, where the two lie on different file systems.
+//! 3. pread and pwrite, where the kernel cannot copy, as between two file systems.
 //!
-//! Holes are kept on every rung: `copy_file_range` alone fills them. Small files that have all of
-//! their blocks are not searched for them.
+//! Holes are kept on every rung; by itself `copy_file_range` would fill them. Small files that have
+//! all of their blocks are not searched for holes.
 
 use std::os::fd::BorrowedFd;
 
@@ -16,16 +16,16 @@ use crate::error::{Errno, Error, Result};
 /// or an unmount does not wait for long.
 const STEP: u64 = 8 << 20;
 
-/// Buffer of the last rung, in bytes. Measured: 1 MiB is as fast as any.
+/// Size of the buffer of the last rung, in bytes. Measured: no larger one is faster than 1 MiB.
 const BUFFER: usize = 1 << 20;
 
-/// In files of up to so many bytes holes are looked for only if blocks are missing. Blocks that a
-/// file has for something else (past its end, for attributes) may make up for missing ones: no more
-/// than so much is filled then. It is also what xfs does not preallocate past the end of
-/// (`xfs_iomap_prealloc_size`, fs/xfs/xfs_iomap.c: below 64 KiB of `allocsize`).
+/// Files of up to this many bytes are searched for holes only if blocks are missing. Blocks that a
+/// file has for something else (past its end, for attributes) may make up for missing ones; then
+/// holes of no more than this many bytes are filled. xfs preallocates nothing past the end of such
+/// files (`xfs_iomap_prealloc_size`, fs/xfs/xfs_iomap.c: below 64 KiB of `allocsize`).
 const SMALL: u64 = 64 << 10;
 
-/// Which ways may lead from one file system to another.
+/// The ways of copying that may work from one file system to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ways {
     /// Sharing extents.
@@ -35,30 +35,31 @@ pub struct Ways {
 }
 
 impl Ways {
-    /// Nothing is known against any.
+    /// All ways, as nothing is known against any of them.
     pub const ALL: Self = Self { share: true, in_kernel: true };
 
-    /// Those that neither rules out.
+    /// The ways that neither of the two rules out.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self { share: self.share && other.share, in_kernel: self.in_kernel && other.in_kernel }
     }
 }
 
-/// How the data came.
+/// How data was copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moved {
-    /// It is shared.
+    /// The two files share their extents.
     Shared,
-    /// So many bytes were copied.
+    /// This many bytes were copied.
     Copied(u64),
 }
 
-/// Makes the first `len` bytes of `to`, a file without data, those of `from`, which has the
-/// attributes `was`, and its size `len`. Takes away from `ways` what the two file systems never do.
+/// Copies the first `len` bytes of `from`, which has the attributes `was`, to `to`, a file without
+/// data, which has the size `len` then. Takes those of `ways` away that never work between the two
+/// file systems.
 ///
 /// # Errors
-/// What the calls say: ENOSPC, EDQUOT, EIO. EIO also if `from` is shorter than `len`.
+/// Those of the calls: ENOSPC, EDQUOT, EIO. EIO also if `from` is shorter than `len`.
 pub fn data(
     from: BorrowedFd<'_>,
     to: WritableFd<'_>,
@@ -80,7 +81,8 @@ pub fn data(
         ladder.copy_extent(from, to, 0, len)?;
         return Ok(Moved::Copied(len));
     }
-    // The size first: what is not written below is a hole, and xfs does not preallocate past it.
+    // The size is set first: what is not written below is a hole, and xfs does not preallocate past
+    // the end.
     file::truncate(to, len)?;
     let (mut at, mut copied) = (0, 0);
     while at < len {
@@ -92,8 +94,8 @@ pub fn data(
     Ok(Moved::Copied(copied))
 }
 
-/// Whether a file has as many blocks as its size takes, so that it is not worth looking for holes.
-/// Where little is said about blocks (compression, data in the inode) a look is taken.
+/// Whether a small file has as many blocks as its size takes, so that it is not searched for holes.
+/// Where the blocks say little about the size (compression, data in the inode), it is searched.
 fn is_small_and_whole(was: &Stat) -> bool {
     /// Unit of `st_blocks` (stat(2)).
     const BLOCK: u64 = 512;
@@ -106,7 +108,7 @@ fn next_extent(from: BorrowedFd<'_>, at: u64, len: u64) -> Result<Option<(u64, u
     let start = match file::seek(from, offset, libc::SEEK_DATA) {
         Ok(start) => start,
         Err(err) if err.errno() == Errno::ENXIO => return Ok(None),
-        // A file system that knows no holes has one extent (lseek(2)).
+        // On a file system without holes a file is one extent (lseek(2)).
         Err(err) if matches!(err.errno(), Errno::EINVAL | Errno::EOPNOTSUPP) => {
             return Ok(Some((at, len)));
         }
@@ -124,7 +126,7 @@ fn next_extent(from: BorrowedFd<'_>, at: u64, len: u64) -> Result<Option<(u64, u
 }
 
 struct Ladder<'a> {
-    /// For these two files.
+    /// copy_file_range(2) may work for these two files.
     in_kernel: bool,
     ways: &'a mut Ways,
     buffer: Vec<u8>,
@@ -159,7 +161,7 @@ impl Ladder<'_> {
         if self.in_kernel {
             let step = usize::try_from(len).unwrap_or(BUFFER);
             match file::copy_range(from, at, to, at, step) {
-                // Some file systems (procfs, some FUSE servers) answer 0 for what they cannot do.
+                // Some file systems (procfs, some FUSE servers) answer 0 where they cannot copy.
                 Ok(0) => self.in_kernel = false,
                 Ok(copied) => return Ok(copied as u64),
                 Err(err) if cannot_copy_in_kernel(&err) => {
@@ -196,7 +198,8 @@ fn cannot_copy_in_kernel(err: &Error) -> bool {
     )
 }
 
-/// The errors that are about the two file systems, whatever the files: EINVAL and EPERM are not.
+/// The errors that are about the two file systems, whatever the files. EINVAL and EPERM may be
+/// about the files.
 fn is_for_ever(err: &Error) -> bool {
     matches!(err.errno(), Errno::EXDEV | Errno::EOPNOTSUPP | Errno::ENOTTY | Errno::ENOSYS)
 }
@@ -208,7 +211,7 @@ mod tests {
     use std::os::fd::AsFd;
     use std::os::unix::fs::{FileExt, MetadataExt};
 
-    /// Two files in a directory that goes.
+    /// Two files in a temporary directory.
     struct Pair {
         _dir: tempfile::TempDir,
         from: std::fs::File,

@@ -1,4 +1,4 @@
-//! Who this process is, and what it may do.
+//! The ids of this process, and what it may do.
 
 #![allow(unsafe_code)]
 
@@ -13,7 +13,7 @@ pub const CAP_DAC_OVERRIDE: u32 = 1;
 /// Bit of CAP_SYS_ADMIN in linux/capability.h.
 pub const CAP_SYS_ADMIN: u32 = 21;
 
-/// Effective user and group of this process: what new files on the layers belong to.
+/// A user and a group: the effective ones of this process, or those that own an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// User.
@@ -25,7 +25,7 @@ pub struct Owner {
 /// The ids that this process creates files with.
 #[must_use]
 pub fn effective() -> Owner {
-    // geteuid(2) has no other answer than an id: one that is not mapped is the overflow id.
+    // The answer of geteuid(2) is always an id: the overflow id for a user that is not mapped.
     let id = |number| Id::new(number).unwrap_or(Id::ROOT);
     Owner { uid: id(nix::unistd::geteuid().as_raw()), gid: id(nix::unistd::getegid().as_raw()) }
 }
@@ -36,7 +36,7 @@ pub fn has_capability(bit: u32) -> Result<bool> {
     Ok(own.contains(CapabilitySet::from_bits_retain(1 << bit)))
 }
 
-/// Whether this process lives in the initial user namespace: its map is the identity over all ids
+/// Whether this process is in the initial user namespace, whose map is the identity over all ids
 /// (user_namespaces(7)). Without procfs the answer is no, which is the safe one.
 #[must_use]
 pub fn in_initial_user_namespace() -> bool {
@@ -53,8 +53,8 @@ pub fn may_trust() -> Result<bool> {
     Ok(in_initial_user_namespace() && has_capability(CAP_SYS_ADMIN)?)
 }
 
-/// The groups of a process, for whom the kernel asks: `gid` and the supplementary ones. Without
-/// procfs, or where its ids cannot be seen, only `gid`.
+/// The groups of the process `pid`, which made a request: `gid` and the supplementary groups.
+/// Without procfs, or where the groups cannot be seen, only `gid`.
 #[must_use]
 pub fn groups_of(pid: u32, gid: u32) -> Vec<u32> {
     let status = proc_text(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -69,8 +69,9 @@ pub fn own_groups() -> Vec<u32> {
     groups.into_iter().map(nix::unistd::Gid::as_raw).collect()
 }
 
-/// Takes the caller's limit on the size of files away as far as we may, and has what is left of it
-/// arrive as EFBIG: the signal that comes with it (SIGXFSZ, setrlimit(2)) would end the server.
+/// Lifts the limit on the size of files that was inherited, as far as we may. Where a limit is
+/// left, a write beyond it fails with EFBIG alone: the signal that the kernel sends too (SIGXFSZ,
+/// setrlimit(2)) would end the server, and is ignored.
 pub fn lift_file_size() -> Result<()> {
     use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
     // SAFETY: ignoring a signal runs no code of ours.

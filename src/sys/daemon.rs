@@ -1,4 +1,4 @@
-//! Leaving the caller's process: signals, descriptors, session.
+//! How the server leaves its caller: signals, descriptors, session.
 
 #![allow(unsafe_code)]
 
@@ -18,12 +18,12 @@ use nix::unistd::{
 
 use crate::error::{Error, Result};
 
-/// Which signals get back their default action where the caller had them ignored.
+/// The ignored signals that get their default action back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signals {
     /// All but SIGPIPE, which the runtime of Rust ignores for us.
     All,
-    /// As `All`, but those that a shell or nohup(1) ignores on purpose stay ignored.
+    /// As `All`, but the signals that a shell or nohup(1) ignores on purpose stay ignored.
     KeepTerminal,
 }
 
@@ -38,8 +38,9 @@ impl Signals {
     }
 }
 
-/// Unblocks all signals and undoes what the caller had ignored. Both are inherited over execve(2),
-/// and with SIGCHLD ignored nobody can wait for a child, with SIGTERM blocked nobody can stop us.
+/// Unblocks all signals, and gives those that the caller ignored their default action back. Both
+/// states are inherited over execve(2): with SIGCHLD ignored we could not wait for a child, and
+/// with SIGTERM blocked nobody could stop us.
 pub fn reset_signals(signals: Signals) {
     for signal in 1..=libc::SIGRTMAX() {
         if !signals.keeps(signal) && ignores(signal) {
@@ -53,7 +54,7 @@ pub fn reset_signals(signals: Signals) {
     }
 }
 
-/// Whether whoever started this process has it ignore a signal.
+/// Whether this process ignores a signal, as it does when its caller did.
 #[must_use]
 pub fn is_ignored(signal: Signal) -> bool {
     ignores(signal as i32)
@@ -68,7 +69,7 @@ fn ignores(signal: i32) -> bool {
     asked == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
-/// Which side of [`fork`] this is.
+/// The side of [`fork`] that this process is.
 #[derive(Debug)]
 pub enum Fork {
     /// The process that the caller waits for.
@@ -87,11 +88,11 @@ pub struct Child {
 /// How the wait for the child ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum End {
-    /// It said that it is ready.
+    /// The child said that it is ready.
     Ready,
-    /// It is gone, with this status.
+    /// The child exited with this status.
     Exited(i32),
-    /// It was killed by this signal.
+    /// The child was killed by this signal.
     Killed(nix::sys::signal::Signal),
 }
 
@@ -130,26 +131,27 @@ impl Parent {
             tracing::warn!("the standard descriptors stay open: {err}");
         }
         if let Err(err) = self.word.write_all(b"1") {
-            // The parent was killed; the mount is as good as with it.
+            // The parent was killed. The mount is as good without it.
             tracing::warn!("nobody waits for the mount any more: {err}");
         }
     }
 }
 
-/// Splits off a process in a session of its own, in the root directory and without the caller's
-/// descriptors above the standard ones, but for those in `keep`.
+/// Splits off a process in a session of its own, in the root directory. Of the caller's descriptors
+/// it keeps the standard ones and those in `keep`.
 ///
-/// To be called before any thread is started and any file is opened that is not in `keep`.
+/// It must be called before any thread is started, and before any file is opened that is not in
+/// `keep`.
 ///
 /// # Errors
-/// With EBUSY where there are threads already, else the errno of what failed.
+/// EBUSY if there are threads already, else the errno of the call that failed.
 pub fn fork(keep: &[RawFd]) -> Result<Fork> {
     if thread_count().is_some_and(|threads| threads != 1) {
         return Err(Error::new(crate::error::Errno::EBUSY, "fork in a process with threads"));
     }
     close_inherited(keep)?;
-    // While there is someone to tell: without /dev/null the standard descriptors could only be
-    // closed, and the next files to be opened would get their numbers.
+    // Opened here, where the caller can still be told of an error: without /dev/null the standard
+    // descriptors could only be closed, and the next files to be opened would get their numbers.
     let null = File::options().read(true).write(true).open("/dev/null");
     let null = null.map_err(|err| Error::from(err).context("/dev/null"))?;
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
@@ -168,11 +170,11 @@ pub fn fork(keep: &[RawFd]) -> Result<Fork> {
     }
 }
 
-/// The process that waits for this one to be ready, if this one was split off.
+/// The number of the process that waits until this one is ready; 0 if this one was not split off.
 static PARENT: AtomicI32 = AtomicI32::new(0);
 
-/// Whether nobody wants what this process is about to begin: a signal came that ends it, and waits
-/// because it is blocked, or whoever waits for it is gone.
+/// Whether this process should end before it begins to serve: a signal that ends it is pending, as
+/// it is blocked, or the process that waits for this one is gone.
 #[must_use]
 pub fn is_called_off() -> bool {
     let parent = PARENT.load(Ordering::Relaxed);
@@ -183,7 +185,7 @@ pub fn is_called_off() -> bool {
     pending().is_some_and(|pending| ends.into_iter().any(|signal| pending.contains(signal)))
 }
 
-/// The signals that wait (sigpending(2)).
+/// The pending signals (sigpending(2)).
 fn pending() -> Option<SigSet> {
     let mut set = mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: there is room for the set that the call writes.
@@ -196,13 +198,13 @@ fn pending() -> Option<SigSet> {
     Some(unsafe { SigSet::from_sigset_t_unchecked(set) })
 }
 
-/// How many threads this process has, if procfs tells.
+/// The number of threads of this process, if procfs tells.
 fn thread_count() -> Option<usize> {
     Some(std::fs::read_dir("/proc/self/task").ok()?.count())
 }
 
-/// Closes everything above stderr but `keep`. A pipe of the caller that stays open here makes
-/// whoever reads its other end wait until the mount goes away.
+/// Closes all descriptors above stderr but `keep`. If a pipe of the caller stayed open here, its
+/// reader would wait until the mount goes away.
 fn close_inherited(keep: &[RawFd]) -> Result<()> {
     const FIRST: RawFd = libc::STDERR_FILENO + 1;
     let mut keep: Vec<RawFd> = keep.iter().copied().filter(|&fd| fd >= FIRST).collect();
@@ -238,8 +240,8 @@ fn close_each(first: RawFd, keep: &[RawFd]) -> Result<()> {
         .filter(|fd| *fd >= first && !keep.contains(fd))
         .collect();
     for fd in open {
-        // SAFETY: as above; the directory that was listed is closed already, so its number is no
-        // longer in use, and closing it again gives EBADF.
+        // SAFETY: as above. One of the numbers is that of the listed directory itself, which is
+        // closed already: to close it again gives EBADF.
         unsafe { libc::close(fd) };
     }
     Ok(())

@@ -1,8 +1,9 @@
 //! The gate for new descriptors.
 //!
-//! A process may have so many (EMFILE, RLIMIT_NOFILE), and so may the system (ENFILE). Many of ours
-//! are kept only to spare opening something again. So a call that finds no room has those closed
-//! that nobody uses, and is tried again; it fails when there are no more to close.
+//! The number of descriptors is limited, for a process (EMFILE, RLIMIT_NOFILE) and for the system
+//! (ENFILE). Many of ours are kept only so that something need not be opened again. When a call
+//! finds no room, those that nobody uses are closed, and the call is made again. It fails when
+//! there are none left to close.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -11,16 +12,17 @@ use std::sync::Weak;
 use crate::error::{Errno, Error, Result};
 use parking_lot::RwLock;
 
-/// Somebody who keeps descriptors that can be done without.
+/// A keeper of descriptors that we can do without.
 pub trait GivesWay: Send + Sync {
-    /// Closes some; false if there are none left to close.
+    /// Closes some of them; false if none is left to close.
     fn give_way(&self) -> bool;
 }
 
-/// Who is asked to give way: the limit is one for the whole process, and so is this.
+/// The keepers that are asked to give way. There is one list, as there is one limit for the
+/// process.
 static ASKED: RwLock<Vec<Weak<dyn GivesWay>>> = RwLock::new(Vec::new());
 
-/// From now on `who` is asked to give way, as long as it is there.
+/// From now on `who` is asked to give way, as long as it lives.
 pub fn ask_to_give_way(who: Weak<dyn GivesWay>) {
     let mut asked = ASKED.write();
     asked.retain(|known| known.strong_count() > 0);
@@ -28,14 +30,14 @@ pub fn ask_to_give_way(who: Weak<dyn GivesWay>) {
 }
 
 fn make_room() -> bool {
-    // Not locked while descriptors are closed: what goes with them may be one of those asked.
+    // The list is not locked while descriptors are closed: that may drop a keeper.
     let asked = ASKED.read().clone();
     let gave_way = asked.iter().filter_map(Weak::upgrade).filter(|who| who.give_way());
-    // All of them are asked, not only the first that gives way.
+    // Counting asks all of them, not only the first that gives way.
     gave_way.count() > 0
 }
 
-/// Runs what opens something, again if there is no room, as long as room can be made.
+/// Runs `open`, which opens something. If there is no room, room is made and it is run again.
 ///
 /// # Errors
 /// Those of `open`.
@@ -48,10 +50,10 @@ pub fn with_room<T>(mut open: impl FnMut() -> Result<T>) -> Result<T> {
     }
 }
 
-/// The descriptor that a system call returns.
+/// The descriptor that a system call returns. If there is no room for it, room is made.
 ///
 /// # Errors
-/// The errno of the call; it is made again after EINTR.
+/// Those of the call, which is made again after EINTR.
 pub(super) fn opened<E: Into<Error>>(
     mut call: impl FnMut() -> std::result::Result<OwnedFd, E>,
 ) -> Result<OwnedFd> {
@@ -65,7 +67,7 @@ pub(super) fn opened<E: Into<Error>>(
     })
 }
 
-/// A file of procfs as text.
+/// The text of a file of procfs.
 ///
 /// # Errors
 /// Those of open(2) and read(2).

@@ -1,8 +1,9 @@
 //! Listing a directory with getdents64(2).
 //!
-//! A listing is complete or an error: a failing read is never taken for the end. getdents64(2)
-//! keeps the error of a read that has found some entries for the next call, so a short answer does
-//! not say that it is the last; the position behind its last entry may (see [`End`]).
+//! A listing is complete, or it is an error: a read that fails is never taken for the end. After an
+//! error behind some entries getdents64(2) returns the entries, and the error with the next call.
+//! So a short answer need not be the last one. The position behind its last entry may tell that it
+//! is (see [`End`]).
 
 #![allow(unsafe_code)]
 
@@ -16,32 +17,33 @@ use super::result::check_sys_len;
 use super::stat::FileType;
 use crate::error::{Errno, Error, Result};
 
-/// Room for the entries of one call: what glibc's readdir(3) uses.
+/// Room for the entries of one call, in bytes: as much as glibc's readdir(3) has.
 const BUFFER: usize = 32 * 1024;
 
-/// `d_reclen` and `d_type` follow two 64-bit words, the name follows them (getdents(2)).
+/// Bytes of an entry before its name: two 64-bit words, `d_reclen` and `d_type` (getdents(2)).
 const HEADER: usize = 19;
 
-/// More room than this is left by an answer only if nothing follows, or reading on failed: what the
-/// longest name takes, aligned.
+/// The size of the entry with the longest name, with its alignment. An answer leaves so much room
+/// only if no entry follows, or if the next one could not be read.
 const LONGEST: usize = (HEADER + NAME_MAX + 1).next_multiple_of(size_of::<u64>());
 
-/// By what a file system tells that a directory ends: the position behind the last entry. It is
-/// taken when all has been read, not when reading failed.
+/// The position behind the last entry by which a file system tells that a directory has ended. It
+/// is the position when all entries were read, and not when reading failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct End(Option<i64>);
 
 impl End {
-    /// Nothing is known: a listing ends with an empty answer.
+    /// The position is not known: a listing ends with an empty answer.
     pub const UNKNOWN: Self = Self(None);
 
-    /// That of the file system of an open directory.
+    /// The position for the file system of an open directory.
     ///
     /// # Errors
     /// Those of fstatfs(2).
     pub fn of(dir: BorrowedFd<'_>) -> Result<Self> {
         Ok(Self(match fs_kind(dir)?.magic {
-            // `ext4_get_htree_eof`, fs/ext4/dir.c. Large ones without an index end elsewhere.
+            // `ext4_get_htree_eof`, fs/ext4/dir.c. Large directories without an index end
+            // elsewhere.
             FsKind::EXT4 => Some(i64::MAX),
             // `btrfs_real_readdir`, fs/btrfs/inode.c.
             FsKind::BTRFS => Some(i64::from(i32::MAX)),
@@ -51,7 +53,7 @@ impl End {
         }))
     }
 
-    /// Whether an answer of `len` bytes whose last entry is followed by this position was the last.
+    /// Whether an answer of `len` bytes was the last one, by the position behind its last entry.
     fn is_reached(self, position: i64, len: usize) -> bool {
         self.0 == Some(position) && BUFFER.saturating_sub(len) >= LONGEST
     }
@@ -70,10 +72,10 @@ pub struct Entry<'a> {
 
 /// Calls `each` for every entry of `dir` but `.` and `..`, from the beginning.
 ///
-/// The descriptor's offset is moved, so two listings must not share one at the same time.
+/// The offset of the descriptor is moved, so two listings must not use one descriptor at a time.
 ///
 /// # Errors
-/// What getdents64(2) and lseek(2) say, EIO for a malformed answer, and what `each` returns.
+/// Those of getdents64(2), of lseek(2) and of `each`; EIO for a malformed answer.
 pub fn for_each(dir: BorrowedFd<'_>, each: impl FnMut(Entry<'_>) -> Result<()>) -> Result<()> {
     rewind(dir)?;
     for_each_from_here(dir, End::UNKNOWN, each)
@@ -88,8 +90,8 @@ pub fn rewind(dir: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Calls `each` for the entries behind the offset of the descriptor, which is 0 in one that was
-/// just opened.
+/// Calls `each` for the entries behind the offset of the descriptor, which is 0 when it was just
+/// opened.
 ///
 /// # Errors
 /// As [`for_each`].
@@ -123,7 +125,7 @@ fn malformed() -> Error {
     Error::new(Errno::EIO, "malformed answer of getdents64")
 }
 
-/// Takes one `linux_dirent64` off the front; with the position behind it.
+/// The first `linux_dirent64` of an answer, the position behind it, and the rest of the answer.
 fn split_entry(buf: &[u8]) -> Option<(Entry<'_>, i64, &[u8])> {
     let ino = u64::from_ne_bytes(*buf.first_chunk::<8>()?);
     let position = i64::from_ne_bytes(*buf.get(8..)?.first_chunk::<8>()?);
@@ -163,7 +165,7 @@ mod tests {
         assert_eq!(seen[&b"sub"[..]], Some(FileType::Directory));
     }
 
-    /// What the position behind the last name tells spares a call and loses no name.
+    /// A listing that ends by the position behind the last name loses no name.
     #[test]
     fn the_end_is_where_the_file_system_says() {
         for base in [".", "/dev/shm"] {

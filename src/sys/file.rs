@@ -1,6 +1,6 @@
 //! Data of an open file.
 //!
-//! All positions are given with the call; the offset of a descriptor is never used, so one
+//! The position is given with each call. The offset of a descriptor is never used, so one
 //! descriptor serves any number of readers and writers.
 
 use std::io::IoSliceMut;
@@ -13,11 +13,11 @@ use super::commit::before_change;
 use super::writable::WritableFd;
 use crate::error::{Errno, Result};
 
-/// pread(2) until the buffer is full or the file ends; the length that was read.
+/// pread(2) until the buffer is full or the file ends. Returns the length that was read.
 ///
-/// A short answer does not say that the file ends: the error of a read that has found some bytes
-/// is kept for the next call (`filemap_read`, mm/filemap.c). One that ends at `end` does, where
-/// that is known.
+/// A short answer does not say that the file ends: after an error behind some bytes the kernel
+/// returns the bytes, and the error with the next call (`filemap_read`, mm/filemap.c). An answer
+/// that reaches `end`, the end of the file where the caller knows it, is the last.
 pub fn read_at(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64, end: Option<u64>) -> Result<usize> {
     let mut done = 0;
     while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
@@ -25,7 +25,8 @@ pub fn read_at(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64, end: Option<u64>
             Ok(0) => break,
             Ok(len) => done += len,
             Err(io::Errno::INTR) => continue,
-            // Less than was asked for means the end of the file to whoever asked.
+            // The bytes before it are not returned: the caller would take a short answer for the
+            // end of the file.
             Err(err) => return Err(err.into()),
         }
         if end == offset.checked_add(done as u64) {
@@ -35,7 +36,8 @@ pub fn read_at(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64, end: Option<u64>
     Ok(done)
 }
 
-/// preadv2(2) of what is in memory; less than was asked for also where the rest is not.
+/// preadv2(2) of data that is in memory (`RWF_NOWAIT`). The answer is also short where the rest of
+/// the data is not in memory.
 ///
 /// # Errors
 /// EAGAIN if nothing of it is in memory, EOPNOTSUPP if the file system cannot tell.
@@ -65,6 +67,7 @@ pub fn write_at(file: WritableFd<'_>, data: &[u8], offset: u64) -> Result<usize>
     Ok(done)
 }
 
+/// The position `done` bytes behind `offset`; EFBIG where no file reaches so far.
 fn position(offset: u64, done: usize) -> Result<u64> {
     let at = offset.checked_add(done as u64);
     at.filter(|at| i64::try_from(*at).is_ok()).ok_or_else(|| Errno::EFBIG.into())
@@ -88,7 +91,10 @@ pub fn allocate(file: WritableFd<'_>, mode: i32, offset: u64, len: u64) -> Resul
     Ok(fs::fallocate(file, mode, position(offset, 0)?, position(len, 0)?)?)
 }
 
-/// lseek(2) with `SEEK_DATA` or `SEEK_HOLE`. The offset that it moves is never used.
+/// lseek(2) with `SEEK_DATA` or `SEEK_HOLE`. It moves the offset, which is never used.
+///
+/// # Errors
+/// ENXIO behind the last data or behind the end; EINVAL for any other `whence`.
 pub fn seek(fd: BorrowedFd<'_>, offset: i64, whence: i32) -> Result<u64> {
     let offset = offset.cast_unsigned();
     let to = match whence {
@@ -99,7 +105,7 @@ pub fn seek(fd: BorrowedFd<'_>, offset: i64, whence: i32) -> Result<u64> {
     Ok(fs::seek(fd, to)?)
 }
 
-/// copy_file_range(2) at given positions; the length that was copied.
+/// copy_file_range(2) at the given positions. Returns the length that was copied.
 pub fn copy_range(
     from: BorrowedFd<'_>,
     from_at: u64,
@@ -112,20 +118,20 @@ pub fn copy_range(
     Ok(fs::copy_file_range(from, Some(&mut from_at), to, Some(&mut to_at), len)?)
 }
 
-/// Space and counts of a file system.
+/// The space of a file system, and the numbers of its inodes.
 #[derive(Clone, Copy, Debug)]
 pub struct FsStat {
-    /// Size of a block that the counts are in, in bytes.
+    /// Size of the blocks that are counted, in bytes.
     pub frsize: u32,
-    /// Preferred size of I/O in bytes.
+    /// Preferred size of I/O, in bytes.
     pub bsize: u32,
-    /// Blocks in all.
+    /// All blocks.
     pub blocks: u64,
     /// Free blocks.
     pub bfree: u64,
     /// Free blocks for unprivileged users.
     pub bavail: u64,
-    /// Inodes in all.
+    /// All inodes.
     pub files: u64,
     /// Free inodes.
     pub ffree: u64,
@@ -146,12 +152,12 @@ pub fn stat_fs(fd: BorrowedFd<'_>) -> Result<FsStat> {
     })
 }
 
-/// What sort of file system it is.
+/// The sort of a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FsKind {
-    /// Its magic number (linux/magic.h), of which a sort of file systems has one.
+    /// Its magic number (linux/magic.h): each sort has its own.
     pub magic: u32,
-    /// It, or the mount that it was reached through, takes no changes.
+    /// The file system, or the mount that it was reached through, takes no changes.
     pub read_only: bool,
 }
 
@@ -169,7 +175,7 @@ impl FsKind {
     /// `FUSE_SUPER_MAGIC`.
     pub const FUSE: u32 = 0x6573_5546;
 
-    /// Whether a server in user space serves it.
+    /// Whether a process serves it.
     #[must_use]
     pub fn is_fuse(self) -> bool {
         self.magic == Self::FUSE
@@ -181,30 +187,30 @@ pub fn fs_kind(fd: BorrowedFd<'_>) -> Result<FsKind> {
     let found = nix::sys::statfs::fstatfs(fd)?;
     let magic = found.filesystem_type().0;
     Ok(FsKind {
-        // Numbers of 32 bits, sign-extended by some architectures.
+        // The numbers have 32 bits; some architectures extend the sign.
         magic: u32::try_from(magic & libc::c_long::from(u32::MAX)).unwrap_or(0),
         read_only: found.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY),
     })
 }
 
-/// Takes an exclusive advisory lock (flock(2)) without waiting; it lasts as long as the descriptor.
+/// Takes an exclusive lock (flock(2)) without waiting. It lasts as long as the descriptor.
 ///
 /// # Errors
-/// EAGAIN if somebody else has it.
+/// EAGAIN if somebody else has a lock.
 pub fn lock_exclusive(fd: BorrowedFd<'_>) -> Result<()> {
     Ok(fs::flock(fd, FlockOperation::NonBlockingLockExclusive)?)
 }
 
-/// Locks `fd` together with others that ask for this. What was locked by [`lock_exclusive`] is open
-/// to them from then on.
+/// Takes a shared lock (flock(2)) without waiting. It replaces an exclusive lock that `fd` had, so
+/// that others can take shared ones from then on.
 ///
 /// # Errors
-/// EAGAIN if somebody else has it alone.
+/// EAGAIN if somebody else has an exclusive lock.
 pub fn lock_shared(fd: BorrowedFd<'_>) -> Result<()> {
     Ok(fs::flock(fd, FlockOperation::NonBlockingLockShared)?)
 }
 
-/// Locks `fd` as [`lock_shared`] does, and waits while somebody else has it alone.
+/// Takes a shared lock as [`lock_shared`] does, but waits while somebody else has an exclusive one.
 ///
 /// # Errors
 /// Those of flock(2), for a file system without locks.
@@ -212,7 +218,7 @@ pub fn lock_shared_when_free(fd: BorrowedFd<'_>) -> Result<()> {
     Ok(fs::flock(fd, FlockOperation::LockShared)?)
 }
 
-/// Gives the lock back.
+/// Gives the lock of `fd` back.
 ///
 /// # Errors
 /// Those of flock(2), for a file system without locks.

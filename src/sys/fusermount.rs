@@ -7,10 +7,11 @@ use nix::unistd::{AccessFlags, access};
 
 use crate::error::{Errno, Error, Result};
 
-/// Its names: that of libfuse 3, then that of libfuse 2, which takes the same words.
+/// Its names: that of libfuse 3, then that of libfuse 2, which takes the same arguments.
 const NAMES: [&str; 2] = ["fusermount3", "fusermount"];
 
-/// Where packages install it: searched after $PATH, which a caller may have emptied.
+/// The directories where packages install it. They are searched after $PATH, which a caller may
+/// have emptied.
 const PLACES: [&str; 5] = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin"];
 
 /// Its path, if it is installed.
@@ -27,14 +28,14 @@ fn is_program(path: &Path) -> bool {
     path.is_file() && access(path, AccessFlags::X_OK).is_ok()
 }
 
-/// A call of it, to be given its arguments.
+/// A command that runs it, still without arguments.
 ///
 /// # Errors
 /// ENOENT with a sentence if it is not installed.
 pub fn command() -> Result<Command> {
     let helper = find().map(|path| {
         let mut command = Command::new(path);
-        // What it says is read: see `failure`.
+        // Its messages are read: see `failure`.
         command.env("LC_ALL", "C");
         command
     });
@@ -45,7 +46,7 @@ pub fn command() -> Result<Command> {
     })
 }
 
-/// Errors of mount(2) and umount(2) that it passes on, in words.
+/// Errors of mount(2) and umount(2) that it passes on as text (strerror(3)).
 const PASSED_ON: [Errno; 9] = [
     Errno::EBUSY,
     Errno::EPERM,
@@ -58,12 +59,13 @@ const PASSED_ON: [Errno; 9] = [
     Errno::ENOTDIR,
 ];
 
-/// Why it failed, by what it said on standard error: the last line, and the errno in that.
+/// The reason why it failed: the last line that it wrote to standard error, and the errno that the
+/// line tells of.
 #[must_use]
 pub fn failure(said: &[u8]) -> Error {
     let said = String::from_utf8_lossy(said);
     let line = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
-    // It begins with the path that it was started by.
+    // The line begins with the path by which the program was started.
     let line = match line.split_once(": ") {
         Some((path, text)) if path.contains("fusermount") => text,
         _ => line,
@@ -84,7 +86,7 @@ pub fn failure(said: &[u8]) -> Error {
         }
         _ => "",
     };
-    // As umount(2) has it.
+    // EINVAL is what umount(2) gives for this.
     let errno = if line.contains("not found in") { Errno::EINVAL } else { Errno::EPERM };
     Error::new(errno, format!("fusermount3: {line}{advice}"))
 }

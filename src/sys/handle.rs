@@ -16,7 +16,7 @@ const LONGEST: usize = 128;
 /// A handle as the file system made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handle {
-    /// Which kind of handle (`enum fid_type`, linux/exportfs.h).
+    /// The kind of the handle (`enum fid_type`, linux/exportfs.h).
     pub kind: u8,
     /// Its bytes.
     pub bytes: Vec<u8>,
@@ -30,10 +30,10 @@ pub fn of(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<Handle> {
     name.with_c(|c| by_path(dir, c, 0))
 }
 
-/// The handle of what is open; `None` where the file system has none.
+/// The handle of an open object; `None` where the file system has none.
 ///
 /// # Errors
-/// Those that say nothing of handles: EIO, ENOMEM, ESTALE.
+/// Errors that do not tell whether there are handles: EIO, ENOMEM, ESTALE.
 pub fn of_open(fd: BorrowedFd<'_>) -> Result<Option<Handle>> {
     match by_path(fd, c"", libc::AT_EMPTY_PATH) {
         Err(err) if err.errno().may_pass() => Err(err),
@@ -41,7 +41,7 @@ pub fn of_open(fd: BorrowedFd<'_>) -> Result<Option<Handle>> {
     }
 }
 
-/// What has this handle on the file system of `mount`, not opened for reading (`O_PATH`).
+/// Opens the object that has this handle on the file system of `mount`, as `O_PATH`.
 ///
 /// # Errors
 /// ESTALE if nothing there has it; EPERM without CAP_DAC_READ_SEARCH in the initial user namespace
@@ -60,7 +60,7 @@ pub fn open(mount: BorrowedFd<'_>, handle: &Handle) -> Result<OwnedFd> {
     opened(|| open().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
-/// `struct file_handle` with all the room there can be.
+/// `struct file_handle` with room for the longest handle.
 #[repr(C)]
 struct FileHandle {
     bytes: u32,

@@ -19,7 +19,7 @@ use crate::error::Result;
 /// Size of `struct fsxattr` in linux/fs.h, in bytes.
 pub const FSXATTR_LEN: usize = 28;
 
-/// `FS_IOC_GETFLAGS` of linux/fs.h, which is declared with `long` and answers an `int`.
+/// `FS_IOC_GETFLAGS` of linux/fs.h, which is declared with `long` and writes an `int`.
 pub const GETFLAGS: u32 = number(request_code_read!(b'f', 1, size_of::<libc::c_long>()));
 /// `FS_IOC_SETFLAGS` of linux/fs.h.
 pub const SETFLAGS: u32 = number(request_code_write!(b'f', 2, size_of::<libc::c_long>()));
@@ -28,8 +28,8 @@ pub const FSGETXATTR: u32 = number(request_code_read!(b'X', 31, FSXATTR_LEN));
 /// `FS_IOC_FSSETXATTR` of linux/fs.h.
 pub const FSSETXATTR: u32 = number(request_code_write!(b'X', 32, FSXATTR_LEN));
 
-/// The number of a request, which has 32 bits (asm-generic/ioctl.h) wherever `ioctl` takes more.
-/// It differs between architectures: powerpc, mips and sparc have other directions.
+/// The number of a request. It has 32 bits (asm-generic/ioctl.h), even where `ioctl` takes more. It
+/// differs between architectures: powerpc, mips and sparc have other bits for the direction.
 #[allow(clippy::cast_possible_truncation)]
 pub(super) const fn number(code: ioctl_num_type) -> u32 {
     code as u32
@@ -68,7 +68,7 @@ pub fn set_fsxattr(object: WritableFd<'_>, value: &[u8; FSXATTR_LEN]) -> Result<
 mod tests {
     use super::*;
 
-    /// As asm-generic/ioctl.h puts them together, which most architectures use.
+    /// The numbers by asm-generic/ioctl.h, which most architectures use.
     #[test]
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
     fn numbers_of_requests() {

@@ -1,7 +1,7 @@
-//! Which process holds a lock by flock(2) on a file, as `/proc/locks` tells it (proc_locks(5)).
+//! The processes that hold locks by flock(2), as `/proc/locks` tells of them (proc_locks(5)).
 //!
-//! Anybody may read it. Locks of processes that our process namespace has no number for are left
-//! out (`locks_show`, fs/locks.c).
+//! Any user may read that file. It leaves out the locks of processes that have no number in our
+//! process namespace (`locks_show`, fs/locks.c).
 
 use std::fs;
 use std::os::fd::BorrowedFd;
@@ -13,8 +13,8 @@ use crate::error::Result;
 #[derive(Debug, Default)]
 pub struct Locks {
     held: Vec<Held>,
-    /// `/proc/self/mountinfo`: a lock is known by the device of the file system, which stat(2)
-    /// does not show on btrfs and on overlays.
+    /// `/proc/self/mountinfo`: the table names the device of a file system, which stat(2) does not
+    /// show on btrfs and on overlays.
     mounts: String,
 }
 
@@ -27,7 +27,7 @@ struct Held {
 }
 
 impl Locks {
-    /// Reads them; none where there is no procfs.
+    /// Reads the table; without procfs there is no lock in it.
     #[must_use]
     pub fn read() -> Self {
         let table = fs::read_to_string("/proc/locks").unwrap_or_default();
@@ -71,8 +71,8 @@ impl Locks {
     }
 }
 
-/// A line such as `1: FLOCK  ADVISORY  WRITE 8571 00:2b:1234 0 EOF`. Who only waits for a lock has
-/// `->` behind the first word.
+/// A line such as `1: FLOCK  ADVISORY  WRITE 8571 00:2b:1234 0 EOF`. A process that only waits for
+/// a lock has a line with `->` behind the first word.
 fn parse(line: &str) -> Option<Held> {
     let mut words = line.split_ascii_whitespace().skip(1);
     if words.next()? != "FLOCK" {

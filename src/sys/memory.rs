@@ -1,9 +1,9 @@
-//! Memory that is there when it is needed, and memory that is not needed any more.
+//! Memory that is taken before it is needed, and memory that is given back.
 //!
-//! The kernel may have to write pages back before it can give out memory, also to us, and where
-//! these are pages of our own mount it waits for us: with a limit that client and server share
-//! (cgroup v1, Linux 6.16 and later) both wait for ever. So what takes requests has its memory
-//! before it asks for one.
+//! The kernel may have to write pages back before it gives out memory, also to us. If they are
+//! pages of our own mount, it waits for us: with a limit that client and server share (cgroup v1,
+//! Linux 6.16 and later) both wait for ever. So a thread takes the memory for a request before it
+//! asks for a request.
 
 #![allow(unsafe_code)]
 
@@ -11,17 +11,17 @@ use std::alloc::{Layout, alloc_zeroed};
 
 use crate::error::{Errno, Result};
 
-/// A buffer whose pages are there.
+/// A buffer whose pages are in memory.
 #[must_use]
 pub fn ready(len: usize) -> Vec<u8> {
-    // Written to: the pages of a buffer of zeroes come when they are first used.
+    // No buffer of zeroes, whose pages come only when they are first used.
     vec![1; len]
 }
 
 /// A buffer of zeroes, whose pages come when they are first used.
 ///
 /// # Errors
-/// ENOMEM, where the process would otherwise be ended.
+/// ENOMEM if there is no memory, which would end the process in `vec!`.
 pub fn zeroed(len: usize) -> Result<Vec<u8>> {
     let layout = Layout::array::<u8>(len).map_err(|_| Errno::ENOMEM)?;
     if len == 0 {
@@ -37,8 +37,8 @@ pub fn zeroed(len: usize) -> Result<Vec<u8>> {
     Ok(unsafe { Vec::from_raw_parts(start, len, len) })
 }
 
-/// Tells the kernel that this thread, and those that it starts, write back what others wait for:
-/// then they need not wait for that themselves (`PR_SET_IO_FLUSHER`, prctl(2)).
+/// Tells the kernel that this thread, and those that it starts, take part in the writing back that
+/// others wait for: then they do not wait for it themselves (`PR_SET_IO_FLUSHER`, prctl(2)).
 ///
 /// # Errors
 /// EPERM without CAP_SYS_RESOURCE; EINVAL before Linux 5.6.
@@ -46,9 +46,9 @@ pub fn serve_writeback() -> Result<()> {
     Ok(rustix::process::configure_io_flusher_behavior(true)?)
 }
 
-/// Gives whole pages that nobody uses back to the kernel, wherever they are: by itself the
-/// allocator gives back what is above everything that is in use, and one small object keeps all
-/// below it. With other C libraries than glibc nothing happens.
+/// Gives whole pages that nobody uses back to the kernel, wherever they are. By itself the
+/// allocator gives back only pages above all objects in use, so that one small object keeps all
+/// pages below it. With other C libraries than glibc nothing happens.
 pub fn give_back() {
     // SAFETY: malloc_trim(3) takes no pointer, and any thread may call it at any time.
     #[cfg(target_env = "gnu")]

@@ -1,8 +1,11 @@
 //! The system calls that the engine stands on.
 //!
-//! This is the only module with `unsafe` and with raw `libc` calls. Everything takes a descriptor
-//! and at most one [`Name`]: there is no function here that takes a path with a slash in it, so no
-//! symbolic link in a layer can lead a call astray.
+//! This is the only module with `unsafe` and with raw `libc` calls. A function that works on a
+//! layer takes a descriptor and at most one [`Name`], and never a path with a slash in it, so no
+//! symbolic link in a layer can lead it astray.
+//!
+//! Where `rustix` has a wrapper, it is used. It makes one system call and nothing else: its feature
+//! `linux_4_11` has it take statx(2) for granted. Calls that it lacks are made through `libc`.
 
 pub mod at;
 pub mod backing;

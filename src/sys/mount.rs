@@ -27,17 +27,17 @@ const HELPER_SOCKET: &str = "_FUSE_COMMFD";
 /// A request to mount.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
-    /// Where; absolute.
+    /// The mountpoint; an absolute path.
     pub mountpoint: &'a Path,
     /// Flags of mount(2).
     pub flags: MsFlags,
-    /// These flags and the other options in words, for the helper.
+    /// These flags and the other options as words, for the helper.
     pub words: &'a [String],
     /// First column of /proc/mounts.
     pub fsname: &'a str,
-    /// What follows `fuse.` in the type column.
+    /// The type column of /proc/mounts without `fuse.` in front.
     pub subtype: &'a str,
-    /// `default_permissions`, `allow_other`, `max_read=4096`.
+    /// Options of the file system, such as `allow_other` and `max_read=4096`.
     pub data: &'a [String],
     /// Security labels, for mount(2) alone.
     pub labels: &'a [(&'static str, String)],
@@ -50,7 +50,7 @@ pub struct Request<'a> {
 /// Opens /dev/fuse.
 ///
 /// # Errors
-/// A sentence that says how to get it.
+/// Those of open(2), with a sentence that says what to do about it.
 pub fn open_device() -> Result<OwnedFd> {
     let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
     nix::fcntl::open("/dev/fuse", flags, Mode::empty()).map_err(Error::from).map_err(|err| {
@@ -74,14 +74,14 @@ const DEVICE: (u64, u64) = (10, 229);
 /// Takes over a descriptor of /dev/fuse that the caller has opened, mounted and passed to us.
 ///
 /// # Errors
-/// EINVAL with a sentence if it is something else.
+/// EINVAL with a sentence if the descriptor is something else.
 pub fn adopt_device(number: RawFd) -> Result<OwnedFd> {
     let wrong = |why: &str| {
         let text =
             format!("/dev/fd/{number} as the mountpoint: {why}; pass a descriptor of /dev/fuse");
         Error::new(Errno::EINVAL, text)
     };
-    // SAFETY: borrowed for this call, which answers EBADF if it is not open.
+    // SAFETY: borrowed for this call, which gives EBADF if the descriptor is not open.
     let found = nix::sys::stat::fstat(unsafe { BorrowedFd::borrow_raw(number) });
     let found = found.map_err(|_| wrong("the descriptor is not open"))?;
     let numbers = (nix::sys::stat::major(found.st_rdev), nix::sys::stat::minor(found.st_rdev));
@@ -89,11 +89,11 @@ pub fn adopt_device(number: RawFd) -> Result<OwnedFd> {
     if !is_char || numbers != DEVICE {
         return Err(wrong("the descriptor is something else"));
     }
-    // SAFETY: it is open, and the caller has named it on the command line for us to own; nothing
-    // else in this process knows its number.
+    // SAFETY: the descriptor is open, and the command line gives it to us; nothing else in this
+    // process knows its number.
     let device = unsafe { OwnedFd::from_raw_fd(number) };
     fcntl(&device, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-    // Callers in Go open everything non-blocking; readers of requests have nothing else to do.
+    // Callers in Go open everything non-blocking, but the threads that read requests have to wait.
     let flags = OFlag::from_bits_retain(fcntl(&device, FcntlArg::F_GETFL)?);
     fcntl(&device, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
     Ok(device)
@@ -102,8 +102,8 @@ pub fn adopt_device(number: RawFd) -> Result<OwnedFd> {
 /// Mounts with mount(2).
 ///
 /// Security labels are tried, and left out where the kernel does not take them: EINVAL comes from
-/// one without SELinux (`fuse_parse_param`), EACCES and EPERM from one that allows labels in the
-/// initial user namespace alone (`selinux_set_mnt_opts`). Callers pass a label always.
+/// a kernel without SELinux (`fuse_parse_param`), EACCES and EPERM from one that allows labels in
+/// the initial user namespace alone (`selinux_set_mnt_opts`). Callers always pass a label.
 pub fn direct(device: &OwnedFd, request: &Request<'_>) -> Result<()> {
     let plain = data(device, request);
     if !request.labels.is_empty() {
@@ -117,12 +117,14 @@ pub fn direct(device: &OwnedFd, request: &Request<'_>) -> Result<()> {
     mount_with(request, &plain)
 }
 
-/// The label in quotes, as it may hold commas (`selinux_sb_eat_lsm_opts`).
+/// The data of mount(2) with the labels, in quotes as a label may have commas
+/// (`selinux_sb_eat_lsm_opts`).
 fn labelled(plain: &str, labels: &[(&'static str, String)]) -> String {
     let words = labels.iter().map(|(name, label)| format!(",{name}=\"{label}\""));
     plain.to_owned() + &words.collect::<String>()
 }
 
+/// The data of mount(2) without labels.
 fn data(device: &OwnedFd, request: &Request<'_>) -> String {
     let mut data = format!(
         "fd={},rootmode={:o},user_id={},group_id={}",
@@ -151,23 +153,23 @@ fn mount_with(request: &Request<'_>, data: &str) -> Result<()> {
     .context(|| format!("mounting on {}", request.mountpoint.display()))
 }
 
-/// A connection, and with it what keeps its helper from unmounting.
+/// A connection to the kernel, and what keeps the helper that made it from unmounting.
 #[derive(Debug)]
 pub struct Connection {
     /// The opened /dev/fuse.
     pub device: OwnedFd,
-    /// With `auto_unmount` the socket whose end is the word for the helper to unmount.
+    /// With `auto_unmount` a socket to the helper, which unmounts when the socket is closed.
     pub leash: Option<OwnedFd>,
 }
 
-/// Mounts with the helper; returns the connection that it opened.
+/// Mounts with the helper. Returns the connection that it opened.
 ///
 /// # Errors
-/// A sentence that says what the helper said, or that there is none.
+/// A sentence with the message of the helper, or that there is no helper.
 pub fn with_helper(request: &Request<'_>) -> Result<Connection> {
     let (ours, theirs) =
         socket::socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
-    // Theirs alone goes with it: with a copy of ours it would never see the end of the other side.
+    // The helper gets this end alone: with a copy of ours it would never see that ours is closed.
     fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty()))?;
     let mut words = request.words.to_vec();
     words.extend(request.data.iter().cloned());
@@ -189,7 +191,7 @@ pub fn with_helper(request: &Request<'_>) -> Result<Connection> {
     drop(theirs);
     let received = receive(&ours);
     if request.auto_unmount && received.is_ok() {
-        // The helper stays, as long as this socket is open.
+        // The helper stays as long as this socket is open.
         return Ok(Connection { device: received?, leash: Some(ours) });
     }
     let output = child.wait_with_output().map_err(Error::from)?;
@@ -200,7 +202,7 @@ pub fn with_helper(request: &Request<'_>) -> Result<Connection> {
     Ok(Connection { device: received?, leash: None })
 }
 
-/// Commas and backslashes of a value, as the helper's parser wants them.
+/// A value with its commas and backslashes escaped for the parser of the helper.
 fn escape(value: &str) -> String {
     value.replace('\\', "\\\\").replace(',', "\\,")
 }
@@ -249,7 +251,7 @@ pub fn flags(path: &Path) -> Result<MsFlags> {
         .collect())
 }
 
-/// Gives a mount other flags; of what it is nothing changes (`fuse_reconfigure`).
+/// Gives a mount other flags. Its other options stay as they are (`fuse_reconfigure`).
 ///
 /// # Errors
 /// EINVAL where nothing is mounted, EPERM without privilege where it was mounted.
@@ -258,7 +260,7 @@ pub fn remount(mountpoint: &Path, flags: MsFlags) -> Result<()> {
     Ok(nix::mount::mount(None::<&str>, mountpoint, None::<&str>, flags, None::<&str>)?)
 }
 
-/// Unmounts what nobody uses.
+/// Unmounts a mount that nobody uses.
 ///
 /// # Errors
 /// A sentence that says why it stays mounted.
@@ -285,30 +287,29 @@ pub fn unmount_unused(mountpoint: &Path) -> Result<()> {
 #[derive(Clone, Debug)]
 pub struct OwnMount {
     point: PathBuf,
-    /// The device of its file system, as mountinfo has it. Not known without procfs.
+    /// The device of its file system, as mountinfo writes it; `None` without procfs.
     device: Option<Vec<u8>>,
 }
 
 impl OwnMount {
-    /// Makes one with `mount` on `mountpoint`.
+    /// Makes a mount on `mountpoint` with `mount`.
     ///
     /// # Errors
     /// Those of `mount`.
     pub fn make<T>(mountpoint: &Path, mount: impl FnOnce() -> Result<T>) -> Result<(Self, T)> {
-        // Without links, as mountinfo has it. To be found out before there is a mount, which would
-        // be asked.
+        // mountinfo has the path without links. They are resolved before there is a mount, as the
+        // mount itself would be asked then.
         let point = std::fs::canonicalize(mountpoint).unwrap_or_else(|_| mountpoint.to_owned());
         let made = mount()?;
         let device = on_top(&point).ok().flatten();
         Ok((Self { point, device }, made))
     }
 
-    /// Unmounts it. One that is in use is detached, and goes when the last user does. False if it
-    /// is not what stands on its mountpoint: it was detached or moved, or another one is on it,
-    /// which is somebody else's.
+    /// Unmounts it. A mount in use is detached, and ends with its last user. False if it is not on
+    /// top of its mountpoint: it was detached or moved, or somebody has mounted something on it.
     ///
     /// # Errors
-    /// Those of umount(2), or what the helper says.
+    /// Those of umount(2), or the message of the helper.
     pub fn unmount(&self) -> Result<bool> {
         if self.device.is_some() && on_top(&self.point)? != self.device {
             return Ok(false);
@@ -317,7 +318,7 @@ impl OwnMount {
     }
 }
 
-/// The device of the file system that is mounted on a path, if one is: of several the last one.
+/// The device of the file system that was mounted on a path last, if there is one.
 fn on_top(mountpoint: &Path) -> Result<Option<Vec<u8>>> {
     let mounts = mountinfo::mounts()?;
     Ok(mounts.into_iter().rfind(|mount| mount.point == mountpoint).map(|mount| mount.device))
@@ -339,7 +340,7 @@ fn unmount(mountpoint: &Path) -> Result<()> {
 }
 
 fn unmount_with_helper(mountpoint: &Path) -> Result<()> {
-    // Lazily only if it is in use.
+    // Lazily only if it cannot be unmounted otherwise, as when it is in use.
     run_helper("-u", mountpoint).or_else(|_| run_helper("-uz", mountpoint))
 }
 

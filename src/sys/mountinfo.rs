@@ -12,19 +12,19 @@ use crate::error::{Error, Result};
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// Its number, as [`super::stat::mount_id`] has it.
+    /// Its number, which [`super::stat::mount_id`] gives too.
     pub id: u64,
-    /// The file system: major and minor number of its device.
+    /// The device of its file system: `MAJOR:MINOR`.
     pub device: Vec<u8>,
-    /// Where it is mounted.
+    /// Its mountpoint.
     pub point: PathBuf,
-    /// It maps owners (mount_setattr(2), `MOUNT_ATTR_IDMAP`).
+    /// Whether it maps owners (mount_setattr(2), `MOUNT_ATTR_IDMAP`).
     pub is_idmapped: bool,
-    /// Its type is that of a FUSE file system.
+    /// Whether its type is that of a FUSE file system.
     pub is_fuse: bool,
 }
 
-/// All of them.
+/// All mounts that this process sees.
 ///
 /// # Errors
 /// Those of read(2); ENOENT without procfs.
@@ -32,15 +32,14 @@ pub fn mounts() -> Result<Vec<Mount>> {
     of_process("self")
 }
 
-/// The mountpoint that an absolute path without links lies at or below. Nothing is asked of the
-/// mount.
+/// The mountpoint at or above an absolute path without links. The mount itself is not asked.
 #[must_use]
 pub fn point_of(path: &Path) -> Option<PathBuf> {
     let points = mounts().ok()?.into_iter().map(|mount| mount.point);
     points.filter(|point| path.starts_with(point)).max_by_key(|point| point.components().count())
 }
 
-/// All of them that another process sees, by the paths that it has for them.
+/// All mounts that another process sees, with the paths that they have for it.
 ///
 /// # Errors
 /// As [`mounts`]; EACCES for a process that we may not look at.
@@ -54,8 +53,8 @@ fn of_process(pid: &str) -> Result<Vec<Mount>> {
     Ok(text.split(|byte| *byte == b'\n').filter_map(parse).collect())
 }
 
-/// Processes that see a file system mounted, one for each mount namespace but ours: `device` is its
-/// number in [`Mount::device`]. Those that we may not look at are left out.
+/// Processes that see the file system with this [`Mount::device`] mounted: one for each mount
+/// namespace but ours. Processes that we may not look at are left out.
 #[must_use]
 pub fn seen_elsewhere(device: &[u8]) -> Vec<u32> {
     let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
@@ -71,7 +70,7 @@ pub fn seen_elsewhere(device: &[u8]) -> Vec<u32> {
     .collect()
 }
 
-/// `ID PARENT DEVICE ROOT POINT OPTIONS ... - TYPE SOURCE OPTIONS`
+/// The mount of a line `ID PARENT DEVICE ROOT POINT OPTIONS ... - TYPE SOURCE OPTIONS`.
 fn parse(line: &[u8]) -> Option<Mount> {
     let mut words = line.split(|byte| *byte == b' ');
     let id = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
@@ -83,8 +82,8 @@ fn parse(line: &[u8]) -> Option<Mount> {
     Some(Mount { id, device, point, is_idmapped, is_fuse })
 }
 
-/// A blank, a tab, the end of a line and a backslash are written as `\` and three octal digits
-/// (`mangle`, fs/proc_namespace.c).
+/// The word that is meant: a blank, a tab, the end of a line and a backslash are written as `\` and
+/// three octal digits (`mangle`, fs/proc_namespace.c).
 #[must_use]
 pub fn unescape(word: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(word.len());

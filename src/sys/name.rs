@@ -1,4 +1,4 @@
-//! The gate for names: one component of a path, and what it is the name of.
+//! The gate for names, each one component of a path, and the objects that calls act on.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -13,7 +13,7 @@ pub const NAME_MAX: usize = 255;
 
 /// One component of a path: not empty, not `.` or `..`, no `/`, no NUL, at most 255 bytes.
 ///
-/// Names are bytes. Nothing says that they are UTF-8.
+/// A name is bytes, which need not be UTF-8.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name<'a>(&'a [u8]);
 
@@ -21,7 +21,8 @@ impl<'a> Name<'a> {
     /// Checks a name from outside: the kernel, a directory of a layer, an option.
     ///
     /// # Errors
-    /// EINVAL for what is not one component; ENAMETOOLONG above [`NAME_MAX`] (path_resolution(7)).
+    /// EINVAL for bytes that are not one component; ENAMETOOLONG above [`NAME_MAX`]
+    /// (path_resolution(7)).
     pub fn new(bytes: &'a [u8]) -> Result<Self> {
         if bytes.len() > NAME_MAX {
             return Err(Error::from(Errno::ENAMETOOLONG).fact());
@@ -68,7 +69,7 @@ impl fmt::Display for Name<'_> {
 /// `/proc/self/fd`.
 #[derive(Clone, Copy, Debug)]
 pub enum Target<'a> {
-    /// The object that has this name in this directory. A symbolic link is acted on itself.
+    /// The object that has this name in this directory. A symbolic link is not followed.
     At(BorrowedFd<'a>, Name<'a>),
     /// The object that the descriptor refers to.
     Fd(BorrowedFd<'a>),

@@ -1,10 +1,11 @@
-//! Whether the owner that an object seems to have is its owner.
+//! Whether the owner that stat(2) shows of an object is its real owner.
 //!
 //! An owner that a user namespace lacks is shown as the overflow id, usually 65534
-//! (user_namespaces(7)). Where that is an id of the namespace too, nobody for most systems, stat(2)
-//! shows both alike. So a process in a namespace below ours is asked, in which that id is root and
-//! no other is mapped: it sees root where the owner is real. It is called when it is first needed,
-//! and leaves when it has nothing to do.
+//! (user_namespaces(7)). Where the namespace has that id too (it is the user `nobody` on most
+//! systems), stat(2) shows both alike. So a process in a namespace below ours is asked, the
+//! witness: there that id is root and no other id is mapped, so that it sees root where the owner
+//! is real. It is started when it is first needed, and ends when it has had nothing to do for a
+//! while.
 //!
 //! # References
 //! user_namespaces(7), "Unmapped user and group IDs"; unix(7), `SCM_RIGHTS`.
@@ -30,7 +31,7 @@ use super::stat::{self, FileType, Stat};
 use crate::error::{Errno, Error, Result};
 use crate::id::Id;
 
-/// What holds for a user and for a group, each on its own.
+/// An answer for the user and one for the group of an object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Each {
     /// For the user.
@@ -43,13 +44,13 @@ pub struct Each {
 #[derive(Debug)]
 pub struct Overflow {
     ids: Owner,
-    /// Which of them are ids of this namespace.
+    /// Whether each of them is an id of this namespace.
     mapped: Each,
     witness: Mutex<Option<Witness>>,
 }
 
 impl Overflow {
-    /// Those of this user namespace; `None` in the initial one, which lacks no id.
+    /// The overflow ids of this user namespace; `None` in the initial one, which lacks no id.
     #[must_use]
     pub fn of_this_namespace() -> Option<Self> {
         if creds::in_initial_user_namespace() {
@@ -63,7 +64,7 @@ impl Overflow {
         Some(Self { ids, mapped, witness: Mutex::new(None) })
     }
 
-    /// Whether attributes show one of the ids.
+    /// Whether attributes show an overflow id.
     #[must_use]
     pub fn is_shown(&self, stat: &Stat) -> bool {
         let shown = self.shown(stat);
@@ -75,10 +76,10 @@ impl Overflow {
         Each { uid: stat.uid == uid.number(), gid: stat.gid == gid.number() }
     }
 
-    /// Which owners of an object with these attributes the namespace lacks.
+    /// Whether the namespace lacks the user and the group of an object with these attributes.
     ///
     /// # Errors
-    /// Those of openat(2); EOVERFLOW where it cannot be told, as there can be no further namespace.
+    /// Those of openat(2); EOVERFLOW if it cannot be told, as no further namespace can be made.
     pub fn lacks(&self, object: Target<'_>, stat: &Stat) -> Result<Each> {
         let shown = self.shown(stat);
         if !(shown.uid && self.mapped.uid || shown.gid && self.mapped.gid) {
@@ -104,7 +105,7 @@ impl Overflow {
         Ok(Each { uid: shown.uid && !is_root(uid), gid: shown.gid && !is_root(gid) })
     }
 
-    /// What the witness sees: user and group.
+    /// The user and the group that the witness sees.
     fn ask(&self, object: BorrowedFd<'_>) -> Result<[u32; 2]> {
         let mut witness = self.witness.lock();
         if let Some(there) = &*witness
@@ -116,25 +117,25 @@ impl Overflow {
     }
 }
 
-/// Whether we may read or write an object although its mode does not let us. A capability that
-/// helps there reaches only what has both its owners in the namespace (`capable_wrt_inode_uidgid`,
-/// kernel/capability.c), so both are what they seem to be then. Otherwise nothing is known.
+/// Whether we may read or write an object although its mode does not let us. Only a capability lets
+/// us then, and it reaches only objects whose user and group are both in the namespace
+/// (`capable_wrt_inode_uidgid`, kernel/capability.c): so both are real. If not, nothing is known.
 fn is_reached_by_capability(object: BorrowedFd<'_>) -> bool {
-    // As the kernel sees it, whatever an attribute says.
+    // The owner that the kernel sees, not one that an extended attribute may name.
     let Ok(stat) = stat::fstat(object) else { return false };
     let granted = match stat.uid == nix::unistd::geteuid().as_raw() {
         true => stat.mode >> 6,
-        // We may be in the group, or in an entry of an ACL, which grants no more than the group's
-        // bits.
+        // We may be in the group, or in an entry of an ACL, which grants no more than the bits of
+        // the group.
         false => stat.mode >> 3 | stat.mode,
     };
     let wanted =
         [libc::R_OK, libc::W_OK].into_iter().filter(|bit| granted & bit.cast_unsigned() == 0);
-    // The mode of a link says nothing.
+    // The mode of a symbolic link forbids nothing.
     stat.kind() != FileType::Symlink && wanted.into_iter().any(|bit| may_access(object, bit))
 }
 
-/// faccessat2(2) with the effective ids, of Linux 5.8.
+/// faccessat2(2) with the effective ids (Linux 5.8). `rustix` refuses `AT_EMPTY_PATH`.
 fn may_access(object: BorrowedFd<'_>, mode: libc::c_int) -> bool {
     let flags = libc::AT_EACCESS | libc::AT_EMPTY_PATH;
     // SAFETY: the path is a NUL-terminated literal.
@@ -144,15 +145,15 @@ fn may_access(object: BorrowedFd<'_>, mode: libc::c_int) -> bool {
     result == 0
 }
 
-/// What the kernel shows for owners that have no id: in a user namespace that lacks it, or behind a
-/// mount that does not map it.
+/// The ids that the kernel shows for an owner without one: a user namespace lacks its id, or a
+/// mount does not map it.
 #[must_use]
 pub fn ids() -> Option<Owner> {
     let uid = number("/proc/sys/kernel/overflowuid")?;
     Some(Owner { uid, gid: number("/proc/sys/kernel/overflowgid")? })
 }
 
-/// The number in a file of procfs; the kernel's default without one.
+/// The id in a file of procfs; without the file, the default of the kernel.
 fn number(path: &str) -> Option<Id> {
     // DEFAULT_OVERFLOWUID, linux/highuid.h.
     const NOBODY: u32 = 65534;
@@ -160,12 +161,12 @@ fn number(path: &str) -> Option<Id> {
     Id::new(text.and_then(|text| text.trim().parse().ok()).unwrap_or(NOBODY))
 }
 
-/// Whether an id is one of a namespace with this map. Without procfs the answer is no.
+/// Whether the map in a file of procfs has an id. Without procfs the answer is no.
 fn is_mapped(path: &str, id: Id) -> bool {
     proc_text(path).is_ok_and(|map| maps(&map, id))
 }
 
-/// Whether one of the lines `INSIDE OUTSIDE COUNT` of a map has an id (user_namespaces(7)).
+/// Whether a map has an id, in one of its lines `INSIDE OUTSIDE COUNT` (user_namespaces(7)).
 fn maps(map: &str, id: Id) -> bool {
     map.lines().any(|line| {
         let mut words = line.split_ascii_whitespace().map(str::parse::<u64>);
@@ -177,16 +178,18 @@ fn maps(map: &str, id: Id) -> bool {
     })
 }
 
-/// A process that sees root for one user and one group, and somebody else for all others.
+/// A process to which one user and one group are root, and all others are not.
 #[derive(Debug)]
 struct Witness {
     socket: OwnedFd,
 }
 
-/// How long it waits for the next question, in milliseconds. It keeps memory from being given back.
+/// The time for which the witness waits for the next question, in milliseconds. It should not be
+/// long: the memory that the witness shares with us is not given back while it lives.
 const IDLE: i32 = 5000;
 
-/// Its first words: its number, or 0 and an errno. The others: user, group, and an errno or 0.
+/// A message of the witness. The first one is the number of its process, or 0 and an errno. An
+/// answer is a user, a group, and an errno or 0.
 type Words<const N: usize> = [u32; N];
 
 impl Witness {
@@ -201,7 +204,7 @@ impl Witness {
             1.. => drop(theirs),
             _ => return Err(Errno::last().into()),
         }
-        // It has left the witness to the system, which takes note of its end.
+        // The child has left the witness to init or a subreaper, which waits for its end.
         waitpid(Pid::from_raw(child), None).ok();
         let witness = Self { socket: ours };
         let [pid, errno] = witness.hear()?;
@@ -212,7 +215,7 @@ impl Witness {
             if !wanted {
                 continue;
             }
-            // Who is not privileged may map the own group if the others cannot be dropped.
+            // Without privilege a group may be mapped only where no process can drop groups.
             let write = |file: &str, text: &str| {
                 with_room(|| Ok(fs::write(format!("/proc/{pid}/{file}"), text)?))
             };
@@ -235,8 +238,10 @@ impl Witness {
         }
     }
 
+    /// The next message of the witness.
+    ///
     /// # Errors
-    /// EIO if it is gone.
+    /// EIO if the witness is gone.
     fn hear<const N: usize>(&self) -> Result<Words<N>> {
         let mut words = [[0; size_of::<u32>()]; N];
         loop {
@@ -251,7 +256,8 @@ impl Witness {
     }
 }
 
-/// The child: makes the witness a child of nobody who would have to wait for it.
+/// Runs the child: it starts the witness and ends, so that no process of ours has to wait for the
+/// witness.
 fn begin(socket: RawFd) -> ! {
     // SAFETY: as in `Witness::call`.
     let witness = unsafe { libc::fork() };
@@ -265,7 +271,7 @@ fn begin(socket: RawFd) -> ! {
     unsafe { libc::_exit(0) }
 }
 
-/// The witness: says of each object that it is handed who owns it.
+/// Runs the witness: it tells the owner of each object that it is handed.
 fn testify(socket: RawFd) -> ! {
     close_all_but(socket);
     let socket = 0;
@@ -279,7 +285,7 @@ fn testify(socket: RawFd) -> ! {
     unsafe { libc::_exit(0) }
 }
 
-/// Waits for one question and answers it; false if none comes.
+/// Waits for one question and answers it; false if no question comes.
 fn answer_one(socket: RawFd) -> bool {
     let mut ready = libc::pollfd { fd: socket, events: libc::POLLIN, revents: 0 };
     // SAFETY: `ready` is one entry.
@@ -291,23 +297,24 @@ fn answer_one(socket: RawFd) -> bool {
     true
 }
 
-/// Keeps one descriptor, as number 0: the others hold locks, mounts and pipes that somebody waits
-/// for.
+/// Closes all descriptors but one, which gets the number 0. The others hold locks, mounts and pipes
+/// that somebody waits for.
 fn close_all_but(kept: RawFd) {
-    // How far to go by hand before Linux 5.9; who leaves in a moment may keep some.
+    // Before Linux 5.9 the descriptors below this number are closed one by one. The witness may
+    // keep some for the short time that it lives.
     const MANY: RawFd = 1 << 16;
     // SAFETY: nothing in this process uses the descriptors that are closed here and below.
     unsafe { libc::dup2(kept, 0) };
-    // SAFETY: the same.
+    // SAFETY: as above.
     if unsafe { libc::syscall(libc::SYS_close_range, 1, u32::MAX, 0) } != 0 {
         for fd in 1..MANY {
-            // SAFETY: the same.
+            // SAFETY: as above.
             unsafe { libc::close(fd) };
         }
     }
 }
 
-/// The descriptor that comes with the next question; `None` at the end of them.
+/// The descriptor that comes with the next question; `None` if there is no more question.
 fn take(socket: RawFd) -> Option<RawFd> {
     let (mut byte, mut control) = (0u8, [0u64; 4]);
     let mut part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
@@ -331,7 +338,7 @@ fn take(socket: RawFd) -> Option<RawFd> {
 }
 
 fn owner_of(object: RawFd) -> Words<3> {
-    // SAFETY: the caller closes it after this call.
+    // SAFETY: the descriptor is open: the caller closes it after this call.
     let object = unsafe { BorrowedFd::borrow_raw(object) };
     match statx(object, c"", AtFlags::EMPTY_PATH, StatxFlags::UID | StatxFlags::GID) {
         Ok(found) => [found.stx_uid, found.stx_gid, 0],

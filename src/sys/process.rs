@@ -12,7 +12,7 @@ use super::at;
 use super::descriptors::{proc_text, with_room};
 use crate::error::{Error, Result};
 
-/// How much of the machine this process takes.
+/// The resources that a process uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Memory that is its own or shared with others, in bytes (`VmRSS`).
@@ -24,7 +24,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// That of now; 0 for what procfs does not tell.
+    /// The resources that this process uses now; 0 for each that procfs does not tell.
     #[must_use]
     pub fn of_this_process() -> Self {
         let status = proc_text("/proc/self/status").unwrap_or_default();
@@ -32,9 +32,9 @@ impl Usage {
         let list = with_room(|| fs::read_dir("/proc/self/fd").map_err(Error::from));
         let descriptors = list.map_or(0, Iterator::count);
         Self {
-            // In KiB, whatever it calls them.
+            // The unit is KiB, although the file has `kB`.
             resident: number("VmRSS:") * 1024,
-            // The listing has one of its own.
+            // One of them is the descriptor of the listing itself.
             descriptors: u64::try_from(descriptors).unwrap_or(u64::MAX).saturating_sub(1),
             threads: number("Threads:"),
         }
@@ -60,8 +60,8 @@ pub fn is_dying(pid: u32) -> bool {
     dead || pending.is_some_and(|mask| mask & 1 << (libc::SIGKILL - 1) != 0)
 }
 
-/// The object that a thread of this process waits for: it is in a system call whose first argument
-/// is a descriptor. For a call on a name it is the directory of the name.
+/// The path of the object that a thread of this process waits for, if it is in a system call whose
+/// first argument is a descriptor. For a call on a name it is the path of the directory.
 #[must_use]
 pub fn waits_for(thread: i32) -> Option<PathBuf> {
     let call = proc_text(format!("/proc/self/task/{thread}/syscall")).ok()?;
@@ -78,16 +78,15 @@ pub fn path_of(file: &impl AsFd) -> Option<PathBuf> {
     fs::read_link(format!("/proc/self/fd/{number}")).ok()
 }
 
-/// The user by whom the files are opened that a thread opens (`fsuid`), in the numbers of our user
-/// namespace.
+/// The user whose rights a thread has on files (`fsuid`), by the number in our user namespace.
 #[must_use]
 pub fn filesystem_user(pid: u32) -> Option<u32> {
     let status = proc_text(format!("/proc/{pid}/status")).ok()?;
     fields(&status, "Uid:")?.split_ascii_whitespace().nth(3)?.parse().ok()
 }
 
-/// A process in words: number, program and last argument, which is the mountpoint of a server, and
-/// whether it lives in other mounts than we do.
+/// A text for a process: its number, its program, its last argument, which for a server is the
+/// mountpoint, and whether it is in another mount namespace.
 #[must_use]
 pub fn describe(pid: u32) -> String {
     let called = Called::of(pid);
@@ -112,7 +111,7 @@ pub(super) struct Called {
 }
 
 impl Called {
-    /// What procfs tells of it.
+    /// Program and arguments of this process, as procfs tells them.
     pub fn of(pid: u32) -> Self {
         let line = with_room(|| fs::read(format!("/proc/{pid}/cmdline")).map_err(Error::from));
         let line = line.unwrap_or_default();
@@ -122,7 +121,7 @@ impl Called {
         Self { program: program.map(<[u8]>::to_vec), last: last.map(<[u8]>::to_vec) }
     }
 
-    /// The process by number and program.
+    /// A text for the process: its number and its program.
     pub fn named(&self, pid: u32) -> String {
         match &self.program {
             Some(program) => format!("process {pid} {}", printable(program)),
@@ -131,25 +130,25 @@ impl Called {
     }
 }
 
-/// Whether a process is known to be in another mount namespace than we are.
+/// Whether a process is in another mount namespace than we are, as far as we can see.
 pub(super) fn lives_in_other_mounts(pid: u32) -> bool {
     has_another(pid, "mnt")
 }
 
-/// Whether a process has another user namespace than we.
+/// Whether a process is in another user namespace than we are, as far as we can see.
 pub(super) fn has_other_users(pid: u32) -> bool {
     has_another(pid, "user")
 }
 
-/// Whether a process has another namespace of a kind than we (namespaces(7)). False where that
-/// cannot be seen.
+/// Whether a process is in another namespace of a kind than we are (namespaces(7)). False where
+/// that cannot be seen.
 fn has_another(pid: u32, kind: &str) -> bool {
     let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/{kind}")).ok();
     let (ours, theirs) = (namespace("self"), namespace(&pid.to_string()));
     theirs.is_some() && ours.is_some() && ours != theirs
 }
 
-/// The last word of a command line that is no option and no value of one.
+/// The last word of a command line that is neither an option nor the value of an option.
 fn mountpoint<'a>(words: &[&'a [u8]]) -> Option<&'a [u8]> {
     let takes_value = |word: &[u8]| matches!(word, b"-o" | b"-t");
     let value_of = |at: usize| at.checked_sub(1).and_then(|at| words.get(at));
@@ -159,16 +158,16 @@ fn mountpoint<'a>(words: &[&'a [u8]]) -> Option<&'a [u8]> {
     plain.next_back().map(|(_, word)| *word)
 }
 
-/// What another process wrote, without what a terminal would obey.
+/// Bytes of another process as text, without characters that a terminal would obey.
 pub(super) fn printable(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).escape_debug().to_string()
 }
 
-/// One process, and no other that may get its number later.
+/// One process, and never another one that gets its number later.
 #[derive(Debug)]
 pub struct Process {
     pid: u32,
-    /// Its directory in procfs, which stays its own.
+    /// Its directory in procfs, which never becomes that of another process.
     dir: OwnedFd,
 }
 
@@ -188,7 +187,7 @@ impl Process {
         self.pid
     }
 
-    /// Whether it still runs. One that its parent has not waited for yet has let go of everything.
+    /// Whether it still runs. A zombie does not: it has let go of everything.
     ///
     /// # Errors
     /// Those of open(2) and read(2).
@@ -200,7 +199,7 @@ impl Process {
             Ok(text)
         };
         match stat.and_then(read) {
-            // The state stands behind the name, which may hold anything.
+            // The state follows the name in parentheses, which may have any bytes.
             Ok(text) => {
                 let state = text.rsplit(|byte| *byte == b')').next().unwrap_or_default();
                 Ok(!state.starts_with(b" Z"))
@@ -211,17 +210,17 @@ impl Process {
     }
 }
 
-/// What a thread calls `/`: two threads with the same are in one mount namespace and have one root
-/// directory, so that every path means the same to both.
+/// The root directory of a thread. Two threads with equal ones are in one mount namespace too, so
+/// that every absolute path means one object to both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Root {
-    /// The mount that is seen there, by its number, which no other mount in any namespace has.
+    /// The number of the mount at `/`, which no other mount in any namespace has.
     mount: u64,
 }
 
 impl Root {
-    /// Ours; `None` if there is no procfs, or one of another process namespace, in which numbers of
-    /// processes mean others.
+    /// The root of this process; `None` without procfs, or if procfs is that of another process
+    /// namespace, where a number means another process.
     #[must_use]
     pub fn ours() -> Option<Self> {
         let known_as = fs::read_link("/proc/self").ok()?;
@@ -232,7 +231,8 @@ impl Root {
         Self::of("self")
     }
 
-    /// That of a thread. Anybody may read it of anybody, unless procfs hides processes (`hidepid`).
+    /// The root of a thread. It can be read for the threads of every user, unless procfs hides
+    /// processes (`hidepid`).
     #[must_use]
     pub fn of_thread(pid: u32) -> Option<Self> {
         Self::of(&pid.to_string())
@@ -242,14 +242,14 @@ impl Root {
         Self::parse(&proc_text(format!("/proc/{process}/mountinfo")).ok()?)
     }
 
-    /// A thread whose root directory is not the root of a mount has no line for it.
+    /// The root by the text of mountinfo; `None` if the root directory is not the root of a mount.
     fn parse(mountinfo: &str) -> Option<Self> {
         let mut found = None;
         for line in mountinfo.lines() {
             let mut words = line.split(' ');
             let number = words.next()?.parse().ok()?;
             if words.nth(3) == Some("/") {
-                // Of several, one on top of the other, the last is seen.
+                // Of several mounts on each other the last one is seen.
                 found = Some(Self { mount: number });
             }
         }

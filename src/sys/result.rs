@@ -1,4 +1,4 @@
-//! Results of calls: what libc returns, as a [`Result`].
+//! Turns what libc returns into a [`Result`].
 
 use crate::error::{Errno, Result};
 

@@ -1,5 +1,5 @@
-//! The process that serves a mount, and where the mount is, as others find it who know the number
-//! of the process alone.
+//! The process that serves a mount, and the place of the mount, as another process finds them by
+//! the number of the server.
 //!
 //! A server outlives its mountpoint: after a lazy unmount it goes on until its last user leaves,
 //! and as long as another mount namespace has a copy of the mount.
@@ -14,7 +14,7 @@ use super::mountinfo::{self, Mount};
 use super::process::{self, Called};
 use crate::error::Error;
 
-/// A server, and where its mount is.
+/// A server, and the place of its mount.
 #[derive(Debug)]
 pub struct Server {
     pid: u32,
@@ -22,23 +22,23 @@ pub struct Server {
     place: Place,
 }
 
-/// Where a mount is seen.
+/// The place where a mount is seen.
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
-    /// By us.
+    /// In our mount namespace, on this path.
     Here(PathBuf),
-    /// In the mount namespace of its server, which is not ours.
+    /// In the mount namespace of its server, which is not ours, on this path.
     There(PathBuf),
-    /// In that of another process alone.
+    /// Only in the mount namespace of this other process.
     Copied(u32),
-    /// Nowhere: somebody has files of it open, or sits in it.
+    /// Nowhere: a process has files of it open, or its current directory in it.
     Nowhere,
-    /// That cannot be found out.
+    /// The place cannot be found out.
     Unknown,
 }
 
 impl Server {
-    /// The server that is this process.
+    /// The server that has this process number.
     #[must_use]
     pub fn of(pid: u32) -> Self {
         let called = Called::of(pid);
@@ -46,7 +46,7 @@ impl Server {
         Self { pid, called, place }
     }
 
-    /// It in words: process, program and mountpoint.
+    /// A text for the server: its process, its program and its mountpoint.
     #[must_use]
     pub fn describe(&self) -> String {
         let named = self.called.named(self.pid);
@@ -71,7 +71,7 @@ impl Server {
         }
     }
 
-    /// What to do so that it ends.
+    /// A text that says how to end the server.
     #[must_use]
     pub fn advice(&self) -> String {
         let pid = self.pid;
@@ -89,14 +89,14 @@ impl Server {
     }
 }
 
-/// What to do about the copy of a mount that a process in another mount namespace has.
+/// A text that says how to end the copy of a mount that a process in another mount namespace has.
 #[must_use]
 pub fn end_copy(pid: u32) -> String {
     format!("end that process, or unmount the copy there ({} umount ...)", enter(pid))
 }
 
-/// The command that runs another among the mounts of a process. Who is not root may enter them only
-/// together with the user namespace that they belong to (setns(2)).
+/// The command that runs another one in the mount namespace of a process. A user other than root
+/// may enter it only together with the user namespace that it belongs to (setns(2)).
 fn enter(pid: u32) -> String {
     let users = if process::has_other_users(pid) { " --user --preserve-credentials" } else { "" };
     format!("nsenter --target {pid}{users} --mount")
@@ -111,7 +111,7 @@ fn place(pid: u32, called: &Called) -> Place {
         return match on_top(&theirs, &written) {
             Some(point) if is_elsewhere => Place::There(point),
             Some(point) => Place::Here(point),
-            // The caller has mounted it, who knows where.
+            // The caller has mounted it, and we do not know where.
             None if written.starts_with("/dev/fd") => Place::Unknown,
             None => Place::Nowhere,
         };
@@ -131,23 +131,25 @@ fn place(pid: u32, called: &Called) -> Place {
     }
 }
 
-/// The device of the file system that a process serves. Linux tells it since 6.18, of a process
-/// of one's own (`fuse_dev_show_fdinfo`, fs/fuse/dev.c).
+/// The device of the file system that a process serves. Linux tells it since 6.18, and only of a
+/// process of one's own (`fuse_dev_show_fdinfo`, fs/fuse/dev.c).
 fn device(pid: u32) -> Option<Vec<u8>> {
-    /// A server opens /dev/fuse before its layers, of which it may have very many open.
+    /// The number of descriptors that are searched. A server opens /dev/fuse before its layers, of
+    /// which it may have very many open.
     const FIRST: usize = 256;
     let dir = format!("/proc/{pid}/fdinfo");
     let list = with_room(|| fs::read_dir(&dir).map_err(Error::from)).ok()?;
     list.flatten().take(FIRST).find_map(|entry| {
         let text = proc_text(entry.path()).ok()?;
         let number = text.lines().find_map(|line| line.strip_prefix("fuse_connection:"))?;
-        // The number of an anonymous device: the major one is 0.
+        // The file system has an anonymous device, whose major number is 0.
         Some(format!("0:{}", number.trim()).into_bytes())
     })
 }
 
-/// The mountpoint that was written so, if a FUSE file system is what was mounted there last. A
-/// server has left the directory that a relative path began at.
+/// The mountpoint for a path on a command line, if the file system that was mounted there last is
+/// one of FUSE. A relative path is compared with the end of each mountpoint, as the server has left
+/// the directory where it began.
 fn on_top(mounts: &[Mount], written: &Path) -> Option<PathBuf> {
     let plain: PathBuf =
         written.components().filter(|part| !matches!(part, Component::CurDir)).collect();

@@ -18,7 +18,7 @@ pub struct Time {
     pub nsec: u32,
 }
 
-/// What kind of object a name stands for. It never changes over the life of an object.
+/// The type of an object. An object has one type for life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum FileType {
@@ -39,7 +39,8 @@ pub enum FileType {
 }
 
 impl FileType {
-    /// The type in the upper bits of `st_mode` (inode(7)); what is unknown counts as a file.
+    /// The type in the upper bits of `st_mode` (inode(7)). An unknown type counts as a regular
+    /// file.
     #[must_use]
     pub fn from_mode(mode: u32) -> Self {
         match mode & libc::S_IFMT {
@@ -95,7 +96,7 @@ impl FileType {
     }
 }
 
-/// Which changes an inode's flags forbid (ioctl_iflags(2)).
+/// The changes that the flags of an inode forbid (ioctl_iflags(2)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Protection {
     /// `FS_APPEND_FL`.
@@ -105,13 +106,13 @@ pub struct Protection {
 }
 
 impl Protection {
-    /// Whether there is any.
+    /// Whether any change is forbidden.
     #[must_use]
     pub fn is_any(self) -> bool {
         self.append_only || self.immutable
     }
 
-    /// What both forbid.
+    /// The changes that at least one of the two forbids.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -130,7 +131,7 @@ pub struct Stat {
     pub ino: u64,
     /// Type and permission bits.
     pub mode: u32,
-    /// Hard links.
+    /// Number of hard links.
     pub nlink: u32,
     /// Owner.
     pub uid: u32,
@@ -140,9 +141,9 @@ pub struct Stat {
     pub rdev: u64,
     /// Size in bytes.
     pub size: u64,
-    /// Allocated, in units of 512 bytes.
+    /// Allocated space, in units of 512 bytes.
     pub blocks: u64,
-    /// Preferred size of I/O in bytes.
+    /// Preferred size of I/O, in bytes.
     pub blksize: u32,
     /// Last access.
     pub atime: Time,
@@ -150,9 +151,9 @@ pub struct Stat {
     pub mtime: Time,
     /// Last change of the attributes.
     pub ctime: Time,
-    /// When it was made, if the file system knows.
+    /// Time of birth, if the file system has it.
     pub btime: Option<Time>,
-    /// What the inode's flags forbid, where the file system tells (ext4, XFS, btrfs and tmpfs do).
+    /// What the flags of the inode forbid, where statx(2) tells (ext4, XFS, btrfs, tmpfs).
     pub protection: Protection,
 }
 
@@ -164,13 +165,13 @@ impl Dev {
     /// `MINORBITS` of include/linux/kdev_t.h.
     const MINOR_BITS: u32 = 20;
 
-    /// From what stat(2) has.
+    /// From the number in the form of stat(2).
     #[must_use]
     pub fn new(number: u64) -> Self {
         Self(libc::major(number) << Self::MINOR_BITS | libc::minor(number))
     }
 
-    /// As stat(2) has it.
+    /// The number in the form of stat(2).
     #[must_use]
     pub fn number(self) -> u64 {
         let minor = self.0 & ((1 << Self::MINOR_BITS) - 1);
@@ -203,7 +204,7 @@ impl Stat {
         Some(Owner { uid: Id::new(self.uid)?, gid: Id::new(self.gid)? })
     }
 
-    /// Whether both are of one object: one inode of one file system.
+    /// Whether both are attributes of one object: of one inode of one file system.
     #[must_use]
     pub fn same_object(&self, other: &Self) -> bool {
         (self.dev, self.ino) == (other.dev, other.ino)
@@ -217,11 +218,11 @@ impl Stat {
     }
 }
 
-/// What is asked for. The time of birth costs nothing: file systems that have it read it with the
-/// rest.
+/// The attributes that are asked for. The time of birth costs nothing: a file system that has it
+/// reads it with the rest.
 const WANTED: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
 
-/// Attributes of `target`; a symbolic link's own.
+/// Attributes of `target`. A symbolic link is not followed.
 pub fn stat(target: Target<'_>) -> Result<Stat> {
     let how = AtFlags::NO_AUTOMOUNT | AtFlags::STATX_SYNC_AS_STAT;
     let found = target.with_at(|dir, path, flags| statx(dir, path, flags | how, WANTED))?;
@@ -237,13 +238,13 @@ pub fn stat_if_exists(target: Target<'_>) -> Result<Option<Stat>> {
     }
 }
 
-/// Attributes of what `fd` refers to.
+/// Attributes of the object that `fd` refers to.
 pub fn fstat(fd: BorrowedFd<'_>) -> Result<Stat> {
     stat(Target::Fd(fd))
 }
 
-/// Which mount `fd` was reached through (`STATX_MNT_ID`, Linux 5.8); 0 where the kernel does not
-/// tell.
+/// The number of the mount that `fd` was reached through (`STATX_MNT_ID`, Linux 5.8); 0 where the
+/// kernel does not tell.
 pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
     let wanted = StatxFlags::MNT_ID;
     let found = Target::Fd(fd).with_at(|dir, path, flags| statx(dir, path, flags, wanted))?;
@@ -251,8 +252,9 @@ pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
 }
 
 fn from_statx(s: &Statx) -> Stat {
-    // Where both can be, they are flags of the inode. erofs calls all of its files immutable, as
-    // they cannot be changed (`erofs_getattr`, fs/erofs/inode.c); nothing forbids a copy's change.
+    // A file system that knows both attributes has them from the flags of the inode. erofs knows
+    // one: it calls all of its files immutable, as it takes no changes (`erofs_getattr`,
+    // fs/erofs/inode.c). That does not forbid a change of a copy.
     let has_flags = s.stx_attributes_mask.contains(StatxAttributes::APPEND);
     let has = |attribute| has_flags && s.stx_attributes.contains(attribute);
     let time = |t: &StatxTimestamp| Time { sec: t.tv_sec, nsec: t.tv_nsec };

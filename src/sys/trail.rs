@@ -1,15 +1,15 @@
-//! The way down a tree that may be deeper than there are descriptors.
+//! The way down a tree, which may be deeper than the number of descriptors that we may have.
 //!
-//! Only the innermost directories are kept open. One further up is opened again, as the parent of
-//! the one below it, when the way leads back to it.
+//! Only the innermost directories are kept open. A directory further up is opened again when the
+//! way leads back to it: as the parent of the one below it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::{at, stat};
 use crate::error::{Errno, Error, Result};
 
-/// How many directories are kept open: more than trees are deep that nobody made on purpose, and
-/// few beside the least that a process may open (1024, getrlimit(2)).
+/// The number of directories that are kept open. It is more than the depth of a tree that nobody
+/// made deep on purpose, and small beside the usual limit of open files (1024, getrlimit(2)).
 const KEPT: usize = 64;
 
 /// Directories, each in the one before.
@@ -19,7 +19,7 @@ pub struct Trail(Vec<Level>);
 #[derive(Debug)]
 enum Level {
     Open(OwnedFd),
-    /// Device and inode number.
+    /// Its device and inode number.
     Closed((u64, u64)),
 }
 

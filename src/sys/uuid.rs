@@ -1,7 +1,7 @@
-//! UUIDs of file systems, also on kernels that have no call for all of them (before Linux 6.9).
+//! UUIDs of file systems, also on kernels that do not tell them by one call (before Linux 6.9).
 //!
-//! The kernel's overlayfs writes them into layers, and knows them for every file system. Whoever
-//! takes over its layers, or hands layers to it, needs the same ones.
+//! The kernel's overlayfs knows the UUID of every file system, and writes it into layers. To take
+//! over its layers, or to hand layers to it, we need the same UUIDs.
 //!
 //! # References
 //! `FS_IOC_GETFSUUID` in linux/fs.h; `struct fsuuid` in fs/ext4/ext4.h; the superblock in
@@ -22,39 +22,40 @@ use super::result::check;
 use super::stat;
 use crate::error::Result;
 
-/// Bytes of a file system's UUID.
+/// Size of a UUID, in bytes.
 pub const UUID_LEN: usize = 16;
 
 /// `FS_IOC_GETFSUUID` of linux/fs.h (Linux 6.9): a length and up to 16 bytes.
 const GETFSUUID: u32 = number(request_code_read!(0x15, 0, 1 + UUID_LEN));
 
-/// The UUID of a file system: any but the one of zeros, which says that there is none
+/// The UUID of a file system. It is never all zeros, which say that there is no UUID
 /// (`uuid_is_null`, linux/uuid.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Uuid([u8; UUID_LEN]);
 
 impl Uuid {
-    /// The UUID that these bytes are, if they are one.
+    /// The UUID of these bytes; `None` for zeros.
     #[must_use]
     pub fn new(bytes: [u8; UUID_LEN]) -> Option<Self> {
         (bytes != [0; UUID_LEN]).then_some(Self(bytes))
     }
 
-    /// As the kernel writes it, or that there is none.
+    /// The bytes that the kernel writes for a UUID, or for none.
     #[must_use]
     pub fn bytes(uuid: Option<Self>) -> [u8; UUID_LEN] {
         uuid.map_or([0; UUID_LEN], |uuid| uuid.0)
     }
 }
 
-/// The UUID of a file system; `None` where it has none or nobody tells.
+/// The UUID of a file system; `None` if it has none, or if it cannot be found out.
 ///
 /// # Errors
-/// Those that say nothing of it: EIO, ENOMEM.
+/// Errors that may pass: EIO, ENOMEM.
 pub fn fs_uuid(fd: BorrowedFd<'_>) -> Result<Option<Uuid>> {
     Ok(told(fd)?.or_else(|| by_kind(fd)).and_then(Uuid::new))
 }
 
+/// The UUID that the kernel tells; `None` if it tells none.
 fn told(fd: BorrowedFd<'_>) -> Result<Option<[u8; UUID_LEN]>> {
     let mut out = [0u8; 1 + UUID_LEN];
     // SAFETY: the kernel writes one struct fsuuid2, for which there is room.
@@ -67,7 +68,7 @@ fn told(fd: BorrowedFd<'_>) -> Result<Option<[u8; UUID_LEN]>> {
     Ok((usize::from(len) == UUID_LEN).then_some(uuid))
 }
 
-/// A UUID as it was read, which may be all zero.
+/// The bytes of a UUID, which may be all zero.
 type Bytes = [u8; UUID_LEN];
 
 /// `EXT4_IOC_GETFSUUID` (Linux 6.0): two words, then room for the UUID.
@@ -77,17 +78,18 @@ const EXT4_GETFSUUID: u32 = number(request_code_read!(b'f', 44, 8));
 const XFS_FSGEOMETRY: u32 = number(request_code_read!(b'X', 100, GEOMETRY_LEN));
 /// Size of `struct xfs_fsop_geom_v1`, in bytes.
 const GEOMETRY_LEN: usize = 112;
-/// Where the UUID stands in it: behind eight words and four double ones.
+/// Offset of the UUID in it, behind eight fields of four bytes and four of eight bytes.
 const GEOMETRY_UUID: usize = 64;
 
-/// Where the superblock of ext4 begins on its device.
+/// Offset of the superblock of ext4 on its device, in bytes.
 const SUPERBLOCK: u64 = 1024;
-/// `s_magic` in it.
+/// Offset of `s_magic` in it.
 const SUPERBLOCK_MAGIC: usize = 0x38;
-/// `s_uuid` in it.
+/// Offset of `s_uuid` in it.
 const SUPERBLOCK_UUID: usize = 0x68;
 
-/// The UUID of the file system of `fd`, by the ways that its kind has; `None` if there is none.
+/// The UUID of the file system of `fd`, in the ways that file systems of its kind have; `None` if
+/// no way leads to it.
 fn by_kind(fd: BorrowedFd<'_>) -> Option<Bytes> {
     match fs_kind(fd).ok()?.magic {
         FsKind::EXT4 => {
@@ -115,7 +117,7 @@ fn of_xfs(fd: BorrowedFd<'_>) -> Option<Bytes> {
     uuid_at(&out, GEOMETRY_UUID)
 }
 
-/// Reads the superblock of ext4 on the device itself, which takes privilege.
+/// The UUID in the superblock of ext4, which is read from the device: that takes privilege.
 fn on_device(device: u64) -> Option<Bytes> {
     let (major, minor) = (libc::major(device), libc::minor(device));
     let facts = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/uevent")).ok()?;
@@ -131,7 +133,7 @@ fn on_device(device: u64) -> Option<Bytes> {
     is_ext4.then(|| uuid_at(&block, SUPERBLOCK_UUID)).flatten()
 }
 
-/// Looks for the device among those that udev has named by their UUIDs.
+/// The UUID by which udev has named the device.
 fn by_link(device: u64) -> Option<Bytes> {
     let links = fs::read_dir("/dev/disk/by-uuid").ok()?;
     let mut links = links.flatten().filter(|link| is_device(&link.path(), device));
@@ -143,7 +145,7 @@ fn is_device(path: &Path, device: u64) -> bool {
         .is_ok_and(|found| found.file_type().is_block_device() && found.rdev() == device)
 }
 
-/// 32 hexadecimal digits with hyphens between.
+/// The UUID of a text of 32 hexadecimal digits with hyphens between them.
 fn parse(text: &str) -> Option<Bytes> {
     let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'-').collect();
     let bytes: Option<Vec<u8>> = digits
@@ -172,7 +174,7 @@ mod tests {
         }
     }
 
-    /// What the ways of its kind say is what the kernel says, if it says something.
+    /// Where the kernel tells the UUID, all other ways lead to the same one.
     #[test]
     fn each_way_says_the_same() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,9 +1,9 @@
-//! What may be changed.
+//! The right to change an object.
 //!
-//! Each call that changes a file system takes one of these types, so that code which holds a mere
-//! descriptor cannot change what is behind it. They come from a directory of which somebody has
-//! said that its layer may change ([`WritableFd::vouch`]), and from nothing else. Only the upper,
-//! its work directory and the tools that rewrite a layer say that: `tests/tidy` has the list.
+//! Each call that changes a file system takes one of these types, so that code which has only a
+//! descriptor cannot change the object behind it. They are made only from a descriptor for which
+//! some code vouches that its layer may change ([`WritableFd::vouch`]): that of the upper and of
+//! its work directory, and that of the tools which rewrite a layer. `tests/tidy` has the list.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -14,7 +14,7 @@ use super::name::{Name, Target};
 pub struct WritableFd<'a>(BorrowedFd<'a>);
 
 impl<'a> WritableFd<'a> {
-    /// Says that what `fd` refers to may be changed: it is not in a lower layer.
+    /// Vouches that the object that `fd` refers to may be changed: it is not in a lower layer.
     #[must_use]
     pub fn vouch(fd: BorrowedFd<'a>) -> Self {
         Self(fd)
@@ -50,7 +50,7 @@ impl AsFd for WritableFd<'_> {
 pub struct Writable<'a>(Target<'a>);
 
 impl<'a> Writable<'a> {
-    /// The object, to look at it.
+    /// The object, for calls that change nothing.
     #[must_use]
     pub fn target(self) -> Target<'a> {
         self.0
@@ -66,7 +66,7 @@ impl OwnedWritable {
         Self(fd)
     }
 
-    /// The descriptor, to change what it refers to.
+    /// The descriptor, with the right to change the object that it refers to.
     #[must_use]
     pub fn writable(&self) -> WritableFd<'_> {
         WritableFd(self.0.as_fd())

@@ -1,8 +1,8 @@
 //! Extended attributes of any object, without following links and without opening it.
 //!
-//! Linux 6.13 has `getxattrat` and its sisters, which take `(dirfd, name)`. Before, and for
-//! `O_PATH` descriptors, the way is a path below `/proc/self/fd` with the `l*xattr` calls. Which of
-//! the two is there is found out once.
+//! Linux 6.13 has `getxattrat` and its sisters, which take `(dirfd, name)`. On older kernels, and
+//! for `O_PATH` descriptors, a path below `/proc/self/fd` is given to the older calls. The first
+//! ENOSYS tells that the kernel is an older one.
 //!
 //! # Errors
 //! As in getxattr(2), setxattr(2), listxattr(2), removexattr(2): ENODATA for an attribute that is
@@ -29,7 +29,7 @@ pub const NAME_MAX: usize = 255;
 /// The longest value and the longest list (`XATTR_SIZE_MAX`, linux/limits.h), in bytes.
 pub const SIZE_MAX: usize = 65536;
 
-/// What most values and lists fit into, so that one call is enough.
+/// Room for most values and lists, so that one call is enough, in bytes.
 const FIRST_GUESS: usize = 512;
 
 // System call numbers are the same on every architecture since Linux 5.1 (syscall_64.tbl and
@@ -47,7 +47,7 @@ struct XattrArgs {
     flags: u32,
 }
 
-/// Cleared for good when the kernel says ENOSYS. A fact about the kernel, not state of a mount.
+/// Whether the kernel has the calls of Linux 6.13: cleared for good when one gives ENOSYS.
 static HAS_XATTRAT: AtomicBool = AtomicBool::new(true);
 
 /// How an attribute may be set.
@@ -79,14 +79,14 @@ fn proc_target(target: Target<'_>) -> Vec<u8> {
     }
 }
 
-/// `Some` if the answer is final, `None` if the older way has to be tried.
+/// The answer of a call of Linux 6.13; `None` if an older call has to be made instead.
 fn newer<T>(result: Result<T>) -> Option<Result<T>> {
     match &result {
         Err(err) if err.errno() == Errno::ENOSYS => {
             HAS_XATTRAT.store(false, Ordering::Relaxed);
             None
         }
-        // An O_PATH descriptor with AT_EMPTY_PATH (fs/xattr.c takes only full descriptors).
+        // With AT_EMPTY_PATH an O_PATH descriptor is refused (fs/xattr.c).
         Err(err) if err.errno() == Errno::EBADF => None,
         _ => Some(result),
     }
@@ -150,7 +150,7 @@ fn list_once(target: Target<'_>, buf: &mut [u8]) -> Result<usize> {
     }?)
 }
 
-/// Calls `once` with a small buffer, then with the largest there can be.
+/// Calls `once` with a small buffer and, if that is too small, with one for the longest answer.
 fn grow(mut once: impl FnMut(&mut [u8]) -> Result<usize>) -> Result<Vec<u8>> {
     let mut small = [0u8; FIRST_GUESS];
     match once(&mut small) {
@@ -170,11 +170,11 @@ pub fn get(target: Target<'_>, name: &CStr) -> Result<Vec<u8>> {
     grow(|buf| get_once(target, name, buf))
 }
 
-/// The value of one attribute that is put together when it is asked for: with one call, as the next
-/// one may give another.
+/// The value of one attribute that is computed when it is read. It is read with one call, as the
+/// next call may give another value.
 ///
 /// # Errors
-/// ERANGE for one that is longer than `room`.
+/// ERANGE for a value of more than `room` bytes.
 pub fn get_with_room(target: Target<'_>, name: &CStr, room: usize) -> Result<Vec<u8>> {
     let mut value = vec![0; room];
     let len = get_once(target, name, &mut value)?;
@@ -182,7 +182,7 @@ pub fn get_with_room(target: Target<'_>, name: &CStr, room: usize) -> Result<Vec
     Ok(value)
 }
 
-/// The value of one attribute; `None` where it, or all attributes, are missing.
+/// The value of one attribute; `None` if it is missing, or if the file system has no attributes.
 pub fn get_if_set(target: Target<'_>, name: &CStr) -> Result<Option<Vec<u8>>> {
     match get(target, name) {
         Ok(value) => Ok(Some(value)),
@@ -191,7 +191,8 @@ pub fn get_if_set(target: Target<'_>, name: &CStr) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// All attribute names, each NUL-terminated. A file system without attributes has none.
+/// The names of all attributes, each NUL-terminated. On a file system without attributes the list
+/// is empty.
 pub fn list(target: Target<'_>) -> Result<Vec<u8>> {
     match grow(|buf| list_once(target, buf)) {
         Err(err) if err.errno() == Errno::EOPNOTSUPP => Ok(Vec::new()),
@@ -199,7 +200,7 @@ pub fn list(target: Target<'_>) -> Result<Vec<u8>> {
     }
 }
 
-/// The names in what [`list`] returned, without terminators.
+/// The names in a list that [`list`] returned, without terminators.
 pub fn names(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|b| *b == 0).filter(|name| !name.is_empty())
 }
@@ -274,7 +275,7 @@ mod tests {
     use crate::sys::{Name, WritableFd};
     use std::os::fd::AsFd;
 
-    /// Both ways to the same attribute give the same answer.
+    /// A name and a descriptor give the same answers.
     #[test]
     fn by_name_and_by_descriptor_agree() {
         let tmp = tempfile::tempdir_in(".").unwrap();
