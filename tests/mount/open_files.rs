@@ -194,8 +194,8 @@ fn many_files_open_at_once() {
     }
 }
 
-/// Opens what has no data and removes it. Says what fchmod, fchown, futimens and fsetxattr say then,
-/// and what it looks like.
+/// Opens what has no data and removes it. Returns what fchmod, fchown, futimens and fsetxattr say
+/// then, and what it looks like.
 fn change_removed(dir: &std::path::Path, name: &str) -> Vec<String> {
     let path = dir.join(name);
     let is_dir = path.is_dir();

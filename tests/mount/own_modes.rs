@@ -530,8 +530,8 @@ fn what_may_not_be_written_is_marked() {
     }
 }
 
-/// convert and check stopped at marks in directories without `w`, and on files without. They rewrite
-/// them, and the modes are as they were.
+/// convert and check stopped at marks in directories without `w`, and on files without. They
+/// rewrite them, and the modes are as they were.
 #[test]
 fn tools_rewrite_what_may_not_be_written() {
     needs!(root);
