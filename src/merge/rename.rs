@@ -57,7 +57,10 @@ pub enum Occupied {
     /// A file, link, device, FIFO or socket.
     Object,
     /// A directory that shows nothing, but may hold markers.
-    EmptyDir,
+    EmptyDir {
+        /// Directories of lowers merge into it, by its name or by a redirect.
+        merges: bool,
+    },
 }
 
 /// Moves `from` to `to`, and replaces the object there.
@@ -76,11 +79,11 @@ pub fn rename(
             upper.rename_over_whiteout(from.dir, from.name, to.dir, to.name, from.in_lowers)?;
         }
         // A file cannot say that an empty directory is opaque.
-        (Occupied::EmptyDir, true) if to.in_lowers && upper.opaque_is_a_file() => {
+        (Occupied::EmptyDir { merges: true }, true) if upper.opaque_is_a_file() => {
             upper.in_place_of(to.dir, to.name, || move_over(upper, from, to))?;
         }
-        (Occupied::EmptyDir, true) => {
-            clear_markers(upper, to)?;
+        (Occupied::EmptyDir { merges }, true) => {
+            clear_markers(upper, to, merges)?;
             move_over(upper, from, to)?;
         }
         _ => move_over(upper, from, to)?,
@@ -140,9 +143,9 @@ pub fn exchange(
 }
 
 /// Removes the markers from a directory that shows nothing, as renameat(2) replaces only an empty
-/// one. If a lower has the name, the directory is made opaque first.
-fn clear_markers(upper: &Upper, at: &End<'_>) -> Result<()> {
-    if at.in_lowers {
+/// one. If lowers merge into it, the directory is made opaque first.
+fn clear_markers(upper: &Upper, at: &End<'_>, merges: bool) -> Result<()> {
+    if merges {
         upper.with_entry(at.dir, at.name, |target| upper.set_opaque(target))?;
     }
     upper.empty(at.dir, at.name)

@@ -439,10 +439,10 @@ fn occupied(dir: &DirForChange<'_>, name: Name<'_>, there: Option<&Going<'_>>) -
         InUpper::Absent => Occupied::Free,
         InUpper::Whiteout if dir.is_whiteout_object(name)? => Occupied::WhiteoutDevice,
         InUpper::Whiteout => Occupied::WhiteoutFile,
-        InUpper::Object { .. } if there.is_some_and(|there| there.node.kind().is_dir()) => {
-            Occupied::EmptyDir
-        }
-        InUpper::Object { .. } => Occupied::Object,
+        InUpper::Object { .. } => match there.map(|there| there.node.dir()) {
+            Some(Ok(there)) => Occupied::EmptyDir { merges: !there.stack.read().lowers.is_empty() },
+            _ => Occupied::Object,
+        },
     })
 }
 

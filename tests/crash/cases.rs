@@ -520,6 +520,15 @@ pub const CASES: &[Case] = &[
         act: |c| rename(c, (b"", b"d"), (b"e", b"in"), RenameMode::Replace),
     },
     Case {
+        name: "rename of a directory over an empty one that merges by a redirect",
+        prepare: |dirs| {
+            dirs.file("lower/old/gone", "").whiteout("upper/old").dir("upper/d/in");
+            dirs.whiteout("upper/d/in/gone").set("upper/d/in", "trusted.overlay.redirect", "/old");
+            dirs.set("upper/d", "trusted.overlay.impure", "y").file("upper/new/f", "new");
+        },
+        act: |c| rename(c, (b"", b"new"), (b"d", b"in"), RenameMode::Replace),
+    },
+    Case {
         name: "exchange of two lower directories by redirects",
         prepare: |dirs| {
             two_trees(dirs);
