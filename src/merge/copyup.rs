@@ -378,8 +378,8 @@ fn build_without_name(
     Ok(to)
 }
 
-/// Builds a copy without a name of a link, device, FIFO or socket that was removed while in use, and the
-/// attributes that it was made with: device and number. A descriptor is all that leads to it.
+/// Builds a copy without a name of a link, device, FIFO or socket that was removed while in use.
+/// Returns its only descriptor, and the attributes that it was made with (device and number).
 pub fn build_other_unnamed(upper: &Upper, lower: &Lower<'_>, was: &Stat) -> Result<(Fd, Stat)> {
     unseen(|| {
         let Copied { staged, made, .. } = build_other(upper, lower, was)?;

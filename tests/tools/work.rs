@@ -11,6 +11,9 @@ use crate::support::{Scratch, binary};
 /// Memory is taken as it suits the allocator.
 const IGNORED: [&str; 6] = ["brk", "madvise", "mmap", "mprotect", "mremap", "munmap"];
 
+/// In a line of strace -y, a descriptor of what changes with the mounts and locks of other tests.
+const OF_OTHERS: &str = "</proc/";
+
 /// A lower of so many directories with so many files, and always the same change.
 fn scene(directories: usize, files: usize) -> Scratch {
     let s = Scratch::new();
@@ -28,7 +31,7 @@ fn scene(directories: usize, files: usize) -> Scratch {
 fn calls(s: &Scratch, more: &[&str]) -> BTreeMap<String, usize> {
     let trace = s.base().path("trace");
     let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o"]).arg(&trace).arg(binary());
+    command.args(["-f", "-y", "-qq", "-o"]).arg(&trace).arg(binary());
     command.args(["diff", "-o"]).arg(layers(s)).args(more).env_remove("SOURCE_DATE_EPOCH");
     let done = output(&mut command);
     assert!(done.status.success(), "{}", text(&done.stderr));
@@ -38,6 +41,7 @@ fn calls(s: &Scratch, more: &[&str]) -> BTreeMap<String, usize> {
         let name = line.split_once(' ').and_then(|(_, rest)| rest.trim().split_once('('));
         if let Some((name, _)) = name
             && !IGNORED.contains(&name)
+            && !line.contains(OF_OTHERS)
         {
             *calls.entry(name.to_owned()).or_default() += 1;
         }
