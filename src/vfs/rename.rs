@@ -45,7 +45,7 @@ struct Locked<'a> {
 }
 
 impl<'a> Locked<'a> {
-    /// Locks both in the order of [`Lock3Names`](super::locks::Lock3Names): a directory before one
+    /// Locks both in the order of [`Lock3Names`](super::nodes::locks::Lock3Names): a directory before one
     /// below it, else by number.
     fn both(from: &'a Side<'_>, to: &'a Side<'_>) -> Result<Self> {
         let first = |side: &'a Side<'_>| DirForChange::lock(&side.parent, side.upper.clone());
