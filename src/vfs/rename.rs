@@ -45,8 +45,8 @@ struct Locked<'a> {
 }
 
 impl<'a> Locked<'a> {
-    /// Locks both in the order of [`Lock3Names`](super::nodes::locks::Lock3Names): a directory before one
-    /// below it, else by number.
+    /// Locks both in the order of [`Lock3Names`](super::nodes::locks::Lock3Names): a directory
+    /// before one below it, else by number.
     fn both(from: &'a Side<'_>, to: &'a Side<'_>) -> Result<Self> {
         let first = |side: &'a Side<'_>| DirForChange::lock(&side.parent, side.upper.clone());
         let second =
