@@ -28,9 +28,6 @@ const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
 
-/// The bits of a mode that an access ACL replaces (acl(5)).
-pub const BITS: u32 = 0o777;
-
 /// Mode and ACL that a new object inherits from its directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inherited {
@@ -97,21 +94,6 @@ pub fn with_ids(
 /// EIO for bytes that are not an ACL.
 pub fn of_known_ids(bytes: &[u8]) -> Result<Vec<u8>> {
     with_ids(bytes, Some, Some)
-}
-
-/// Returns permission bits that give nobody more than an access ACL does. Without the ACL, whoever
-/// it names is one of the group, or one of all others.
-///
-/// # Errors
-/// EIO for bytes that are not an ACL.
-pub fn common_bits(bytes: &[u8]) -> Result<u32> {
-    let entries = parse(bytes)?;
-    let of = |tags: &[u16]| {
-        let perms = entries.iter().filter(|entry| tags.contains(&entry.tag));
-        perms.fold(0o7, |common, entry| common & u32::from(entry.perm))
-    };
-    let (group, other) = (of(&[USER, GROUP_OBJ, MASK]), of(&[USER, GROUP, MASK, OTHER]));
-    Ok(of(&[USER_OBJ]) << 6 | group << 3 | other)
 }
 
 /// Returns the number of entries of an ACL.
@@ -210,22 +192,6 @@ mod tests {
         assert_eq!(after, acl(&expected));
         assert_eq!(len(&after).unwrap(), 6);
         assert!(with_ids(b"rubbish", Some, Some).is_err());
-    }
-
-    /// Whoever has less than others by an entry of their own keeps no more by the bits alone.
-    #[test]
-    fn bits_that_give_nobody_more() {
-        let none = u32::MAX;
-        let of = |entries: &[(u16, u16, u32)]| common_bits(&acl(entries)).unwrap();
-        let plain = [(USER_OBJ, 7, none), (GROUP_OBJ, 5, none), (OTHER, 1, none)];
-        assert_eq!(of(&plain), 0o751);
-        let with = |tag, perm| {
-            let named = [(tag, perm, 9), (MASK, 7, none)];
-            of(&[&plain[..], &named[..]].concat())
-        };
-        assert_eq!([with(USER, 7), with(USER, 0)], [0o751, 0o700]);
-        assert_eq!([with(GROUP, 7), with(GROUP, 4)], [0o751, 0o750]);
-        assert!(common_bits(b"rubbish").is_err());
     }
 
     /// For an id that a user namespace lacks, the kernel shows `u32::MAX`, which it accepts from

@@ -22,7 +22,7 @@ use crate::merge::attr::{self, Change};
 use crate::merge::found::{Contents, Source};
 use crate::merge::links::Plan;
 use crate::merge::stack::DirStack;
-use crate::merge::xattr::{self, ModeAfter};
+use crate::merge::xattr;
 use crate::sys::at::SetTime;
 use crate::sys::commit::unseen;
 use crate::sys::{
@@ -275,19 +275,13 @@ struct Original<'a> {
 fn finish(upper: &Upper, from: &Original<'_>, to: Writable<'_>, made: &Stat) -> Result<()> {
     let Original { target, was, owner_storage, no_xattrs, change } = *from;
     let given = upper.give_owner(to, made, (target, was, owner_storage))?;
-    let acls = match no_xattrs {
-        true => ModeAfter::AsBefore,
-        false => {
-            let to = (to, upper.owner_storage().dialect());
-            xattr::copy((target, owner_storage.dialect()), to)?
-        }
-    };
+    let has_acl = !no_xattrs
+        && xattr::copy((target, owner_storage.dialect()), (to, upper.owner_storage().dialect()))?;
     // A new mode is set in place of the old one, unless another step comes between the two.
     let has_mode = was.kind() != FileType::Symlink;
     let at_once = has_mode && given == Given::Owner && !change.gives_owner();
-    let kept = acls.of_copy(was.mode);
-    let mode = change.mode.filter(|_| at_once).map_or(kept, |mode| was.kind().mode() | mode);
-    let known = Some(made).filter(|_| acls == ModeAfter::AsBefore);
+    let mode = change.mode.filter(|_| at_once).map_or(was.mode, |mode| was.kind().mode() | mode);
+    let known = Some(made).filter(|_| !has_acl);
     // Marks come before the mode, which may forbid to set them.
     if was.protection.is_any() && matches!(was.kind(), FileType::Regular | FileType::Directory) {
         protect(upper, to, was)?;

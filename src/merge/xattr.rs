@@ -7,7 +7,7 @@ use std::ffi::CString;
 
 use crate::error::{Errno, Error, Result};
 use crate::format::acl;
-use crate::format::overlay::{self, ACL_ACCESS, Dialect};
+use crate::format::overlay::{self, Dialect};
 use crate::sys::xattr::{self as sys, SetMode};
 use crate::sys::{Target, Writable};
 
@@ -94,34 +94,11 @@ type Stored<'a> = (Target<'a>, Dialect);
 /// An object that may be changed, with the dialect in which its attributes are stored.
 type StoredInUpper<'a> = (Writable<'a>, Dialect);
 
-/// The effect that a copy of attributes has on the mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ModeAfter {
-    /// None.
-    AsBefore,
-    /// ACLs were copied, which may have changed it.
-    Changed,
-    /// An ACL was left out, as it cannot be kept where inodes do not hold the modes. These
-    /// permission bits give nobody more than the ACL did.
-    AtMost(u32),
-}
-
-impl ModeAfter {
-    /// The mode for the copy of an object with this mode.
-    #[must_use]
-    pub fn of_copy(self, mode: u32) -> u32 {
-        match self {
-            Self::AtMost(bits) => mode & (!acl::BITS | bits),
-            Self::AsBefore | Self::Changed => mode,
-        }
-    }
-}
-
 /// Gives `to` the visible attributes of `from`, and removes all others that are visible.
 ///
 /// # Errors
 /// As for [`copy`].
-pub fn replace(from: Stored<'_>, to: StoredInUpper<'_>) -> Result<ModeAfter> {
+pub fn replace(from: Stored<'_>, to: StoredInUpper<'_>) -> Result<()> {
     let wanted = list(from.0, from.1)?;
     let there = list(to.0.target(), to.1)?;
     for name in sys::names(&there) {
@@ -133,18 +110,18 @@ pub fn replace(from: Stored<'_>, to: StoredInUpper<'_>) -> Result<ModeAfter> {
             other => other?,
         }
     }
-    copy(from, to)
+    copy(from, to).map(drop)
 }
 
-/// Copies all visible attributes, ACLs included, from one object to another. Returns the effect on
-/// the mode of `to`, which an attribute of the `system.` namespace (an ACL) may change.
+/// Copies all visible attributes, ACLs included, from one object to another. Returns whether an
+/// attribute of the `system.` namespace (an ACL) may have changed the mode of `to`.
 ///
 /// # Errors
 /// Those of the calls. An attribute that `to` cannot hold is no error unless it is an ACL or a file
 /// capability: it is left out, as in the kernel's overlayfs.
-pub fn copy(from: Stored<'_>, to: StoredInUpper<'_>) -> Result<ModeAfter> {
+pub fn copy(from: Stored<'_>, to: StoredInUpper<'_>) -> Result<bool> {
     let all = sys::list(from.0)?;
-    let mut mode = ModeAfter::AsBefore;
+    let mut any_acl = false;
     // ACLs come last: they decide whether the rest may be set.
     let is_last = |stored: &&[u8]| stored.starts_with(b"system.");
     let first = sys::names(&all).filter(|stored| !is_last(stored));
@@ -155,28 +132,20 @@ pub fn copy(from: Stored<'_>, to: StoredInUpper<'_>) -> Result<ModeAfter> {
         let Some(name) = overlay::shown(stored, from.1) else { continue };
         let key = CString::new(stored).map_err(|_| Errno::EIO)?;
         let value = match sys::get(from.0, &key) {
-            Ok(value) => value,
+            Ok(value) => of_known_ids(&name, value),
             // EOVERFLOW: a capability for ids that do not exist here (fs/xattr.c).
             Err(err) if sys::is_absent(&err) || err.errno() == Errno::EOVERFLOW => continue,
             Err(err) => return Err(err),
         };
-        if to.1 != Dialect::Plain && overlay::is_acl(&name) {
-            if *name == *ACL_ACCESS.to_bytes() {
-                mode = ModeAfter::AtMost(acl::common_bits(&value)?);
-            }
-            continue;
-        }
-        if name.starts_with(b"system.") {
-            mode = ModeAfter::Changed;
-        }
-        match set(to.0, to.1, &name, &of_known_ids(&name, value), SetMode::Any) {
+        any_acl |= name.starts_with(b"system.");
+        match set(to.0, to.1, &name, &value, SetMode::Any) {
             Err(err) if may_be_left_out(&name, &err) => {
                 tracing::debug!("copy-up leaves out {}: {err}", name.escape_ascii());
             }
             other => other?,
         }
     }
-    Ok(mode)
+    Ok(any_acl)
 }
 
 fn may_be_left_out(name: &[u8], err: &Error) -> bool {

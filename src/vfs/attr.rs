@@ -305,11 +305,10 @@ impl Vfs {
             let lends = Target::Fd(source.as_ref().as_fd());
             let now = stat::stat(own.target())?;
             let given = upper.give_owner(own, &now, (lends, &shown, owner_storage))?;
-            let acls = visible::replace(
+            visible::replace(
                 (lends, owner_storage.dialect()),
                 (own, upper.owner_storage().dialect()),
             )?;
-            let shown = Stat { mode: acls.of_copy(shown.mode), ..shown };
             upper.give_mode(own, None, &shown, given)?;
             let (atime, mtime) = (at::SetTime::At(shown.atime), at::SetTime::At(shown.mtime));
             at::set_times(own, atime, mtime)?;

@@ -2,10 +2,10 @@
 
 use std::fs;
 
+use crate::needs;
 use crate::support::process::{output, shell, text};
 use crate::support::user::{NOBODY, as_user, with_umask};
 use crate::support::{Mount, Scratch};
-use crate::{needs, not_the_kernels};
 
 /// What getfacl says about a path, without comments, on one line.
 fn acl(m: &Mount, path: &str) -> String {
@@ -131,52 +131,4 @@ fn only_the_owner_sets_an_acl() {
     let refused = set("theirs");
     assert!(!refused.status.success());
     assert!(text(&refused.stderr).contains("Operation not permitted"));
-}
-
-/// Where owners and modes are in attributes an ACL means nothing, and a copy-up of what had one was
-/// refused (EOPNOTSUPP). The copy goes without it, and with a mode that gives nobody more.
-#[test]
-fn a_copy_without_its_acl_gives_nobody_more() {
-    needs!(mount, acl);
-    not_the_kernels!("it knows no such option");
-    const OTHER: u32 = 4321;
-    let s = Scratch::new();
-    for (name, entries, mode) in [
-        ("more", "u:65534:rwx", 0o775),
-        ("less", "u:65534:---", 0o755),
-        ("group", "g:65534:---,m::r-x", 0o755),
-        ("default", "d:u:65534:rwx", 0o755),
-    ] {
-        s.lower(0).file(format!("{name}/f"), "x").mode(name, 0o755);
-        shell(s.lower(0).root(), &format!("setfacl -m {entries} {name} 2>&1"));
-        assert_eq!(s.lower(0).mode_of(name), mode, "{name}");
-    }
-    s.lower(0).file("file", "x").mode("file", 0o644);
-    shell(s.lower(0).root(), "setfacl -m u:65534:--- file");
-    let m = s.setup().option("xattr_permissions=2").mount();
-    for name in ["more", "less", "group", "default"] {
-        m.file(format!("{name}/new"), "");
-    }
-    fs::OpenOptions::new().append(true).open(m.path("file")).unwrap();
-    m.owner("file", 0, 0);
-    let modes = ["more", "less", "group", "default", "file"].map(|name| m.mode_of(name));
-    assert_eq!(modes, [0o755, 0o700, 0o750, 0o755, 0o600]);
-    for (user, name, reads) in [
-        (NOBODY, "more", true),
-        (NOBODY, "less", false),
-        (NOBODY, "group", false),
-        (NOBODY, "file", false),
-        (OTHER, "more", true),
-        (OTHER, "default", true),
-    ] {
-        let path = m.path(name);
-        let found = as_user(user, user, || match name {
-            "file" => fs::read(&path).is_ok(),
-            _ => fs::read(path.join("f")).is_ok(),
-        });
-        assert_eq!(found, reads, "{user} {name}");
-    }
-    // A mode that is asked for counts.
-    m.mode("less", 0o755);
-    assert_eq!(m.mode_of("less"), 0o755);
 }
