@@ -72,6 +72,10 @@ impl Vfs {
         let parent = self.node(parent)?;
         let request = &self.owners.stored_request(request)?;
         let dir = parent.dir()?;
+        // A removed directory of a lower is not copied up for what cannot be made.
+        if dir.names.read().dead {
+            return Err(Errno::ENOENT.into());
+        }
         let upper_dir = self.dir_to_write(&parent)?;
         // No name in the directory changes, so it needs no index.
         let mut names = dir.names.write();

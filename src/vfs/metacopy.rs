@@ -16,7 +16,10 @@ use crate::sys::Name;
 /// marks, this only logs a warning: container runtimes set the option without checking.
 pub(super) fn is_wanted(config: &Config, stack: &Stack) -> bool {
     let Some(upper) = stack.upper.as_ref().filter(|_| config.metacopy) else { return false };
-    match upper.why_no_metacopy() {
+    // Metadata of one version of a file would stand over the data of another.
+    let change =
+        config.lowers_settle().map(|_| "timeout= says that the lowers may change".to_owned());
+    match change.or_else(|| upper.why_no_metacopy()) {
         Some(why) => {
             tracing::warn!("metacopy=on has no effect: {why}");
             false

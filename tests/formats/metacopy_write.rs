@@ -237,6 +237,22 @@ fn off_by_default() {
     }
 }
 
+/// A lower that is replaced would have its data under the metadata of the one before.
+#[test]
+fn lowers_that_may_change() {
+    needs!(mount);
+    not_the_kernels!("it has no timeout=");
+    let s = Scratch::new();
+    s.lower(0).file("f", "A".repeat(50_000));
+    let m = s.setup().option("metacopy=on,timeout=0").mount();
+    let log = m.log();
+    assert!(log.contains("metacopy=on has no effect: timeout= says"), "{log}");
+    m.mode("f", 0o640);
+    s.lower(0).file("new", "B".repeat(80_000));
+    std::fs::rename(s.lower(0).path("new"), s.lower(0).path("f")).unwrap();
+    assert_eq!(m.read("f"), "A".repeat(50_000));
+}
+
 /// The warning spoke of another reason.
 #[test]
 fn an_upper_with_owners_in_attributes() {

@@ -54,6 +54,26 @@ fn layers() -> Scratch {
     s
 }
 
+/// A name that is too long for `.wh.NAME` kept the directory from getting its times, and whiteouts
+/// stayed in it.
+#[test]
+fn with_a_long_name_that_is_gone() {
+    needs!(mount);
+    not_the_kernels!(OURS);
+    let s = Scratch::new();
+    let long = "x".repeat(255);
+    s.lower(0).file(format!("d/{long}"), "").file("d/a", "").file("d/stays", "").file("d/z", "");
+    let mut m = s.mount();
+    for name in [long.as_str(), "a", "z"] {
+        fs::remove_file(m.path("d").join(name)).unwrap();
+    }
+    m.times("d", 300, 8);
+    fs::rename(m.path("d"), m.path("e")).unwrap();
+    let modified = fs::metadata(m.path("e")).unwrap().mtime();
+    m.unmount();
+    assert_eq!((s.upper.names("e"), modified), (vec!["stays".to_owned()], 300));
+}
+
 /// A directory that no lower has needs no mark when it is replaced, which with `whiteout=aufs` is a
 /// file in it.
 #[test]

@@ -174,6 +174,30 @@ fn kernel_overlay_without_attributes() {
     play(Scene::Plain, &outer, Marks::Aufs);
 }
 
+/// It takes attributes `user.overlay.*` and hides them, so that no mark could be read again.
+#[test]
+fn fuse_overlayfs() {
+    needs_programs!("fuse-overlayfs");
+    let place = Scratch::new();
+    let [lower, upper, work] = ["l", "u", "w"].map(|name| {
+        let dir = place.base().path(name);
+        std::fs::create_dir(&dir).unwrap();
+        dir.to_str().unwrap().to_owned()
+    });
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+    let outer = FuseFs::mount("fuse-overlayfs", &["-o", &options], &place.mnt);
+    let s = Scratch::new();
+    s.lower(0).file("d/a", "a");
+    let [upper, work] = ["u", "w"].map(|name| outer.sub(name).dir("").root().to_owned());
+    let mut m = s.setup().upper(&upper).work(&work).mount();
+    std::fs::remove_file(m.path("d/a")).unwrap();
+    std::os::unix::fs::symlink("q", m.path("d/a")).unwrap();
+    std::fs::remove_file(m.path("d/a")).unwrap();
+    m.remount();
+    assert!(!m.exists("d/a"));
+    assert!(upper.join("d/.wh.a").exists());
+}
+
 /// A file system behind FUSE that knows neither the flags of renameat2(2) nor O_TMPFILE.
 #[test]
 fn fuse2fs() {

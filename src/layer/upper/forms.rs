@@ -156,11 +156,14 @@ fn probe_namespace(work: &Work, choice: NamespaceChoice) -> Result<Option<Namesp
     let target = work.fd().entry(name);
     let mut found = None;
     for namespace in candidates {
-        match xattr::set(target, namespace.key(Mark::Opaque), b"y", SetMode::Any) {
-            Ok(()) => {
+        let key = namespace.key(Mark::Opaque);
+        match xattr::set(target, key, b"y", SetMode::Any) {
+            // A file system may take the attribute and hide it (fuse-overlayfs).
+            Ok(()) if xattr::get_if_set(target.target(), key)?.as_deref() == Some(b"y") => {
                 found = Some(*namespace);
                 break;
             }
+            Ok(()) => {}
             Err(err) if err.errno() == Errno::EPERM || xattr::is_absent(&err) => {}
             // A full disk says nothing about what it could hold.
             Err(err) => {

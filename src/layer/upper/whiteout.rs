@@ -117,8 +117,9 @@ impl Upper {
     /// object is published.
     pub fn remove_whiteout_file(&self, dir: &UpperDir, name: Name<'_>) -> Result<()> {
         let marker = aufs::whiteout_of(name.bytes());
-        match self.unlink(dir, Name::new(&marker)?) {
-            Err(err) if err.errno() == Errno::ENOENT => Ok(()),
+        match Name::new(&marker).and_then(|marker| self.unlink(dir, marker)) {
+            // A name may be too long to have one.
+            Err(err) if matches!(err.errno(), Errno::ENOENT | Errno::ENAMETOOLONG) => Ok(()),
             other => other,
         }
     }
