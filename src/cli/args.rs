@@ -64,7 +64,9 @@ pub fn subcommand(args: &[OsString]) -> Option<(Subcommand, Vec<OsString>)> {
 #[must_use]
 pub fn nearly_a_subcommand(args: &[OsString]) -> Option<&'static str> {
     let word = args.first()?;
-    if args.iter().any(|arg| is_mount_option(arg)) || Path::new(word).exists() {
+    // To mount is not nearly to unmount.
+    let is_other = word == "mount" || Path::new(word).exists();
+    if is_other || args.iter().any(|arg| is_mount_option(arg)) {
         return None;
     }
     let tools = Tool::ALL.into_iter().map(Tool::name);

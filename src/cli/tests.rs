@@ -253,6 +253,7 @@ fn check(table: &[(&str, Change)]) {
 #[case(&["generat", "/d"], Some("generate"))]
 #[case(&["stat2"], Some("stat"))]
 #[case(&["mountpoint"], None)]
+#[case(&["mount", "/m"], None)]
 #[case(&["-o", "lowerdir=/l", "chekc"], None)]
 #[case(&["dev"], None)]
 #[case(&[], None)]

@@ -22,6 +22,8 @@ pub struct Found {
     pub data: Contents,
     /// The object is known to have no extended attributes that users see.
     pub no_xattrs: bool,
+    /// This lookup has read its attributes, and there are none, so that it has no mark.
+    pub no_marks: bool,
     /// Its entry in the index of hard links, if it has one.
     pub linked: Option<Box<Linked>>,
     /// For an object in a lower: whether its other names, if any, stand for it too.
@@ -33,7 +35,7 @@ impl Found {
     #[must_use]
     pub fn new(stat: Stat, origin: Key, what: What) -> Self {
         let (data, names) = (Contents::Own, links::Names::One);
-        Self { stat, origin, what, data, no_xattrs: false, linked: None, names }
+        Self { stat, origin, what, data, no_xattrs: false, no_marks: false, linked: None, names }
     }
 
     /// The identity of the object: in the upper its inode, elsewhere its origin.

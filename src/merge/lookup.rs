@@ -121,7 +121,10 @@ pub enum Known {
     /// Nothing is known, so the marks have to be read.
     Nothing,
     /// The object is a non-directory without a mark that a lookup has to read.
-    Unmarked,
+    Unmarked {
+        /// The object is known to have no extended attributes that users see.
+        no_xattrs: bool,
+    },
     /// The object is the topmost part of this directory.
     Dir(DirStack),
 }
@@ -212,7 +215,7 @@ impl Sighted<'_> {
         let mut found = Found::new(self.stat, self.key(), what);
         let has_origin = self.has_origin()?;
         match known {
-            Known::Unmarked => {}
+            Known::Unmarked { no_xattrs } => found.no_xattrs = no_xattrs,
             _ if has_origin || self.may_lack() => self.read_marks(&mut found, has_origin)?,
             _ => {}
         }
@@ -261,7 +264,7 @@ impl Sighted<'_> {
         };
         let marks = above.file_marks(self.name);
         if let Ok(marks) = &marks {
-            found.no_xattrs = marks.no_attributes;
+            (found.no_xattrs, found.no_marks) = (marks.no_attributes, marks.no_attributes);
             if has_origin {
                 self.read_origin(marks, found)?;
             }

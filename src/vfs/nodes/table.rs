@@ -448,7 +448,8 @@ impl Table {
             Real::Orphan { .. } => false,
         };
         let unmarked = place.has_own_data() && place.linked().is_none();
-        (is_this && unmarked).then_some(Known::Unmarked)
+        let no_xattrs = node.no_xattrs.is_known();
+        (is_this && unmarked).then_some(Known::Unmarked { no_xattrs })
     }
 
     fn known_dir(&self, part: Key) -> Option<DirStack> {
@@ -491,7 +492,7 @@ fn build(id: NodeId, found: Found, parent: &Arc<Node>, name: &[u8]) -> Node {
     let in_upper = matches!(found.what, What::Upper);
     let linked = found.linked;
     // The inode tells all flags of an object that can carry no mark of ours.
-    let is_told = no_xattrs || matches!(&found.what, What::Lower(_));
+    let is_told = found.no_marks || matches!(&found.what, What::Lower(_));
     let link = Link::new(parent, name, in_upper);
     let node = match found.what {
         What::Dir(stack) => Node::directory(id, Some(link), stack),
