@@ -6,6 +6,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::Command;
 
+use nix::fcntl::{FallocateFlags, fallocate};
+
 use crate::support::mount::Detached;
 use crate::support::process::{output, text, wait_for};
 use crate::support::raw::{Mapping, get_flags, set_flags};
@@ -175,6 +177,29 @@ fn protected_files_cannot_be_opened_to_write() {
         assert_errno(result, libc::EPERM);
     }
     to_append.unwrap();
+}
+
+/// Preallocation changes nothing that was written, wherever it is; the rest would.
+#[test]
+fn room_of_a_file_that_may_only_grow() {
+    needs!(mount, file_flags);
+    let s = Scratch::new();
+    s.lower(0).file("f", vec![b'A'; 5000]);
+    let _protected = Protected::new(&s.lower(0).path("f"), APPEND_ONLY);
+    let m = s.mount();
+    let file = OpenOptions::new().append(true).open(m.path("f")).unwrap();
+    let (keep, punch) = (FallocateFlags::FALLOC_FL_KEEP_SIZE, FallocateFlags::FALLOC_FL_PUNCH_HOLE);
+    for (flags, offset, errno) in [
+        (FallocateFlags::empty(), 0, None),
+        (FallocateFlags::empty(), 4096, None),
+        (keep, 0, None),
+        (keep | punch, 0, Some(libc::EPERM)),
+        (keep | punch, 1 << 20, Some(libc::EPERM)),
+    ] {
+        let done = fallocate(&file, flags, offset, 4096).err().map(|err| err as i32);
+        assert_eq!(done, errno, "{flags:?} at {offset}");
+    }
+    assert_eq!(m.stat("f").len(), 8192);
 }
 
 /// What chattr(1) protects, as long as this lives.
