@@ -11,7 +11,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use crate::support::mount::Detached;
 use crate::support::process::{output, text, wait_for};
 use crate::support::raw::{Mapping, get_flags, set_flags};
-use crate::support::{Mount, Scratch, Setup, assert_errno};
+use crate::support::{Mount, Scratch, Setup, assert_errno, passthrough_everywhere};
 use crate::{needs, not_the_kernels};
 
 /// More than the upper has room for.
@@ -221,7 +221,8 @@ impl Drop for Protected {
 }
 
 /// Nobody is asked when a file is opened, so that one which is protected can be opened to write and
-/// mapped. What is stored was lost without a word, and seen by others meanwhile.
+/// mapped. What is stored was lost without a word, and seen by others meanwhile. With passthrough
+/// each open is asked for, and refused.
 #[test]
 fn a_store_to_a_protected_file_is_reported() {
     needs!(mount, file_flags);
@@ -231,6 +232,10 @@ fn a_store_to_a_protected_file_is_reported() {
         s.lower(0).file("f", vec![b'A'; 5000]);
         let _protected = Protected::new(&s.lower(0).path("f"), flag);
         let m = s.mount();
+        if passthrough_everywhere() {
+            assert_errno(open(&m, "f").map(drop), libc::EPERM);
+            continue;
+        }
         let checks: [fn(File) -> io::Result<()>; 4] = [
             |file| store(&file).sync(),
             |file| {
