@@ -32,7 +32,7 @@ pub enum Question {
     Stat,
     /// Facts about the layers from this position on, as many as fit into an answer.
     Layers(usize),
-    /// What each layer has for this object, or at a path below it.
+    /// Asks what each layer has for this object, or at a path below it.
     Which(Vec<Box<[u8]>>),
 }
 

@@ -32,7 +32,7 @@ impl FileMarks {
     /// Reads the marks, given the attribute names of a file; `value` fetches one value.
     ///
     /// # Errors
-    /// What `value` returns; EIO for a malformed metacopy mark, EINVAL for a malformed redirect.
+    /// The errors of `value`; EIO for a malformed metacopy mark, EINVAL for a malformed redirect.
     pub fn read<'a>(
         names: impl Iterator<Item = &'a [u8]>,
         mut value: impl FnMut(&'static CStr) -> Result<Vec<u8>>,

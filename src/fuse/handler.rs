@@ -86,7 +86,7 @@ impl Handler {
         }
     }
 
-    /// What server and kernel agreed on at INIT; nothing before INIT.
+    /// The agreement of server and kernel at INIT; empty before INIT.
     pub fn agreed(&self) -> Agreed {
         self.agreed.get().copied().unwrap_or_default()
     }

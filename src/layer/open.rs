@@ -32,12 +32,12 @@ pub fn open(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
 /// Opens layers to look at them once. The upper, if it is one of them, is `frozen`.
 ///
 /// # Errors
-/// As [`open`]. That other mounts have some of them as their uppers is none.
+/// As [`open`], but a layer that is the upper of another mount only gives a warning.
 pub fn open_to_look(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
     open_for(config, cache, Reader::Tool)
 }
 
-/// Opens layers as [`open_to_look`] does, of which it has been said already who else uses them.
+/// Opens layers as [`open_to_look`] does, without its warnings, which the caller has given before.
 ///
 /// # Errors
 /// As [`open`].
@@ -45,14 +45,14 @@ pub fn open_again(config: &Config, cache: &Arc<FdCache>) -> Result<Stack> {
     open_for(config, cache, Reader::SameTool)
 }
 
-/// Who reads layers that another mount may have as its upper.
+/// The kind of reader of layers, which decides on warnings about mounts that write to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reader {
     /// A mount.
     Mount,
     /// A tool.
     Tool,
-    /// A tool that has been told.
+    /// A tool for which the warnings were given before.
     SameTool,
 }
 

@@ -153,7 +153,7 @@ pub struct Stat {
     pub ctime: Time,
     /// Time of birth, if the file system has it.
     pub btime: Option<Time>,
-    /// What the flags of the inode forbid, where statx(2) tells (ext4, XFS, btrfs, tmpfs).
+    /// The changes that the inode flags forbid, where statx(2) tells (ext4, XFS, btrfs, tmpfs).
     pub protection: Protection,
 }
 

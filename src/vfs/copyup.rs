@@ -21,7 +21,7 @@ use crate::sys::commit::unseen;
 use crate::sys::{FileType, Name, OwnedWritable, Stat};
 
 /// How often a copy-up begins anew because a lower that may change (`timeout=`) changes meanwhile.
-/// What changes all the time is not waited for.
+/// A copy-up does not wait for a file that changes all the time.
 const TRIES: u32 = 4;
 
 impl Vfs {

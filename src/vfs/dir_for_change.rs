@@ -18,7 +18,7 @@ use crate::merge::remove::Victim;
 use crate::merge::{DirStack, Found, Index};
 use crate::sys::{FileType, Name, Stat};
 
-/// What the layers have at a name that is about to change.
+/// The state of the layers at a name that is about to change.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Survey {
     /// What the upper has there.
@@ -90,7 +90,7 @@ impl<'a> DirForChange<'a> {
         self.names.index.as_ref()
     }
 
-    /// What is known of the names, for a lookup of one of them.
+    /// The known facts about the names, for a lookup of one of them.
     pub fn names(&self) -> &Names {
         &self.names
     }
